@@ -1,0 +1,39 @@
+# `make demo` and `make test` are all there is to know. PYTHON=... uses an environment of yours instead of .venv.
+BOOTSTRAP ?= python3
+ifdef PYTHON
+RUN := $(PYTHON)
+SETUP := $(PYTHON) tools/doctor.py --quiet
+else
+RUN := $(CURDIR)/.venv/bin/python
+SETUP := $(BOOTSTRAP) tools/setup_env.py
+endif
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+DEMO := work_dirs/demo
+
+.PHONY: setup demo test test-slow lint format clean
+
+setup:
+	@$(SETUP)
+
+demo: setup
+	@$(RUN) tools/make_shapes.py $(DEMO)/data
+	@$(RUN) tools/train.py configs/demo/cascade_shapes.py --work-dir $(DEMO)/cascade
+	@$(RUN) tools/test.py configs/demo/cascade_shapes.py $(DEMO)/cascade/epoch_6.pth --show-dir $(DEMO)/pictures
+
+test: setup
+	@$(RUN) -m pytest -q
+
+test-slow: setup
+	@$(RUN) -m pytest -q -m slow
+
+lint: setup
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+format: setup
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean:
+	rm -rf $(DEMO) .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,8 @@
+"""FasterViT for dense prediction. Importing this registers the backbone with mmengine, where mmengine is installed."""
+
+from .arch import ARCHS, ArchSpec
+from .backbone import FasterViT
+from .version import __version__
+
+
+__all__ = ['ARCHS', 'ArchSpec', 'FasterViT', '__version__']

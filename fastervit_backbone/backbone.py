@@ -1,0 +1,291 @@
+"""FasterViT as a dense backbone: four maps of strides 4, 8, 16, 32 from images of any size.
+
+Paper: A. Hatamizadeh, G. Heinrich, H. Yin, A. Tao, J. M. Alvarez, J. Kautz, P. Molchanov, "FasterViT: Fast Vision Transformers with
+Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and from measured numbers of the published models; free of
+any code from, or derived from, NVlabs/FasterViT. This code: Apache-2.0. The published weights: non-commercial, see NOTICE.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
+from .layers.carrier import CarrierTokenizer
+from .layers.conv import ChannelLayerNorm, ConvBlock, ConvStem, Downsample
+from .layers.hat import AttentionBlock
+from .layers.position import PositionCache
+from .layers.window import pad_to_windows, window_partition, window_unpartition
+
+_BATCH_NORM = (nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+class ConvStage(nn.Module):
+    """Convolutional stage (1 or 2).
+
+    Args:
+        dim: channels.
+        drop_paths: stochastic depth of each block; their number is the depth.
+        downsample: end with a :class:`Downsample`.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, dim: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.blocks = nn.ModuleList(ConvBlock(dim, p) for p in drop_paths)
+        self.downsample = Downsample(dim) if downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> same shape, before downsampling."""
+        for block in self.blocks:
+            x = _checkpointed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+        return x
+
+
+class AttentionStage(nn.Module):
+    """Windowed stage (3 or 4): padded and cut into windows once, whatever the depth.
+
+    Args:
+        spec: the variant.
+        index: 2 or 3.
+        drop_paths: stochastic depth of each block; their number is the depth.
+        downsample: end with a :class:`Downsample`.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
+        super().__init__()
+        dim, self.window, self.with_cp = spec.channels[index], spec.window_sizes[index], with_cp
+        carrier_size = spec.carrier_size if spec.hat[index] else None
+        self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size) if carrier_size else None
+        last = len(drop_paths) - 1
+        self.blocks = nn.ModuleList(
+            AttentionBlock(
+                dim,
+                spec.num_heads[index],
+                self.window,
+                carrier_size,
+                spec.mlp_ratio,
+                p,
+                spec.layer_scale,
+                propagate=bool(carrier_size) and spec.propagation and j == last,
+            )
+            for j, p in enumerate(drop_paths)
+        )
+        self.downsample = Downsample(dim) if downsample else None
+        self.cache = PositionCache()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> same shape, before downsampling."""
+        H, W = x.shape[2:]
+        w = self.window
+        # (B, C, H, W) -> (B, nH*w, nW*w, C) -> (B*nH*nW, w*w, C)
+        x = pad_to_windows(x.permute(0, 2, 3, 1), w)
+        windows_hw = (x.shape[1] // w, x.shape[2] // w)
+        carriers = None if self.tokenizer is None else self.tokenizer(x)
+        x = window_partition(x, w)
+        bias_dtype, cache = _compute_dtype(x), self._usable_cache()
+        for block in self.blocks:
+            run = _checkpointed if self.with_cp and torch.is_grad_enabled() else _call
+            x, carriers = run(block, x, carriers, windows_hw, bias_dtype, cache)
+        # (B*nH*nW, w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
+        return window_unpartition(x, w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
+
+    def train(self, mode: bool = True) -> 'AttentionStage':
+        """As ``nn.Module.train``; also frees the kept positions."""
+        self.cache.clear()
+        return super().train(mode)
+
+    def _usable_cache(self) -> PositionCache | None:
+        """The position cache where keeping is right: in eval, without gradients, outside tracing."""
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
+        return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
+
+
+class FasterViT(nn.Module):
+    """The backbone; everything after ``arch`` is keyword-only and an unknown argument raises TypeError.
+
+    Args:
+        arch: name in :data:`~fastervit_backbone.arch.ARCHS`, an :class:`ArchSpec` or a dict of its fields.
+        out_indices: stages whose maps are returned, from 0, ascending; stages after the last one are not built.
+        drop_path_rate: stochastic depth of the last block, in [0, 1); rises linearly from 0 at the first.
+        frozen_stages: -1 none; n freezes the stem and the first n stages (0: the stem alone), their BatchNorm statistics too.
+            Output norms stay trainable: they are never pretrained.
+        norm_eval: keep the trunk's BatchNorm statistics in training (for pretrained weights and small batches).
+        with_cp: gradient checkpointing of every block.
+        out_norm: norm over the channels of every output: ``'ln'``, ``'bn'`` or None for the stage's own map.
+        window_sizes: four sides of windows, instead of the variant's.
+        carrier_size: carriers along a window's side, instead of the variant's.
+        in_chans: channels of the image.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)``, read by :meth:`init_weights`, never by the constructor.
+
+    Attributes:
+        spec: the resolved :class:`ArchSpec`.
+        out_channels, out_strides: of every returned map.
+
+    Raises:
+        ValueError: a value out of its range; the message names it.
+        TypeError: an unknown argument or arch field.
+    """
+
+    def __init__(
+        self,
+        arch: str | ArchSpec | Mapping,
+        *,
+        out_indices: tuple[int, ...] = (0, 1, 2, 3),
+        drop_path_rate: float = 0.0,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        out_norm: Literal['ln', 'bn'] | None = 'ln',
+        window_sizes: tuple[int, ...] | None = None,
+        carrier_size: int | None = None,
+        in_chans: int = 3,
+        init_cfg: Mapping | None = None,
+    ) -> None:
+        super().__init__()
+        overrides = dict(window_sizes=window_sizes, carrier_size=carrier_size)
+        self.spec = spec = replace(resolve_arch(arch), **{k: v for k, v in overrides.items() if v is not None})
+        self.out_indices = _check_out_indices(out_indices)
+        self.frozen_stages, self.norm_eval, self.init_cfg = frozen_stages, norm_eval, _check_init_cfg(init_cfg)
+        if frozen_stages not in range(-1, NUM_STAGES + 1):
+            raise ValueError(f'frozen_stages must be -1 (none), 0 (stem) or 1..{NUM_STAGES}, got {frozen_stages}')
+        if out_norm not in _OUT_NORMS:
+            raise ValueError(f"out_norm must be 'ln', 'bn' or None, got {out_norm!r}")
+
+        self.stem = ConvStem(in_chans, spec.stem_dim, spec.dim)
+        rates = [drop_path_rate * i / max(sum(spec.depths) - 1, 1) for i in range(sum(spec.depths))]
+        self.stages = nn.ModuleList()
+        self.out_norms = nn.ModuleDict()  # keyed by stage, so that other out_indices keep the names
+        channels, strides = [], []
+        last = self.out_indices[-1]  # stages after it would get no gradient: they are not built
+        for i, depth in enumerate(spec.depths[: last + 1]):
+            drop_paths, rates = tuple(rates[:depth]), rates[depth:]
+            downsample = i < last
+            if i < 2:
+                self.stages.append(ConvStage(spec.channels[i], drop_paths, downsample, with_cp))
+            else:
+                self.stages.append(AttentionStage(spec, i, drop_paths, downsample, with_cp))
+            if i in self.out_indices:
+                if out_norm is not None:
+                    self.out_norms[str(i)] = _OUT_NORMS[out_norm](spec.channels[i])
+                channels.append(spec.channels[i])
+                strides.append(STRIDES[i])
+        self.out_channels, self.out_strides = tuple(channels), tuple(strides)
+        self._init_parameters()
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
+        self.train()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps of the stages in ``out_indices``.
+
+        Args:
+            images: (B, in_chans, H, W), H and W at least 32, another size at every call if need be.
+
+        Returns:
+            for each stage i (B, C_i, ceil(H/s_i), ceil(W/s_i)), taken before downsampling.
+
+        Raises:
+            ValueError: not four dimensions, or a side below 32.
+        """
+        if images.ndim != 4 or min(images.shape[2:]) < STRIDES[-1]:
+            raise ValueError(f'images must be (B, C, H, W) with H and W at least {STRIDES[-1]}, got {tuple(images.shape)}')
+        x, outputs = self.stem(images), []
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i in self.out_indices:
+                outputs.append(self.out_norms[str(i)](x) if str(i) in self.out_norms else x)
+            if stage.downsample is not None:
+                x = stage.downsample(x)
+        return tuple(outputs)
+
+    def train(self, mode: bool = True) -> 'FasterViT':
+        """As ``nn.Module.train``, but frozen stages stay in eval, and with ``norm_eval`` the trunk's BatchNorm too."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        if self.norm_eval:
+            for trunk in (self.stem, self.stages):
+                for module in trunk.modules():
+                    if isinstance(module, _BATCH_NORM):
+                        module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Load what ``init_cfg`` names (mmengine's runner calls this once, before training); without it the fresh weights stay.
+
+        Raises: as :func:`~fastervit_backbone.checkpoint.load_published`.
+        """
+        if self.init_cfg is not None:
+            from .checkpoint import load_published  # reading files is not the model's business until asked for
+
+            load_published(self, self.init_cfg['checkpoint'])
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        return [] if self.frozen_stages < 0 else [self.stem, *self.stages[: self.frozen_stages]]
+
+    def _init_parameters(self) -> None:
+        """Linear weights from a normal of 0.02, truncated; convolutions as He et al. for their fan-out; biases 0."""
+        for m in self.modules():
+            if isinstance(m, nn.Linear):
+                nn.init.trunc_normal_(m.weight, std=0.02)
+            elif isinstance(m, nn.Conv2d):
+                nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+            if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None:
+                nn.init.zeros_(m.bias)
+
+
+_OUT_NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
+    'ln': lambda dim: ChannelLayerNorm(dim, eps=1e-6),
+    'bn': nn.BatchNorm2d,
+    None: None,
+}
+
+
+def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
+    indices = tuple(out_indices)
+    if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(range(NUM_STAGES)):
+        raise ValueError(f'out_indices must be ascending, distinct stages in 0..{NUM_STAGES - 1}, got {indices}')
+    return indices
+
+
+def _check_init_cfg(init_cfg: Mapping | None) -> dict | None:
+    if init_cfg is None:
+        return None
+    if set(init_cfg) != {'type', 'checkpoint'} or init_cfg['type'] != 'Pretrained':
+        raise ValueError(f"init_cfg must be dict(type='Pretrained', checkpoint=PATH_OR_URL) or None, got {dict(init_cfg)}")
+    return dict(init_cfg)
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a Linear gives for ``x`` here: autocast's, or that of ``x``."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def _call(block: nn.Module, *args: object) -> object:
+    return block(*args)
+
+
+def _checkpointed(block: nn.Module, *args: object) -> object:
+    return checkpoint(block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block)))
+
+
+@contextmanager
+def _keep_statistics(block: nn.Module) -> Iterator[None]:
+    """While a block is computed again for its gradient: BatchNorm must not count the same batch twice."""
+    norms = [m for m in block.modules() if isinstance(m, _BATCH_NORM) and m.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,259 @@
+"""Published weights into our keys: a table of names, no tensor lost without a word (DESIGN section 4)."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .arch import ARCHS, ArchSpec
+from .backbone import FasterViT
+from .checkpoint_io import log, read_checkpoint, unwrap_state_dict, write_state_dict
+from .errors import CheckpointError
+
+__all__ = ['LoadReport', 'convert_checkpoint', 'load_published']
+
+REBUILT, DROPPED = 'rebuilt', 'dropped'
+_BLOCK = r'levels\.([23])\.blocks\.(\d+)\.'
+#: Published name -> ours; the first pattern that matches counts. REBUILT: derived from the weights; DROPPED: not the backbone's.
+KEY_TABLE: tuple[tuple[str, str], ...] = (
+    (r'.*\.(?:relative_bias|relative_coords_table|relative_position_index)', REBUILT),
+    (r'(?:norm|head)\..*', DROPPED),
+    (r'patch_embed\.conv_down\.0\.', r'stem.conv1.'),
+    (r'patch_embed\.conv_down\.1\.', r'stem.norm1.'),
+    (r'patch_embed\.conv_down\.3\.', r'stem.conv2.'),
+    (r'patch_embed\.conv_down\.4\.', r'stem.norm2.'),
+    (r'levels\.([01])\.blocks\.(\d+)\.(conv1|norm1|conv2|norm2)\.', r'stages.\1.blocks.\2.\3.'),
+    (r'levels\.([012])\.downsample\.norm\.', r'stages.\1.downsample.norm.'),
+    (r'levels\.([012])\.downsample\.reduction\.0\.', r'stages.\1.downsample.conv.'),
+    (r'levels\.([23])\.global_tokenizer\.(?:to_global_feature\.pos|pos_embed)\.', r'stages.\1.tokenizer.conv.'),
+    (_BLOCK + r'pos_embed\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.position.fc1.'),
+    (_BLOCK + r'pos_embed\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.position.fc2.'),
+    (_BLOCK + r'attn\.pos_emb_funct\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.bias.fc1.'),
+    (_BLOCK + r'attn\.pos_emb_funct\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.bias.fc2.'),
+    (_BLOCK + r'(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.', r'stages.\1.blocks.\2.layer.\3.'),
+    (_BLOCK + r'gamma3$', r'stages.\1.blocks.\2.layer.scale1'),
+    (_BLOCK + r'gamma4$', r'stages.\1.blocks.\2.layer.scale2'),
+    (_BLOCK + r'hat_pos_embed\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.carrier.position.fc1.'),
+    (_BLOCK + r'hat_pos_embed\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.carrier.position.fc2.'),
+    (_BLOCK + r'hat_attn\.pos_emb_funct\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.carrier.bias.fc1.'),
+    (_BLOCK + r'hat_attn\.pos_emb_funct\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.carrier.bias.fc2.'),
+    (_BLOCK + r'hat_(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.', r'stages.\1.blocks.\2.carrier.layer.\3.'),
+    (_BLOCK + r'gamma1$', r'stages.\1.blocks.\2.carrier.layer.scale1'),
+    (_BLOCK + r'gamma2$', r'stages.\1.blocks.\2.carrier.layer.scale2'),
+)
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every tensor; ``str(report)`` is one line.
+
+    Attributes:
+        source: the file, or 'state dict'.
+        arch: name of the file's variant, or 'unknown' where it is none of ours.
+        loaded: our names that got a value.
+        rebuilt: the file's derived position buffers, computed anew for every size.
+        dropped: the file's tensors that the backbone has no use for (classifier, other parts of a detector, unbuilt stages).
+        fresh: our names that keep their start values (output norms).
+        note: a difference worth knowing, or ''.
+    """
+
+    source: str
+    arch: str
+    loaded: tuple[str, ...]
+    rebuilt: tuple[str, ...]
+    dropped: tuple[str, ...]
+    fresh: tuple[str, ...]
+    note: str = ''
+
+    def __str__(self) -> str:
+        parts = [f'{self.source} (arch {self.arch!r}): {len(self.loaded)} tensors loaded, {len(self.rebuilt)} position buffers rebuilt']
+        parts.append(f'{len(self.dropped)} dropped ({_some(self.dropped)})' if self.dropped else '0 dropped')
+        if self.fresh:
+            parts.append(f'{len(self.fresh)} fresh ({_some(self.fresh)})')
+        return ', '.join(parts) + (f'; {self.note}' if self.note else '')
+
+
+def load_published(net: FasterViT, source: str | Path | Mapping) -> LoadReport:
+    """Load weights into a backbone: a published FasterViT file, one of ours, or a detector's with a ``backbone.`` in it.
+
+    Args:
+        net: the backbone; changed only if everything fits.
+        source: path, http(s) URL, or a (wrapped) state dict.
+
+    Returns:
+        the report, also logged on one line.
+
+    Raises:
+        CheckpointError: the file cannot be read, a learnable tensor has no home, or a parameter of ours (new output norms aside)
+            has no value; the message names the tensor and, where it can tell, the arch that the file is.
+    """
+    tensors, report = _place(net, *_read(source))
+    net.load_state_dict(tensors, strict=False)
+    log(str(report))
+    return report
+
+
+def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
+    """Write a published file's backbone in our keys, without optimizer, buffers and classifier.
+
+    Args:
+        source: path or URL, as for :func:`load_published`.
+        target: a ``.safetensors`` or ``.pth`` file.
+
+    Raises:
+        CheckpointError: as :func:`load_published`, or the target cannot be written.
+    """
+    ours, rebuilt, dropped, name = _read(source)
+    with torch.device('meta'):
+        net = FasterViT(_infer_spec(ours, rebuilt, name), out_norm=None)
+    ours = {k: v for k, v in ours.items() if not k.startswith('out_norms.')}
+    tensors, report = _place(net, ours, rebuilt, dropped, name)
+    write_state_dict(tensors, target, {'arch': report.arch, 'source': Path(name).name})
+    return report
+
+
+def _read(source: str | Path | Mapping) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str], str]:
+    """Tensors under our names, derived buffers under theirs, dropped names, and what to call the source."""
+    name = 'state dict' if isinstance(source, Mapping) else str(source)
+    tensors = unwrap_state_dict(source if isinstance(source, Mapping) else read_checkpoint(source))
+    dropped: list[str] = []
+    if any(k.startswith('backbone.') for k in tensors):
+        dropped = [k for k in tensors if not k.startswith('backbone.')]
+        tensors = {k.removeprefix('backbone.'): v for k, v in tensors.items() if k.startswith('backbone.')}
+    if any(k.startswith(('stem.', 'stages.')) for k in tensors):
+        return tensors, {}, dropped, name
+    ours: dict[str, Tensor] = {}
+    rebuilt: dict[str, Tensor] = {}
+    homeless = []
+    for key, value in tensors.items():
+        new = _rename(key)
+        if new is None:
+            homeless.append(key)
+        elif new == REBUILT:
+            rebuilt[key] = value
+        elif new == DROPPED:
+            dropped.append(key)
+        elif new in ours and not torch.equal(ours[new], value):
+            raise CheckpointError(f'{name}: two names of one tensor hold different values, {key} is the second')
+        else:
+            ours[new] = value
+    if homeless:
+        what = 'is no FasterViT' if not ours else f'has {len(homeless)} tensor(s) that FasterViT has no place for'
+        raise CheckpointError(f'{name} {what}: {_some(homeless)}')
+    return ours, rebuilt, dropped, name
+
+
+def _rename(key: str) -> str | None:
+    for pattern, new in KEY_TABLE:
+        match = re.match(pattern, key)
+        if match:
+            return new if new in (REBUILT, DROPPED) else match.expand(new) + key[match.end() :]
+    return None
+
+
+def _place(
+    net: FasterViT, ours: dict[str, Tensor], rebuilt: dict[str, Tensor], dropped: list[str], name: str
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Fit renamed tensors to a network, by name and shape, or raise; nothing is changed."""
+    own = net.state_dict()
+    last = len(net.stages) - 1
+    unbuilt = re.compile(rf'stages\.(?:{last}\.downsample|[{last + 1}-9])\.') if last < 3 else re.compile(r'(?!)')
+    dropped = dropped + [k for k in ours if k not in own and (k.startswith('out_norms.') or unbuilt.match(k))]
+    tensors = {k: v for k, v in ours.items() if k not in set(dropped)}
+    fresh = [k for k in own if k not in tensors and k.startswith('out_norms.')]
+    missing = [k for k in own if k not in tensors and not k.startswith('out_norms.') and not k.endswith('num_batches_tracked')]
+    extra = [k for k in tensors if k not in own]
+    shapes = [f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}' for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    spec = None
+    try:
+        spec = _infer_spec(ours, rebuilt, name)
+    except CheckpointError:
+        if not (missing or extra or shapes):  # pragma: no cover - a file that fits can be read
+            raise
+    if missing or extra or shapes:
+        found = [f'{len(what)} {kind} ({_some(what)})' for kind, what in
+                 (('of another shape', shapes), ('missing', missing), ('without a home', extra)) if what]  # fmt: skip
+        hint = '' if spec is None else _differences(spec, net.spec)
+        raise CheckpointError(f'{name} does not fit this backbone: {hint}{"; ".join(found)}')
+    note = ''
+    windows = [(i + 1, spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
+    if rebuilt and any(a != b for _, a, b in windows):
+        note = 'positions interpolated, ' + ', '.join(f'window of stage {i}: {a} in the file, {b} here' for i, a, b in windows)
+    return tensors, LoadReport(name, _arch_name(spec), tuple(tensors), tuple(rebuilt), tuple(dropped), tuple(fresh), note)
+
+
+def _infer_spec(ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], name: str) -> ArchSpec:
+    """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, where the file has them.
+
+    Propagation and the start value of the layer scales leave no trace: they come from the variant of ours that agrees in the rest.
+    """
+    try:
+        dim, stem_dim = ours['stem.conv2.weight'].shape[:2]
+        depths = [len({k.split('.')[3] for k in ours if k.startswith(f'stages.{i}.blocks.')}) for i in range(4)]
+        heads = [ours[f'stages.{i}.blocks.0.bias.fc2.weight'].shape[0] for i in (2, 3)]
+        hidden, width = ours['stages.2.blocks.0.layer.mlp.fc1.weight'].shape
+        windows, carrier_size = [7, 7], 2
+        for i in (2, 3):
+            positions = rebuilt.get(f'levels.{i}.blocks.0.pos_embed.relative_bias')
+            windows.append(7 if positions is None else round(positions.shape[1] ** 0.5))
+            joined = rebuilt.get(f'levels.{i}.blocks.0.attn.pos_emb_funct.relative_bias')
+            if joined is not None and joined.shape[-1] > windows[i] ** 2:
+                carrier_size = round((joined.shape[-1] - windows[i] ** 2) ** 0.5)
+        spec = ArchSpec(
+            dim=dim,
+            stem_dim=stem_dim,
+            depths=depths,
+            num_heads=(max(heads[0] // 4, 1), max(heads[0] // 2, 1), *heads),
+            window_sizes=windows,
+            carrier_size=carrier_size,
+            hat=[f'stages.{i}.tokenizer.conv.weight' in ours for i in range(4)],
+            layer_scale=1e-5 if 'stages.2.blocks.0.layer.scale1' in ours else None,
+            mlp_ratio=hidden / width,
+        )
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(f'{name} is not a whole FasterViT ({error})') from error
+    known = ARCHS.get(_arch_name(spec))
+    if known is None:
+        return spec
+    return known if not rebuilt or known.window_sizes[2:] == spec.window_sizes[2:] else spec
+
+
+_TRACES = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio')
+
+
+def _arch_name(spec: ArchSpec) -> str:
+    """The name in ARCHS that agrees in all that weights show; of several (windows differ) the one with these windows."""
+    names = [
+        n
+        for n, known in ARCHS.items()
+        if all(getattr(known, f) == getattr(spec, f) for f in _TRACES)
+        and known.num_heads[2:] == spec.num_heads[2:]
+        and (known.layer_scale is None) == (spec.layer_scale is None)
+    ]
+    return next((n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:]), names[0] if names else 'unknown')
+
+
+def _differences(file: ArchSpec, here: ArchSpec) -> str:
+    told = []
+    for i in (2, 3):
+        if file.num_heads[i] != here.num_heads[i]:
+            told.append(f'{file.num_heads[i]} heads in stage {i + 1} where the model has {here.num_heads[i]}')
+        if file.hat[i] != here.hat[i]:
+            told.append(f'{"carrier tokens" if file.hat[i] else "no carrier tokens"} in stage {i + 1}')
+    told += [
+        f'{f}={getattr(file, f)} where the model has {getattr(here, f)}'
+        for f in _TRACES
+        if f != 'hat' and getattr(file, f) != getattr(here, f)
+    ]
+    if not told:
+        return ''
+    name = _arch_name(file)
+    return f'this file has {", ".join(told)}: ' + (f'use arch={name!r}; ' if name != 'unknown' else 'it is no variant of the paper; ')
+
+
+def _some(names: tuple[str, ...] | list[str], at_most: int = 4) -> str:
+    more = f', and {len(names) - at_most} more' if len(names) > at_most else ''
+    return ', '.join(names[:at_most]) + more

@@ -1,0 +1,1 @@
+"""Data sets of ours and checks of other people's."""

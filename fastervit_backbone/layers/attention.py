@@ -1,0 +1,90 @@
+"""Multi-head attention with an additive bias, MLP, and the pre-norm layer of both (paper equations 4-6).
+
+Legend: B sequences, N tokens, C channels, h heads, d = C/h channels a head.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .drop import DropPath
+
+
+class Attention(nn.Module):
+    """Softmax attention over a whole sequence, on ``scaled_dot_product_attention``.
+
+    Args:
+        dim: channels; a multiple of ``num_heads``.
+        num_heads: heads.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x_BNC: Tensor, bias: Tensor) -> Tensor:
+        """Attend.
+
+        Args:
+            x_BNC: tokens (B, N, C).
+            bias: (1, h, N, N), added to the scaled products of queries and keys.
+
+        Returns:
+            (B, N, C).
+        """
+        B, N, C = x_BNC.shape
+        # (B, N, 3*C) -> (B, N, 3, h, d) -> (3, B, h, N, d)
+        qkv = self.qkv(x_BNC).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        # (B, h, N, d) -> (B, N, h*d)
+        return self.proj(out_BhNd.transpose(1, 2).reshape(B, N, C))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between.
+
+    Args:
+        dim: channels in and out.
+        hidden: channels between.
+    """
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> same shape."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class TransformerLayer(nn.Module):
+    """``x += g1 * attention(LN(x))``, then ``x += g2 * MLP(LN(x))``.
+
+    Args:
+        dim: channels.
+        num_heads: attention heads.
+        mlp_ratio: hidden channels of the MLP over ``dim``.
+        drop_path: stochastic depth of both branches, in [0, 1).
+        layer_scale: start value of g1 and g2, one learnt number a channel; None leaves them out (1).
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, layer_scale: float | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+        self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
+        self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
+
+    def forward(self, x_BNC: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
+        """x_BNC: (B, N, C); bias: (1, h, N, N); groups: consecutive sequences of one image -> (B, N, C)."""
+        y = self.attn(self.norm1(x_BNC), bias)
+        x_BNC = x_BNC + self.drop_path(y if self.scale1 is None else self.scale1 * y, groups)
+        y = self.mlp(self.norm2(x_BNC))
+        return x_BNC + self.drop_path(y if self.scale2 is None else self.scale2 * y, groups)

@@ -1,0 +1,70 @@
+"""Carrier tokens: a few per window, pooled from the map, that attend to each other over the whole image (paper section 3.2, equation 3).
+
+Legend: B images, C channels, w tokens and c carriers along a window's side, nH x nW windows, K = c*n carriers along a side of n windows.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pooling_windows(n: int, w: int, c: int) -> tuple[list[int], int]:
+    """Where the average pooling of the carriers looks, along one side.
+
+    The published models have two windows a side and pool with kernel ``2w - (2c-1)*floor(w/c)`` and stride ``floor(w/c)``; for n
+    windows the kernel stays and its places are spread evenly (DESIGN section 3).
+
+    Args:
+        n: windows along the side.
+        w: tokens along a window's side.
+        c: carriers along a window's side, at most w.
+
+    Returns:
+        The n*c first tokens and the kernel's length.
+    """
+    kernel = 2 * w - (2 * c - 1) * (w // c)
+    last = n * c - 1
+    return [round(j * (n * w - kernel) / max(last, 1)) for j in range(n * c)], kernel
+
+
+def _pooling_matrix(n: int, w: int, c: int, like: Tensor) -> Tensor:
+    """(K, n*w) of ones where carrier j looks, else 0: one side of the sum pooling."""
+    starts, kernel = pooling_windows(n, w, c)
+    start = torch.tensor(starts, device=like.device)[:, None]
+    token = torch.arange(n * w, device=like.device)
+    return ((token >= start) & (token < start + kernel)).to(like.dtype)
+
+
+class CarrierTokenizer(nn.Module):
+    """Depthwise 3x3 convolution, then average pooling to c x c carriers a window.
+
+    Args:
+        dim: channels.
+        window: w.
+        carrier_size: c.
+    """
+
+    def __init__(self, dim: int, window: int, carrier_size: int) -> None:
+        super().__init__()
+        self.window, self.carrier_size = window, carrier_size
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """Padded map (B, nH*w, nW*w, C) -> carriers (B, nH*c * nW*c, C) in raster order."""
+        w, c = self.window, self.carrier_size
+        # (B, H, W, C) -> (B, C, H, W) -> (B, H, W, C)
+        y = self.conv(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        B, H, W, C = y.shape
+        area = pooling_windows(1, w, c)[1] ** 2
+        # rows, (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); then columns, (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
+        y = _pooling_matrix(H // w, w, c, y) @ y.reshape(B, H, W * C)
+        y = _pooling_matrix(W // w, w, c, y) @ y.reshape(-1, W, C)
+        return y.reshape(B, -1, C) / area
+
+
+def propagate_carriers(windowed: Tensor, c: int, w: int) -> Tensor:
+    """Nearest-upsample each window's carriers to its tokens: (B*nH*nW, c*c, C) -> (B*nH*nW, w*w, C)."""
+    C = windowed.shape[-1]
+    # (M, c*c, C) -> (M, C, c, c) -> (M, C, w, w) -> (M, w*w, C)
+    up = F.interpolate(windowed.transpose(1, 2).reshape(-1, C, c, c), size=(w, w), mode='nearest')
+    return up.flatten(2).transpose(1, 2)

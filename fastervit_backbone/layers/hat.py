@@ -1,0 +1,106 @@
+"""The attention block of stages 3 and 4: window attention, hierarchical where carrier tokens are in use (paper section 3.2).
+
+Legend: B images, nH x nW windows of w x w tokens, C channels, c x c carriers a window.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from .attention import TransformerLayer
+from .carrier import propagate_carriers
+from .position import AbsolutePosition, Grid, PositionCache, PositionMlp, RelativeBias
+from .window import carriers_to_windows, windows_to_carriers
+
+
+class CarrierLayer(nn.Module):
+    """Attention and MLP among all carriers of an image, with their own positions.
+
+    Args: as :class:`AttentionBlock`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float, layer_scale: float | None) -> None:
+        super().__init__()
+        self.position = AbsolutePosition(dim)
+        self.bias = RelativeBias(num_heads)
+        self.layer = TransformerLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale)
+
+    def forward(self, carriers: Tensor, grid: Grid, bias_dtype: torch.dtype, cache: PositionCache | None) -> Tensor:
+        """carriers: (B, N, C) in raster order over ``grid`` (rows, columns) -> same shape."""
+        carriers = carriers + _look_up(cache, self.position, grid, 0, carriers.dtype)
+        return self.layer(carriers, _look_up(cache, self.bias, grid, 0, bias_dtype))
+
+
+class AttentionBlock(nn.Module):
+    """Attention within windows; with carriers, these first attend to each other, then join their windows.
+
+    Args:
+        dim: channels.
+        num_heads: attention heads.
+        window: w, tokens along a window's side.
+        carrier_size: c, carriers along a window's side; None for plain window attention.
+        mlp_ratio: hidden channels of the MLPs over ``dim``.
+        drop_path: stochastic depth, in [0, 1).
+        layer_scale: start value of the per-channel scales; None for none.
+        propagate: add the carriers to their windows' tokens at the end.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        window: int,
+        carrier_size: int | None = None,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+        propagate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.window, self.carrier_size, self.propagate = window, carrier_size, propagate
+        self.position = AbsolutePosition(dim)
+        self.bias = RelativeBias(num_heads)
+        self.layer = TransformerLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale)
+        self.carrier = CarrierLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale) if carrier_size else None
+
+    def position_modules(self) -> Iterator[PositionMlp]:
+        """The modules whose results a :class:`PositionCache` may keep."""
+        yield from (self.position, self.bias)
+        if self.carrier is not None:
+            yield from (self.carrier.position, self.carrier.bias)
+
+    def forward(
+        self, x: Tensor, carriers: Tensor | None, windows_hw: Grid, bias_dtype: torch.dtype, cache: PositionCache | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """One block.
+
+        Args:
+            x: tokens (B*nH*nW, w*w, C).
+            carriers: (B, nH*c * nW*c, C) in raster order, or None.
+            windows_hw: (nH, nW).
+            bias_dtype: dtype in which attention runs.
+            cache: where positions are kept, or None to compute them.
+
+        Returns:
+            tokens and carriers, shapes as given.
+        """
+        nH, nW = windows_hw
+        grid = (self.window, self.window)
+        x = x + _look_up(cache, self.position, grid, 0, x.dtype)
+        if self.carrier is None:
+            return self.layer(x, _look_up(cache, self.bias, grid, 0, bias_dtype), nH * nW), None
+        c = self.carrier_size
+        carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
+        # (B*nH*nW, c*c + w*w, C): each window's carriers in front of its tokens
+        joined = torch.cat((carriers_to_windows(carriers, c, windows_hw), x), 1)
+        joined = self.layer(joined, _look_up(cache, self.bias, grid, c * c, bias_dtype), nH * nW)
+        windowed, x = joined.split((c * c, self.window**2), 1)
+        if self.propagate:
+            up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
+            x = x + (up if scale is None else scale * up)
+        return x, windows_to_carriers(windowed, c, windows_hw)
+
+
+def _look_up(cache: PositionCache | None, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
+    return module(grid, lead, dtype) if cache is None else cache.get(module, grid, lead, dtype)

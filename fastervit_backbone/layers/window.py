@@ -1,0 +1,87 @@
+"""Maps to windows and back: inverse pairs of pure functions.
+
+Legend: B images, C channels, H x W map, w tokens along a window's side, nH x nW windows, c carriers along a window's side.
+Windows are ordered image by image, row by row.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pad_to_windows(x_BHWC: Tensor, w: int) -> Tensor:
+    """Zero-pad a map at its bottom and right to whole windows.
+
+    Args:
+        x_BHWC: map (B, H, W, C).
+        w: tokens along a window's side.
+
+    Returns:
+        (B, nH*w, nW*w, C); the same tensor where nothing is missing. Undone by slicing ``[:, :H, :W]``.
+    """
+    h, width = x_BHWC.shape[1:3]
+    pad_h, pad_w = -h % w, -width % w
+    return F.pad(x_BHWC, (0, 0, 0, pad_w, 0, pad_h)) if pad_h or pad_w else x_BHWC
+
+
+def window_partition(x_BHWC: Tensor, w: int) -> Tensor:
+    """Cut a map of whole windows into windows.
+
+    Args:
+        x_BHWC: map (B, nH*w, nW*w, C).
+        w: tokens along a window's side.
+
+    Returns:
+        (B*nH*nW, w*w, C).
+    """
+    B, H, W, C = x_BHWC.shape
+    # (B, nH, w, nW, w, C) -> (B, nH, nW, w, w, C)
+    x = x_BHWC.reshape(B, H // w, w, W // w, w, C).transpose(2, 3)
+    return x.reshape(-1, w * w, C)
+
+
+def window_unpartition(windows: Tensor, w: int, windows_hw: tuple[int, int]) -> Tensor:
+    """Put windows together again, the inverse of :func:`window_partition`.
+
+    Args:
+        windows: (B*nH*nW, w*w, C).
+        w: tokens along a window's side.
+        windows_hw: (nH, nW).
+
+    Returns:
+        map (B, nH*w, nW*w, C).
+    """
+    nH, nW = windows_hw
+    C = windows.shape[-1]
+    # (B, nH, nW, w, w, C) -> (B, nH, w, nW, w, C)
+    x = windows.reshape(-1, nH, nW, w, w, C).transpose(2, 3)
+    return x.reshape(-1, nH * w, nW * w, C)
+
+
+def carriers_to_windows(carriers: Tensor, c: int, windows_hw: tuple[int, int]) -> Tensor:
+    """Sort an image's carriers from raster order into their windows.
+
+    Args:
+        carriers: (B, nH*c * nW*c, C), raster order over the image's carrier grid.
+        c: carriers along a window's side.
+        windows_hw: (nH, nW).
+
+    Returns:
+        (B*nH*nW, c*c, C).
+    """
+    nH, nW = windows_hw
+    return window_partition(carriers.reshape(-1, nH * c, nW * c, carriers.shape[-1]), c)
+
+
+def windows_to_carriers(windowed: Tensor, c: int, windows_hw: tuple[int, int]) -> Tensor:
+    """Sort windowed carriers into raster order, the inverse of :func:`carriers_to_windows`.
+
+    Args:
+        windowed: (B*nH*nW, c*c, C).
+        c: carriers along a window's side.
+        windows_hw: (nH, nW).
+
+    Returns:
+        (B, nH*c * nW*c, C).
+    """
+    return torch.flatten(window_unpartition(windowed, c, windows_hw), 1, 2)
