@@ -18,7 +18,7 @@ setup:
 demo: setup
 	@$(RUN) tools/make_shapes.py $(DEMO)/data
 	@$(RUN) tools/train.py configs/demo/cascade_shapes.py --work-dir $(DEMO)/cascade
-	@$(RUN) tools/test.py configs/demo/cascade_shapes.py $(DEMO)/cascade/epoch_6.pth --show-dir $(DEMO)/pictures
+	@$(RUN) tools/test.py configs/demo/cascade_shapes.py $(DEMO)/cascade --show-dir $(DEMO)/pictures
 
 test: setup
 	@$(RUN) -m pytest -q

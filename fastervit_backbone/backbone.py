@@ -190,18 +190,23 @@ class FasterViT(nn.Module):
             images: (B, in_chans, H, W), H and W at least 32, another size at every call if need be.
 
         Returns:
-            for each stage i (B, C_i, ceil(H/s_i), ceil(W/s_i)), taken before downsampling.
+            for each stage i (B, C_i, ceil(H/s_i), ceil(W/s_i)), taken before downsampling; channels-last in memory if ``images`` is,
+            else contiguous.
 
         Raises:
             ValueError: not four dimensions, or a side below 32.
         """
         if images.ndim != 4 or min(images.shape[2:]) < STRIDES[-1]:
             raise ValueError(f'images must be (B, C, H, W) with H and W at least {STRIDES[-1]}, got {tuple(images.shape)}')
+        # mmcv's RoIAlign reads channels-last maps as if they were contiguous: give the caller's own format back
+        channels_last = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
         x, outputs = self.stem(images), []
         for i, stage in enumerate(self.stages):
             x = stage(x)
             if i in self.out_indices:
-                outputs.append(self.out_norms[str(i)](x) if str(i) in self.out_norms else x)
+                out = self.out_norms[str(i)](x) if str(i) in self.out_norms else x
+                outputs.append(out.contiguous(memory_format=memory_format))
             if stage.downsample is not None:
                 x = stage.downsample(x)
         return tuple(outputs)

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .arch import ARCHS, ArchSpec
 from .backbone import FasterViT
 from .checkpoint_io import log, read_checkpoint, unwrap_state_dict, write_state_dict
 from .errors import CheckpointError
 
-__all__ = ['LoadReport', 'convert_checkpoint', 'load_published']
+__all__ = ['LoadReport', 'check_fit', 'convert_checkpoint', 'load_published']
 
 REBUILT, DROPPED = 'rebuilt', 'dropped'
 _BLOCK = r'levels\.([23])\.blocks\.(\d+)\.'
@@ -115,6 +116,41 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     return report
 
 
+def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partial: bool = False) -> None:
+    """Check a whole model's state dict before a loader that would only warn gets it.
+
+    Args:
+        model: a detector or segmenter, or a backbone.
+        tensors: the state dict, without ``module.``.
+        name: what to call it.
+        partial: enough if something fits (a start for other classes).
+
+    Raises:
+        CheckpointError: missing, homeless or differently shaped tensors; names them and, for a FasterViT, the arch of the file.
+    """
+    own = model.state_dict()
+    problems = _compare(own, tensors)
+    if not problems or (partial and any(k in own and own[k].shape == v.shape for k, v in tensors.items())):
+        return
+    hint = ''
+    for prefix, module in model.named_modules():
+        if isinstance(module, FasterViT):
+            prefix = prefix + '.' if prefix else ''
+            inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            with suppress(CheckpointError):
+                hint = _differences(_infer_spec(inside, {}, name), module.spec)
+    raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
+
+
+def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], optional: str = 'num_batches_tracked') -> str:
+    """What keeps ``tensors`` from filling ``own``, in words; '' where nothing does. Keys with ``optional`` in them may be missing."""
+    missing = [k for k in own if k not in tensors and not re.search(optional, k)]
+    extra = [k for k in tensors if k not in own]
+    shapes = [f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}' for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    found = (('of another shape', shapes), ('missing', missing), ('without a home', extra))
+    return '; '.join(f'{len(what)} {kind} ({_some(what)})' for kind, what in found if what)
+
+
 def _read(source: str | Path | Mapping) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str], str]:
     """Tensors under our names, derived buffers under theirs, dropped names, and what to call the source."""
     name = 'state dict' if isinstance(source, Mapping) else str(source)
@@ -164,20 +200,15 @@ def _place(
     dropped = dropped + [k for k in ours if k not in own and (k.startswith('out_norms.') or unbuilt.match(k))]
     tensors = {k: v for k, v in ours.items() if k not in set(dropped)}
     fresh = [k for k in own if k not in tensors and k.startswith('out_norms.')]
-    missing = [k for k in own if k not in tensors and not k.startswith('out_norms.') and not k.endswith('num_batches_tracked')]
-    extra = [k for k in tensors if k not in own]
-    shapes = [f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}' for k, v in tensors.items() if k in own and v.shape != own[k].shape]
-    spec = None
+    problems = _compare(own, tensors, r'num_batches_tracked|^out_norms\.')
     try:
         spec = _infer_spec(ours, rebuilt, name)
     except CheckpointError:
-        if not (missing or extra or shapes):  # pragma: no cover - a file that fits can be read
+        if not problems:
             raise
-    if missing or extra or shapes:
-        found = [f'{len(what)} {kind} ({_some(what)})' for kind, what in
-                 (('of another shape', shapes), ('missing', missing), ('without a home', extra)) if what]  # fmt: skip
-        hint = '' if spec is None else _differences(spec, net.spec)
-        raise CheckpointError(f'{name} does not fit this backbone: {hint}{"; ".join(found)}')
+        spec = net.spec  # too little of it to tell: name the tensors alone
+    if problems:
+        raise CheckpointError(f'{name} does not fit this backbone: {_differences(spec, net.spec)}{problems}')
     note = ''
     windows = [(i + 1, spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
     if rebuilt and any(a != b for _, a, b in windows):

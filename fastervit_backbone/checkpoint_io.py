@@ -4,8 +4,8 @@ import argparse
 import logging
 import os
 import sys
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -86,29 +86,34 @@ def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: 
     if path.suffix not in ('.safetensors', '.pth'):
         raise CheckpointError(f'cannot write {path}: the name must end in .safetensors or .pth')
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-        os.close(handle)
-    except OSError as error:
-        raise CheckpointError(f'cannot write {path}: {error.strerror}') from error
-    try:
+    with replacing(path) as temporary:
         if path.suffix == '.safetensors':
             from safetensors.torch import save_file
 
             save_file(tensors, temporary, metadata={'format': 'pt', **metadata})
         else:
             torch.save({'state_dict': tensors, 'meta': dict(metadata)}, temporary)
-        os.chmod(temporary, 0o666 & ~_umask())
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises:
+        CheckpointError: the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+        temporary.touch()
+    except OSError as error:
+        raise CheckpointError(f'cannot write {path}: {error.strerror}') from error
+    try:
+        yield temporary
         os.replace(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        temporary.unlink(missing_ok=True)
 
 
 def _allowed_globals() -> list:

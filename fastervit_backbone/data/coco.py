@@ -1,0 +1,81 @@
+"""What can be wrong with a COCO data set, said before anything is built."""
+
+import difflib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+
+#: Larger annotation files (COCO's training set has 450 MB) are only looked at from both ends: reading them takes half a minute.
+READ_WHOLE_BELOW = 100 * 2**20
+HOW_TO_GET_COCO = (
+    'get train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpack them into one folder and set '
+    'COCO_ROOT to it (a link at data/coco does too)'
+)
+
+
+def check_coco(
+    ann_file: str | Path, image_dir: str | Path, classes: Sequence[str] | None = None, remedy: str = HOW_TO_GET_COCO
+) -> int | None:
+    """Check that annotations and images are there and belong together.
+
+    Args:
+        ann_file: COCO json.
+        image_dir: folder of its ``file_name``.
+        classes: names that the json's categories must have; None takes any.
+        remedy: said when something is missing.
+
+    Returns:
+        the number of images, or None where the file is too large to be read just for this.
+
+    Raises:
+        UserError: one line with the path expected and what to do.
+    """
+    ann_file, image_dir = Path(os.path.abspath(ann_file)), Path(os.path.abspath(image_dir))
+    if not ann_file.is_file():
+        raise UserError(f'no annotations at {ann_file}: {remedy}')
+    if not image_dir.is_dir():
+        raise UserError(f'no image folder at {image_dir}: {remedy}')
+    if ann_file.stat().st_size > READ_WHOLE_BELOW:
+        with ann_file.open('rb') as file:
+            start = file.read(64).lstrip()
+            file.seek(-64, os.SEEK_END)
+            if not (start.startswith(b'{') and file.read().rstrip().endswith(b'}')):
+                raise UserError(f'{ann_file} is cut off or not JSON: fetch or write it again')
+        return None
+    content = _read_json(ann_file)
+    images = content['images']
+    if not images:
+        raise UserError(f'{ann_file} lists 0 images: nothing to train or evaluate on')
+    absent = [i['file_name'] for i in images[:20] if not (image_dir / i['file_name']).is_file()]
+    if absent:
+        raise UserError(
+            f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of the first {len(images[:20])} are not)'
+        )
+    if classes is not None:
+        _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
+    return len(images)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} is broken JSON ({error}): fetch or write it again') from error
+    missing = [k for k in ('images', 'annotations', 'categories') if not isinstance(content, dict) or not isinstance(content.get(k), list)]
+    if missing:
+        raise UserError(f'{path} is JSON but not COCO: it has no list {", ".join(missing)}')
+    return content
+
+
+def _check_classes(path: Path, there: list[str], wanted: Sequence[str]) -> None:
+    missing = [c for c in wanted if c not in there]
+    if missing:
+        near = difflib.get_close_matches(missing[0], there, n=1)
+        meant = f'; did you mean {near[0]!r}?' if near else ''
+        raise UserError(
+            f'{path} has no category {missing[0]!r} ({len(missing)} of the {len(wanted)} classes of the config are not in it); '
+            f'it has {", ".join(map(repr, there[:20]))}{meant} Set metainfo.classes of the dataset and num_classes of the heads to its own'
+        )

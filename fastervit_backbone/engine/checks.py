@@ -1,0 +1,126 @@
+"""A config against its data and this machine, before anything is built."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, init_default_scope
+
+from ..backbone import FasterViT
+from ..data.coco import HOW_TO_GET_COCO, check_coco
+from ..errors import UserError
+
+
+def check_data(config: Config, splits: tuple[str, ...]) -> None:
+    """Check every COCO data set that the named dataloaders read.
+
+    Args:
+        config: whole config.
+        splits: of 'train', 'val', 'test'.
+
+    Raises:
+        UserError: something is missing or broken; says which folder is expected and how to get it.
+    """
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    for split in splits:
+        loader = config.get(f'{split}_dataloader')
+        if loader is None:
+            continue
+        for dataset in _leaf_datasets(loader.dataset):
+            root = Path(dataset.get('data_root') or '')
+            ann_file = dataset.get('ann_file')
+            if not str(ann_file).endswith('.json'):
+                continue
+            remedy = HOW_TO_GET_COCO
+            if 'train2017' not in str(ann_file) and 'val2017' not in str(ann_file):
+                remedy = f'{split}_dataloader.dataset.data_root is {str(root)!r}, ann_file {ann_file!r}: correct them or put the data there'
+                if (dataset.get('metainfo') or {}).get('classes', [''])[0] == 'circle':
+                    remedy = 'make it: python tools/make_shapes.py work_dirs/demo/data'
+            image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
+            check_coco(root / ann_file, image_dir, _classes(dataset), remedy)
+
+
+def check_channels(config: Config) -> None:
+    """Raise UserError where a FasterViT's channels are not what the neck (or a list-taking decode head) expects."""
+    backbone = config.model.get('backbone', {})
+    if backbone.get('type') != 'FasterViT':
+        return
+    arguments = {k: v for k, v in backbone.items() if k not in ('type', '_scope_')}
+    try:
+        with torch.device('meta'):
+            channels = list(FasterViT(**arguments).out_channels)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'model.backbone: {error}') from error
+    name = 'neck' if config.model.get('neck') else 'decode_head'
+    expected = (config.model.get(name) or {}).get('in_channels')
+    if isinstance(expected, list | tuple) and list(expected) != channels:
+        raise UserError(
+            f'model.{name}.in_channels is {list(expected)}, but FasterViT {backbone.arch!r} gives {channels}: '
+            f'--cfg-options model.{name}.in_channels="{str(channels).replace(" ", "")}"'
+        )
+
+
+def fit_to_machine(config: Config, launcher: str) -> list[str]:
+    """Change what cannot run here: nccl without a GPU, SyncBN in a single process or on a CPU.
+
+    Args:
+        config: changed in place.
+        launcher: as of the tools.
+
+    Returns:
+        a line for every change.
+    """
+    said = []
+    cuda = torch.cuda.is_available()
+    if not cuda:
+        config.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict())['backend'] = 'gloo'
+    if world_size(launcher) == 1 or not cuda:
+        count = sum(_replace_sync_bn(node) for node in _dicts(config.model))
+        if count:
+            where = 'on the CPU' if not cuda else 'in a single process'
+            said.append(f'{count} SyncBN run as BN {where}: statistics are those of one process')
+    return said
+
+
+def world_size(launcher: str) -> int:
+    """Processes of this run, from the launcher's environment."""
+    name = {'none': '', 'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}[launcher]
+    if name and name not in os.environ:
+        raise UserError(f'--launcher {launcher} needs the variable {name}, which is not set: start through that launcher')
+    return int(os.environ[name]) if name else 1
+
+
+def _replace_sync_bn(node: dict) -> bool:
+    if node.get('type') == 'SyncBN':
+        node['type'] = 'BN'
+        return True
+    return False
+
+
+def _dicts(node: object) -> Iterator[dict]:
+    if isinstance(node, Mapping):
+        yield node
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
+    for child in children:
+        yield from _dicts(child)
+
+
+def _leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:
+    """The data sets within wrappers (repeat, concat, class-balanced, multi-image mix)."""
+    inner = dataset.get('dataset', dataset.get('datasets'))
+    if inner is None:
+        yield dataset
+    else:
+        for child in inner if isinstance(inner, list | tuple) else [inner]:
+            yield from _leaf_datasets(child)
+
+
+def _classes(dataset: Mapping) -> list[str] | None:
+    """Class names: the config's, else the data set class's own."""
+    classes = (dataset.get('metainfo') or {}).get('classes')
+    if classes is None:
+        cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
+        classes = getattr(cls, 'METAINFO', {}).get('classes')
+    return None if classes is None else list(classes)

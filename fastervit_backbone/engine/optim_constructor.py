@@ -1,0 +1,42 @@
+"""Layer-wise learning-rate decay for mmengine configs."""
+
+import copy
+from collections.abc import Mapping
+
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
+from torch import nn
+
+from ..optim import parameter_groups
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor:
+    """``optim_wrapper=dict(constructor='LayerDecayOptimWrapperConstructor', paramwise_cfg=dict(decay_rate=0.9), optimizer=...)``.
+
+    Args:
+        optim_wrapper_cfg: the rest of the config's ``optim_wrapper``.
+        paramwise_cfg: ``decay_rate`` in (0, 1], see :func:`~fastervit_backbone.optim.parameter_groups`; default 1.
+
+    Raises:
+        TypeError: another key in ``paramwise_cfg``, or no learning rate in the optimizer.
+    """
+
+    def __init__(self, optim_wrapper_cfg: Mapping, paramwise_cfg: Mapping | None = None) -> None:
+        self.optim_wrapper_cfg = copy.deepcopy(dict(optim_wrapper_cfg))
+        self.paramwise_cfg = dict(paramwise_cfg or {})
+        unknown = set(self.paramwise_cfg) - {'decay_rate'}
+        if unknown:
+            raise TypeError(f'paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate')
+        if 'lr' not in self.optim_wrapper_cfg.get('optimizer', {}):
+            raise TypeError('optim_wrapper.optimizer needs lr: the layers are scaled from it')
+
+    def __call__(self, model: nn.Module) -> OptimWrapper:
+        """Optimizer over the groups of ``model``, in its wrapper."""
+        model = model.module if is_model_wrapper(model) else model
+        config = dict(self.optim_wrapper_cfg)
+        config.setdefault('type', 'OptimWrapper')
+        optimizer = dict(config.pop('optimizer'))
+        optimizer['params'] = parameter_groups(model, optimizer['lr'], optimizer.get('weight_decay', 0.0), **self.paramwise_cfg)
+        return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=OPTIMIZERS.build(optimizer)))

@@ -1,0 +1,184 @@
+"""Training and evaluation behind tools/train.py and tools/test.py, on mmengine's Runner."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch import nn
+
+from ..checkpoint import check_fit
+from ..checkpoint_io import read_checkpoint, replacing, unwrap_state_dict
+from ..errors import UserError
+from .checks import check_channels, check_data, fit_to_machine, world_size
+from .options import load_config
+from .pictures import write_overview
+
+
+def train(
+    config_path: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    amp: bool = False,
+    resume: bool | str = False,
+    seed: int | None = None,
+    auto_scale_lr: bool = True,
+    options: Mapping[str, object] | None = None,
+    launcher: str = 'none',
+) -> nn.Module:
+    """Train as a config says.
+
+    Args:
+        config_path: the config.
+        work_dir: where checkpoints and logs go; default ``work_dirs/<config name>``.
+        amp: mixed precision (float16 with loss scaling); needs a CUDA device.
+        resume: True goes on from the last checkpoint in ``work_dir`` (from the start where there is none), a path from that one.
+        seed: of everything random.
+        auto_scale_lr: scale the learning rate linearly to the real batch (batch size x processes).
+        options: ``--cfg-options``.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Returns:
+        the trained model.
+
+    Raises:
+        UserError: bad input; nothing was built or written yet, checkpoints excepted.
+    """
+    config = _prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
+    if amp:
+        if not torch.cuda.is_available():
+            raise UserError('--amp needs a CUDA device, and torch sees none here: leave it out')
+        config.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+    if seed is not None:
+        config.randomness = dict(config.get('randomness') or {}, seed=seed)
+    if resume:
+        last = str(resume) if resume is not True else _last_checkpoint(config.work_dir)
+        if last is None:
+            _say(f'nothing to resume in {config.work_dir}: starting from the beginning')
+        else:
+            read_checkpoint(last)
+            config.update(resume=True, load_from=last)
+    _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
+    runner = Runner.from_cfg(config)
+    if config.get('load_from'):
+        check_fit(runner.model, unwrap_state_dict(read_checkpoint(config.load_from)), config.load_from, partial=not resume)
+    return runner.train()
+
+
+def test(
+    config_path: str | Path,
+    checkpoint: str | Path,
+    *,
+    work_dir: str | Path | None = None,
+    show_dir: str | Path | None = None,
+    out: str | Path | None = None,
+    options: Mapping[str, object] | None = None,
+    launcher: str = 'none',
+) -> dict[str, float]:
+    """Evaluate a checkpoint on a config's test data.
+
+    Args:
+        config_path: the config.
+        checkpoint: a file, or a work dir (its last checkpoint).
+        work_dir: where the log goes; default ``work_dirs/<config name>``.
+        show_dir: write every image with its ground truth and prediction here, and an overview of the first ones.
+        out: write predictions (``.pkl``) or metrics (``.json``) here.
+        options: ``--cfg-options``.
+        launcher: as of :func:`train`.
+
+    Returns:
+        metric names and values.
+
+    Raises:
+        UserError: bad input, or a checkpoint that does not fit the model.
+    """
+    config = _prepare(config_path, work_dir, options, launcher, splits=('test',))
+    out = None if out is None else Path(out)
+    if out is not None and out.suffix not in ('.pkl', '.json'):
+        raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
+    path = Path(checkpoint)
+    if path.is_dir():
+        last = _last_checkpoint(path)
+        if last is None:
+            raise UserError(f'{path} is a folder without a checkpoint: train first, or name a file')
+        path = Path(last)
+    weights = unwrap_state_dict(read_checkpoint(path))
+    config.load_from = str(path)
+    if show_dir is not None:
+        show_dir = Path(os.path.abspath(show_dir))
+        config.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
+        # absolute: mmdet joins it to its own run folder otherwise
+        config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
+    runner = Runner.from_cfg(config)
+    check_fit(runner.model, weights, str(path))
+    if out is not None and out.suffix == '.pkl':
+        from mmdet.evaluation import DumpDetResults
+
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=str(out)))
+    metrics = runner.test()
+    if runner.rank == 0:
+        if out is not None and out.suffix == '.json':
+            record = dict(config=str(config_path), checkpoint=str(path), metrics={k: float(v) for k, v in metrics.items()})
+            with replacing(out) as temporary:
+                temporary.write_text(json.dumps(record, indent=2) + '\n')
+        for line in _summary(metrics, show_dir, out):
+            _say(line)
+    return metrics
+
+
+def _prepare(
+    path: str | Path, work_dir: str | Path | None, options: Mapping[str, object] | None, launcher: str, splits: tuple[str, ...]
+) -> Config:
+    config = load_config(path, options)
+    check_data(config, splits)
+    check_channels(config)
+    config.launcher = launcher
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
+    for line in fit_to_machine(config, launcher):
+        _say(line)
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
+    return config
+
+
+def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
+    scaling = config.setdefault('auto_scale_lr', {})
+    base, lr = scaling.get('base_batch_size'), config.optim_wrapper.optimizer.get('lr')
+    real = config.train_dataloader.batch_size * processes
+    scaling['enable'] = enabled and base is not None
+    if base is None or lr is None or real == base:
+        return
+    if enabled:
+        _say(f'learning rate {lr:g} is for batch {base}; this run has {real}: {lr:g} -> {lr * real / base:g} (--no-auto-scale-lr keeps it)')
+    else:
+        _say(f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}')
+
+
+def _last_checkpoint(work_dir: str | Path) -> str | None:
+    """What mmengine noted as last, wherever the folder has moved since."""
+    note = Path(work_dir) / 'last_checkpoint'
+    if not note.is_file():
+        return None
+    noted = Path(note.read_text().strip())
+    return str(noted if noted.is_file() else note.with_name(noted.name))
+
+
+def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | None) -> list[str]:
+    names = {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP', 'mIoU': 'mIoU'}
+    lines = [', '.join(f'{name} {metrics[key]:.3f}' for key, name in names.items() if key in metrics)]
+    if show_dir is not None:
+        overview = write_overview(show_dir)
+        lines.append(
+            f'pictures (ground truth left, prediction right): {show_dir}' + (f', the first ones together: {overview}' if overview else '')
+        )
+    if out is not None:
+        lines.append(f'written: {out}')
+    return [line for line in lines if line]
+
+
+def _say(message: str) -> None:
+    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0:
+        print(message, flush=True)

@@ -1,0 +1,24 @@
+#!/usr/bin/env python
+"""Turn a published FasterViT file into a small one with our names: no optimizer, no buffers, no classifier.
+
+Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit_0.safetensors
+"""
+
+import argparse
+
+from fastervit_backbone.checkpoint import convert_checkpoint
+from fastervit_backbone.cli import run_cli
+
+
+def main() -> None:
+    """Parse and convert."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('input', help='published file (path or URL), or a detector checkpoint with a FasterViT in it')
+    parser.add_argument('output', help='.safetensors or .pth')
+    args = parser.parse_args()
+    print(convert_checkpoint(args.input, args.output))
+    print(f'written: {args.output}')
+
+
+if __name__ == '__main__':
+    run_cli(main)

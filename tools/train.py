@@ -1,0 +1,44 @@
+#!/usr/bin/env python
+"""Train a detector or segmenter from a config.
+
+Example: python tools/train.py configs/cascade_fastervit0_3x.py --amp
+Several GPUs: torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch
+"""
+
+import argparse
+
+from fastervit_backbone.cli import add_run_arguments, run_cli
+
+
+def main() -> None:
+    """Parse and train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='for checkpoints and logs (default: work_dirs/CONFIG)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (CUDA)')
+    parser.add_argument(
+        '--resume', nargs='?', const=True, default=False, help='go on from the last checkpoint of the work dir, or from this file'
+    )
+    parser.add_argument('--seed', type=int, help='of everything random')
+    parser.add_argument(
+        '--no-auto-scale-lr', dest='auto_scale_lr', action='store_false', help="keep the config's learning rate whatever the batch"
+    )
+    add_run_arguments(parser)
+    args = parser.parse_args()
+
+    from fastervit_backbone.engine.runs import train  # after parsing: --help answers at once
+
+    train(
+        args.config,
+        work_dir=args.work_dir,
+        amp=args.amp,
+        resume=args.resume,
+        seed=args.seed,
+        auto_scale_lr=args.auto_scale_lr,
+        options=args.cfg_options,
+        launcher=args.launcher,
+    )
+
+
+if __name__ == '__main__':
+    run_cli(main)
