@@ -272,7 +272,8 @@ def _check_init_cfg(init_cfg: Mapping | None) -> dict | None:
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """The dtype a Linear gives for ``x`` here: autocast's, or that of ``x``."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta has none
+    return torch.get_autocast_dtype(device) if autocast else x.dtype
 
 
 def _call(block: nn.Module, *args: object) -> object:
@@ -286,11 +287,13 @@ def _checkpointed(block: nn.Module, *args: object) -> object:
 @contextmanager
 def _keep_statistics(block: nn.Module) -> Iterator[None]:
     """While a block is computed again for its gradient: BatchNorm must not count the same batch twice."""
-    norms = [m for m in block.modules() if isinstance(m, _BATCH_NORM) and m.track_running_stats]
+    norms = [m for m in block.modules() if isinstance(m, _BATCH_NORM)]
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)

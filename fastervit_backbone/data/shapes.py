@@ -11,7 +11,7 @@ from ..errors import UserError
 
 CLASSES = ('circle', 'square', 'triangle')
 #: Objects of which less than this part can be seen behind others are left out of the image.
-MIN_VISIBLE = 0.4
+MIN_VISIBLE = 0.5
 
 
 def make_shapes(root: str | Path, train: int = 200, val: int = 50, size: tuple[int, int] = (144, 176), seed: int = 0) -> Path:
@@ -66,11 +66,11 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
     height, width = size
     image = _texture(rng, size)
     objects: list[tuple[int, np.ndarray]] = []
-    for _ in range(rng.integers(2, 7)):
+    for _ in range(rng.integers(2, 6)):
         label = int(rng.integers(len(CLASSES)))
-        radius = rng.uniform(0.09, 0.24) * min(size)
+        radius = rng.uniform(0.12, 0.25) * min(size)
         centre = rng.uniform(0.6 * radius, np.array(size) - 0.6 * radius)
-        mask = _shape(label, centre, radius, rng.uniform(0, 2 * np.pi), size)
+        mask = _shape(label, centre, radius, rng.uniform(-0.3, 0.3), size)
         covered = [(c, m & ~mask, m.sum()) for c, m in objects]
         if any(m.sum() < MIN_VISIBLE * whole for _, m, whole in covered):
             continue  # would hide another object
@@ -130,7 +130,7 @@ def _shape(label: int, centre: np.ndarray, radius: float, angle: float, size: tu
         return dx**2 + dy**2 <= radius**2
     sides = {'square': 4, 'triangle': 3}[CLASSES[label]]
     apothem = radius * (0.85 if sides == 4 else 0.6)
-    normals = angle + 2 * np.pi * np.arange(sides) / sides
+    normals = angle + np.pi / 2 + 2 * np.pi * np.arange(sides) / sides
     return np.all([dx * np.cos(a) + dy * np.sin(a) <= apothem for a in normals], axis=0)
 
 

@@ -8,11 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def pooling_windows(n: int, w: int, c: int) -> tuple[list[int], int]:
+def pooling_kernel(w: int, c: int) -> int:
+    """Tokens along the side of what one carrier averages, for windows of w tokens and c carriers a side."""
+    return 2 * w - (2 * c - 1) * (w // c)
+
+
+def pooling_windows(n: int, w: int, c: int) -> tuple[Tensor, int]:
     """Where the average pooling of the carriers looks, along one side.
 
-    The published models have two windows a side and pool with kernel ``2w - (2c-1)*floor(w/c)`` and stride ``floor(w/c)``; for n
-    windows the kernel stays and its places are spread evenly (DESIGN section 3).
+    The published models have two windows a side and pool with stride ``floor(w/c)``; for n windows the kernel stays and its places are spread evenly (DESIGN section 3).
 
     Args:
         n: windows along the side.
@@ -20,17 +24,18 @@ def pooling_windows(n: int, w: int, c: int) -> tuple[list[int], int]:
         c: carriers along a window's side, at most w.
 
     Returns:
-        The n*c first tokens and the kernel's length.
+        the n*c first tokens (int64) and the kernel's length.
     """
-    kernel = 2 * w - (2 * c - 1) * (w // c)
-    last = n * c - 1
-    return [round(j * (n * w - kernel) / max(last, 1)) for j in range(n * c)], kernel
+    kernel = pooling_kernel(w, c)
+    # float64: exact halves stay halves
+    starts = torch.arange(n * c, dtype=torch.float64) * (n * w - kernel) / max(n * c - 1, 1)
+    return starts.round().long(), kernel
 
 
 def _pooling_matrix(n: int, w: int, c: int, like: Tensor) -> Tensor:
     """(K, n*w) of ones where carrier j looks, else 0: one side of the sum pooling."""
     starts, kernel = pooling_windows(n, w, c)
-    start = torch.tensor(starts, device=like.device)[:, None]
+    start = starts.to(like.device)[:, None]
     token = torch.arange(n * w, device=like.device)
     return ((token >= start) & (token < start + kernel)).to(like.dtype)
 
@@ -55,7 +60,7 @@ class CarrierTokenizer(nn.Module):
         # (B, H, W, C) -> (B, C, H, W) -> (B, H, W, C)
         y = self.conv(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         B, H, W, C = y.shape
-        area = pooling_windows(1, w, c)[1] ** 2
+        area = pooling_kernel(w, c) ** 2
         # rows, (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); then columns, (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
         y = _pooling_matrix(H // w, w, c, y) @ y.reshape(B, H, W * C)
         y = _pooling_matrix(W // w, w, c, y) @ y.reshape(-1, W, C)

@@ -6,6 +6,7 @@ Legend: n tokens along a side, N tokens of a grid (rows * columns), C channels, 
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,8 @@ class PositionMlp(nn.Module):
         """Coordinates rows (R,) and cols (S,) -> (R, S, out_features), whatever autocast says."""
         weights = (self.fc1.weight, self.fc1.bias, self.fc2.weight)
         wide = torch.promote_types(weights[0].dtype, torch.float32)
-        with torch.autocast(weights[0].device.type, enabled=False):
+        device = weights[0].device.type  # meta has no autocast
+        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
             w1, b1, w2 = (p.to(wide) for p in weights)
             # two (R|S, 512) products meet by broadcasting: (R, 1, 512) + (1, S, 512) -> (R, S, 512)
             hidden = torch.outer(rows.to(wide), w1[:, 0])[:, None] + torch.outer(cols.to(wide), w1[:, 1]) + b1
@@ -69,7 +71,7 @@ class RelativeBias(PositionMlp):
         # (h, rows, cols, rows, cols) -> (h, N, N) -> (h, L+N, L+N+pad)
         bias = bias.reshape(-1, rows * cols, rows * cols)
         size = lead + rows * cols
-        return F.pad(bias, (lead, -size % 8, lead, 0))[None, :, :, :size]
+        return F.pad(bias, (lead, (8 - size % 8) % 8, lead, 0))[None, :, :, :size]
 
 
 def _centred(n: int, device: torch.device) -> Tensor:
@@ -79,7 +81,7 @@ def _centred(n: int, device: torch.device) -> Tensor:
 
 def _log_offsets(n: int, device: torch.device) -> Tensor:
     """Offsets -(n-1)..(n-1), scaled to -8..8 and log-compressed to about -1.06..1.06, float32 (2n-1,)."""
-    d = torch.arange(1 - n, n, device=device, dtype=torch.float32) * (8 / max(n - 1, 1))
+    d = torch.arange(1 - n, n, device=device, dtype=torch.float32) * 8 / max(n - 1, 1)
     return torch.sign(d) * torch.log2(d.abs() + 1) / 3  # log2(8) = 3
 
 

@@ -20,7 +20,7 @@ def pad_to_windows(x_BHWC: Tensor, w: int) -> Tensor:
         (B, nH*w, nW*w, C); the same tensor where nothing is missing. Undone by slicing ``[:, :H, :W]``.
     """
     h, width = x_BHWC.shape[1:3]
-    pad_h, pad_w = -h % w, -width % w
+    pad_h, pad_w = (w - h % w) % w, (w - width % w) % w
     return F.pad(x_BHWC, (0, 0, 0, pad_w, 0, pad_h)) if pad_h or pad_w else x_BHWC
 
 

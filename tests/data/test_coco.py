@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from fastervit_backbone.data import coco
+from fastervit_backbone.data.coco import check_coco
+from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.errors import UserError
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    root = make_shapes(tmp_path / 'shapes', train=2, val=1)
+    return root / 'annotations' / 'instances_train.json', root / 'images' / 'train'
+
+
+def test_good_data(shapes):
+    assert check_coco(*shapes, classes=['circle', 'square', 'triangle']) == 2
+
+
+@pytest.mark.parametrize(
+    ('damage', 'told'),
+    [
+        (lambda ann, images: ann.unlink(), r'no annotations at /.*instances_train\.json: get train2017\.zip.*COCO_ROOT'),
+        (lambda ann, images: images.rename(images.with_name('else')), r'no image folder at /.*images/train'),
+        (lambda ann, images: ann.write_text(ann.read_text()[:-40]), r'broken JSON \(.*line 1 column'),
+        (lambda ann, images: ann.write_text('[1, 2]'), 'not COCO: it has no list images, annotations, categories'),
+        (lambda ann, images: ann.write_text(json.dumps(dict(images=[], annotations=[], categories=[]))), 'lists 0 images'),
+        (lambda ann, images: (images / '000002.png').unlink(), r'lists 000002\.png, which is not in .*\(1 of the first 2 are not\)'),
+    ],
+)
+def test_bad_data_is_named(shapes, damage, told):
+    damage(*shapes)
+    with pytest.raises(UserError, match=told) as error:
+        check_coco(*shapes)
+    assert '\n' not in str(error.value)
+
+
+def test_misspelt_classes_are_named_with_the_nearest(shapes):
+    with pytest.raises(UserError, match="no category 'triangel' .*did you mean 'triangle'"):
+        check_coco(*shapes, classes=['circle', 'triangel'])
+
+
+def test_large_files_are_looked_at_from_both_ends(shapes, monkeypatch):
+    monkeypatch.setattr(coco, 'READ_WHOLE_BELOW', 10)
+    assert check_coco(*shapes) is None
+    shapes[0].write_text(shapes[0].read_text()[:-40])
+    with pytest.raises(UserError, match='cut off'):
+        check_coco(*shapes)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', ['train', 'val'])
+def test_real_coco(real_data, name):
+    root = real_data / 'coco_mini128'
+    assert check_coco(root / 'annotations' / f'instances_{name}2017.json', root / f'{name}2017', ['person', 'toothbrush']) > 40

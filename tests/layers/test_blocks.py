@@ -1,0 +1,108 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastervit_backbone.layers import Attention, AttentionBlock, ChannelLayerNorm, ConvBlock, ConvStem, Downsample, DropPath, TransformerLayer
+
+from ..conftest import lively
+
+
+@torch.no_grad()
+def test_attention_is_softmax_of_scaled_products_plus_bias():
+    attention = lively(Attention(12, 3))
+    x, bias = torch.randn(2, 5, 12), torch.randn(1, 3, 5, 5)
+    qkv = F.linear(x, attention.qkv.weight, attention.qkv.bias)
+    heads = []
+    for h in range(3):
+        q, k, v = (qkv[..., part * 12 + h * 4 : part * 12 + (h + 1) * 4] for part in range(3))
+        heads.append((q @ k.transpose(1, 2) / 4**0.5 + bias[0, h]).softmax(-1) @ v)
+    expected = F.linear(torch.cat(heads, -1), attention.proj.weight, attention.proj.bias)
+    torch.testing.assert_close(attention(x, bias), expected)
+
+
+@torch.no_grad()
+def test_layer_scales_are_on_the_branches():
+    layer = lively(TransformerLayer(8, 2, layer_scale=1e-5))
+    x, bias = torch.randn(2, 5, 8), torch.zeros(1, 2, 5, 5)
+    y = x + layer.scale1 * layer.attn(layer.norm1(x), bias)
+    torch.testing.assert_close(layer(x, bias), y + layer.scale2 * layer.mlp(layer.norm2(y)))
+    layer.scale1.zero_()
+    layer.scale2.zero_()
+    assert torch.equal(layer(x, bias), x)
+
+
+@torch.no_grad()
+def test_a_block_without_carriers_keeps_windows_apart():
+    block = lively(AttentionBlock(8, 2, window=3))
+    x = torch.randn(2 * 4, 9, 8)
+    whole, none = block(x, None, (2, 2), torch.float32)
+    alone, _ = block(x[5:6], None, (1, 1), torch.float32)
+    assert none is None
+    torch.testing.assert_close(whole[5:6], alone)
+
+
+@torch.no_grad()
+def test_carriers_bring_other_windows_in_but_not_other_images():
+    block = lively(AttentionBlock(8, 2, window=3, carrier_size=1))
+    x, carriers = torch.randn(2 * 4, 9, 8), torch.randn(2, 4, 8)
+    before, _ = block(x, carriers, (2, 2), torch.float32)
+    changed = carriers.clone()
+    changed[0, 3] = torch.randn(8)  # the last window of the first image
+    after, _ = block(x, changed, (2, 2), torch.float32)
+    moved = (before - after).abs().amax((1, 2))
+    assert (moved[:4] > 1e-4).all() and moved[4:].max() == 0
+
+
+@torch.no_grad()
+def test_propagation_adds_the_scaled_carriers():
+    torch.manual_seed(0)
+    plain = lively(AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5))
+    propagating = AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5, propagate=True)
+    propagating.load_state_dict(plain.state_dict())
+    x, carriers = torch.randn(2, 16, 8), torch.randn(2, 4, 8)
+    y, ct = plain(x, carriers, (1, 1), torch.float32)
+    z, _ = propagating(x, carriers, (1, 1), torch.float32)
+    up = ct.reshape(2, 2, 2, 8).repeat_interleave(2, 1).repeat_interleave(2, 2).reshape(2, 16, 8)
+    torch.testing.assert_close(z, y + plain.carrier.layer.scale1 * up)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [(8, 12), (7, 9), (1, 1)])
+def test_channel_layer_norm_and_downsample(size):
+    x = torch.randn(2, 6, *size)
+    norm = lively(ChannelLayerNorm(6, eps=1e-6))
+    mean, var = x.mean(1, keepdim=True), x.var(1, unbiased=False, keepdim=True)
+    expected = (x - mean) / (var + 1e-6).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
+    torch.testing.assert_close(norm(x), expected)
+    assert Downsample(6)(x).shape == (2, 12, -(-size[0] // 2), -(-size[1] // 2))
+
+
+@torch.no_grad()
+def test_conv_block_and_stem_by_hand():
+    block, stem = lively(ConvBlock(4)).eval(), lively(ConvStem(3, 5, 4)).eval()
+    x = torch.randn(2, 3, 9, 13)
+
+    def norm(y, bn, eps):
+        shape = (1, -1, 1, 1)
+        y = (y - bn.running_mean.reshape(shape)) / (bn.running_var.reshape(shape) + eps).sqrt()
+        return y * bn.weight.reshape(shape) + bn.bias.reshape(shape)
+
+    y = F.relu(norm(F.conv2d(x, stem.conv1.weight, stride=2, padding=1), stem.norm1, 1e-4))
+    y = F.relu(norm(F.conv2d(y, stem.conv2.weight, stride=2, padding=1), stem.norm2, 1e-4))
+    torch.testing.assert_close(stem(x), y)
+    z = F.gelu(norm(F.conv2d(y, block.conv1.weight, block.conv1.bias, padding=1), block.norm1, 1e-5))
+    z = norm(F.conv2d(z, block.conv2.weight, block.conv2.bias, padding=1), block.norm2, 1e-5)
+    torch.testing.assert_close(block(y), y + z)
+
+
+def test_drop_path_drops_whole_images_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop = DropPath(0.25)
+    x = torch.ones(4000 * 2, 3, 2)
+    y = drop(x, groups=2)
+    torch.testing.assert_close(y.unique(), torch.tensor([0.0, 1 / 0.75]))
+    assert torch.equal(y[0::2], y[1::2])  # the two windows of an image share their fate
+    assert y.mean().item() == pytest.approx(1, abs=0.03)
+    assert drop.eval()(x) is x
+    with pytest.raises(ValueError, match='1.0'):
+        DropPath(1.0)

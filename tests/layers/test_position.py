@@ -1,0 +1,97 @@
+import copy
+import math
+import pickle
+
+import pytest
+import torch
+
+from fastervit_backbone.layers import AbsolutePosition, PositionCache, RelativeBias
+
+from ..conftest import lively
+
+
+def mlp(module, a, b):
+    """The position MLP by hand, on one coordinate pair."""
+    hidden = [max(0.0, module.fc1.weight[k] @ torch.tensor([a, b]) + module.fc1.bias[k]) for k in range(512)]
+    return module.fc2.weight @ torch.tensor(hidden)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('grid', [(2, 3), (1, 4), (7, 2)])
+def test_absolute_position_by_hand(grid):
+    module = lively(AbsolutePosition(3))
+    position = module(grid, 0, torch.float32)
+    assert position.shape == (1, grid[0] * grid[1], 3)
+    for i, j in [(0, 0), (grid[0] - 1, grid[1] - 1), (grid[0] // 2, 0)]:
+        row = (i - grid[0] // 2) / max(grid[0] // 2, 1)
+        col = (j - grid[1] // 2) / max(grid[1] // 2, 1)
+        torch.testing.assert_close(position[0, i * grid[1] + j], mlp(module, row, col))
+
+
+def log_offset(d, n):
+    scaled = d / max(n - 1, 1) * 8
+    return math.copysign(math.log2(abs(scaled) + 1) / math.log2(8), scaled)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('grid', [(2, 3), (1, 4), (3, 1)])
+@pytest.mark.parametrize('lead', [0, 4])
+def test_relative_bias_by_hand(grid, lead):
+    module = lively(RelativeBias(2))
+    bias = module(grid, lead, torch.float32)
+    tokens = [(i, j) for i in range(grid[0]) for j in range(grid[1])]
+    assert bias.shape == (1, 2, lead + len(tokens), lead + len(tokens))
+    assert bias[:, :, :lead].abs().sum() == bias[..., :lead].abs().sum() == 0
+    for q, (qi, qj) in enumerate(tokens):
+        for k, (ki, kj) in enumerate(tokens):
+            expected = 16 * torch.sigmoid(mlp(module, log_offset(qi - ki, grid[0]), log_offset(qj - kj, grid[1])))
+            torch.testing.assert_close(bias[0, :, lead + q, lead + k], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_bias_rows_are_aligned_for_the_cuda_kernel():
+    bias = RelativeBias(2)((7, 7), 4, torch.float32)
+    assert bias.shape[-1] == 53 and bias.stride(-2) % 8 == 0
+
+
+def test_positions_stay_float32_under_autocast():
+    module = lively(RelativeBias(2))
+    exact = module((3, 4), 0, torch.float32)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(module((3, 4), 0, torch.float32), exact)
+    half = copy.deepcopy(module).bfloat16()
+    torch.testing.assert_close(half((3, 4), 0, torch.float32), exact, rtol=0, atol=0.1)  # bf16 weights, float32 arithmetic
+
+
+@torch.no_grad()
+def test_cache_is_bounded_and_starts_empty_in_copies():
+    module = RelativeBias(1)
+    cache = PositionCache(max_bytes=4 * 1000)
+    assert cache.refresh([module]) is cache
+    first = cache.get(module, (2, 2), 0, torch.float32)
+    assert cache.get(module, (2, 2), 0, torch.float32) is first
+    assert cache.get(module, (2, 2), 0, torch.bfloat16).dtype == torch.bfloat16
+    for side in range(1, 30):
+        cache.get(module, (1, side), 0, torch.float32)
+        assert sum(v.nbytes for v in cache._entries.values()) <= 4000
+    assert cache.get(module, (30, 30), 0, torch.float32).shape[-1] == 900  # too large to keep, right all the same
+    assert len(cache) and not len(copy.deepcopy(cache)) and not len(pickle.loads(pickle.dumps(cache)))
+
+
+WRITES = {
+    'in place': lambda p: p.mul_(1.01),
+    'through .data': lambda p: p.data.mul_(1.01),  # what mmengine's EMA does; no version counter sees it
+    'other storage': lambda p: setattr(p, 'data', p.data * 1.01),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('write', WRITES.values(), ids=WRITES.keys())
+@pytest.mark.parametrize('which', ['fc1.weight', 'fc1.bias', 'fc2.weight'])
+def test_cache_sees_every_kind_of_write(write, which):
+    module, cache = lively(RelativeBias(2)), PositionCache()
+    before = cache.refresh([module]).get(module, (3, 3), 0, torch.float32)
+    write(module.get_parameter(which))
+    after = cache.refresh([module]).get(module, (3, 3), 0, torch.float32)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, module((3, 3), 0, torch.float32))
+    assert cache.refresh([module]).get(module, (3, 3), 0, torch.float32) is after

@@ -1,0 +1,214 @@
+import copy
+import pickle
+
+import pytest
+import torch
+
+from fastervit_backbone import ArchSpec, FasterViT
+from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
+from fastervit_backbone.checkpoint_io import read_checkpoint, unwrap_state_dict
+from fastervit_backbone.errors import CheckpointError
+
+from .conftest import ReferenceCase, lively
+
+HAT = 'small_hat_224_propagation'
+
+
+def save(content, path):
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture
+def case():
+    return ReferenceCase(HAT)
+
+
+def spec_of(case):
+    return FasterViT(case.arch, out_norm=None)
+
+
+WRAPPINGS = {
+    'published': lambda s: dict(state_dict=s, epoch=1),
+    'model': lambda s: dict(model=s),
+    'bare': lambda s: s,
+    'module.': lambda s: dict(state_dict={f'module.{k}': v for k, v in s.items()}),
+}
+
+
+@pytest.mark.parametrize('wrap', WRAPPINGS.values(), ids=WRAPPINGS.keys())
+def test_every_wrapping_gives_the_same(case, wrap, tmp_path):
+    state = case.published_file()['state_dict']
+    expected, net = spec_of(case), spec_of(case)
+    load_published(expected, dict(state_dict=state))
+    load_published(net, save(wrap(state), tmp_path / 'x.pth.tar'))
+    assert all(torch.equal(a, b) for a, b in zip(expected.state_dict().values(), net.state_dict().values(), strict=True))
+
+
+def test_report_is_one_line_that_accounts_for_everything(case):
+    content = case.published_file()
+    net = FasterViT(case.arch)
+    report = load_published(net, content)
+    derived = [k for k in content['state_dict'] if k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))]
+    assert sorted(report.rebuilt) == sorted(derived)
+    assert sorted(report.fresh) == sorted(n for n in net.state_dict() if n.startswith('out_norms.'))
+    line = str(report)
+    assert '\n' not in line and f'{len(derived)} position buffers rebuilt' in line and 'head.weight' in line or 'norm.weight' in line
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_convert_then_init_cfg_reads_both_kinds(case, tmp_path, suffix):
+    published = save(case.published_file(), tmp_path / 'published.pth.tar')
+    converted = tmp_path / 'new' / f'ours{suffix}'
+    report = convert_checkpoint(published, converted)
+    assert [p.name for p in converted.parent.iterdir()] == [converted.name]  # no temporary left
+    assert converted.stat().st_size < published.stat().st_size
+    images, maps = case.images(), []
+    for path in (published, converted):
+        net = FasterViT(case.arch, init_cfg=dict(type='Pretrained', checkpoint=str(path))).eval()
+        untouched = net.stem.conv1.weight.clone()
+        net.init_weights()
+        assert not torch.equal(untouched, net.stem.conv1.weight)
+        with torch.no_grad():
+            maps.append(net(images))
+    assert all(torch.equal(a, b) for a, b in zip(*maps, strict=True))
+    assert len(report.loaded) == len(unwrap_state_dict(read_checkpoint(converted)))
+
+
+def test_detector_checkpoints_give_their_backbone(nano, tmp_path):
+    state = {f'backbone.{k}': v for k, v in nano.state_dict().items()} | {'neck.conv.weight': torch.zeros(1)}
+    path = save(dict(state_dict=state, meta=dict(epoch=3)), tmp_path / 'detector.pth')
+    net = FasterViT('nano')
+    report = load_published(net, path)
+    assert report.dropped == ('neck.conv.weight',) and report.fresh == () and report.arch == 'nano'
+    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True))
+
+
+def test_fewer_outputs_drop_the_rest_by_name(nano):
+    net = FasterViT('nano', out_indices=(1, 2))
+    report = load_published(net, nano.state_dict())
+    assert any(k.startswith('stages.3.') for k in report.dropped) and any(k.startswith('stages.2.downsample') for k in report.dropped)
+    with torch.no_grad():
+        images = torch.randn(1, 3, 97, 131)
+        for a, b in zip(net.eval()(images), nano(images)[1:3], strict=True):
+            assert torch.equal(a, b)
+
+
+def test_other_windows_are_noted(case):
+    net = FasterViT(case.arch, window_sizes=(7, 7, 14, 7))
+    assert 'window of stage 3: 7 in the file, 14 here' in load_published(net, published_with_derived_shapes(case)).note
+
+
+def published_with_derived_shapes(case):
+    return case.published_file()
+
+
+def meta_case(name):
+    """A published file's keys with tensors that take no memory."""
+    meta = ReferenceCase(name).meta['state_dict']
+    return {k: torch.empty(shape, device='meta') for k, shape in meta.items() if 'to_global_feature' not in k}
+
+
+@pytest.mark.parametrize(
+    ('file', 'arch', 'told'),
+    [
+        ('faster_vit_4_224', '3', "16 heads in stage 3 where the model has 8.*arch='4'"),
+        ('faster_vit_0_224', '2', "dim=64 where the model has 96.*arch='0'"),
+        ('faster_vit_4_21k_384', '4', "no carrier tokens in stage 3.*arch='4_21k_384'"),
+        ('faster_vit_6_224', '5', r"depths=\(3, 3, 16, 8\) where the model has \(3, 3, 12, 5\).*arch='6'"),
+        ('small_hat_224', '0', 'no variant of the paper'),
+    ],
+)
+def test_a_wrong_arch_is_named(file, arch, told):
+    with torch.device('meta'):
+        net = FasterViT(arch)
+    with pytest.raises(CheckpointError, match=told) as error:
+        load_published(net, meta_case(file))
+    assert '\n' not in str(error.value)
+
+
+def test_nothing_is_changed_by_a_file_that_does_not_fit(case):
+    state = case.published_file()['state_dict']
+    net = spec_of(case)
+    before = copy.deepcopy(net.state_dict())
+    lost = {k: v for k, v in state.items() if k != 'levels.2.blocks.1.attn.qkv.bias'}
+    with pytest.raises(CheckpointError, match=r'1 missing \(stages\.2\.blocks\.1\.layer\.attn\.qkv\.bias\)'):
+        load_published(net, lost)
+    with pytest.raises(CheckpointError, match=r'1 tensor\(s\) that FasterViT has no place for: levels\.0\.blocks\.0\.gamma'):
+        load_published(net, state | {'levels.0.blocks.0.gamma': torch.ones(8)})
+    with pytest.raises(CheckpointError, match=r'hold different values.*to_global_feature'):
+        load_published(net, state | {'levels.2.global_tokenizer.to_global_feature.pos.bias': torch.full((32,), 9.0)})
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class Trap:
+    def __reduce__(self):
+        return (exec, ('raise SystemExit("code from a pickle ran")',))
+
+
+def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
+    path = save(dict(state_dict={'x': torch.zeros(1)}, trap=Trap()), tmp_path / 'trap.pth')
+    with pytest.raises(CheckpointError, match=r'refused to read .*trap\.pth: the pickle wants to run .*exec') as error:
+        read_checkpoint(path)
+    assert '\n' not in str(error.value)
+    raw = tmp_path / 'raw.pth'
+    raw.write_bytes(pickle.dumps(Trap()))
+    with pytest.raises(CheckpointError, match='refused to read'):
+        read_checkpoint(raw)
+
+
+@pytest.mark.parametrize(
+    ('name', 'content', 'told'),
+    [
+        ('text.pth', b'this is no checkpoint\n', 'text.pth is not a checkpoint'),
+        ('empty.pth', b'', 'empty.pth is not a checkpoint'),
+        ('text.safetensors', b'this is no checkpoint\n', 'text.safetensors is not a checkpoint'),
+        ('missing.pth', None, 'no checkpoint at .*missing.pth'),
+    ],
+)
+def test_files_that_are_none(tmp_path, name, content, told):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=told) as error:
+        read_checkpoint(path)
+    assert '\n' not in str(error.value)
+
+
+def test_half_a_file_is_none(tmp_path, nano):
+    path = save(nano.state_dict(), tmp_path / 'x.pth')
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(CheckpointError, match='not a checkpoint'):
+        load_published(FasterViT('nano'), path)
+
+
+def test_convert_refuses_and_leaves_nothing(tmp_path):
+    stranger = save({'layer1.weight': torch.zeros(3)}, tmp_path / 'resnet.pth')
+    with pytest.raises(CheckpointError, match=r'no FasterViT: layer1\.weight'):
+        convert_checkpoint(stranger, tmp_path / 'out.safetensors')
+    with pytest.raises(CheckpointError, match=r'must end in \.safetensors or \.pth'):
+        convert_checkpoint(save(ReferenceCase(HAT).published_file(), tmp_path / 'p.pth'), tmp_path / 'out.bin')
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['p.pth', 'resnet.pth']
+
+
+def test_check_fit_of_a_whole_model():
+    class Model(torch.nn.Module):
+        def __init__(self, arch, classes):
+            super().__init__()
+            self.backbone, self.head = FasterViT(arch), torch.nn.Linear(4, classes)
+
+    small = ArchSpec(dim=8, stem_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 4))
+    model = lively(Model(small, 3))
+    state = model.state_dict()
+    check_fit(model, state, 'x.pth')
+    with pytest.raises(CheckpointError, match=r'head\.weight \(4, 4\), here \(3, 4\)'):
+        check_fit(model, Model(small, 4).state_dict(), 'x.pth')
+    check_fit(model, Model(small, 4).state_dict(), 'x.pth', partial=True)
+    with pytest.raises(CheckpointError, match="arch='nano'"):
+        check_fit(model, Model('nano', 3).state_dict(), 'x.pth')
+
+
+def test_no_network_is_one_line(monkeypatch, tmp_path):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    with pytest.raises(CheckpointError, match=r'cannot download http://127\.0\.0\.1:9/a\.pth .*put the file at .*a\.pth.*init_cfg=None'):
+        read_checkpoint('http://127.0.0.1:9/a.pth')
