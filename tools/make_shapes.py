@@ -14,9 +14,9 @@ def main() -> None:
     """Parse and generate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='folder to make')
-    parser.add_argument('--train', type=int, default=200, help='training images (default 200)')
+    parser.add_argument('--train', type=int, default=800, help='training images (default 800)')
     parser.add_argument('--val', type=int, default=50, help='validation images (default 50)')
-    parser.add_argument('--size', type=int, nargs=2, default=(144, 176), metavar=('HEIGHT', 'WIDTH'), help='pixels (default 144 176)')
+    parser.add_argument('--size', type=int, nargs=2, default=(128, 160), metavar=('HEIGHT', 'WIDTH'), help='pixels (default 128 160)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same pixels (default 0)')
     args = parser.parse_args()
     root = make_shapes(args.root, args.train, args.val, tuple(args.size), args.seed)

@@ -14,7 +14,7 @@ CLASSES = ('circle', 'square', 'triangle')
 MIN_VISIBLE = 0.5
 
 
-def make_shapes(root: str | Path, train: int = 200, val: int = 50, size: tuple[int, int] = (144, 176), seed: int = 0) -> Path:
+def make_shapes(root: str | Path, train: int = 800, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0) -> Path:
     """Write the data set, or leave it alone where it is there already with the same numbers.
 
     Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE, category ids 1..3) and
@@ -68,14 +68,14 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
     objects: list[tuple[int, np.ndarray]] = []
     for _ in range(rng.integers(2, 6)):
         label = int(rng.integers(len(CLASSES)))
-        radius = rng.uniform(0.12, 0.25) * min(size)
+        radius = rng.uniform(0.13, 0.26) * min(size)
         centre = rng.uniform(0.6 * radius, np.array(size) - 0.6 * radius)
         mask = _shape(label, centre, radius, rng.uniform(-0.3, 0.3), size)
         covered = [(c, m & ~mask, m.sum()) for c, m in objects]
         if any(m.sum() < MIN_VISIBLE * whole for _, m, whole in covered):
             continue  # would hide another object
         objects = [(c, m) for c, m, _ in covered] + [(label, mask)]
-        colour = rng.uniform(30, 225, 3) + _noise(rng, size, 4)[..., None] * 25
+        colour = _contrasting(rng, image[mask].mean(0)) + _noise(rng, size, 4)[..., None] * 20
         image = np.where(mask[..., None], colour, image)
     image = image + rng.normal(0, 6, (height, width, 1))
     return np.clip(image, 0, 255).astype(np.uint8), objects
@@ -132,6 +132,14 @@ def _shape(label: int, centre: np.ndarray, radius: float, angle: float, size: tu
     apothem = radius * (0.85 if sides == 4 else 0.6)
     normals = angle + np.pi / 2 + 2 * np.pi * np.arange(sides) / sides
     return np.all([dx * np.cos(a) + dy * np.sin(a) <= apothem for a in normals], axis=0)
+
+
+def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
+    """A colour at least 70 grey levels from ``background`` in some channel."""
+    while True:
+        colour = rng.uniform(20, 235, 3)
+        if np.abs(colour - background).max() >= 70:
+            return colour
 
 
 def _noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 
 from ..backbone import FasterViT
 from ..data.coco import HOW_TO_GET_COCO, check_coco
 from ..errors import UserError
+from .options import find_class
 
 
 def check_data(config: Config, splits: tuple[str, ...]) -> None:
@@ -121,6 +122,5 @@ def _classes(dataset: Mapping) -> list[str] | None:
     """Class names: the config's, else the data set class's own."""
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
-        cls = DATASETS.get(dataset['type']) if isinstance(dataset['type'], str) else dataset['type']
-        classes = getattr(cls, 'METAINFO', {}).get('classes')
+        classes = getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes')
     return None if classes is None else list(classes)

@@ -51,7 +51,7 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
 
 def _check_option(config: Config, option: str) -> None:
     """Raise unless every part of a dotted path is in the config, or is an argument of what the config builds there."""
-    node: object = config
+    node: object = config.to_dict()
     done: list[str] = []
     for part in option.split('.'):
         known = _known_keys(node, done)
@@ -78,14 +78,15 @@ def _known_keys(node: object, path: list[str]) -> set[str]:
     if not path:
         known |= _arguments(Runner) | set(_ROOT_EXTRA)
     elif 'type' in node:
-        target = _find_class(node['type'])
+        target = find_class(node['type'])
         known |= _arguments(target) if target is not None else set()
     elif len(path) == 1 and path[0] in _UNTYPED:
         known |= _arguments(_UNTYPED[path[0]])
     return known
 
 
-def _find_class(name: object) -> type | None:
+def find_class(name: object) -> type | None:
+    """The class behind a config's ``type``, from any registry in the current scope; None where there is none."""
     if inspect.isclass(name):
         return name
     scope = DefaultScope.get_current_instance()

@@ -63,7 +63,7 @@ def train(
             config.update(resume=True, load_from=last)
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     runner = Runner.from_cfg(config)
-    if config.get('load_from'):
+    if Path(config.get('load_from') or '').is_file():  # a URL is mmengine's to fetch
         check_fit(runner.model, unwrap_state_dict(read_checkpoint(config.load_from)), config.load_from, partial=not resume)
     return runner.train()
 

@@ -1,0 +1,95 @@
+import copy
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+
+from mmengine.config import Config
+
+from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.engine.checks import check_channels, check_data, fit_to_machine, world_size
+from fastervit_backbone.engine.runs import _scale_learning_rate
+from fastervit_backbone.errors import UserError
+
+from ..conftest import ROOT
+
+
+@pytest.fixture(scope='module')
+def coco():
+    return Config.fromfile(ROOT / 'configs' / 'cascade_fastervit0_3x.py')
+
+
+@pytest.fixture
+def config(coco):
+    return copy.deepcopy(coco)
+
+
+def norms(config):
+    return [head.norm_cfg.type for head in config.model.roi_head.bbox_head]
+
+
+def test_sync_bn_runs_as_bn_in_one_process_and_on_the_cpu(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert fit_to_machine(config, 'pytorch') == [] and norms(config) == ['SyncBN'] * 3
+    assert config.env_cfg.dist_cfg.backend == 'nccl'
+    said = fit_to_machine(copy.deepcopy(config), 'none')
+    assert said == ['3 SyncBN run as BN in a single process: statistics are those of one process']
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    assert 'on the CPU' in fit_to_machine(config, 'pytorch')[0] and norms(config) == ['BN'] * 3
+    assert config.env_cfg.dist_cfg.backend == 'gloo'
+
+
+def test_missing_data_says_where_and_how(config, monkeypatch, tmp_path):
+    config.train_dataloader.dataset.data_root = str(tmp_path / 'coco') + '/'
+    with pytest.raises(UserError, match=rf'no annotations at {tmp_path}/coco/annotations/instances_train2017\.json: get train2017.*COCO_ROOT'):
+        check_data(config, ('train',))
+
+
+def test_data_sets_inside_wrappers_are_found(tmp_path):
+    root = make_shapes(tmp_path / 'shapes', train=2, val=1)
+    config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
+    dataset = config.train_dataloader.dataset
+    dataset.data_root = str(root)
+    config.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[dataset, dataset]))
+    check_data(config, ('train',))
+    (root / 'annotations' / 'instances_train.json').write_text('{')
+    with pytest.raises(UserError, match='broken JSON'):
+        check_data(config, ('train',))
+
+
+def test_classes_come_from_the_config_or_the_data_set(tmp_path):
+    root = make_shapes(tmp_path / 'shapes', train=2, val=1)
+    config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
+    config.train_dataloader.dataset.data_root = str(root)
+    del config.train_dataloader.dataset['metainfo']  # leaves COCO's eighty
+    with pytest.raises(UserError, match="no category 'person' .80 of the 80.*'circle', 'square', 'triangle'"):
+        check_data(config, ('train',))
+
+
+def test_neck_channels_are_compared_with_the_backbone(config):
+    check_channels(config)
+    config.model.backbone.arch = 'nano'
+    with pytest.raises(UserError, match=r'in_channels is \[64, 128, 256, 512\], but .*nano.* gives \[32, 64, 128, 256\]: --cfg-options'):
+        check_channels(config)
+    config.model.backbone.arch = '7'
+    with pytest.raises(UserError, match=r"model\.backbone: unknown arch '7'"):
+        check_channels(config)
+
+
+@pytest.mark.parametrize(('batch', 'processes', 'said'), [(2, 1, '0.0001 -> 1.25e-05'), (2, 4, '0.0001 -> 5e-05'), (2, 8, ''), (4, 8, '0.0001 -> 0.0002')])
+def test_learning_rate_follows_the_batch(config, capsys, batch, processes, said):
+    config.train_dataloader.batch_size = batch
+    _scale_learning_rate(config, True, processes)
+    assert config.auto_scale_lr.enable and config.optim_wrapper.optimizer.lr == 1e-4  # mmengine scales, once
+    assert said in capsys.readouterr().out
+    _scale_learning_rate(config, False, processes)
+    assert not config.auto_scale_lr.enable and (not said or 'kept' in capsys.readouterr().out)
+
+
+def test_launcher_without_its_variables(monkeypatch):
+    monkeypatch.delenv('SLURM_NTASKS', raising=False)
+    assert world_size('none') == 1
+    with pytest.raises(UserError, match='SLURM_NTASKS'):
+        world_size('slurm')

@@ -1,0 +1,82 @@
+import pytest
+
+pytest.importorskip('mmdet')
+
+from fastervit_backbone.cli import parse_value
+from fastervit_backbone.engine.options import load_config
+from fastervit_backbone.errors import UserError
+
+from ..conftest import ROOT
+
+CONFIG = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('train_dataloader.batch_size', 4),  # is there
+        ('model.roi_head.bbox_head.1.num_classes', 3),  # in a list
+        ('model.backbone.with_cp', True),  # an argument of FasterViT
+        ('train_dataloader.pin_memory', True),  # an argument of DataLoader
+        ('optim_wrapper.clip_grad.max_norm', 1.0),  # inside an argument
+        ('train_cfg.val_begin', 3),  # an argument of the loop
+        ('model.neck.add_extra_convs', 'on_input'),  # an argument of mmdet's FPN
+        ('randomness.seed', 3),  # the runner's
+        ('load_from', 'x.pth'),
+        ('auto_scale_lr.base_batch_size', 32),
+        ('default_hooks.checkpoint.save_last', True),
+        ('train_dataloader.dataset.indices', 8),  # of a base class
+    ],
+)
+def test_what_exists_can_be_set(option, value):
+    config = load_config(CONFIG, {option: value})
+    for part in option.split('.'):
+        config = config[int(part)] if isinstance(config, list) else config[part]
+    assert config == value
+
+
+@pytest.mark.parametrize(
+    ('option', 'told'),
+    [
+        ('model.backbone.archs', "model.backbone has no option 'archs'; did you mean 'arch'"),
+        ('model.backbone.use_checkpoint', "no option 'use_checkpoint'"),
+        ('train_dataloader.batchsize', "did you mean 'batch_size'"),
+        ('train_dataloder.batch_size', "the config has no option 'train_dataloder'; did you mean 'train_dataloader'"),
+        ('model.roi_head.bbox_head.3.num_classes', "bbox_head has no option '3'"),
+        ('model.backbone.arch.dim', "model.backbone.arch has no option 'dim'"),
+        ('optim_wrapper.optimizer.learning_rate', "no option 'learning_rate'"),
+    ],
+)
+def test_what_does_not_exist_is_named(option, told):
+    with pytest.raises(UserError, match=told) as error:
+        load_config(CONFIG, {option: 1})
+    assert '\n' not in str(error.value)
+
+
+def test_missing_and_broken_configs(tmp_path):
+    with pytest.raises(UserError, match=r'no config at .*cascade_fastervit_3x\.py: did you mean .*cascade_fastervit\d_3x\.py'):
+        load_config(CONFIG.with_name('cascade_fastervit_3x.py'))
+    (tmp_path / 'broken.py').write_text('model = dict(\n')
+    with pytest.raises(UserError, match=r'cannot read config .*broken\.py: SyntaxError'):
+        load_config(tmp_path / 'broken.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'value'),
+    [
+        ('4', 4),
+        ('1e-4', 1e-4),
+        ('None', None),
+        ('true', True),
+        ('[1,2]', [1, 2]),
+        ("('a','b')", ('a', 'b')),
+        ('1,2', (1, 2)),
+        ('a,b', ['a', 'b']),
+        ('a b', 'a b'),
+        ('/data/x.json', '/data/x.json'),
+        ('', ''),
+        ("dict(type='X')", "dict(type='X')"),
+    ],
+)
+def test_values_on_the_command_line(text, value):
+    assert parse_value(text) == value

@@ -1,0 +1,288 @@
+"""The tools as a user runs them: own processes, from another folder, real input, and every kind of bad input."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+
+from fastervit_backbone.data.shapes import make_shapes
+
+from .conftest import ROOT, ReferenceCase
+
+DEMO = ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
+PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
+#: What makes a paper config run in seconds on two cores: the nano backbone, few images and few regions.
+SMALL_MODEL = [
+    'model.backbone.arch=nano',
+    'model.neck.in_channels=[32,64,128,256]',
+    'model.backbone.init_cfg=None',
+    'model.train_cfg.rpn_proposal.max_per_img=50',
+    *(f'model.train_cfg.rcnn.{i}.sampler.num=32' for i in range(3)),
+    'model.test_cfg.rpn.max_per_img=50',
+    'train_dataloader.dataset.indices=4',
+    'val_dataloader.dataset.indices=2',
+    'test_dataloader.dataset.indices=2',
+]
+QUICK = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
+QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
+
+
+def environment(**variables):
+    return os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
+
+
+def tool(name, *arguments, cwd, **variables):
+    command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900)
+
+
+def assert_one_line_error(done, told):
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1 and re.search(told, lines[0]), done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=8, val=3, size=(96, 128))
+
+
+@pytest.fixture(scope='module')
+def trained(shapes, tmp_path_factory):
+    """A run that was killed in its second epoch and resumed: (work dir, what the resumed run printed)."""
+    folder = tmp_path_factory.mktemp('run')
+    arguments = [DEMO, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *QUICK]
+    arguments += ['train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1', 'train_dataloader.batch_size=2']
+    return folder / 'work', *kill_and_resume(arguments, folder, SHAPES_ROOT=str(shapes))
+
+
+def kill_and_resume(arguments, cwd, **variables):
+    work = Path(arguments[arguments.index('--work-dir') + 1])
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)]
+    log = cwd / 'first.log'
+    with log.open('w') as file:
+        process = subprocess.Popen(command, cwd=cwd, env=environment(**variables), stdout=file, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 800
+    while 'Epoch(train) [2][1/' not in re.sub(' +', ' ', log.read_text()).replace('[ ', '['):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (work / 'epoch_1.pth').is_file() and not (work / 'epoch_2.pth').exists()
+    done = tool('train', *arguments, '--resume', cwd=cwd, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return log.read_text(), done.stdout + done.stderr
+
+
+def rates(log):
+    """(epoch, iteration) -> learning rate, as logged."""
+    found = re.findall(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\d+\].*? lr: (\S+)', log)
+    return {(int(e), int(i)): float(lr) for e, i, lr in found}
+
+
+def assert_resumed(work, first, second):
+    assert 'resumed epoch: 1' in second
+    before, after = rates(first), rates(second)
+    assert before[1, 1] and min(after) == (2, 1) and after[2, 1] == before[2, 1]  # the schedule went on, not from the start
+    checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)
+    assert checkpoint['meta']['epoch'] == 2 and checkpoint['meta']['iter'] == 2 * max(i for e, i in after)
+    steps = {int(s['step']) for s in checkpoint['optimizer']['state'].values()}
+    assert steps == {checkpoint['meta']['iter']}  # AdamW counted on
+
+
+def test_killed_training_resumes(trained):
+    assert_resumed(*trained)
+
+
+def test_learning_rate_is_scaled_and_said(trained):
+    work, first, _ = trained
+    assert 'learning rate 0.0005 is for batch 4; this run has 2: 0.0005 -> 0.00025' in first
+    config = (work / 'cascade_shapes.py').read_text()
+    assert re.search(r'lr=0\.0005\b', config) or re.search(r"lr'?: 0\.0005", config)  # the config keeps its own
+
+
+def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shapes, tmp_path):
+    work = trained[0]
+    arguments = [DEMO, work, '--show-dir', 'pictures', '--out', tmp_path / 'metrics.json', '--work-dir', tmp_path / 'test']
+    done = tool('test', *arguments, '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0, done.stdout + done.stderr
+    pictures = {p.name for p in (tmp_path / 'pictures').iterdir()}
+    assert pictures == {'000001.png', '000002.png', '000003.png', 'overview.png'}
+    record = json.loads((tmp_path / 'metrics.json').read_text())
+    assert 0 <= record['metrics']['coco/bbox_mAP'] <= 1 and record['checkpoint'].endswith('epoch_2.pth')
+    last = done.stdout.splitlines()[-3:]
+    assert last[0] == f'box AP {record["metrics"]["coco/bbox_mAP"]:.3f}, mask AP {record["metrics"]["coco/segm_mAP"]:.3f}'
+    assert str(tmp_path / 'pictures') in last[1] and 'metrics.json' in last[2]
+
+
+def test_the_weights_of_a_detector_convert(trained, tmp_path):
+    done = tool('convert_checkpoint', trained[0] / 'epoch_2.pth', tmp_path / 'nano.safetensors', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "(arch 'nano')" in done.stdout and (tmp_path / 'nano.safetensors').is_file()
+
+
+def test_two_processes_with_different_sizes(tmp_path):
+    """gloo, another image size on each rank, two steps: gradients agree, nothing hangs."""
+    script = tmp_path / 'ddp.py'
+    script.write_text(
+        'import torch, torch.distributed as dist\n'
+        'from torch.nn.parallel import DistributedDataParallel as DDP\n'
+        'from fastervit_backbone import FasterViT\n'
+        "dist.init_process_group('gloo')\n"
+        'rank = dist.get_rank()\n'
+        'torch.manual_seed(rank)\n'
+        "net = DDP(FasterViT('nano', drop_path_rate=0.1))\n"
+        'optimizer = torch.optim.SGD(net.parameters(), 0.01)\n'
+        'for size in [((64, 96), (97, 131)), ((224, 33), (32, 320))]:\n'
+        '    optimizer.zero_grad()\n'
+        '    sum((m * torch.randn_like(m)).mean() for m in net(torch.randn(2, 3, *size[rank]))).backward()\n'
+        '    optimizer.step()\n'
+        'net.eval()\n'
+        'with torch.no_grad():\n'
+        '    net(torch.randn(1, 3, 97 + 40 * rank, 64))\n'
+        'weights = torch.cat([p.detach().flatten() for p in net.parameters()])\n'
+        'others = [torch.empty_like(weights) for _ in range(2)]\n'
+        'dist.all_gather(others, weights)\n'
+        'assert torch.equal(others[0], others[1]) and weights.isfinite().all()\n'
+        "print('agreed', flush=True)\n"
+    )
+    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', str(script)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.count('agreed') == 2, done.stderr
+
+
+def broken_json(tmp_path, shapes):
+    root = tmp_path / 'broken'
+    (root / 'annotations').mkdir(parents=True)
+    (root / 'images').symlink_to(shapes / 'images')
+    for split in ('train', 'val'):
+        (root / 'annotations' / f'instances_{split}.json').write_text('{"images": [')
+    return root
+
+
+def no_images(tmp_path, shapes):
+    root = broken_json(tmp_path, shapes)
+    for path in (root / 'annotations').iterdir():
+        path.write_text(json.dumps(dict(images=[], annotations=[], categories=[])))
+    return root
+
+
+def text_file(tmp_path):
+    (tmp_path / 'text.pth').write_text('not weights\n')
+    return tmp_path / 'text.pth'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'data', 'told'),
+    [
+        (['configs/nothing.py'], None, 'no config at configs/nothing.py'),
+        ([PAPER], None, r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip'),
+        ([DEMO], broken_json, r'instances_train\.json is broken JSON .*line 1'),
+        ([DEMO], no_images, 'lists 0 images'),
+        ([DEMO, '--cfg-options', 'model.backbone.depth=3'], 'shapes', "model.backbone has no option 'depth'"),
+        ([DEMO, '--cfg-options', 'model.backbone.arch=0'], 'shapes', r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,'),
+        ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
+    ],
+    ids=['missing config', 'missing data', 'broken json', 'no images', 'unknown option', 'other channels', 'amp on cpu'],
+)
+def test_train_refuses_in_one_line(arguments, data, told, shapes, tmp_path):
+    root = shapes if data == 'shapes' else data(tmp_path, shapes) if data else tmp_path / 'absent'
+    done = tool('train', *arguments, cwd=tmp_path, SHAPES_ROOT=str(root))
+    assert_one_line_error(done, told)
+    assert not (tmp_path / 'work_dirs').exists()
+
+
+@pytest.mark.parametrize('kind', ['text', 'other arch', 'published', 'missing', 'empty folder'])
+def test_test_refuses_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
+    options = list(QUICK)
+    if kind == 'text':
+        path, told = text_file(tmp_path), r'text\.pth is not a checkpoint'
+    elif kind == 'other arch':
+        options += ['model.backbone.arch=0', 'model.neck.in_channels=[64,128,256,512]']
+        path, told = trained[0] / 'epoch_2.pth', "this file has .*dim=32 where the model has 64.*arch='nano'"
+    elif kind == 'published':
+        path, told = tmp_path / 'published.pth', 'does not fit the model'
+        torch.save(ReferenceCase('small_hat_224').published_file(), path)
+    elif kind == 'missing':
+        path, told = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'
+    else:
+        path, told = tmp_path, 'a folder without a checkpoint'
+    done = tool('test', DEMO, path, '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert_one_line_error(done, told)
+
+
+def test_doctor_finds_this_environment_good(tmp_path):
+    done = tool('doctor', cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == 'training can run', done.stdout
+    for name in ('python', 'torch', 'CUDA', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'numpy', 'compiled, working on CPU'):
+        assert name in done.stdout
+
+
+def test_doctor_names_what_is_missing_and_the_command(tmp_path):
+    """An mmcv without operators, and both families at once."""
+    (tmp_path / 'mmcv').mkdir()
+    (tmp_path / 'mmcv' / '__init__.py').write_text("__version__ = '2.3.6'\n")
+    for name in ('mmcv', 'mmdet'):
+        info = tmp_path / f'{name}-2.1.0.dist-info'
+        info.mkdir()
+        (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
+    env = environment(PYTHONPATH=f'{tmp_path}:{ROOT}')
+    done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'doctor.py'), '--quiet'], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert re.search(r'both families of mmcv, mmdet.*\n   mend: \S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && ', done.stdout)
+    assert re.search(r'no compiled operators \(mmcv\._ext\)\n   mend: \S+ -m pip install --no-build-isolation .*onedl-mmcv==', done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_paper_config_on_coco(real_data, tmp_path):
+    """tools/train.py configs/cascade_fastervit4_3x.py: train, kill -9, resume, evaluate, on real COCO images."""
+    options = [*SMALL_MODEL, *QUICK, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1']
+    arguments = [PAPER, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
+    first, second = kill_and_resume(arguments, tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
+    assert_resumed(tmp_path / 'work', first, second)
+    done = tool('test', PAPER, tmp_path / 'work', '--cfg-options', *SMALL_MODEL, *QUICK, cwd=tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
+    assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_demo_config_on_other_data(real_data, tmp_path):
+    """The demo's config on real photographs: 17 classes, category id 0, an RGBA image, images without objects."""
+    root = real_data / 'coco_pixabay61'
+    classes = [c['name'] for c in json.loads((root / 'annotations' / 'instances_train.json').read_text())['categories']]
+    config = tmp_path / 'pixabay.py'
+    config.write_text(
+        f'_base_ = {str(DEMO)!r}\n'
+        f'metainfo = dict(classes={classes!r}, palette=None)\n'
+        "resize = dict(type='Resize', scale=(256, 192), keep_ratio=True)\n"
+        "load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]\n"
+        "train_pipeline = [*load, resize, dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')]\n"
+        "test_pipeline = [load[0], resize, load[1], dict(type='PackDetInputs',\n"
+        "    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]\n"
+        f'data = dict(data_root={str(root)!r}, metainfo=metainfo, data_prefix=dict(img="images/"))\n'
+        'train_dataloader = dict(dataset=dict(**data, pipeline=train_pipeline))\n'
+        'val_dataloader = dict(dataset=dict(**data, pipeline=test_pipeline))\n'
+        'test_dataloader = val_dataloader\n'
+        f'val_evaluator = dict(ann_file={str(root / "annotations" / "instances_val.json")!r})\n'
+        'test_evaluator = val_evaluator\n'
+        f'model = dict(roi_head=dict(bbox_head=[dict(h, num_classes={len(classes)}) for h in {{{{_base_.model.roi_head.bbox_head}}}}],\n'
+        f'    mask_head=dict(num_classes={len(classes)})))\n'
+    )
+    options = [*QUICK, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1']
+    arguments = [config, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
+    assert_resumed(tmp_path / 'work', *kill_and_resume(arguments, tmp_path))
+    done = tool('test', config, tmp_path / 'work', '--show-dir', 'pictures', '--cfg-options', *QUICK, cwd=tmp_path)
+    assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
+    assert len(list((tmp_path / 'pictures').iterdir())) == 16
