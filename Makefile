@@ -17,7 +17,7 @@ setup:
 
 demo: setup
 	@$(RUN) tools/make_shapes.py $(DEMO)/data
-	@$(RUN) tools/train.py configs/demo/cascade_shapes.py --work-dir $(DEMO)/cascade
+	@$(RUN) tools/train.py configs/demo/cascade_shapes.py --work-dir $(DEMO)/cascade --seed 0
 	@$(RUN) tools/test.py configs/demo/cascade_shapes.py $(DEMO)/cascade --show-dir $(DEMO)/pictures
 
 test: setup

@@ -1,4 +1,4 @@
-"""The FasterViT variants as numbers: one frozen row each (Hatamizadeh et al., ICLR 2024, arXiv 2306.06189, table S.1 and the released models)."""
+"""The FasterViT variants as numbers, one frozen row each (arXiv 2306.06189, table S.1, and the released models)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

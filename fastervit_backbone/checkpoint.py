@@ -108,9 +108,10 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
         CheckpointError: as :func:`load_published`, or the target cannot be written.
     """
     ours, rebuilt, dropped, name = _read(source)
+    norms = sorted({int(k.split('.')[1]) for k in ours if k.startswith('out_norms.')})  # a detector's, trained: kept
+    out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in ours else 'ln'
     with torch.device('meta'):
-        net = FasterViT(_infer_spec(ours, rebuilt, name), out_norm=None)
-    ours = {k: v for k, v in ours.items() if not k.startswith('out_norms.')}
+        net = FasterViT(_infer_spec(ours, rebuilt, name), out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
     tensors, report = _place(net, ours, rebuilt, dropped, name)
     write_state_dict(tensors, target, {'arch': report.arch, 'source': Path(name).name})
     return report
@@ -204,9 +205,7 @@ def _place(
     try:
         spec = _infer_spec(ours, rebuilt, name)
     except CheckpointError:
-        if not problems:
-            raise
-        spec = net.spec  # too little of it to tell: name the tensors alone
+        spec = net.spec  # not all stages are in it: compare the tensors alone
     if problems:
         raise CheckpointError(f'{name} does not fit this backbone: {_differences(spec, net.spec)}{problems}')
     note = ''

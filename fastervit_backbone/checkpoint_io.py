@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
@@ -126,16 +127,21 @@ def _allowed_globals() -> list:
     if 'mmengine' in sys.modules:
         from mmengine.logging import HistoryBuffer
 
-        allowed.append(HistoryBuffer)
-        allowed += [getattr(np, name) for name in ('max', 'min', 'mean')]
-        allowed += [HistoryBuffer.max, HistoryBuffer.min, HistoryBuffer.mean, HistoryBuffer.current]
+        def history_method(owner: object, name: str) -> object:
+            """What mmengine's log buffers need of ``getattr``, and no more."""
+            if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current', 'data', 'statistics'):
+                raise UnpicklingError(f'refused getattr({owner!r}, {name!r})')
+            return getattr(owner, name)
+
+        allowed += [HistoryBuffer, (history_method, 'builtins.getattr')]
     return allowed
 
 
 def _explain(path: Path, error: Exception) -> str:
     if path.suffix != '.safetensors':
         try:
-            wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            with torch.serialization.safe_globals(_allowed_globals()):
+                wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception:  # not a zip archive of torch's: nothing to ask
             wanted = []
         if wanted:

@@ -149,7 +149,9 @@ def test_memory_format_follows_the_caller(nano):
     images = torch.randn(2, 3, 97, 131)
     contiguous = nano(images)
     formats = []
-    hooks = [s.register_forward_hook(lambda m, i, o: formats.append(o.is_contiguous(memory_format=torch.channels_last))) for s in nano.stages[:2]]
+    hooks = [
+        s.register_forward_hook(lambda m, i, o: formats.append(o.is_contiguous(memory_format=torch.channels_last))) for s in nano.stages[:2]
+    ]
     last = nano(images.to(memory_format=torch.channels_last))
     assert formats == [True, True] and len(hooks) == 2
     assert all(m.is_contiguous() for m in contiguous)
@@ -296,7 +298,12 @@ def test_options_are_keyword_only_and_none_is_swallowed():
 
 def test_arch_as_name_spec_dict_or_number():
     spec = ARCHS['4']
-    for arch in ('4', 4, spec, dict(dim=196, stem_dim=64, depths=[3, 3, 12, 5], num_heads=[4, 8, 16, 32], layer_scale=1e-5, propagation=True)):
+    for arch in (
+        '4',
+        4,
+        spec,
+        dict(dim=196, stem_dim=64, depths=[3, 3, 12, 5], num_heads=[4, 8, 16, 32], layer_scale=1e-5, propagation=True),
+    ):
         with torch.device('meta'):
             assert FasterViT(arch).spec == spec
     with torch.device('meta'):
@@ -315,7 +322,7 @@ def test_imports_with_torch_alone():
         'import sys\n'
         'class Block:\n'
         '    def find_spec(self, name, path=None, target=None):\n'
-        "        if name.split('.')[0] in ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'timm', 'safetensors', 'torchvision', 'PIL', 'pycocotools'):\n"
+        "        if name.split('.')[0] in 'numpy mmengine mmcv mmdet mmseg timm safetensors torchvision PIL pycocotools'.split():\n"
         '            raise ModuleNotFoundError(name, name=name)\n'
         'sys.meta_path.insert(0, Block())\n'
         'import torch, fastervit_backbone, fastervit_backbone.checkpoint, fastervit_backbone.optim\n'

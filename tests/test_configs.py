@@ -100,7 +100,9 @@ def test_loss_and_predict_with_nano(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('path', [p for p in LEAVES if p.parent.name == 'configs'], ids=names(p for p in LEAVES if p.parent.name == 'configs'))
+@pytest.mark.parametrize(
+    'path', [p for p in LEAVES if p.parent.name == 'configs'], ids=names(p for p in LEAVES if p.parent.name == 'configs')
+)
 def test_whole_model_predicts(path):
     config = Config.fromfile(path)
     model = build(config).eval()
@@ -122,5 +124,7 @@ def test_roi_align_reads_what_the_backbone_gives():
         ours = extractor(maps[:4], rois)
         for i, roi in enumerate(rois):
             m = maps[level[i]]
-            expected = roi_align(m, roi[None], 7, 1 / extractor.featmap_strides[level[i]], extractor.roi_layers[0].sampling_ratio or -1, True)
+            expected = roi_align(
+                m, roi[None], 7, 1 / extractor.featmap_strides[level[i]], extractor.roi_layers[0].sampling_ratio or -1, True
+            )
             torch.testing.assert_close(ours[i : i + 1], expected, rtol=1e-4, atol=1e-4)

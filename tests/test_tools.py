@@ -238,9 +238,13 @@ def test_doctor_names_what_is_missing_and_the_command(tmp_path):
         info.mkdir()
         (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
     env = environment(PYTHONPATH=f'{tmp_path}:{ROOT}')
-    done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'doctor.py'), '--quiet'], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / 'doctor.py'), '--quiet'], env=env, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 1
-    assert re.search(r'both families of mmcv, mmdet.*\n   mend: \S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && ', done.stdout)
+    assert re.search(
+        r'both families of mmcv, mmdet.*\n   mend: \S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && ', done.stdout
+    )
     assert re.search(r'no compiled operators \(mmcv\._ext\)\n   mend: \S+ -m pip install --no-build-isolation .*onedl-mmcv==', done.stdout)
 
 
@@ -252,7 +256,9 @@ def test_paper_config_on_coco(real_data, tmp_path):
     arguments = [PAPER, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
     first, second = kill_and_resume(arguments, tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
     assert_resumed(tmp_path / 'work', first, second)
-    done = tool('test', PAPER, tmp_path / 'work', '--cfg-options', *SMALL_MODEL, *QUICK, cwd=tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
+    done = tool(
+        'test', PAPER, tmp_path / 'work', '--cfg-options', *SMALL_MODEL, *QUICK, cwd=tmp_path, COCO_ROOT=str(real_data / 'coco_mini128')
+    )
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
 
 

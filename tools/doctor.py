@@ -16,7 +16,12 @@ FORK = {
     'mmdet': 'onedl-mmdetection',
     'mmseg': 'onedl-mmsegmentation',
 }
-UPSTREAM = {'mmengine': ('mmengine', 'mmengine-lite'), 'mmcv': ('mmcv', 'mmcv-lite', 'mmcv-full'), 'mmdet': ('mmdet',), 'mmseg': ('mmsegmentation',)}
+UPSTREAM = {
+    'mmengine': ('mmengine', 'mmengine-lite'),
+    'mmcv': ('mmcv', 'mmcv-lite', 'mmcv-full'),
+    'mmdet': ('mmdet',),
+    'mmseg': ('mmsegmentation',),
+}
 PINS = {'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmdetection': '3.5.1', 'onedl-mmsegmentation': '1.4.2'}
 PIP = f'{sys.executable} -m pip install'
 BUILD_MMCV = f'{PIP} --no-build-isolation --force-reinstall --no-deps --no-cache-dir onedl-mmcv=={PINS["onedl-mmcv"]}'
@@ -55,10 +60,11 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     if both:
         upstream = [n for module in both for n in UPSTREAM[module] if n in packages]
         forks = ' '.join(f'{FORK[m]}=={PINS[FORK[m]]}' for m in both)
+        remove = ' '.join(upstream + [FORK[m] for m in both])
         problems.append(
             (
                 f'both families of {", ".join(both)} are installed; they share import names and overwrite each other',
-                f'{sys.executable} -m pip uninstall -y {" ".join(upstream + [FORK[m] for m in both])} && {PIP} --no-build-isolation {forks}',
+                f'{sys.executable} -m pip uninstall -y {remove} && {PIP} --no-build-isolation {forks}',
             )
         )
     for module, fork in FORK.items():

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make .venv with everything in requirements.txt, in the order that gives mmcv its compiled operators (`make setup` calls this).
 
-Standard library only. Safe to repeat: a finished environment is left alone in well under a second. Each failure is one line with its remedy.
+Standard library only. Safe to repeat: a finished environment is left alone, in no time. A failure is one line with its remedy.
 """
 
 import argparse

@@ -17,7 +17,12 @@ HOW_TO_GET_COCO = (
 
 
 def check_coco(
-    ann_file: str | Path, image_dir: str | Path, classes: Sequence[str] | None = None, remedy: str = HOW_TO_GET_COCO
+    ann_file: str | Path,
+    image_dir: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    need_objects: bool = False,
+    remedy: str = HOW_TO_GET_COCO,
 ) -> int | None:
     """Check that annotations and images are there and belong together.
 
@@ -25,6 +30,7 @@ def check_coco(
         ann_file: COCO json.
         image_dir: folder of its ``file_name``.
         classes: names that the json's categories must have; None takes any.
+        need_objects: images without objects will be left out, so some must have one.
         remedy: said when something is missing.
 
     Returns:
@@ -56,7 +62,14 @@ def check_coco(
         )
     if classes is not None:
         _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
+    if need_objects and not _count_annotated(content, classes):
+        raise UserError(f'{ann_file}: 0 of {len(images)} images have an object of the classes, and images without one are left out')
     return len(images)
+
+
+def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
+    wanted = {c['id'] for c in content['categories'] if classes is None or c['name'] in classes}
+    return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
 
 
 def _read_json(path: Path) -> dict:

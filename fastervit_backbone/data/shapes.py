@@ -11,7 +11,7 @@ from ..errors import UserError
 
 CLASSES = ('circle', 'square', 'triangle')
 #: Objects of which less than this part can be seen behind others are left out of the image.
-MIN_VISIBLE = 0.5
+MIN_VISIBLE = 0.7
 
 
 def make_shapes(root: str | Path, train: int = 800, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0) -> Path:
@@ -68,9 +68,9 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
     objects: list[tuple[int, np.ndarray]] = []
     for _ in range(rng.integers(2, 6)):
         label = int(rng.integers(len(CLASSES)))
-        radius = rng.uniform(0.13, 0.26) * min(size)
+        radius = rng.uniform(0.15, 0.27) * min(size)
         centre = rng.uniform(0.6 * radius, np.array(size) - 0.6 * radius)
-        mask = _shape(label, centre, radius, rng.uniform(-0.3, 0.3), size)
+        mask = _shape(label, centre, radius, rng.uniform(-0.25, 0.25), size)
         covered = [(c, m & ~mask, m.sum()) for c, m in objects]
         if any(m.sum() < MIN_VISIBLE * whole for _, m, whole in covered):
             continue  # would hide another object

@@ -40,7 +40,8 @@ def check_data(config: Config, splits: tuple[str, ...]) -> None:
                 if (dataset.get('metainfo') or {}).get('classes', [''])[0] == 'circle':
                     remedy = 'make it: python tools/make_shapes.py work_dirs/demo/data'
             image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
-            check_coco(root / ann_file, image_dir, _classes(dataset), remedy)
+            drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get('test_mode')
+            check_coco(root / ann_file, image_dir, _classes(dataset), need_objects=drops_empty, remedy=remedy)
 
 
 def check_channels(config: Config) -> None:

@@ -16,7 +16,8 @@ def pooling_kernel(w: int, c: int) -> int:
 def pooling_windows(n: int, w: int, c: int) -> tuple[Tensor, int]:
     """Where the average pooling of the carriers looks, along one side.
 
-    The published models have two windows a side and pool with stride ``floor(w/c)``; for n windows the kernel stays and its places are spread evenly (DESIGN section 3).
+    The published models have two windows a side and pool with stride ``floor(w/c)``; for n windows the kernel stays and its places are
+    spread evenly, which is the same at n = 2.
 
     Args:
         n: windows along the side.

@@ -37,7 +37,7 @@ def test_bad_data_is_named(shapes, damage, told):
 
 
 def test_misspelt_classes_are_named_with_the_nearest(shapes):
-    with pytest.raises(UserError, match="no category 'triangel' .*did you mean 'triangle'"):
+    with pytest.raises(UserError, match=r"no category 'triangel' .*did you mean 'triangle'"):
         check_coco(*shapes, classes=['circle', 'triangel'])
 
 
@@ -47,6 +47,14 @@ def test_large_files_are_looked_at_from_both_ends(shapes, monkeypatch):
     shapes[0].write_text(shapes[0].read_text()[:-40])
     with pytest.raises(UserError, match='cut off'):
         check_coco(*shapes)
+
+
+def test_images_without_objects_are_fine_unless_they_are_left_out(shapes):
+    content = json.loads(shapes[0].read_text())
+    shapes[0].write_text(json.dumps(content | dict(annotations=[])))
+    assert check_coco(*shapes) == 2
+    with pytest.raises(UserError, match='0 of 2 images have an object'):
+        check_coco(*shapes, need_objects=True)
 
 
 @pytest.mark.realdata

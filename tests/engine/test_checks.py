@@ -43,7 +43,9 @@ def test_sync_bn_runs_as_bn_in_one_process_and_on_the_cpu(config, monkeypatch):
 
 def test_missing_data_says_where_and_how(config, monkeypatch, tmp_path):
     config.train_dataloader.dataset.data_root = str(tmp_path / 'coco') + '/'
-    with pytest.raises(UserError, match=rf'no annotations at {tmp_path}/coco/annotations/instances_train2017\.json: get train2017.*COCO_ROOT'):
+    with pytest.raises(
+        UserError, match=rf'no annotations at {tmp_path}/coco/annotations/instances_train2017\.json: get train2017.*COCO_ROOT'
+    ):
         check_data(config, ('train',))
 
 
@@ -64,7 +66,7 @@ def test_classes_come_from_the_config_or_the_data_set(tmp_path):
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     config.train_dataloader.dataset.data_root = str(root)
     del config.train_dataloader.dataset['metainfo']  # leaves COCO's eighty
-    with pytest.raises(UserError, match="no category 'person' .80 of the 80.*'circle', 'square', 'triangle'"):
+    with pytest.raises(UserError, match=r"no category 'person' .80 of the 80.*'circle', 'square', 'triangle'"):
         check_data(config, ('train',))
 
 
@@ -78,7 +80,9 @@ def test_neck_channels_are_compared_with_the_backbone(config):
         check_channels(config)
 
 
-@pytest.mark.parametrize(('batch', 'processes', 'said'), [(2, 1, '0.0001 -> 1.25e-05'), (2, 4, '0.0001 -> 5e-05'), (2, 8, ''), (4, 8, '0.0001 -> 0.0002')])
+@pytest.mark.parametrize(
+    ('batch', 'processes', 'said'), [(2, 1, '0.0001 -> 1.25e-05'), (2, 4, '0.0001 -> 5e-05'), (2, 8, ''), (4, 8, '0.0001 -> 0.0002')]
+)
 def test_learning_rate_follows_the_batch(config, capsys, batch, processes, said):
     config.train_dataloader.batch_size = batch
     _scale_learning_rate(config, True, processes)

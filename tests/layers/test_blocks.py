@@ -2,7 +2,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastervit_backbone.layers import Attention, AttentionBlock, ChannelLayerNorm, ConvBlock, ConvStem, Downsample, DropPath, TransformerLayer
+from fastervit_backbone.layers import (
+    Attention,
+    AttentionBlock,
+    ChannelLayerNorm,
+    ConvBlock,
+    ConvStem,
+    Downsample,
+    DropPath,
+    TransformerLayer,
+)
 
 from ..conftest import lively
 
@@ -104,5 +113,5 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
     assert torch.equal(y[0::2], y[1::2])  # the two windows of an image share their fate
     assert y.mean().item() == pytest.approx(1, abs=0.03)
     assert drop.eval()(x) is x
-    with pytest.raises(ValueError, match='1.0'):
+    with pytest.raises(ValueError, match=r'1\.0'):
         DropPath(1.0)

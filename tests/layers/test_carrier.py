@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,8 +25,8 @@ def test_pooling_covers_the_whole_side_evenly(n, w, c):
     starts, kernel = pooling_windows(n, w, c)
     starts = starts.tolist()
     assert len(starts) == n * c
-    assert starts[0] == 0 and (starts[-1] + kernel == n * w or n * c == 1 and kernel == w)
-    steps = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+    assert starts[0] == 0 and (starts[-1] + kernel == n * w or (n * c == 1 and kernel == w))
+    steps = [b - a for a, b in pairwise(starts)]
     assert not steps or max(steps) - min(steps) <= 1
 
 
