@@ -156,6 +156,8 @@ class FasterViT(nn.Module):
         self.frozen_stages, self.norm_eval, self.init_cfg = frozen_stages, norm_eval, _check_init_cfg(init_cfg)
         if frozen_stages not in range(-1, NUM_STAGES + 1):
             raise ValueError(f'frozen_stages must be -1 (none), 0 (stem) or 1..{NUM_STAGES}, got {frozen_stages}')
+        if not 0.0 <= drop_path_rate < 1.0:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if out_norm not in _OUT_NORMS:
             raise ValueError(f"out_norm must be 'ln', 'bn' or None, got {out_norm!r}")
 
@@ -242,7 +244,8 @@ class FasterViT(nn.Module):
             if isinstance(m, nn.Linear):
                 nn.init.trunc_normal_(m.weight, std=0.02)
             elif isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+                fan_out = m.out_channels * m.weight[0, 0].numel() / m.groups
+                nn.init.normal_(m.weight, std=(2 / fan_out) ** 0.5)
             if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None:
                 nn.init.zeros_(m.bias)
 

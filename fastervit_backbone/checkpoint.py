@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ REBUILT, DROPPED = 'rebuilt', 'dropped'
 _BLOCK = r'levels\.([23])\.blocks\.(\d+)\.'
 #: Published name -> ours; the first pattern that matches counts. REBUILT: derived from the weights; DROPPED: not the backbone's.
 KEY_TABLE: tuple[tuple[str, str], ...] = (
-    (r'.*\.(?:relative_bias|relative_coords_table|relative_position_index)', REBUILT),
+    (r'.*\.(?:relative_bias|relative_coords_table|relative_position_index)$', REBUILT),
     (r'(?:norm|head)\..*', DROPPED),
     (r'patch_embed\.conv_down\.0\.', r'stem.conv1.'),
     (r'patch_embed\.conv_down\.1\.', r'stem.norm1.'),
@@ -91,7 +91,7 @@ def load_published(net: FasterViT, source: str | Path | Mapping) -> LoadReport:
         CheckpointError: the file cannot be read, a learnable tensor has no home, or a parameter of ours (new output norms aside)
             has no value; the message names the tensor and, where it can tell, the arch that the file is.
     """
-    tensors, report = _place(net, *_read(source))
+    tensors, report = _place(net, _read(source))
     net.load_state_dict(tensors, strict=False)
     log(str(report))
     return report
@@ -107,13 +107,13 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     Raises:
         CheckpointError: as :func:`load_published`, or the target cannot be written.
     """
-    ours, rebuilt, dropped, name = _read(source)
-    norms = sorted({int(k.split('.')[1]) for k in ours if k.startswith('out_norms.')})  # a detector's, trained: kept
-    out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in ours else 'ln'
+    file = _read(source)
+    norms = sorted({int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')})  # a detector's, trained: kept
+    out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
     with torch.device('meta'):
-        net = FasterViT(_infer_spec(ours, rebuilt, name), out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
-    tensors, report = _place(net, ours, rebuilt, dropped, name)
-    write_state_dict(tensors, target, {'arch': report.arch, 'source': Path(name).name})
+        net = FasterViT(_infer_spec(file), out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
+    tensors, report = _place(net, file)
+    write_state_dict(tensors, target, {'arch': report.arch, 'source': Path(file.name).name})
     return report
 
 
@@ -139,48 +139,59 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
             prefix = prefix + '.' if prefix else ''
             inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             with suppress(CheckpointError):
-                hint = _differences(_infer_spec(inside, {}, name), module.spec)
+                hint = _differences(_infer_spec(_File(name, inside)), module.spec)
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
-def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], optional: str = 'num_batches_tracked') -> str:
-    """What keeps ``tensors`` from filling ``own``, in words; '' where nothing does. Keys with ``optional`` in them may be missing."""
-    missing = [k for k in own if k not in tensors and not re.search(optional, k)]
+def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """What keeps ``tensors`` from filling ``own``, in words; '' where nothing does."""
+    missing = [k for k in own if k not in tensors and not k.endswith('num_batches_tracked')]
     extra = [k for k in tensors if k not in own]
     shapes = [f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}' for k, v in tensors.items() if k in own and v.shape != own[k].shape]
     found = (('of another shape', shapes), ('missing', missing), ('without a home', extra))
     return '; '.join(f'{len(what)} {kind} ({_some(what)})' for kind, what in found if what)
 
 
-def _read(source: str | Path | Mapping) -> tuple[dict[str, Tensor], dict[str, Tensor], list[str], str]:
-    """Tensors under our names, derived buffers under theirs, dropped names, and what to call the source."""
+@dataclass
+class _File:
+    """What was read: tensors under our names, derived buffers and dropped tensors under the file's."""
+
+    name: str
+    ours: dict[str, Tensor]
+    rebuilt: dict[str, Tensor] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    arch: str = ''  # what a file of ours says of itself; windows leave no other trace in one
+
+
+def _read(source: str | Path | Mapping) -> _File:
     name = 'state dict' if isinstance(source, Mapping) else str(source)
-    tensors = unwrap_state_dict(source if isinstance(source, Mapping) else read_checkpoint(source))
-    dropped: list[str] = []
+    content = source if isinstance(source, Mapping) else read_checkpoint(source)
+    tensors = unwrap_state_dict(content)
+    meta = content.get('meta')
+    file = _File(name, {}, arch=str(meta.get('arch', '')) if isinstance(meta, Mapping) else '')
     if any(k.startswith('backbone.') for k in tensors):
-        dropped = [k for k in tensors if not k.startswith('backbone.')]
+        file.dropped = [k for k in tensors if not k.startswith('backbone.')]
         tensors = {k.removeprefix('backbone.'): v for k, v in tensors.items() if k.startswith('backbone.')}
     if any(k.startswith(('stem.', 'stages.')) for k in tensors):
-        return tensors, {}, dropped, name
-    ours: dict[str, Tensor] = {}
-    rebuilt: dict[str, Tensor] = {}
+        file.ours = tensors
+        return file
     homeless = []
     for key, value in tensors.items():
         new = _rename(key)
         if new is None:
             homeless.append(key)
         elif new == REBUILT:
-            rebuilt[key] = value
+            file.rebuilt[key] = value
         elif new == DROPPED:
-            dropped.append(key)
-        elif new in ours and not torch.equal(ours[new], value):
+            file.dropped.append(key)
+        elif new in file.ours and not torch.equal(file.ours[new], value):
             raise CheckpointError(f'{name}: two names of one tensor hold different values, {key} is the second')
         else:
-            ours[new] = value
+            file.ours[new] = value
     if homeless:
-        what = 'is no FasterViT' if not ours else f'has {len(homeless)} tensor(s) that FasterViT has no place for'
+        what = f'has {len(homeless)} tensor(s) that FasterViT has no place for' if file.ours else 'is no FasterViT'
         raise CheckpointError(f'{name} {what}: {_some(homeless)}')
-    return ours, rebuilt, dropped, name
+    return file
 
 
 def _rename(key: str) -> str | None:
@@ -191,35 +202,43 @@ def _rename(key: str) -> str | None:
     return None
 
 
-def _place(
-    net: FasterViT, ours: dict[str, Tensor], rebuilt: dict[str, Tensor], dropped: list[str], name: str
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """Fit renamed tensors to a network, by name and shape, or raise; nothing is changed."""
+def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
+    """Fit a file to a network, by name and shape, or raise; nothing is changed."""
     own = net.state_dict()
     last = len(net.stages) - 1
-    unbuilt = re.compile(rf'stages\.(?:{last}\.downsample|[{last + 1}-9])\.') if last < 3 else re.compile(r'(?!)')
-    dropped = dropped + [k for k in ours if k not in own and (k.startswith('out_norms.') or unbuilt.match(k))]
-    tensors = {k: v for k, v in ours.items() if k not in set(dropped)}
-    fresh = [k for k in own if k not in tensors and k.startswith('out_norms.')]
-    problems = _compare(own, tensors, r'num_batches_tracked|^out_norms\.')
+    unbuilt = tuple(f'stages.{i}.' for i in range(last + 1, 4)) + ((f'stages.{last}.downsample.',) if last < 3 else ())
+    unused = [
+        k
+        for k in file.ours
+        if k not in own and (k.startswith(unbuilt) or (k.startswith('out_norms.') and k.split('.')[1] not in net.out_norms))
+    ]
+    tensors = {k: v for k, v in file.ours.items() if k not in set(unused)}
+    given = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
+    fresh = [k for k in own if k.startswith('out_norms.') and k.split('.')[1] not in given]
+    problems = _compare({k: v for k, v in own.items() if k not in set(fresh)}, tensors)
     try:
-        spec = _infer_spec(ours, rebuilt, name)
+        spec = _infer_spec(file)
     except CheckpointError:
         spec = net.spec  # not all stages are in it: compare the tensors alone
     if problems:
-        raise CheckpointError(f'{name} does not fit this backbone: {_differences(spec, net.spec)}{problems}')
+        raise CheckpointError(f'{file.name} does not fit this backbone: {_differences(spec, net.spec)}{problems}')
     note = ''
-    windows = [(i + 1, spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
-    if rebuilt and any(a != b for _, a, b in windows):
-        note = 'positions interpolated, ' + ', '.join(f'window of stage {i}: {a} in the file, {b} here' for i, a, b in windows)
-    return tensors, LoadReport(name, _arch_name(spec), tuple(tensors), tuple(rebuilt), tuple(dropped), tuple(fresh), note)
+    if file.rebuilt or file.arch:
+        pairs = [(f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
+        if any(net.spec.hat):
+            pairs.append(('carriers a side', spec.carrier_size, net.spec.carrier_size))
+        note = ', '.join(f'{what} {a} in the file, {b} here' for what, a, b in pairs if a != b)
+    dropped = (*file.dropped, *unused)
+    report = LoadReport(file.name, _arch_name(spec), tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note)
+    return tensors, report
 
 
-def _infer_spec(ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], name: str) -> ArchSpec:
-    """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, where the file has them.
+def _infer_spec(file: _File) -> ArchSpec:
+    """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, or what a file of ours says it is.
 
     Propagation and the start value of the layer scales leave no trace: they come from the variant of ours that agrees in the rest.
     """
+    ours = file.ours
     try:
         dim, stem_dim = ours['stem.conv2.weight'].shape[:2]
         depths = [len({k.split('.')[3] for k in ours if k.startswith(f'stages.{i}.blocks.')}) for i in range(4)]
@@ -227,9 +246,9 @@ def _infer_spec(ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], name:
         hidden, width = ours['stages.2.blocks.0.layer.mlp.fc1.weight'].shape
         windows, carrier_size = [7, 7], 2
         for i in (2, 3):
-            positions = rebuilt.get(f'levels.{i}.blocks.0.pos_embed.relative_bias')
+            positions = file.rebuilt.get(f'levels.{i}.blocks.0.pos_embed.relative_bias')
             windows.append(7 if positions is None else round(positions.shape[1] ** 0.5))
-            joined = rebuilt.get(f'levels.{i}.blocks.0.attn.pos_emb_funct.relative_bias')
+            joined = file.rebuilt.get(f'levels.{i}.blocks.0.attn.pos_emb_funct.relative_bias')
             if joined is not None and joined.shape[-1] > windows[i] ** 2:
                 carrier_size = round((joined.shape[-1] - windows[i] ** 2) ** 0.5)
         spec = ArchSpec(
@@ -244,25 +263,33 @@ def _infer_spec(ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor], name:
             mlp_ratio=hidden / width,
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f'{name} is not a whole FasterViT ({error})') from error
-    known = ARCHS.get(_arch_name(spec))
-    if known is None:
+        raise CheckpointError(f'{file.name} is not a whole FasterViT ({error})') from error
+    names = _agreeing(spec)
+    if file.arch in names:
+        return ARCHS[file.arch]
+    if not names:
         return spec
-    return known if not rebuilt or known.window_sizes[2:] == spec.window_sizes[2:] else spec
+    known = ARCHS[_arch_name(spec)]
+    return replace(known, window_sizes=spec.window_sizes, carrier_size=spec.carrier_size) if file.rebuilt else known
 
 
 _TRACES = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio')
 
 
-def _arch_name(spec: ArchSpec) -> str:
-    """The name in ARCHS that agrees in all that weights show; of several (windows differ) the one with these windows."""
-    names = [
-        n
-        for n, known in ARCHS.items()
+def _agreeing(spec: ArchSpec) -> list[str]:
+    """Names in ARCHS that agree in all that weights show."""
+    return [
+        name
+        for name, known in ARCHS.items()
         if all(getattr(known, f) == getattr(spec, f) for f in _TRACES)
         and known.num_heads[2:] == spec.num_heads[2:]
         and (known.layer_scale is None) == (spec.layer_scale is None)
     ]
+
+
+def _arch_name(spec: ArchSpec) -> str:
+    """The agreeing name in ARCHS; of several (they differ in windows) the one with these windows."""
+    names = _agreeing(spec)
     return next((n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:]), names[0] if names else 'unknown')
 
 

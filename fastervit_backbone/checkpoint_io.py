@@ -1,11 +1,11 @@
 """Reading and writing weight files: never runs code from a file, never leaves half a file."""
 
 import argparse
-import logging
 import os
+import pickletools
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.parse import urlparse
@@ -21,13 +21,13 @@ LICENCE_NOTE = (
 
 
 def log(message: str) -> None:
-    """To mmengine's current logger where a run has one, else to ``logging``."""
+    """To mmengine's current logger where mmengine is in use, else to stderr."""
     if 'mmengine' in sys.modules:
         from mmengine.logging import print_log
 
         print_log(message, logger='current')
     else:
-        logging.getLogger('fastervit_backbone').info(message)
+        print(message, file=sys.stderr)
 
 
 def read_checkpoint(source: str | Path) -> dict:
@@ -37,27 +37,53 @@ def read_checkpoint(source: str | Path) -> dict:
         source: path or http(s) URL of a ``.safetensors`` or a pickled (``.pth``, ``.pth.tar``, ``.pt``) file.
 
     Returns:
-        the pickled dict; for safetensors the state dict.
+        the pickled dict; for safetensors ``state_dict`` and ``meta``.
 
     Raises:
         CheckpointError: not there, not downloadable, not a checkpoint, or a pickle that asks for more than data.
     """
-    path = Path(_download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else source)
-    if not path.is_file():
-        raise CheckpointError(f'no checkpoint at {path}: check the path (a folder or a missing file is there)')
+    path = fetch(source)
     try:
         if path.suffix == '.safetensors':
-            from safetensors.torch import load_file
-
-            content = load_file(path)
-        else:
-            with torch.serialization.safe_globals(_allowed_globals()):
-                content = torch.load(path, map_location='cpu', weights_only=True)
+            return _read_safetensors(path)
+        with path.open('rb') as file:
+            if not file.read(4).startswith((b'PK\x03\x04', b'\x80')):  # torch's zip archive, or a pickle from before it
+                raise CheckpointError(_not_a_checkpoint(path))
+        with safe_loading():
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f'cannot read {path}: {error.strerror or error}') from error
     except Exception as error:  # whatever a damaged file makes the readers raise, the file is what is wrong
-        raise CheckpointError(_explain(path, error)) from error
+        raise CheckpointError(_refusal(path) or _not_a_checkpoint(path)) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a checkpoint dict')
     return dict(content)
+
+
+def fetch(source: str | Path) -> Path:
+    """The file behind a path or URL, downloaded if need be.
+
+    Raises:
+        CheckpointError: no such file, or it cannot be downloaded.
+    """
+    path = _download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
+    if not path.is_file():
+        raise CheckpointError(f'no checkpoint at {path}: {"that is a folder" if path.is_dir() else "check the path"}')
+    return path
+
+
+def _read_safetensors(path: Path) -> dict:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f'reading {path} needs the package safetensors: pip install safetensors') from error
+    try:
+        with safe_open(path, framework='pt') as file:
+            return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise CheckpointError(_not_a_checkpoint(path)) from error
 
 
 def unwrap_state_dict(content: Mapping) -> dict[str, Tensor]:
@@ -117,40 +143,50 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _allowed_globals() -> list:
-    """What published files and mmengine's checkpoints hold beside tensors: plain records, no code."""
+def safe_loading() -> AbstractContextManager:
+    """While this is entered, ``torch.load(weights_only=True)`` takes what published files and mmengine's checkpoints hold beside tensors.
+
+    Plain records only: argparse's namespace, numpy arrays and numbers, mmengine's log buffers.
+    """
     import numpy as np
 
-    multiarray = np.zeros(1).__reduce__()[0].__module__  # numpy._core.multiarray, numpy 1: numpy.core.multiarray
-    allowed: list = [argparse.Namespace, np.ndarray, np.dtype, *{type(np.dtype(t)) for t in 'bBhHiIlLqQefd?'}]
-    allowed += [getattr(sys.modules[multiarray], name) for name in ('_reconstruct', 'scalar')]
+    multiarray = sys.modules[np.zeros(1).__reduce__()[0].__module__]  # numpy._core.multiarray; numpy 1: numpy.core.multiarray
+    allowed: list = [argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
+    allowed += {type(np.dtype(t)) for t in 'bBhHiIlLqQefd?'}
     if 'mmengine' in sys.modules:
         from mmengine.logging import HistoryBuffer
 
         def history_method(owner: object, name: str) -> object:
-            """What mmengine's log buffers need of ``getattr``, and no more."""
+            """What the log buffers need of ``getattr``, and no more."""
             if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current', 'data', 'statistics'):
                 raise UnpicklingError(f'refused getattr({owner!r}, {name!r})')
             return getattr(owner, name)
 
         allowed += [HistoryBuffer, (history_method, 'builtins.getattr')]
-    return allowed
+    return torch.serialization.safe_globals(allowed)
 
 
-def _explain(path: Path, error: Exception) -> str:
-    if path.suffix != '.safetensors':
-        try:
-            with torch.serialization.safe_globals(_allowed_globals()):
-                wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception:  # not a zip archive of torch's: nothing to ask
-            wanted = []
-        if wanted:
-            return f'refused to read {path}: the pickle wants to run {", ".join(wanted)}, which is code, not weights'
-        if 'Unsupported global' in str(error) or 'Unsupported operand' in str(error) or 'Can only' in str(error):
-            return f'refused to read {path}: the pickle asks for more than tensors ({str(error).splitlines()[0]})'
-    return (
-        f'{path} is not a checkpoint ({path.stat().st_size} bytes, {type(error).__name__}): expected .safetensors or a file of torch.save'
-    )
+def _refusal(path: Path) -> str:
+    """What a pickle wants to run, in words; '' where it is only damaged. Runs nothing of it."""
+    wanted: list[str] = []
+    with suppress(Exception), safe_loading():  # damaged beyond asking: then it is only that
+        if path.open('rb').read(2) == b'PK':
+            wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        else:
+            strings: list[str] = []
+            for opcode, argument, _ in pickletools.genops(path.open('rb')):
+                if opcode.name == 'GLOBAL':
+                    wanted.append(argument.replace(' ', '.'))
+                elif opcode.name == 'STACK_GLOBAL':
+                    wanted.append('.'.join(strings[-2:]))
+                elif isinstance(argument, str):
+                    strings.append(argument)
+            wanted = [name for name in wanted if not name.startswith(('torch.', 'collections.OrderedDict'))]
+    return f'refused to read {path}: the pickle wants to run {", ".join(wanted)}, which is code, not weights' if wanted else ''
+
+
+def _not_a_checkpoint(path: Path) -> str:
+    return f'{path} is not a checkpoint ({path.stat().st_size} bytes): expected a whole .safetensors file or one of torch.save'
 
 
 def _download(url: str) -> Path:

@@ -46,10 +46,13 @@ class OptionAction(argparse.Action):
 
 
 def parse_value(text: str) -> object:
-    """A literal, or true/false in any case, or numbers and words parted by commas (a list), or the text itself."""
+    """A literal, or true/false in any case, or words and numbers parted by commas, in brackets or not (a list), or the text itself."""
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return [parse_value(part) for part in text.split(',')] if ',' in text and text[0] not in '([{"\'' else text
+        inner = text[1:-1] if text[:1] == '[' and text[-1:] == ']' else text
+        if inner is text and ',' not in text or any(c in inner for c in '([{"\''):
+            return text
+        return [parse_value(part.strip()) for part in inner.split(',')]

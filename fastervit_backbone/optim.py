@@ -8,6 +8,7 @@ import re
 from torch import nn
 
 from .backbone import FasterViT
+from .errors import UserError
 
 
 def layer_index(name: str, depths: tuple[int, ...]) -> int:
@@ -53,10 +54,10 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, decay_rat
         parameters are in none.
 
     Raises:
-        ValueError: decay_rate out of range.
+        UserError: decay_rate out of range.
     """
     if not 0.0 < decay_rate <= 1.0:
-        raise ValueError(f'decay_rate must be in (0, 1], got {decay_rate}')
+        raise UserError(f'decay_rate must be in (0, 1], got {decay_rate}')
     layers: dict[int, tuple[int, int]] = {}  # id of a parameter -> (its layer, layers of its backbone)
     for module in model.modules():
         if isinstance(module, FasterViT):

@@ -278,6 +278,7 @@ def test_compile_gives_the_same_at_two_sizes():
         (dict(arch='nano', frozen_stages=5), ValueError, 'got 5'),
         (dict(arch='nano', out_norm='gn'), ValueError, "'gn'"),
         (dict(arch='nano', drop_path_rate=1.0), ValueError, r'1\.0'),
+        (dict(arch='nano', out_indices=(0,), drop_path_rate=1.5), ValueError, r'1\.5'),
         (dict(arch='nano', carrier_size=8), ValueError, 'carrier_size=8'),
         (dict(arch='nano', init_cfg=dict(type='Kaiming')), ValueError, 'Kaiming'),
         (dict(arch='nano', use_checkpoint=True), TypeError, 'use_checkpoint'),

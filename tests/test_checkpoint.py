@@ -4,9 +4,9 @@ import pickle
 import pytest
 import torch
 
-from fastervit_backbone import ArchSpec, FasterViT
+from fastervit_backbone import ARCHS, ArchSpec, FasterViT
 from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
-from fastervit_backbone.checkpoint_io import read_checkpoint, unwrap_state_dict
+from fastervit_backbone.checkpoint_io import read_checkpoint, unwrap_state_dict, write_state_dict
 from fastervit_backbone.errors import CheckpointError
 
 from .conftest import ReferenceCase, lively
@@ -57,6 +57,26 @@ def test_report_is_one_line_that_accounts_for_everything(case):
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_a_converted_file_knows_its_windows(tmp_path, suffix):
+    """Weights of 4_21k_224 and 4_21k_384 look alike; a small stand-in keeps the test quick."""
+    path = tmp_path / f'x{suffix}'
+    net = FasterViT(ARCHS['nano'], out_norm=None)
+    write_state_dict(net.state_dict(), path, {'arch': 'nano', 'source': 'x'})
+    assert load_published(net, path).note == ''
+    other = FasterViT('nano', out_norm=None, window_sizes=(7, 7, 14, 7), carrier_size=3)
+    assert load_published(other, path).note == 'window of stage 3 7 in the file, 14 here, carriers a side 2 in the file, 3 here'
+
+
+@pytest.mark.parametrize('metadata', ['4_21k_384', '4_21k_768'])
+def test_our_4_21k_files_are_named_by_what_they_say(metadata):
+    with torch.device('meta'):
+        state = FasterViT('4_21k_224', out_norm=None).state_dict()
+        net = FasterViT('4')
+    with pytest.raises(CheckpointError, match=f"use arch='{metadata}'"):
+        load_published(net, dict(state_dict=state, meta=dict(arch=metadata)))
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
 def test_convert_then_init_cfg_reads_both_kinds(case, tmp_path, suffix):
     published = save(case.published_file(), tmp_path / 'published.pth.tar')
     converted = tmp_path / 'new' / f'ours{suffix}'
@@ -101,6 +121,11 @@ def test_a_cut_backbone_loads_into_its_like(nano):
         load_published(FasterViT('nano'), cut.state_dict())
 
 
+def test_norms_of_another_kind_do_not_load_in_part(nano):
+    with pytest.raises(CheckpointError, match=r'missing \(out_norms\.0\.running_mean'):
+        load_published(FasterViT('nano', out_norm='bn'), nano.state_dict())
+
+
 def test_fewer_outputs_drop_the_rest_by_name(nano):
     net = FasterViT('nano', out_indices=(1, 2))
     report = load_published(net, nano.state_dict())
@@ -113,7 +138,7 @@ def test_fewer_outputs_drop_the_rest_by_name(nano):
 
 def test_other_windows_are_noted(case):
     net = FasterViT(case.arch, window_sizes=(7, 7, 14, 7))
-    assert 'window of stage 3: 7 in the file, 14 here' in load_published(net, case.published_file()).note
+    assert 'window of stage 3 7 in the file, 14 here' in load_published(net, case.published_file()).note
 
 
 def meta_case(name):
@@ -175,6 +200,9 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
     [
         ('text.pth', b'this is no checkpoint\n', 'text.pth is not a checkpoint'),
         ('empty.pth', b'', 'empty.pth is not a checkpoint'),
+        ('page.pth', b'<!DOCTYPE html><html>', 'page.pth is not a checkpoint'),
+        ('pointer.pth', b'version https://git-lfs.github.com/spec/v1\n', 'pointer.pth is not a checkpoint'),
+        ('list.pth', b'[1, 2, 3]', 'list.pth is not a checkpoint'),
         ('text.safetensors', b'this is no checkpoint\n', 'text.safetensors is not a checkpoint'),
         ('missing.pth', None, 'no checkpoint at .*missing.pth'),
     ],

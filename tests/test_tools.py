@@ -14,6 +14,8 @@ import torch
 
 pytest.importorskip('mmdet')
 
+from mmengine.config import Config
+
 from fastervit_backbone.data.shapes import make_shapes
 
 from .conftest import ROOT, ReferenceCase
@@ -37,7 +39,8 @@ QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 
 
 
 def environment(**variables):
-    return os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
+    inherited = {k: v for k, v in os.environ.items() if k not in ('COCO_ROOT', 'SHAPES_ROOT')}
+    return inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
 
 
 def tool(name, *arguments, cwd, **variables):
@@ -107,9 +110,44 @@ def test_killed_training_resumes(trained):
 
 def test_learning_rate_is_scaled_and_said(trained):
     work, first, _ = trained
-    assert 'learning rate 0.0005 is for batch 4; this run has 2: 0.0005 -> 0.00025' in first
-    config = (work / 'cascade_shapes.py').read_text()
-    assert re.search(r'lr=0\.0005\b', config) or re.search(r"lr'?: 0\.0005", config)  # the config keeps its own
+    lr = Config.fromfile(DEMO).optim_wrapper.optimizer.lr  # for a batch of 4; the run has 2
+    assert f'learning rate {lr:g} is for batch 4; this run has 2: {lr:g} -> {lr / 2:g}' in first
+    assert rates(first)[1, 4] <= lr / 2
+    assert Config.fromfile(work / 'cascade_shapes.py').optim_wrapper.optimizer.lr == lr  # what is written down keeps its own
+
+
+def test_readmes_prediction_in_python(trained, shapes, monkeypatch):
+    block = next(b for b in re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL) if 'inference_detector' in b)
+    last = next(name for name in re.findall(r'epoch_\d+\.pth', block))
+    assert last == f'epoch_{Config.fromfile(DEMO).train_cfg.max_epochs}.pth'
+    block = block.replace(f'work_dirs/demo/cascade/{last}', str(trained[0] / 'epoch_2.pth')).replace('work_dirs/demo/data', str(shapes))
+    monkeypatch.chdir(ROOT)
+    scope = {}
+    exec(block, scope)
+    assert scope['result'].masks.shape[1:] == (96, 128)
+
+
+def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
+    """torchrun with gloo: the heads' SyncBN becomes BN, the learning rate knows of both, resuming and evaluation work too."""
+    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--cfg-options', *QUICK]
+    short = [*options, 'train_dataloader.batch_size=2', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
+
+    def run(name, *arguments):
+        command = [sys.executable, *launch, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(SHAPES_ROOT=str(shapes)), capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    first = run('train', DEMO, *short, 'train_cfg.max_epochs=1')
+    assert 'is for batch' not in first  # 2 processes x 2 images are the 4 it is for
+    assert len(rates(first)) == 2  # 8 images
+    assert 'resumed epoch: 1' in run('train', DEMO, '--resume', *short, 'train_cfg.max_epochs=2')
+    together = run('test', DEMO, tmp_path / 'work', *options)
+    alone = tool('test', DEMO, tmp_path / 'work', '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert [line for line in together.splitlines() if line.startswith('box AP')] == [
+        line for line in alone.stdout.splitlines() if line.startswith('box AP')
+    ]
 
 
 def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shapes, tmp_path):
@@ -193,8 +231,9 @@ def text_file(tmp_path):
         ([DEMO, '--cfg-options', 'model.backbone.depth=3'], 'shapes', "model.backbone has no option 'depth'"),
         ([DEMO, '--cfg-options', 'model.backbone.arch=0'], 'shapes', r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,'),
         ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
+        ([DEMO, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
     ],
-    ids=['missing config', 'missing data', 'broken json', 'no images', 'unknown option', 'other channels', 'amp on cpu'],
+    ids=['missing config', 'missing data', 'broken json', 'no images', 'unknown option', 'other channels', 'amp on cpu', 'no start'],
 )
 def test_train_refuses_in_one_line(arguments, data, told, shapes, tmp_path):
     root = shapes if data == 'shapes' else data(tmp_path, shapes) if data else tmp_path / 'absent'

@@ -55,21 +55,23 @@ def check_coco(
     images = content['images']
     if not images:
         raise UserError(f'{ann_file} lists 0 images: nothing to train or evaluate on')
+    if not all(isinstance(i, dict) and 'file_name' in i and 'id' in i for i in images):
+        raise UserError(f'{ann_file}: every entry of images needs id and file_name')
     absent = [i['file_name'] for i in images[:20] if not (image_dir / i['file_name']).is_file()]
     if absent:
         raise UserError(
             f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of the first {len(images[:20])} are not)'
         )
     if classes is not None:
-        _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
+        _check_classes(ann_file, [c.get('name') for c in content['categories']], classes)
     if need_objects and not _count_annotated(content, classes):
         raise UserError(f'{ann_file}: 0 of {len(images)} images have an object of the classes, and images without one are left out')
     return len(images)
 
 
 def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
-    wanted = {c['id'] for c in content['categories'] if classes is None or c['name'] in classes}
-    return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
+    wanted = {c.get('id') for c in content['categories'] if classes is None or c.get('name') in classes}
+    return len({a.get('image_id') for a in content['annotations'] if a.get('category_id') in wanted and not a.get('iscrowd')})
 
 
 def _read_json(path: Path) -> dict:
@@ -87,8 +89,11 @@ def _check_classes(path: Path, there: list[str], wanted: Sequence[str]) -> None:
     missing = [c for c in wanted if c not in there]
     if missing:
         near = difflib.get_close_matches(missing[0], there, n=1)
-        meant = f'; did you mean {near[0]!r}?' if near else ''
+        meant = f' (did you mean {near[0]!r}?)' if near else ''
         raise UserError(
             f'{path} has no category {missing[0]!r} ({len(missing)} of the {len(wanted)} classes of the config are not in it); '
-            f'it has {", ".join(map(repr, there[:20]))}{meant} Set metainfo.classes of the dataset and num_classes of the heads to its own'
+            f'it has {", ".join(map(repr, there[:20]))}{meant}: set metainfo.classes of the data sets and num_classes of the heads'
         )
+    order = [name for name in there if name in wanted]
+    if order != list(wanted):  # mmdet numbers labels in the file's order, whatever the order of the classes
+        raise UserError(f'the classes {list(wanted)} stand in another order in {path}, and labels follow the file: write {order}')

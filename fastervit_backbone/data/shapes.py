@@ -14,7 +14,7 @@ CLASSES = ('circle', 'square', 'triangle')
 MIN_VISIBLE = 0.7
 
 
-def make_shapes(root: str | Path, train: int = 800, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0) -> Path:
+def make_shapes(root: str | Path, train: int = 700, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0) -> Path:
     """Write the data set, or leave it alone where it is there already with the same numbers.
 
     Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE, category ids 1..3) and
@@ -40,7 +40,7 @@ def make_shapes(root: str | Path, train: int = 800, val: int = 50, size: tuple[i
     stamp = root / 'shapes.json'
     if stamp.is_file() and json.loads(stamp.read_text()) == numbers:
         return root
-    if root.exists() and any(root.iterdir()) and not stamp.is_file():
+    if root.exists() and not stamp.is_file() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f'{root} is not empty and not a shapes data set: name another folder')
     building = root.with_name(root.name + '.building')
     shutil.rmtree(building, ignore_errors=True)

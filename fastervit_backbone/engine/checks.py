@@ -37,7 +37,7 @@ def check_data(config: Config, splits: tuple[str, ...]) -> None:
             remedy = HOW_TO_GET_COCO
             if 'train2017' not in str(ann_file) and 'val2017' not in str(ann_file):
                 remedy = f'{split}_dataloader.dataset.data_root is {str(root)!r}, ann_file {ann_file!r}: correct them or put the data there'
-                if (dataset.get('metainfo') or {}).get('classes', [''])[0] == 'circle':
+                if 'circle' in (_classes(dataset) or ()):
                     remedy = 'make it: python tools/make_shapes.py work_dirs/demo/data'
             image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
             drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get('test_mode')
@@ -46,7 +46,9 @@ def check_data(config: Config, splits: tuple[str, ...]) -> None:
 
 def check_channels(config: Config) -> None:
     """Raise UserError where a FasterViT's channels are not what the neck (or a list-taking decode head) expects."""
-    backbone = config.model.get('backbone', {})
+    if not isinstance(config.get('model'), Mapping) or 'type' not in config.model:
+        raise UserError(f'{config.filename} has no model=dict(type=...): is it a whole config?')
+    backbone = config.model.get('backbone') or {}
     if backbone.get('type') != 'FasterViT':
         return
     arguments = {k: v for k, v in backbone.items() if k not in ('type', '_scope_')}
@@ -75,10 +77,16 @@ def fit_to_machine(config: Config, launcher: str) -> list[str]:
         a line for every change.
     """
     said = []
-    cuda = torch.cuda.is_available()
-    if not cuda:
+    cuda, processes = torch.cuda.is_available(), world_size(launcher)
+    if launcher != 'none' and not cuda:
+        if launcher != 'pytorch':
+            raise UserError(f'--launcher {launcher} needs CUDA devices, and torch sees none here: use torchrun and --launcher pytorch')
         config.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict())['backend'] = 'gloo'
-    if world_size(launcher) == 1 or not cuda:
+        unused = config.get('find_unused_parameters', False)
+        # mmengine's own choice passes device_ids, which CPU modules refuse
+        wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=unused)
+        config.setdefault('model_wrapper_cfg', wrapper)
+    if processes == 1 or not cuda:
         count = sum(_replace_sync_bn(node) for node in _dicts(config.model))
         if count:
             where = 'on the CPU' if not cuda else 'in a single process'
@@ -124,4 +132,8 @@ def _classes(dataset: Mapping) -> list[str] | None:
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes')
+    if isinstance(classes, str):  # a file, one name a line: mmengine takes that too
+        if not Path(classes).is_file():
+            raise UserError(f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name a line')
+        return Path(classes).read_text().splitlines()
     return None if classes is None else list(classes)

@@ -8,6 +8,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
 
+from ..errors import UserError
 from ..optim import parameter_groups
 
 
@@ -20,7 +21,7 @@ class LayerDecayOptimWrapperConstructor:
         paramwise_cfg: ``decay_rate`` in (0, 1], see :func:`~fastervit_backbone.optim.parameter_groups`; default 1.
 
     Raises:
-        TypeError: another key in ``paramwise_cfg``, or no learning rate in the optimizer.
+        UserError: another key in ``paramwise_cfg``, or no learning rate in the optimizer.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping, paramwise_cfg: Mapping | None = None) -> None:
@@ -28,9 +29,9 @@ class LayerDecayOptimWrapperConstructor:
         self.paramwise_cfg = dict(paramwise_cfg or {})
         unknown = set(self.paramwise_cfg) - {'decay_rate'}
         if unknown:
-            raise TypeError(f'paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate')
+            raise UserError(f'optim_wrapper.paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate')
         if 'lr' not in self.optim_wrapper_cfg.get('optimizer', {}):
-            raise TypeError('optim_wrapper.optimizer needs lr: the layers are scaled from it')
+            raise UserError('optim_wrapper.optimizer needs lr: the layers are scaled from it')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Optimizer over the groups of ``model``, in its wrapper."""

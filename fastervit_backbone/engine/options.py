@@ -9,18 +9,25 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope, Registry, init_default_scope
 from mmengine.registry import root as registries
 from mmengine.runner import Runner
+from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from ..errors import UserError
 
-#: Keys that mmengine reads although no constructor names them.
-_ROOT_EXTRA = ('auto_scale_lr', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'tta_model', 'tta_pipeline')
+#: Keys of a whole config that mmengine reads although its runner's constructor does not name them.
+_ROOT_EXTRA = (
+    *('auto_scale_lr', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'compile'),
+    *('activation_checkpointing', 'tta_model', 'tta_pipeline'),
+)
+#: What takes the entries of dicts without a type.
 _UNTYPED = {
     'train_dataloader': DataLoader,
     'val_dataloader': DataLoader,
     'test_dataloader': DataLoader,
     'randomness': Runner.set_randomness,
+    'optim_wrapper.clip_grad': clip_grad_norm_,
 }
+_FREE = ('optim_wrapper.paramwise_cfg',)  # checked by the constructor that reads it
 
 
 def load_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
@@ -43,46 +50,53 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error
     if options:
         init_default_scope(config.get('default_scope', 'mmengine'))
-        for option in options:
+        # types first: what else is allowed depends on them
+        for option in sorted(options, key=lambda o: not o.endswith('.type')):
             _check_option(config, option)
-        config.merge_from_dict(dict(options))
+            config.merge_from_dict({option: options[option]})
     return config
 
 
 def _check_option(config: Config, option: str) -> None:
     """Raise unless every part of a dotted path is in the config, or is an argument of what the config builds there."""
     node: object = config.to_dict()
-    done: list[str] = []
-    for part in option.split('.'):
-        known = _known_keys(node, done)
-        if part not in known:
-            where = '.'.join(done) or 'the config'
+    parts = option.split('.')
+    for i, part in enumerate(parts):
+        where = '.'.join(parts[:i])
+        known = _known_keys(node, where)
+        if part not in known and where not in _FREE:
             near = difflib.get_close_matches(part, sorted(known), n=1)
             advice = f'did you mean {near[0]!r}?' if near else f'it has {", ".join(sorted(known)[:12]) or "no options"}'
-            raise UserError(f'--cfg-options {option}: {where} has no option {part!r}; {advice}')
-        done.append(part)
+            if not where and part in node:
+                advice = 'it is a variable of the config file, used up when that was read: set what it was used for'
+            raise UserError(f'--cfg-options {option}: {where or "the config"} has no option {part!r}; {advice}')
         if isinstance(node, list | tuple):
             node = node[int(part)]
         elif part in node:
             node = node[part]
+        elif i + 1 < len(parts) and known.get(part) is not None and not isinstance(known[part], Mapping | list | tuple):
+            raise UserError(f'--cfg-options {option}: {where}.{part} is {known[part]!r} unless set, and has no options within')
         else:
-            return  # an argument with a default: what it takes inside is its own matter
+            return  # an argument that is not set yet: what it takes inside is its own matter
 
 
-def _known_keys(node: object, path: list[str]) -> set[str]:
+def _known_keys(node: object, where: str) -> dict[str, object]:
+    """Keys that may be set in a node of the config, with the default of those that are not."""
     if isinstance(node, list | tuple):
-        return {str(i) for i in range(len(node))}
+        return {str(i): None for i in range(len(node))}
     if not isinstance(node, Mapping):
-        return set()
-    known = set(node)
-    if not path:
-        known |= _arguments(Runner) | set(_ROOT_EXTRA)
-    elif 'type' in node:
+        return {}
+    if not where:  # other names there are variables that built the rest
+        return _arguments(Runner) | dict.fromkeys(_ROOT_EXTRA)
+    known: dict[str, object] = {}
+    if 'type' in node:
         target = find_class(node['type'])
-        known |= _arguments(target) if target is not None else set()
-    elif len(path) == 1 and path[0] in _UNTYPED:
-        known |= _arguments(_UNTYPED[path[0]])
-    return known
+        known = {} if target is None else _arguments(target)
+        if where == 'optim_wrapper':
+            known |= dict(constructor=None, paramwise_cfg=None)
+    elif where in _UNTYPED:
+        known = _arguments(_UNTYPED[where])
+    return known | dict.fromkeys(node)
 
 
 def find_class(name: object) -> type | None:
@@ -99,15 +113,17 @@ def find_class(name: object) -> type | None:
     return None
 
 
-def _arguments(target: object) -> set[str]:
-    """Names that a class (following ``**kwargs`` through its bases) or a function takes."""
+def _arguments(target: object) -> dict[str, object]:
+    """Names that a class (following ``**kwargs`` through its bases) or a function takes, with their defaults."""
     functions = [c.__init__ for c in target.__mro__ if '__init__' in vars(c)] if inspect.isclass(target) else [target]
-    names: set[str] = set()
+    names: dict[str, object] = {}
     for function in functions:
         if function is object.__init__:
             break
         parameters = inspect.signature(function).parameters.values()
-        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        for p in parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != 'self':
+                names.setdefault(p.name, None if p.default is p.empty else p.default)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return names - {'self'}
+    return names

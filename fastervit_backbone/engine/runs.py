@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoint import check_fit
-from ..checkpoint_io import read_checkpoint, replacing, unwrap_state_dict
+from ..checkpoint_io import fetch, read_checkpoint, replacing, safe_loading, unwrap_state_dict
 from ..errors import UserError
 from .checks import check_channels, check_data, fit_to_machine, world_size
 from .options import load_config
@@ -45,27 +46,24 @@ def train(
         the trained model.
 
     Raises:
-        UserError: bad input; nothing was built or written yet, checkpoints excepted.
+        UserError: bad input. Configs, data and files are checked before anything is built or written.
     """
-    config = _prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
+    options = dict(options or {})
     if amp:
         if not torch.cuda.is_available():
             raise UserError('--amp needs a CUDA device, and torch sees none here: leave it out')
-        config.optim_wrapper.update(type='AmpOptimWrapper', loss_scale='dynamic')
+        options = {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic'} | options
+    config = _prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
-    if resume:
-        last = str(resume) if resume is not True else _last_checkpoint(config.work_dir)
-        if last is None:
-            _say(f'nothing to resume in {config.work_dir}: starting from the beginning')
-        else:
-            read_checkpoint(last)
-            config.update(resume=True, load_from=last)
+    _find_start(config, resume or config.get('resume', False))
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
-    runner = Runner.from_cfg(config)
-    if Path(config.get('load_from') or '').is_file():  # a URL is mmengine's to fetch
-        check_fit(runner.model, unwrap_state_dict(read_checkpoint(config.load_from)), config.load_from, partial=not resume)
-    return runner.train()
+    runner = _build_runner(config, launcher)
+    if config.load_from:
+        weights = unwrap_state_dict(read_checkpoint(config.load_from))
+        check_fit(_bare(runner.model), weights, config.load_from, partial=not config.resume)
+    with safe_loading():
+        return runner.train()
 
 
 def test(
@@ -105,6 +103,7 @@ def test(
         if last is None:
             raise UserError(f'{path} is a folder without a checkpoint: train first, or name a file')
         path = Path(last)
+    path = fetch(path if path.exists() else str(checkpoint))
     weights = unwrap_state_dict(read_checkpoint(path))
     config.load_from = str(path)
     if show_dir is not None:
@@ -112,13 +111,14 @@ def test(
         config.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
         # absolute: mmdet joins it to its own run folder otherwise
         config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
-    runner = Runner.from_cfg(config)
-    check_fit(runner.model, weights, str(path))
+    runner = _build_runner(config, launcher)
+    check_fit(_bare(runner.model), weights, str(path))
     if out is not None and out.suffix == '.pkl':
         from mmdet.evaluation import DumpDetResults
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=str(out)))
-    metrics = runner.test()
+    with safe_loading():
+        metrics = runner.test()
     if runner.rank == 0:
         if out is not None and out.suffix == '.json':
             record = dict(config=str(config_path), checkpoint=str(path), metrics={k: float(v) for k, v in metrics.items()})
@@ -139,9 +139,33 @@ def _prepare(
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
     for line in fit_to_machine(config, launcher):
         _say(line)
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
     return config
+
+
+def _build_runner(config: Config, launcher: str) -> Runner:
+    if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
+    return Runner.from_cfg(config)
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
+def _find_start(config: Config, resume: bool | str) -> None:
+    """Settle ``resume`` and ``load_from``: a file on this disk that can be read, or None."""
+    last = config.get('load_from')
+    if resume:
+        last = _last_checkpoint(config.work_dir) if resume is True else str(resume)
+        if last is None:
+            _say(f'nothing to resume in {config.work_dir}: starting from the beginning')
+            last, resume = config.get('load_from'), False
+        else:
+            config.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
+    if last:
+        last = str(fetch(last))
+        read_checkpoint(last)
+    config.update(resume=bool(resume), load_from=last)
 
 
 def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
@@ -163,6 +187,8 @@ def _last_checkpoint(work_dir: str | Path) -> str | None:
     if not note.is_file():
         return None
     noted = Path(note.read_text().strip())
+    if not noted.name:  # killed while writing it
+        raise UserError(f'{note} is empty: name the checkpoint itself')
     return str(noted if noted.is_file() else note.with_name(noted.name))
 
 

@@ -86,28 +86,37 @@ def _log_offsets(n: int, device: torch.device) -> Tensor:
 
 
 class PositionCache:
-    """Positions kept between evaluations, dropped as soon as a weight they came from changes.
+    """Positions kept between evaluations, dropped when a weight they came from changes.
 
-    Change is seen by storage, version counter and, because writes through ``.data`` (mmengine's EMA) leave the counter alone, by a
-    sample of the values. Copies and pickles start empty, so ``copy.deepcopy`` of a model works at any moment.
+    A change is seen by storage and version counter (optimizers, ``load_state_dict``, ``.to()``) and, because writes through ``.data``
+    (mmengine's EMA) leave the counter alone, by comparing about 1500 values of every weight with what they were. Only a write through
+    ``.data`` to a few chosen values can pass unseen; ``clear()``, which ``train()`` and ``eval()`` call, is for that. On a GPU the
+    comparison waits for the device, once per stage and forward. Copies and pickles start empty, so ``copy.deepcopy`` always works.
 
     Args:
-        max_bytes: least recently used entries go when this is exceeded; one entry larger than a quarter of it is never kept.
+        max_bytes: least recently used entries go when this is exceeded, but none that the running forward has used: what does not fit
+            beside those is computed every time, and so is an entry larger than a quarter of the bound.
     """
 
-    def __init__(self, max_bytes: int = 256 * 2**20) -> None:
+    def __init__(self, max_bytes: int = 2**30) -> None:
         self.max_bytes = max_bytes
+        self._forward = 0  # counts refreshes
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries: OrderedDict[tuple, Tensor] = OrderedDict()
+        self._entries: OrderedDict[tuple, tuple[Tensor, int]] = OrderedDict()  # value, the forward that used it last
         self._state: tuple = ()
         self._samples: list[Tensor] = []  # views of the weights: also keep their storage from being reused
         self._values: Tensor | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(value.nbytes for value, _ in self._entries.values())
+
     def refresh(self, modules: Iterable[PositionMlp]) -> 'PositionCache | None':
-        """This cache, emptied where a weight of ``modules`` has changed; None where their weights cannot be watched."""
+        """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched."""
         params = [p for m in modules for p in (m.fc1.weight, m.fc1.bias, m.fc2.weight)]
         if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
             return None
@@ -118,20 +127,19 @@ class PositionCache:
             self._state = state
             self._samples = [p.detach().view(-1)[:: 1 + p.numel() // 1531] for p in params]
             self._values = torch.cat(self._samples)
+        self._forward += 1
         return self
 
     def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
         """``module(grid, lead, dtype)``, computed or remembered."""
         key = (module, grid, lead, dtype, module.fc1.weight.device)
-        value = self._entries.get(key)
-        if value is None:
-            value = module(grid, lead, dtype)
-            if value.nbytes <= self.max_bytes // 4:
-                self._entries[key] = value
-                while sum(v.nbytes for v in self._entries.values()) > self.max_bytes:
-                    self._entries.popitem(last=False)
-        else:
-            self._entries.move_to_end(key)
+        value = self._entries.pop(key)[0] if key in self._entries else module(grid, lead, dtype)
+        if value.nbytes <= self.max_bytes // 4:
+            self._entries[key] = (value, self._forward)
+            while self.nbytes > self.max_bytes:
+                oldest = next(iter(self._entries))
+                # all that is left belongs to this forward: dropping it would only make the next one compute it again
+                self._entries.pop(oldest if self._entries[oldest][1] != self._forward else key)
         return value
 
     def __len__(self) -> int:

@@ -37,8 +37,20 @@ def test_bad_data_is_named(shapes, damage, told):
 
 
 def test_misspelt_classes_are_named_with_the_nearest(shapes):
-    with pytest.raises(UserError, match=r"no category 'triangel' .*did you mean 'triangle'"):
+    with pytest.raises(UserError, match=r"no category 'triangel' .*did you mean 'triangle'\?"):
         check_coco(*shapes, classes=['circle', 'triangel'])
+
+
+def test_classes_in_another_order_would_be_swapped(shapes):
+    with pytest.raises(UserError, match=r"another order in .*: write \['circle', 'triangle'\]"):
+        check_coco(*shapes, classes=['triangle', 'circle'])
+
+
+def test_images_need_names(shapes):
+    content = json.loads(shapes[0].read_text())
+    shapes[0].write_text(json.dumps(content | dict(images=[dict(id=1)])))
+    with pytest.raises(UserError, match='needs id and file_name'):
+        check_coco(*shapes)
 
 
 def test_large_files_are_looked_at_from_both_ends(shapes, monkeypatch):

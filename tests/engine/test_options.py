@@ -26,6 +26,8 @@ CONFIG = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
         ('auto_scale_lr.base_batch_size', 32),
         ('default_hooks.checkpoint.save_last', True),
         ('train_dataloader.dataset.indices', 8),  # of a base class
+        ('sync_bn', 'torch'),
+        ('optim_wrapper.paramwise_cfg.decay_rate', 0.9),
     ],
 )
 def test_what_exists_can_be_set(option, value):
@@ -44,6 +46,8 @@ def test_what_exists_can_be_set(option, value):
         ('train_dataloder.batch_size', "the config has no option 'train_dataloder'; did you mean 'train_dataloader'"),
         ('model.roi_head.bbox_head.3.num_classes', "bbox_head has no option '3'"),
         ('model.backbone.arch.dim', "model.backbone.arch has no option 'dim'"),
+        ('model.backbone.with_cp.foo', 'with_cp is False unless set, and has no options within'),
+        ('data_root', 'a variable of the config file'),
         ('optim_wrapper.optimizer.learning_rate', "no option 'learning_rate'"),
     ],
 )
@@ -51,6 +55,15 @@ def test_what_does_not_exist_is_named(option, told):
     with pytest.raises(UserError, match=told) as error:
         load_config(CONFIG, {option: 1})
     assert '\n' not in str(error.value)
+
+
+def test_a_type_and_what_it_brings_go_together():
+    options = {'optim_wrapper.loss_scale': 'dynamic', 'optim_wrapper.dtype': 'bfloat16', 'optim_wrapper.type': 'AmpOptimWrapper'}
+    assert load_config(CONFIG, options).optim_wrapper.dtype == 'bfloat16'
+    with pytest.raises(UserError, match="no option 'loss_scale'"):
+        load_config(CONFIG, {'optim_wrapper.loss_scale': 'dynamic'})
+    with pytest.raises(UserError, match="did you mean 'max_norm'"):
+        load_config(CONFIG, {'optim_wrapper.clip_grad.max_norm': 1, 'optim_wrapper.clip_grad.max_nrom': 1})
 
 
 def test_missing_and_broken_configs(tmp_path):
@@ -75,6 +88,9 @@ def test_missing_and_broken_configs(tmp_path):
         ('a b', 'a b'),
         ('/data/x.json', '/data/x.json'),
         ('', ''),
+        ('[a,b]', ['a', 'b']),
+        ('[a, 1, x.json]', ['a', 1, 'x.json']),
+        ('[', '['),
         ("dict(type='X')", "dict(type='X')"),
     ],
 )

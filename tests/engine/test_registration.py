@@ -7,7 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.errors import CheckpointError
+from fastervit_backbone.errors import CheckpointError, UserError
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
@@ -62,5 +62,5 @@ def test_constructor_makes_groups():
 )
 def test_constructor_refuses(change, told):
     config = dict(constructor='LayerDecayOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)) | change
-    with pytest.raises(TypeError, match=told):
+    with pytest.raises(UserError, match=told):
         build_optim_wrapper(FasterViT('nano'), config)

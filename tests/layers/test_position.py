@@ -72,9 +72,36 @@ def test_cache_is_bounded_and_starts_empty_in_copies():
     assert cache.get(module, (2, 2), 0, torch.bfloat16).dtype == torch.bfloat16
     for side in range(1, 30):
         cache.get(module, (1, side), 0, torch.float32)
-        assert sum(v.nbytes for v in cache._entries.values()) <= 4000
+        cache.refresh([module])
+        assert 0 < cache.nbytes <= 4000
     assert cache.get(module, (30, 30), 0, torch.float32).shape[-1] == 900  # too large to keep, right all the same
     assert len(cache) and not len(copy.deepcopy(cache)) and not len(pickle.loads(pickle.dumps(cache)))
+
+
+@torch.no_grad()
+def test_what_exceeds_the_bound_in_one_forward_still_hits_in_part():
+    """Twelve blocks of which eight fit: the eight must stay, not push each other out in turn."""
+    modules = [RelativeBias(1) for _ in range(12)]
+    size = modules[0]((4, 4), 0, torch.float32).nbytes
+    cache = PositionCache(max_bytes=8 * size)
+    for _ in range(3):
+        cache.refresh(modules)
+        results = [cache.get(m, (4, 4), 0, torch.float32) for m in modules]
+    assert sum(a is cache.get(m, (4, 4), 0, torch.float32) for a, m in zip(results, modules, strict=True)) == 8
+    cache.refresh(modules)
+    for m in modules[:8]:
+        cache.get(m, (2, 8), 0, torch.float32)  # another image: what no longer runs makes room
+    assert len(cache) == 8 and {key[1] for key in cache._entries} == {(2, 8)}
+
+
+@pytest.mark.parametrize('arch', ['0', '4', '6', '4_21k_384', '4_21k_512'])
+def test_the_bound_holds_the_windows_of_every_variant(arch):
+    from fastervit_backbone import ARCHS
+
+    spec = ARCHS[arch]
+    size = spec.window_sizes[2] ** 2 + (spec.carrier_size**2 if spec.hat[2] else 0)
+    entry = spec.num_heads[2] * size**2 * 4
+    assert entry <= PositionCache().max_bytes // 4 and spec.depths[2] * entry <= PositionCache().max_bytes
 
 
 WRITES = {
