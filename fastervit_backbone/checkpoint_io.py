@@ -81,7 +81,7 @@ def _read_safetensors(path: Path) -> dict:
         raise CheckpointError(f'reading {path} needs the package safetensors: pip install safetensors') from error
     try:
         with safe_open(path, framework='pt') as file:
-            return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=file.metadata() or {})  # noqa: SIM118
+            return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=file.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(_not_a_checkpoint(path)) from error
 

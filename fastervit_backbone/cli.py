@@ -53,6 +53,6 @@ def parse_value(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         inner = text[1:-1] if text[:1] == '[' and text[-1:] == ']' else text
-        if inner is text and ',' not in text or any(c in inner for c in '([{"\''):
+        if (inner is text and ',' not in text) or any(c in inner for c in '([{"\''):
             return text
         return [parse_value(part.strip()) for part in inner.split(',')]

@@ -37,6 +37,10 @@ def test_own_data_config_reads(tmp_path):
     block = next(b for b in blocks if '_base_' in b).replace('/path/to/fastervit_backbone', str(ROOT))
     (tmp_path / 'mine.py').write_text(block)
     config = config_module.Config.fromfile(tmp_path / 'mine.py')
+    from fastervit_backbone.engine.checks import fit_classes
+
+    assert fit_classes(config, 'train') == ['num_classes 80 -> 2 in 4 heads, as the data set has']
+    assert fit_classes(config, 'train') == []
     assert [h.num_classes for h in config.model.roi_head.bbox_head] == [2, 2, 2] and config.model.roi_head.mask_head.num_classes == 2
     assert config.model.roi_head.bbox_head[1].loss_bbox.type == 'GIoULoss'
     assert config.test_dataloader.dataset.ann_file == 'val.json' and config.val_evaluator.metric == ['bbox', 'segm']

@@ -322,8 +322,6 @@ def test_demo_config_on_other_data(real_data, tmp_path):
         'test_dataloader = val_dataloader\n'
         f'val_evaluator = dict(ann_file={str(root / "annotations" / "instances_val.json")!r})\n'
         'test_evaluator = val_evaluator\n'
-        f'model = dict(roi_head=dict(bbox_head=[dict(h, num_classes={len(classes)}) for h in {{{{_base_.model.roi_head.bbox_head}}}}],\n'
-        f'    mask_head=dict(num_classes={len(classes)})))\n'
     )
     options = [*QUICK, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1']
     arguments = [config, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]

@@ -30,7 +30,7 @@ REASONS = (
     (r'Killed|out of memory|Cannot allocate memory', 'out of memory while compiling: run again with MAX_JOBS=1'),
     (
         r'CUDA_HOME environment variable is not set|The detected CUDA version',
-        'mmcv needs the CUDA toolkit (nvcc) that torch was built with, 13.x: install it and set CUDA_HOME, or CUDA_VISIBLE_DEVICES= for the CPU',
+        'mmcv needs nvcc of the CUDA that torch has, 13.x: install it and set CUDA_HOME, or set CUDA_VISIBLE_DEVICES= for the CPU',
     ),
     (r'error: command .*(gcc|g\+\+|c\+\+|clang|ninja)', 'the C++ compiler failed'),
     (r'No matching distribution found for (\S+)', 'the package registry has no such version for this Python (or cannot be reached)'),

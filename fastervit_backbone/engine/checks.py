@@ -44,6 +44,29 @@ def check_data(config: Config, splits: tuple[str, ...]) -> None:
             check_coco(root / ann_file, image_dir, _classes(dataset), need_objects=drops_empty, remedy=remedy)
 
 
+def fit_classes(config: Config, split: str) -> list[str]:
+    """Give the detection heads as many classes as the data set has.
+
+    Args:
+        config: changed in place: ``num_classes`` of ``roi_head.bbox_head``, ``roi_head.mask_head`` and ``bbox_head``.
+        split: whose data set counts, 'train' or 'test'.
+
+    Returns:
+        a line if anything was changed.
+    """
+    loader = config.get(f'{split}_dataloader')
+    classes = None if loader is None else _classes(next(_leaf_datasets(loader.dataset)))
+    if not classes:
+        return []
+    roi_head = config.model.get('roi_head') or {}
+    heads = [h for part in (roi_head.get('bbox_head'), roi_head.get('mask_head'), config.model.get('bbox_head')) for h in _as_list(part)]
+    wrong = [h for h in heads if h.get('num_classes', len(classes)) != len(classes)]
+    before = sorted({h.num_classes for h in wrong})
+    for head in wrong:
+        head.num_classes = len(classes)
+    return [f'num_classes {", ".join(map(str, before))} -> {len(classes)} in {len(wrong)} heads, as the data set has'] if wrong else []
+
+
 def check_channels(config: Config) -> None:
     """Raise UserError where a FasterViT's channels are not what the neck (or a list-taking decode head) expects."""
     if not isinstance(config.get('model'), Mapping) or 'type' not in config.model:
@@ -84,7 +107,7 @@ def fit_to_machine(config: Config, launcher: str) -> list[str]:
         config.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict())['backend'] = 'gloo'
         unused = config.get('find_unused_parameters', False)
         # mmengine's own choice passes device_ids, which CPU modules refuse
-        wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, find_unused_parameters=unused)
+        wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False, find_unused_parameters=unused)
         config.setdefault('model_wrapper_cfg', wrapper)
     if processes == 1 or not cuda:
         count = sum(_replace_sync_bn(node) for node in _dicts(config.model))
@@ -125,6 +148,10 @@ def _leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:
     else:
         for child in inner if isinstance(inner, list | tuple) else [inner]:
             yield from _leaf_datasets(child)
+
+
+def _as_list(part: object) -> list:
+    return [] if part is None else list(part) if isinstance(part, list | tuple) else [part]
 
 
 def _classes(dataset: Mapping) -> list[str] | None:

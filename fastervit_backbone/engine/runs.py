@@ -14,7 +14,7 @@ from torch import nn
 from ..checkpoint import check_fit
 from ..checkpoint_io import fetch, read_checkpoint, replacing, safe_loading, unwrap_state_dict
 from ..errors import UserError
-from .checks import check_channels, check_data, fit_to_machine, world_size
+from .checks import check_channels, check_data, fit_classes, fit_to_machine, world_size
 from .options import load_config
 from .pictures import write_overview
 
@@ -137,7 +137,7 @@ def _prepare(
     check_channels(config)
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
-    for line in fit_to_machine(config, launcher):
+    for line in fit_classes(config, splits[0]) + fit_to_machine(config, launcher):
         _say(line)
     return config
 

@@ -38,7 +38,7 @@ def test_sync_bn_runs_as_bn_in_one_process_and_on_the_cpu(config, monkeypatch):
     assert said == ['3 SyncBN run as BN in a single process: statistics are those of one process']
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     assert 'on the CPU' in fit_to_machine(config, 'pytorch')[0] and norms(config) == ['BN'] * 3
-    assert config.env_cfg.dist_cfg.backend == 'gloo' and 'device_ids' not in config.model_wrapper_cfg
+    assert config.env_cfg.dist_cfg.backend == 'gloo' and config.model_wrapper_cfg.device_ids is None
     with pytest.raises(UserError, match='--launcher slurm needs CUDA'):
         monkeypatch.setenv('SLURM_NTASKS', '2')
         fit_to_machine(config, 'slurm')
