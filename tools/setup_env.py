@@ -43,7 +43,7 @@ def fail(message: str) -> None:
     sys.exit(2)
 
 
-def run(title: str, command: list[str]) -> None:
+def run(title: str, command: list) -> None:
     """One step: its output goes to the log, its duration to the screen."""
     start = time.monotonic()
     print(f'setup: {title} ...', flush=True)
