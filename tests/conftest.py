@@ -14,6 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path(__file__).resolve().parent / 'reference'
 
 
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """The same random numbers in every run, whichever tests run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def real_data() -> Path:
     """The small real data sets, or a skip."""
