@@ -5,23 +5,20 @@ Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and
 any code from, or derived from, NVlabs/FasterViT. This code: Apache-2.0. The published weights: non-commercial, see NOTICE.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
 from .layers.carrier import CarrierTokenizer
 from .layers.conv import ChannelLayerNorm, ConvBlock, ConvStem, Downsample
 from .layers.hat import AttentionBlock
 from .layers.position import PositionCache
+from .layers.recompute import BATCH_NORM, recomputed
 from .layers.window import pad_to_windows, window_partition, window_unpartition
-
-_BATCH_NORM = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class ConvStage(nn.Module):
@@ -43,7 +40,7 @@ class ConvStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
         for block in self.blocks:
-            x = _checkpointed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+            x = recomputed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
         return x
 
 
@@ -91,7 +88,7 @@ class AttentionStage(nn.Module):
         x = window_partition(x, w)
         bias_dtype, cache = _compute_dtype(x), self._usable_cache()
         for block in self.blocks:
-            run = _checkpointed if self.with_cp and torch.is_grad_enabled() else _call
+            run = recomputed if self.with_cp and torch.is_grad_enabled() else _call
             x, carriers = run(block, x, carriers, windows_hw, bias_dtype, cache)
         # (B*nH*nW, w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
         return window_unpartition(x, w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
@@ -221,7 +218,7 @@ class FasterViT(nn.Module):
         if self.norm_eval:
             for trunk in (self.stem, self.stages):
                 for module in trunk.modules():
-                    if isinstance(module, _BATCH_NORM):
+                    if isinstance(module, BATCH_NORM):
                         module.eval()
         return self
 
@@ -281,22 +278,3 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
 
 def _call(block: nn.Module, *args: object) -> object:
     return block(*args)
-
-
-def _checkpointed(block: nn.Module, *args: object) -> object:
-    return checkpoint(block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block)))
-
-
-@contextmanager
-def _keep_statistics(block: nn.Module) -> Iterator[None]:
-    """While a block is computed again for its gradient: BatchNorm must not count the same batch twice."""
-    norms = [m for m in block.modules() if isinstance(m, _BATCH_NORM)]
-    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, count in before:
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)

@@ -3,14 +3,14 @@
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from .arch import ARCHS, ArchSpec
 from .backbone import FasterViT
+from .checkpoint_arch import arch_name, differences, infer_spec
 from .checkpoint_io import log, read_checkpoint, unwrap_state_dict, write_state_dict
 from .errors import CheckpointError
 
@@ -111,7 +111,9 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     norms = sorted({int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')})  # a detector's, trained: kept
     out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
     with torch.device('meta'):
-        net = FasterViT(_infer_spec(file), out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
+        net = FasterViT(
+            infer_spec(file.name, file.ours, file.rebuilt, file.arch), out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3)
+        )
     tensors, report = _place(net, file)
     write_state_dict(tensors, target, {'arch': report.arch, 'source': Path(file.name).name})
     return report
@@ -139,7 +141,7 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
             prefix = prefix + '.' if prefix else ''
             inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             with suppress(CheckpointError):
-                hint = _differences(_infer_spec(_File(name, inside)), module.spec)
+                hint = differences(infer_spec(name, inside), module.spec)
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
@@ -217,11 +219,11 @@ def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
     fresh = [k for k in own if k.startswith('out_norms.') and k.split('.')[1] not in given]
     problems = _compare({k: v for k, v in own.items() if k not in set(fresh)}, tensors)
     try:
-        spec = _infer_spec(file)
+        spec = infer_spec(file.name, file.ours, file.rebuilt, file.arch)
     except CheckpointError:
         spec = net.spec  # not all stages are in it: compare the tensors alone
     if problems:
-        raise CheckpointError(f'{file.name} does not fit this backbone: {_differences(spec, net.spec)}{problems}')
+        raise CheckpointError(f'{file.name} does not fit this backbone: {differences(spec, net.spec)}{problems}')
     note = ''
     if file.rebuilt or file.arch:
         pairs = [(f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
@@ -229,86 +231,8 @@ def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
             pairs.append(('carriers a side', spec.carrier_size, net.spec.carrier_size))
         note = ', '.join(f'{what} {a} in the file, {b} here' for what, a, b in pairs if a != b)
     dropped = (*file.dropped, *unused)
-    report = LoadReport(file.name, _arch_name(spec), tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note)
+    report = LoadReport(file.name, arch_name(spec), tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note)
     return tensors, report
-
-
-def _infer_spec(file: _File) -> ArchSpec:
-    """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, or what a file of ours says it is.
-
-    Propagation and the start value of the layer scales leave no trace: they come from the variant of ours that agrees in the rest.
-    """
-    ours = file.ours
-    try:
-        dim, stem_dim = ours['stem.conv2.weight'].shape[:2]
-        depths = [len({k.split('.')[3] for k in ours if k.startswith(f'stages.{i}.blocks.')}) for i in range(4)]
-        heads = [ours[f'stages.{i}.blocks.0.bias.fc2.weight'].shape[0] for i in (2, 3)]
-        hidden, width = ours['stages.2.blocks.0.layer.mlp.fc1.weight'].shape
-        windows, carrier_size = [7, 7], 2
-        for i in (2, 3):
-            positions = file.rebuilt.get(f'levels.{i}.blocks.0.pos_embed.relative_bias')
-            windows.append(7 if positions is None else round(positions.shape[1] ** 0.5))
-            joined = file.rebuilt.get(f'levels.{i}.blocks.0.attn.pos_emb_funct.relative_bias')
-            if joined is not None and joined.shape[-1] > windows[i] ** 2:
-                carrier_size = round((joined.shape[-1] - windows[i] ** 2) ** 0.5)
-        spec = ArchSpec(
-            dim=dim,
-            stem_dim=stem_dim,
-            depths=depths,
-            num_heads=(max(heads[0] // 4, 1), max(heads[0] // 2, 1), *heads),
-            window_sizes=windows,
-            carrier_size=carrier_size,
-            hat=[f'stages.{i}.tokenizer.conv.weight' in ours for i in range(4)],
-            layer_scale=1e-5 if 'stages.2.blocks.0.layer.scale1' in ours else None,
-            mlp_ratio=hidden / width,
-        )
-    except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f'{file.name} is not a whole FasterViT ({error})') from error
-    names = _agreeing(spec)
-    if file.arch in names:
-        return ARCHS[file.arch]
-    if not names:
-        return spec
-    known = ARCHS[_arch_name(spec)]
-    return replace(known, window_sizes=spec.window_sizes, carrier_size=spec.carrier_size) if file.rebuilt else known
-
-
-_TRACES = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio')
-
-
-def _agreeing(spec: ArchSpec) -> list[str]:
-    """Names in ARCHS that agree in all that weights show."""
-    return [
-        name
-        for name, known in ARCHS.items()
-        if all(getattr(known, f) == getattr(spec, f) for f in _TRACES)
-        and known.num_heads[2:] == spec.num_heads[2:]
-        and (known.layer_scale is None) == (spec.layer_scale is None)
-    ]
-
-
-def _arch_name(spec: ArchSpec) -> str:
-    """The agreeing name in ARCHS; of several (they differ in windows) the one with these windows."""
-    names = _agreeing(spec)
-    return next((n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:]), names[0] if names else 'unknown')
-
-
-def _differences(file: ArchSpec, here: ArchSpec) -> str:
-    told = []
-    for i in (2, 3):
-        if file.num_heads[i] != here.num_heads[i]:
-            told.append(f'{file.num_heads[i]} heads in stage {i + 1} where the model has {here.num_heads[i]}')
-        if file.hat[i] != here.hat[i]:
-            told.append(f'{"carrier tokens" if file.hat[i] else "no carrier tokens"} in stage {i + 1}')
-    told += [
-        f'{f}={getattr(file, f)} where the model has {getattr(here, f)}'
-        for f in _TRACES
-        if f != 'hat' and getattr(file, f) != getattr(here, f)
-    ]
-    if not told:
-        return ''
-    name = _arch_name(file)
-    return f'this file has {", ".join(told)}: ' + (f'use arch={name!r}; ' if name != 'unknown' else 'it is no variant of the paper; ')
 
 
 def _some(names: tuple[str, ...] | list[str], at_most: int = 4) -> str:
