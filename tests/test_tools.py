@@ -30,6 +30,7 @@ SMALL_MODEL = [
     'model.train_cfg.rpn_proposal.max_per_img=50',
     *(f'model.train_cfg.rcnn.{i}.sampler.num=32' for i in range(3)),
     'model.test_cfg.rpn.max_per_img=50',
+    'model.test_cfg.rcnn.score_thr=0.001',  # an untrained model has some detections too
     'train_dataloader.dataset.indices=4',
     'val_dataloader.dataset.indices=2',
     'test_dataloader.dataset.indices=2',
@@ -162,6 +163,12 @@ def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shape
     last = done.stdout.splitlines()[-3:]
     assert last[0] == f'box AP {record["metrics"]["coco/bbox_mAP"]:.3f}, mask AP {record["metrics"]["coco/segm_mAP"]:.3f}'
     assert str(tmp_path / 'pictures') in last[1] and 'metrics.json' in last[2]
+
+
+def test_no_detections_at_all(trained, shapes, tmp_path):
+    options = [*QUICK, 'model.test_cfg.rcnn.score_thr=1.0']
+    done = tool('test', DEMO, trained[0], '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0 and 'no detections in any image' in done.stdout, done.stderr
 
 
 def test_the_weights_of_a_detector_convert(trained, tmp_path):

@@ -195,6 +195,8 @@ def _last_checkpoint(work_dir: str | Path) -> str | None:
 def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | None) -> list[str]:
     names = {'coco/bbox_mAP': 'box AP', 'coco/segm_mAP': 'mask AP', 'mIoU': 'mIoU'}
     lines = [', '.join(f'{name} {metrics[key]:.3f}' for key, name in names.items() if key in metrics)]
+    if not metrics:
+        lines = ['no detections in any image, so there is nothing to score: AP 0']
     if show_dir is not None:
         overview = write_overview(show_dir)
         lines.append(
