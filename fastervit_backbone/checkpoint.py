@@ -107,6 +107,8 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     Raises:
         CheckpointError: as :func:`load_published`, or the target cannot be written.
     """
+    if not isinstance(source, Mapping) and Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
+        raise CheckpointError(f'{target} is the input: name another file for the output')
     file = _read(source)
     norms = sorted({int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')})  # a detector's, trained: kept
     out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
@@ -136,6 +138,8 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
     if not problems or (partial and any(k in own and own[k].shape == v.shape for k, v in tensors.items())):
         return
     hint = ''
+    if any(k.startswith(('stem.', 'patch_embed.')) for k in tensors) and not any(k.startswith('stem.') for k in own):
+        hint = 'it is a backbone alone, for model.backbone.init_cfg; '
     for prefix, module in model.named_modules():
         if isinstance(module, FasterViT):
             prefix = prefix + '.' if prefix else ''

@@ -201,7 +201,8 @@ def _download(url: str) -> Path:
         except OSError as error:
             reason = getattr(error, 'reason', error)
             raise CheckpointError(
-                f'cannot download {url} ({reason}): put the file at {path}, or start without it: --cfg-options model.backbone.init_cfg=None'
+                f'cannot download {url} ({reason}): put the file at {path}; training starts without with '
+                '--cfg-options model.backbone.init_cfg=None'
             ) from error
     if distributed:
         torch.distributed.barrier()

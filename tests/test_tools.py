@@ -239,8 +239,21 @@ def text_file(tmp_path):
         ([DEMO, '--cfg-options', 'model.backbone.arch=0'], 'shapes', r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,'),
         ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
         ([DEMO, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
+        ([DEMO, '--cfg-options', 'train_dataloader.batch_size=abc'], 'shapes', "batch_size must be a whole number from 1, got 'abc'"),
+        ([DEMO, '--work-dir', '/proc/version/x'], 'shapes', '--work-dir /proc/version/x: cannot write to /proc/version, which is a file'),
     ],
-    ids=['missing config', 'missing data', 'broken json', 'no images', 'unknown option', 'other channels', 'amp on cpu', 'no start'],
+    ids=[
+        'missing config',
+        'missing data',
+        'broken json',
+        'no images',
+        'unknown option',
+        'other channels',
+        'amp on cpu',
+        'no start',
+        'no number',
+        'no folder',
+    ],
 )
 def test_train_refuses_in_one_line(arguments, data, told, shapes, tmp_path):
     root = shapes if data == 'shapes' else data(tmp_path, shapes) if data else tmp_path / 'absent'
@@ -258,7 +271,7 @@ def test_test_refuses_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
         options += ['model.backbone.arch=0', 'model.neck.in_channels=[64,128,256,512]']
         path, told = trained[0] / 'epoch_2.pth', "this file has .*dim=32 where the model has 64.*arch='nano'"
     elif kind == 'published':
-        path, told = tmp_path / 'published.pth', 'does not fit the model'
+        path, told = tmp_path / 'published.pth', 'does not fit the model: it is a backbone alone, for model.backbone.init_cfg'
         torch.save(ReferenceCase('small_hat_224').published_file(), path)
     elif kind == 'missing':
         path, told = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'

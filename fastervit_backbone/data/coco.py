@@ -22,6 +22,7 @@ def check_coco(
     classes: Sequence[str] | None = None,
     *,
     need_objects: bool = False,
+    need_masks: bool = False,
     remedy: str = HOW_TO_GET_COCO,
 ) -> int | None:
     """Check that annotations and images are there and belong together.
@@ -31,6 +32,7 @@ def check_coco(
         image_dir: folder of its ``file_name``.
         classes: names that the json's categories must have; None takes any.
         need_objects: images without objects will be left out, so some must have one.
+        need_masks: every object must have a segmentation.
         remedy: said when something is missing.
 
     Returns:
@@ -57,10 +59,16 @@ def check_coco(
         raise UserError(f'{ann_file} lists 0 images: nothing to train or evaluate on')
     if not all(isinstance(i, dict) and 'file_name' in i and 'id' in i for i in images):
         raise UserError(f'{ann_file}: every entry of images needs id and file_name')
-    absent = [i['file_name'] for i in images[:20] if not (image_dir / i['file_name']).is_file()]
+    absent = [i['file_name'] for i in images if not (image_dir / i['file_name']).is_file()]
     if absent:
+        raise UserError(f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of {len(images)} images are not)')
+    if not content['annotations']:
+        raise UserError(f'{ann_file} has {len(images)} images and 0 annotations: nothing to learn or to score')
+    bare = [a for a in content['annotations'] if not a.get('segmentation')] if need_masks else []
+    if bare:
         raise UserError(
-            f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of the first {len(images[:20])} are not)'
+            f'{ann_file}: {len(bare)} of {len(content["annotations"])} annotations have no segmentation, which masks are learnt from '
+            f'(the first has id {bare[0].get("id")}): add them, or train a detector of boxes alone'
         )
     if classes is not None:
         _check_classes(ann_file, [c.get('name') for c in content['categories']], classes)
@@ -92,7 +100,7 @@ def _check_classes(path: Path, there: list[str], wanted: Sequence[str]) -> None:
         meant = f' (did you mean {near[0]!r}?)' if near else ''
         raise UserError(
             f'{path} has no category {missing[0]!r} ({len(missing)} of the {len(wanted)} classes of the config are not in it); '
-            f'it has {", ".join(map(repr, there[:20]))}{meant}: set metainfo.classes of the data sets and num_classes of the heads'
+            f'it has {", ".join(map(repr, there[:20]))}{meant}: set metainfo.classes of the data sets to those, the heads follow'
         )
     order = [name for name in there if name in wanted]
     if order != list(wanted):  # mmdet numbers labels in the file's order, whatever the order of the classes

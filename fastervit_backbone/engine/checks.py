@@ -41,7 +41,17 @@ def check_data(config: Config, splits: tuple[str, ...]) -> None:
                     remedy = 'make it: python tools/make_shapes.py work_dirs/demo/data'
             image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
             drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get('test_mode')
-            check_coco(root / ann_file, image_dir, _classes(dataset), need_objects=drops_empty, remedy=remedy)
+            masks = any(t.get('with_mask') for t in dataset.get('pipeline') or () if isinstance(t, Mapping))
+            check_coco(root / ann_file, image_dir, _classes(dataset), need_objects=drops_empty, need_masks=masks, remedy=remedy)
+            if split != 'train' and dataset is loader.dataset:
+                _check_evaluator(config, split, root / ann_file)
+
+
+def _check_evaluator(config: Config, split: str, ann_file: Path) -> None:
+    for evaluator in _as_list(config.get(f'{split}_evaluator')):
+        other = evaluator.get('ann_file')
+        if other and os.path.realpath(other) != os.path.realpath(ann_file):
+            raise UserError(f'{split}_evaluator.ann_file is {other}, but the {split} data set has {ann_file}: make them the same')
 
 
 def fit_classes(config: Config, split: str) -> list[str]:
@@ -58,6 +68,13 @@ def fit_classes(config: Config, split: str) -> list[str]:
     classes = None if loader is None else _classes(next(_leaf_datasets(loader.dataset)))
     if not classes:
         return []
+    for other in ('train', 'val') if split == 'train' else (split,):
+        for dataset in _leaf_datasets(config[f'{other}_dataloader'].dataset) if config.get(f'{other}_dataloader') else ():
+            if _classes(dataset) != classes:
+                raise UserError(
+                    f'the train data has the classes {classes}, the {other} data {_classes(dataset)}: give both the same metainfo'
+                )
+            _fit_palette(dataset, len(classes))
     roi_head = config.model.get('roi_head') or {}
     heads = [h for part in (roi_head.get('bbox_head'), roi_head.get('mask_head'), config.model.get('bbox_head')) for h in _as_list(part)]
     wrong = [h for h in heads if h.get('num_classes', len(classes)) != len(classes)]
@@ -65,6 +82,14 @@ def fit_classes(config: Config, split: str) -> list[str]:
     for head in wrong:
         head.num_classes = len(classes)
     return [f'num_classes {", ".join(map(str, before))} -> {len(classes)} in {len(wrong)} heads, as the data set has'] if wrong else []
+
+
+def _fit_palette(dataset: ConfigDict, count: int) -> None:
+    """A base's palette is merged into new metainfo, and mmdet refuses to draw with one that is too short."""
+    metainfo = dataset.get('metainfo') or {}
+    palette = metainfo.get('palette') or getattr(find_class(dataset['type']), 'METAINFO', {}).get('palette')
+    if palette is not None and not isinstance(palette, str) and len(palette) < count:
+        dataset.metainfo = dict(metainfo, palette='random')
 
 
 def check_channels(config: Config) -> None:

@@ -48,6 +48,11 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         config = Config.fromfile(str(path))
     except Exception as error:  # configs are Python: anything can come out, and the file is what is wrong
         raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error
+    known = _arguments(Runner)
+    for key in config:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.88)
+        if key not in known and near:
+            raise UserError(f'config {path} has {key!r}, which nothing reads: did you mean {near[0]!r}?')
     if options:
         init_default_scope(config.get('default_scope', 'mmengine'))
         # types first: what else is allowed depends on them

@@ -97,6 +97,10 @@ def test(
     out = None if out is None else Path(out)
     if out is not None and out.suffix not in ('.pkl', '.json'):
         raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
+    if out is not None:
+        _check_writable('--out', out.parent)
+    if show_dir is not None:
+        _check_writable('--show-dir', show_dir)
     path = Path(checkpoint)
     if path.is_dir():
         last = _last_checkpoint(path)
@@ -137,6 +141,7 @@ def _prepare(
     check_channels(config)
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
+    _check_writable('--work-dir', config.work_dir)
     for line in fit_classes(config, splits[0]) + fit_to_machine(config, launcher):
         _say(line)
     return config
@@ -145,7 +150,21 @@ def _prepare(
 def _build_runner(config: Config, launcher: str) -> Runner:
     if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
-    return Runner.from_cfg(config)
+    try:
+        return Runner.from_cfg(config)
+    except KeyError as error:
+        if 'registry' not in str(error):
+            raise
+        raise UserError(f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}') from error
+
+
+def _check_writable(option: str, folder: str | Path) -> None:
+    """Raise UserError unless ``folder`` is, or can become, a folder that this process may write."""
+    place = Path(os.path.abspath(folder))
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(f'{option} {folder}: cannot write to {place}' + ('' if place.is_dir() else ', which is a file'))
 
 
 def _bare(model: nn.Module) -> nn.Module:
@@ -162,6 +181,9 @@ def _find_start(config: Config, resume: bool | str) -> None:
             last, resume = config.get('load_from'), False
         else:
             config.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
+            epoch, epochs = read_checkpoint(last).get('meta', {}).get('epoch', 0), config.train_cfg.get('max_epochs')
+            if epochs is not None and epoch >= epochs:
+                _say(f'{last} is of epoch {epoch}, and train_cfg.max_epochs is {epochs}: nothing is left to train')
     if last:
         last = str(fetch(last))
         read_checkpoint(last)
@@ -171,7 +193,12 @@ def _find_start(config: Config, resume: bool | str) -> None:
 def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
     scaling = config.setdefault('auto_scale_lr', {})
     base, lr = scaling.get('base_batch_size'), config.optim_wrapper.optimizer.get('lr')
-    real = config.train_dataloader.batch_size * processes
+    batch = config.train_dataloader.batch_size
+    if not isinstance(batch, int) or batch < 1:
+        raise UserError(f'train_dataloader.batch_size must be a whole number from 1, got {batch!r}')
+    if lr is not None and not isinstance(lr, int | float):
+        raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {lr!r}')
+    real = batch * processes
     scaling['enable'] = enabled and base is not None
     if base is None or lr is None or real == base:
         return

@@ -26,7 +26,8 @@ def test_good_data(shapes):
         (lambda ann, images: ann.write_text(ann.read_text()[:-40]), r'broken JSON \(.*line 1 column'),
         (lambda ann, images: ann.write_text('[1, 2]'), 'not COCO: it has no list images, annotations, categories'),
         (lambda ann, images: ann.write_text(json.dumps(dict(images=[], annotations=[], categories=[]))), 'lists 0 images'),
-        (lambda ann, images: (images / '000002.png').unlink(), r'lists 000002\.png, which is not in .*\(1 of the first 2 are not\)'),
+        (lambda ann, images: ann.write_text(json.dumps(json.loads(ann.read_text()) | dict(annotations=[]))), '2 images and 0 annotations'),
+        (lambda ann, images: (images / '000002.png').unlink(), r'lists 000002\.png, which is not in .*\(1 of 2 images are not\)'),
     ],
 )
 def test_bad_data_is_named(shapes, damage, told):
@@ -63,10 +64,20 @@ def test_large_files_are_looked_at_from_both_ends(shapes, monkeypatch):
 
 def test_images_without_objects_are_fine_unless_they_are_left_out(shapes):
     content = json.loads(shapes[0].read_text())
-    shapes[0].write_text(json.dumps(content | dict(annotations=[])))
+    crowd = dict(content['annotations'][0], iscrowd=1)
+    shapes[0].write_text(json.dumps(content | dict(annotations=[crowd])))
     assert check_coco(*shapes) == 2
     with pytest.raises(UserError, match='0 of 2 images have an object'):
         check_coco(*shapes, need_objects=True)
+
+
+def test_objects_without_masks_are_fine_unless_masks_are_learnt(shapes):
+    content = json.loads(shapes[0].read_text())
+    del content['annotations'][1]['segmentation']
+    shapes[0].write_text(json.dumps(content))
+    assert check_coco(*shapes) == 2
+    with pytest.raises(UserError, match=r'1 of \d+ annotations have no segmentation.*id 2\)'):
+        check_coco(*shapes, need_masks=True)
 
 
 @pytest.mark.realdata

@@ -8,7 +8,7 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config
 
 from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import check_channels, check_data, fit_to_machine, world_size
+from fastervit_backbone.engine.checks import check_channels, check_data, fit_classes, fit_to_machine, world_size
 from fastervit_backbone.engine.runs import _scale_learning_rate
 from fastervit_backbone.errors import UserError
 
@@ -87,6 +87,36 @@ def test_class_names_may_come_from_a_file(tmp_path):
 def test_a_config_without_a_model():
     with pytest.raises(UserError, match='has no model'):
         check_channels(Config(dict(train_cfg=dict())))
+
+
+@pytest.fixture
+def demo(tmp_path):
+    root = make_shapes(tmp_path / 'shapes', train=2, val=1)
+    config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
+    for split in ('train', 'val', 'test'):
+        config[f'{split}_dataloader'].dataset.data_root = str(root)
+    config.val_evaluator.ann_file = config.test_evaluator.ann_file = str(root / 'annotations' / 'instances_val.json')
+    return config
+
+
+def test_evaluator_and_data_set_read_the_same_file(demo):
+    check_data(demo, ('train', 'val', 'test'))
+    demo.val_evaluator.ann_file = demo.val_evaluator.ann_file.replace('val.json', 'train.json')
+    with pytest.raises(
+        UserError, match=r'val_evaluator\.ann_file is .*instances_train\.json, but the val data set has .*instances_val\.json'
+    ):
+        check_data(demo, ('val',))
+
+
+def test_heads_and_palette_follow_the_classes(demo):
+    for split in ('train', 'val', 'test'):
+        demo[f'{split}_dataloader'].dataset.metainfo.classes = ('a', 'b', 'c', 'd')
+    assert fit_classes(demo, 'train') == ['num_classes 3 -> 4 in 4 heads, as the data set has']
+    assert fit_classes(demo, 'test') == []
+    assert {demo[f'{split}_dataloader'].dataset.metainfo.palette for split in ('train', 'val', 'test')} == {'random'}
+    demo.val_dataloader.dataset.metainfo.classes = ('a', 'b', 'c')
+    with pytest.raises(UserError, match=r"train data has the classes \['a', 'b', 'c', 'd'\], the val data \['a', 'b', 'c'\]"):
+        fit_classes(demo, 'train')
 
 
 def test_neck_channels_are_compared_with_the_backbone(config):

@@ -66,6 +66,14 @@ def test_a_type_and_what_it_brings_go_together():
         load_config(CONFIG, {'optim_wrapper.clip_grad.max_norm': 1, 'optim_wrapper.clip_grad.max_nrom': 1})
 
 
+def test_misspelt_keys_in_a_config_are_found_and_variables_are_not(tmp_path):
+    (tmp_path / 'typo.py').write_text(f'_base_ = {str(CONFIG)!r}\ntrain_dataloder = dict(batch_size=1)\n')
+    with pytest.raises(UserError, match="has 'train_dataloder', which nothing reads: did you mean 'train_dataloader'"):
+        load_config(tmp_path / 'typo.py')
+    (tmp_path / 'fine.py').write_text(f'_base_ = {str(CONFIG)!r}\nval_pipeline = my_evaluation = metainfo = train_transform = None\n')
+    load_config(tmp_path / 'fine.py')
+
+
 def test_missing_and_broken_configs(tmp_path):
     with pytest.raises(UserError, match=r'no config at .*cascade_fastervit_3x\.py: did you mean .*cascade_fastervit\d_3x\.py'):
         load_config(CONFIG.with_name('cascade_fastervit_3x.py'))
