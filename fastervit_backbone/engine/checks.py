@@ -55,14 +55,17 @@ def _check_evaluator(config: Config, split: str, ann_file: Path) -> None:
 
 
 def fit_classes(config: Config, split: str) -> list[str]:
-    """Give the detection heads as many classes as the data set has.
+    """Give the detection heads as many classes as the data set has, and no palette shorter than that.
 
     Args:
         config: changed in place: ``num_classes`` of ``roi_head.bbox_head``, ``roi_head.mask_head`` and ``bbox_head``.
         split: whose data set counts, 'train' or 'test'.
 
     Returns:
-        a line if anything was changed.
+        a line if the heads were changed.
+
+    Raises:
+        UserError: training and validation data have other classes.
     """
     loader = config.get(f'{split}_dataloader')
     classes = None if loader is None else _classes(next(_leaf_datasets(loader.dataset)))
