@@ -59,7 +59,7 @@ def test_carriers_bring_other_windows_in_but_not_other_images():
     changed[0, 3] = torch.randn(8)  # the last window of the first image
     after, _ = block(x, changed, (2, 2), torch.float32)
     moved = (before - after).abs().amax((1, 2))
-    assert (moved[:4] > 1e-4).all() and moved[4:].max() == 0
+    assert (moved[:4] > 1e-5).all() and moved[4:].max() == 0  # float32 noise is about 1e-7
 
 
 @torch.no_grad()
