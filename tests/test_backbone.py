@@ -35,7 +35,7 @@ def test_sizes_mixed_in_any_order_with_one_object(nano):
     assert all(torch.equal(a, b) for a, b in zip(first, nano(torch.ones(1, 3, *SIZES[2])), strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     height=st.integers(32, 260),
     width=st.integers(32, 260),
