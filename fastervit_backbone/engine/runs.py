@@ -56,12 +56,12 @@ def train(
     config = _prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
-    _find_start(config, resume or config.get('resume', False))
+    weights = _find_start(config, resume or config.get('resume', False))
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     runner = _build_runner(config, launcher)
-    if config.load_from:
-        weights = unwrap_state_dict(read_checkpoint(config.load_from))
+    if weights is not None:
         check_fit(_bare(runner.model), weights, config.load_from, partial=not config.resume)
+    del weights  # mmengine reads its own: do not hold a second copy while it trains
     with safe_loading():
         return runner.train()
 
@@ -117,6 +117,7 @@ def test(
         config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
     runner = _build_runner(config, launcher)
     check_fit(_bare(runner.model), weights, str(path))
+    del weights
     if out is not None and out.suffix == '.pkl':
         from mmdet.evaluation import DumpDetResults
 
@@ -171,8 +172,8 @@ def _bare(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def _find_start(config: Config, resume: bool | str) -> None:
-    """Settle ``resume`` and ``load_from``: a file on this disk that can be read, or None."""
+def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] | None:
+    """Settle ``resume`` and ``load_from``, a file on this disk or None; returns the weights in that file, read once."""
     last = config.get('load_from')
     if resume:
         last = _last_checkpoint(config.work_dir) if resume is True else str(resume)
@@ -181,13 +182,16 @@ def _find_start(config: Config, resume: bool | str) -> None:
             last, resume = config.get('load_from'), False
         else:
             config.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
-            epoch, epochs = read_checkpoint(last).get('meta', {}).get('epoch', 0), config.train_cfg.get('max_epochs')
-            if epochs is not None and epoch >= epochs:
-                _say(f'{last} is of epoch {epoch}, and train_cfg.max_epochs is {epochs}: nothing is left to train')
-    if last:
-        last = str(fetch(last))
-        read_checkpoint(last)
+    if not last:
+        config.update(resume=False, load_from=None)
+        return None
+    last = str(fetch(last))
+    content = read_checkpoint(last)
+    epoch, epochs = content.get('meta', {}).get('epoch', 0), config.train_cfg.get('max_epochs')
+    if resume and epochs is not None and epoch >= epochs:
+        _say(f'{last} is of epoch {epoch}, and train_cfg.max_epochs is {epochs}: nothing is left to train')
     config.update(resume=bool(resume), load_from=last)
+    return unwrap_state_dict(content)
 
 
 def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:

@@ -133,7 +133,11 @@ class PositionCache:
     def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
         """``module(grid, lead, dtype)``, computed or remembered."""
         key = (module, grid, lead, dtype, module.fc1.weight.device)
-        value = self._entries.pop(key)[0] if key in self._entries else module(grid, lead, dtype)
+        if key in self._entries:
+            value = self._entries.pop(key)[0]
+            self._entries[key] = (value, self._forward)  # now the most recently used
+            return value
+        value = module(grid, lead, dtype)
         if value.nbytes <= self.max_bytes // 4:
             self._entries[key] = (value, self._forward)
             while self.nbytes > self.max_bytes:
