@@ -10,15 +10,26 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
 
-.PHONY: setup demo test test-slow lint format clean
+.PHONY: setup demo demo-all test test-slow lint format clean
 
 setup:
 	@$(SETUP)
 
+# train a demo, evaluate it, draw: $(call run_demo,HEAD)
+define run_demo
+@$(RUN) tools/train.py configs/demo/$(1)_shapes.py --work-dir $(DEMO)/$(1) --seed 0
+@$(RUN) tools/test.py configs/demo/$(1)_shapes.py $(DEMO)/$(1) --show-dir $(DEMO)/$(1)/pictures --out $(DEMO)/$(1)/metrics.json
+endef
+
 demo: setup
 	@$(RUN) tools/make_shapes.py $(DEMO)/data
-	@$(RUN) tools/train.py configs/demo/cascade_shapes.py --work-dir $(DEMO)/cascade --seed 0
-	@$(RUN) tools/test.py configs/demo/cascade_shapes.py $(DEMO)/cascade --show-dir $(DEMO)/pictures
+	$(call run_demo,cascade)
+
+demo-all: demo
+	$(call run_demo,dino)
+	$(call run_demo,upernet)
+	$(call run_demo,fpn)
+	@$(RUN) tools/demo_page.py $(DEMO)
 
 test: setup
 	@$(RUN) -m pytest -q

@@ -1,4 +1,4 @@
-_base_ = './_base_/cascade_fastervit_3x.py'
+_base_ = './_base_/cascade_3x.py'
 
 model = dict(
     backbone=dict(

@@ -16,11 +16,12 @@ def main() -> None:
     parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
     parser.add_argument('--work-dir', help='for the log (default: work_dirs/CONFIG)')
     parser.add_argument('--show-dir', help='write pictures of ground truth and predictions here')
+    parser.add_argument('--tta', action='store_true', help='average over scales and flips (where the config says which)')
     parser.add_argument('--out', help='write predictions (.pkl) or metrics (.json) here')
     add_run_arguments(parser)
     args = parser.parse_args()
 
-    from fastervit_backbone.engine.runs import test  # after parsing: --help answers at once
+    from fastervit_backbone.engine.testing import test  # after parsing: --help answers at once
 
     test(
         args.config,
@@ -28,6 +29,7 @@ def main() -> None:
         work_dir=args.work_dir,
         show_dir=args.show_dir,
         out=args.out,
+        tta=args.tta,
         options=args.cfg_options,
         launcher=args.launcher,
     )

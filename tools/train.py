@@ -26,7 +26,7 @@ def main() -> None:
     add_run_arguments(parser)
     args = parser.parse_args()
 
-    from fastervit_backbone.engine.runs import train  # after parsing: --help answers at once
+    from fastervit_backbone.engine.training import train  # after parsing: --help answers at once
 
     train(
         args.config,

@@ -1,10 +1,16 @@
-"""What needs mmengine: registration, and the runs behind the tools. Importing this registers the backbone and the constructor."""
+"""What needs mmengine: registration, and the runs behind the tools. Importing this registers the backbones and the constructor."""
 
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS
 
 from ..backbone import FasterViT
 from .optim_constructor import LayerDecayOptimWrapperConstructor
+from .timm_backbone import TimmBackbone
 
-MODELS.register_module(module=FasterViT)  # the root registry: mmdet and mmseg both find it there
+for backbone in (FasterViT, TimmBackbone):  # in the root registry: mmdet and mmseg both find it there
+    MODELS.register_module(module=backbone)
 
-__all__ = ['LayerDecayOptimWrapperConstructor']
+# mmengine looks for 'mmseg::...' configs in a package called mmsegmentation, which the onedl fork is not; the module's name finds both
+MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+__all__ = ['LayerDecayOptimWrapperConstructor', 'TimmBackbone']

@@ -1,64 +1,26 @@
-"""A config against its data and this machine, before anything is built."""
+"""A config against its classes and this machine, before anything is built."""
 
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
 
 from ..backbone import FasterViT
-from ..data.coco import HOW_TO_GET_COCO, check_coco
 from ..errors import UserError
+from .data_checks import as_list, classes_of, is_semantic, leaf_datasets
 from .options import find_class
+from .timm_backbone import TimmBackbone
 
-
-def check_data(config: Config, splits: tuple[str, ...]) -> None:
-    """Check every COCO data set that the named dataloaders read.
-
-    Args:
-        config: whole config.
-        splits: of 'train', 'val', 'test'.
-
-    Raises:
-        UserError: something is missing or broken; says which folder is expected and how to get it.
-    """
-    init_default_scope(config.get('default_scope', 'mmengine'))
-    for split in splits:
-        loader = config.get(f'{split}_dataloader')
-        if loader is None:
-            continue
-        for dataset in _leaf_datasets(loader.dataset):
-            root = Path(dataset.get('data_root') or '')
-            ann_file = dataset.get('ann_file')
-            if not str(ann_file).endswith('.json'):
-                continue
-            remedy = HOW_TO_GET_COCO
-            if 'train2017' not in str(ann_file) and 'val2017' not in str(ann_file):
-                remedy = f'{split}_dataloader.dataset.data_root is {str(root)!r}, ann_file {ann_file!r}: correct them or put the data there'
-                if 'circle' in (_classes(dataset) or ()):
-                    remedy = 'make it: python tools/make_shapes.py work_dirs/demo/data'
-            image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
-            drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get('test_mode')
-            masks = any(t.get('with_mask') for t in dataset.get('pipeline') or () if isinstance(t, Mapping))
-            check_coco(root / ann_file, image_dir, _classes(dataset), need_objects=drops_empty, need_masks=masks, remedy=remedy)
-            if split != 'train' and dataset is loader.dataset:
-                _check_evaluator(config, split, root / ann_file)
-
-
-def _check_evaluator(config: Config, split: str, ann_file: Path) -> None:
-    for evaluator in _as_list(config.get(f'{split}_evaluator')):
-        other = evaluator.get('ann_file')
-        if other and os.path.realpath(other) != os.path.realpath(ann_file):
-            raise UserError(f'{split}_evaluator.ann_file is {other}, but the {split} data set has {ann_file}: make them the same')
+#: Backbones that say what they give.
+_DECLARING = {'FasterViT': FasterViT, 'TimmBackbone': TimmBackbone}
 
 
 def fit_classes(config: Config, split: str) -> list[str]:
-    """Give the detection heads as many classes as the data set has, and no palette shorter than that.
+    """Give the heads as many classes as the data set has, and the data sets a palette of that length.
 
     Args:
-        config: changed in place: ``num_classes`` of ``roi_head.bbox_head``, ``roi_head.mask_head`` and ``bbox_head``.
+        config: changed in place: ``num_classes`` of ``roi_head.{bbox,mask}_head``, ``bbox_head``, ``decode_head``, ``auxiliary_head``.
         split: whose data set counts, 'train' or 'test'.
 
     Returns:
@@ -68,18 +30,20 @@ def fit_classes(config: Config, split: str) -> list[str]:
         UserError: training and validation data have other classes.
     """
     loader = config.get(f'{split}_dataloader')
-    classes = None if loader is None else _classes(next(_leaf_datasets(loader.dataset)))
+    classes = None if loader is None else classes_of(next(leaf_datasets(loader.dataset)))
     if not classes:
         return []
     for other in ('train', 'val') if split == 'train' else (split,):
-        for dataset in _leaf_datasets(config[f'{other}_dataloader'].dataset) if config.get(f'{other}_dataloader') else ():
-            if _classes(dataset) != classes:
+        for dataset in leaf_datasets(config[f'{other}_dataloader'].dataset) if config.get(f'{other}_dataloader') else ():
+            if classes_of(dataset) != classes:
                 raise UserError(
-                    f'the train data has the classes {classes}, the {other} data {_classes(dataset)}: give both the same metainfo'
+                    f'the train data has the classes {classes}, the {other} data {classes_of(dataset)}: give both the same metainfo'
                 )
             _fit_palette(dataset, len(classes))
     roi_head = config.model.get('roi_head') or {}
-    heads = [h for part in (roi_head.get('bbox_head'), roi_head.get('mask_head'), config.model.get('bbox_head')) for h in _as_list(part)]
+    parts = [roi_head.get('bbox_head'), roi_head.get('mask_head')]
+    parts += [config.model.get(name) for name in ('bbox_head', 'decode_head', 'auxiliary_head')]
+    heads = [head for part in parts for head in as_list(part)]
     wrong = [h for h in heads if h.get('num_classes', len(classes)) != len(classes)]
     before = sorted({h.num_classes for h in wrong})
     for head in wrong:
@@ -88,33 +52,41 @@ def fit_classes(config: Config, split: str) -> list[str]:
 
 
 def _fit_palette(dataset: ConfigDict, count: int) -> None:
-    """A base's palette is merged into new metainfo, and mmdet refuses to draw with one that is too short."""
+    """A base's palette is merged into new metainfo: mmdet draws with none that is too short, mmseg takes none of another length."""
     metainfo = dataset.get('metainfo') or {}
+    if is_semantic(dataset):
+        if len(metainfo.get('palette') or ()) not in (0, count):
+            dataset.metainfo = dict(metainfo, palette=[])  # mmseg makes one
+        return
     palette = metainfo.get('palette') or getattr(find_class(dataset['type']), 'METAINFO', {}).get('palette')
     if palette is not None and not isinstance(palette, str) and len(palette) < count:
         dataset.metainfo = dict(metainfo, palette='random')
 
 
 def check_channels(config: Config) -> None:
-    """Raise UserError where a FasterViT's channels are not what the neck (or a list-taking decode head) expects."""
+    """Raise UserError where the backbone's channels are not what the neck, decode head or auxiliary head expects."""
     if not isinstance(config.get('model'), Mapping) or 'type' not in config.model:
         raise UserError(f'{config.filename} has no model=dict(type=...): is it a whole config?')
     backbone = config.model.get('backbone') or {}
-    if backbone.get('type') != 'FasterViT':
+    if backbone.get('type') not in _DECLARING:
         return
     arguments = {k: v for k, v in backbone.items() if k not in ('type', '_scope_')}
     try:
         with torch.device('meta'):
-            channels = list(FasterViT(**arguments).out_channels)
+            channels = list(_DECLARING[backbone.type](**arguments).out_channels)
     except (TypeError, ValueError) as error:
         raise UserError(f'model.backbone: {error}') from error
-    name = 'neck' if config.model.get('neck') else 'decode_head'
-    expected = (config.model.get(name) or {}).get('in_channels')
-    if isinstance(expected, list | tuple) and list(expected) != channels:
-        raise UserError(
-            f'model.{name}.in_channels is {list(expected)}, but FasterViT {backbone.arch!r} gives {channels}: '
-            f'--cfg-options model.{name}.in_channels="{str(channels).replace(" ", "")}"'
-        )
+    readers = ('neck',) if config.model.get('neck') else ('decode_head', 'auxiliary_head')
+    for name, head in [(reader, head) for reader in readers for head in as_list(config.model.get(reader))]:
+        expected, given = head.get('in_channels'), channels
+        if name != 'neck' and head.get('in_index') is not None:
+            given = [channels[i] for i in head.in_index] if isinstance(head.in_index, list | tuple) else channels[head.in_index]
+        if (list(expected) if isinstance(expected, list | tuple) else expected) != given:
+            given = str(given).replace(' ', '')
+            raise UserError(
+                f'model.{name}.in_channels is {expected}, but {backbone.get("arch", backbone.get("model_name"))!r} gives {given}: '
+                f'--cfg-options model.{name}.in_channels="{given}"'
+            )
 
 
 def fit_to_machine(config: Config, launcher: str) -> list[str]:
@@ -166,29 +138,3 @@ def _dicts(node: object) -> Iterator[dict]:
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, list | tuple) else ()
     for child in children:
         yield from _dicts(child)
-
-
-def _leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:
-    """The data sets within wrappers (repeat, concat, class-balanced, multi-image mix)."""
-    inner = dataset.get('dataset', dataset.get('datasets'))
-    if inner is None:
-        yield dataset
-    else:
-        for child in inner if isinstance(inner, list | tuple) else [inner]:
-            yield from _leaf_datasets(child)
-
-
-def _as_list(part: object) -> list:
-    return [] if part is None else list(part) if isinstance(part, list | tuple) else [part]
-
-
-def _classes(dataset: Mapping) -> list[str] | None:
-    """Class names: the config's, else the data set class's own."""
-    classes = (dataset.get('metainfo') or {}).get('classes')
-    if classes is None:
-        classes = getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes')
-    if isinstance(classes, str):  # a file, one name a line: mmengine takes that too
-        if not Path(classes).is_file():
-            raise UserError(f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name a line')
-        return Path(classes).read_text().splitlines()
-    return None if classes is None else list(classes)

@@ -1,8 +1,37 @@
 """Pictures that people look at first."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
 from PIL import Image
+
+
+class SegmentationPictures(Hook):
+    """Write every test image with its labels and its prediction side by side, drawn by mmseg's visualizer.
+
+    Args:
+        folder: made if need be; pictures are called as the images, ``.png``.
+        alpha: how much of a picture is colour of labels, 0..1.
+    """
+
+    def __init__(self, folder: str | Path, alpha: float = 0.5) -> None:
+        self.folder, self.alpha = Path(folder), alpha
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Sequence[BaseDataElement] | None = None
+    ) -> None:
+        """Draw a batch; mmengine calls this."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        runner.visualizer.alpha = self.alpha
+        for sample in outputs or ():
+            with Image.open(sample.img_path) as image:
+                pixels = np.asarray(image.convert('RGB'))
+            path = self.folder / f'{Path(sample.img_path).stem}.png'
+            runner.visualizer.add_datasample(path.stem, pixels, sample, out_file=str(path), with_labels=False)
 
 
 def write_overview(folder: str | Path, columns: int = 2, rows: int = 4, width: int = 1400) -> Path | None:

@@ -8,8 +8,9 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config
 
 from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import check_channels, check_data, fit_classes, fit_to_machine, world_size
-from fastervit_backbone.engine.runs import _scale_learning_rate
+from fastervit_backbone.engine.checks import check_channels, fit_classes, fit_to_machine, world_size
+from fastervit_backbone.engine.data_checks import check_data
+from fastervit_backbone.engine.training import _scale_learning_rate
 from fastervit_backbone.errors import UserError
 
 from ..conftest import ROOT

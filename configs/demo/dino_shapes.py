@@ -1,0 +1,21 @@
+# DINO with the nano backbone on the shapes data set, boxes only (`make demo-all`).
+_base_ = ['../_base_/dino_small.py', 'mmdet::_base_/default_runtime.py', '../_base_/shapes_instance.py']
+custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=5, val_interval=5)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=5, convert_to_iter_based=True),
+]
+optim_wrapper = dict(
+    type='OptimWrapper',
+    constructor='LayerDecayOptimWrapperConstructor',
+    optimizer=dict(type='AdamW', lr=5e-4, weight_decay=1e-4),
+    clip_grad=dict(max_norm=0.5),
+)
+auto_scale_lr = dict(enable=False, base_batch_size=4)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2))
+val_evaluator = dict(metric='bbox')
+test_evaluator = val_evaluator

@@ -1,0 +1,10 @@
+_base_ = './_base_/dino_4scale.py'
+
+model = dict(
+    backbone=dict(
+        arch='1',
+        drop_path_rate=0.2,
+        init_cfg=dict(checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_1_224_1k.pth.tar'),
+    ),
+    neck=dict(in_channels=[160, 320, 640]),
+)

@@ -1,0 +1,1 @@
+_base_ = './_base_/fpn_40k.py'  # which has FasterViT-0

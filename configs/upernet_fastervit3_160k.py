@@ -1,0 +1,11 @@
+_base_ = './_base_/upernet_160k.py'
+
+model = dict(
+    backbone=dict(
+        arch='3',
+        drop_path_rate=0.3,
+        init_cfg=dict(checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_3_224_1k.pth.tar'),
+    ),
+    decode_head=dict(in_channels=[128, 256, 512, 1024]),
+    auxiliary_head=dict(in_channels=512),
+)

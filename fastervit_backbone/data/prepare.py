@@ -1,0 +1,345 @@
+"""Public data sets put where the configs look for them: archives unpacked, folders linked, everything counted. Nothing is deleted."""
+
+import hashlib
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from PIL import Image
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from ..errors import UserError
+from .coco import check_coco
+from .label_maps import check_label_maps
+from .voc import check_voc
+
+#: Files of a folder that are opened to see whether they can be.
+SAMPLE = 32
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A published file.
+
+    Attributes:
+        url: where it is; its last part is the file's name.
+        checksum: ``sha256:...`` or ``md5:...``, or '' where no published one is known (a zip checks itself while it is unpacked).
+        strip: leading folders of its members that are left out.
+    """
+
+    url: str
+    checksum: str = ''
+    strip: int = 0
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.url.rsplit('/', 1)[1]
+
+
+@dataclass(frozen=True)
+class PublicData:
+    """A data set as the configs expect it.
+
+    Attributes:
+        variable: environment variable that names its folder.
+        root: folder where that is not set.
+        archives: what it is published as.
+        counts: (folder, ending, number of files) of a complete one.
+    """
+
+    variable: str
+    root: str
+    archives: tuple[Archive, ...]
+    counts: tuple[tuple[str, str, int], ...]
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The folders right under the root."""
+        return tuple(dict.fromkeys(folder.split('/')[0] for folder, _, _ in self.counts))
+
+
+_COCO, _VOC = 'http://images.cocodataset.org/', 'http://host.robots.ox.ac.uk/pascal/VOC/'
+#: Checksums: of COCO as tensorflow-datasets 4.9.10 has them, of VOC as torchvision 0.26 has them.
+DATA_SETS = {
+    'coco': PublicData(
+        'COCO_ROOT',
+        'data/coco',
+        (
+            Archive(_COCO + 'zips/train2017.zip', 'sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929'),
+            Archive(_COCO + 'zips/val2017.zip', 'sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05'),
+            Archive(
+                _COCO + 'annotations/annotations_trainval2017.zip',
+                'sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268',
+            ),
+        ),
+        (
+            ('train2017', '.jpg', 118287),
+            ('val2017', '.jpg', 5000),
+            ('annotations', 'instances_train2017.json', 1),
+            ('annotations', 'instances_val2017.json', 1),
+        ),
+    ),
+    'ade20k': PublicData(
+        'ADE_ROOT',
+        'data/ade/ADEChallengeData2016',
+        (Archive('http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip', strip=1),),
+        (
+            ('images/training', '.jpg', 20210),
+            ('images/validation', '.jpg', 2000),
+            ('annotations/training', '.png', 20210),
+            ('annotations/validation', '.png', 2000),
+        ),
+    ),
+    'voc': PublicData(
+        'VOC_ROOT',
+        'data/VOCdevkit',
+        (
+            Archive(_VOC + 'voc2007/VOCtrainval_06-Nov-2007.tar', 'md5:c52e279531787c972589f7e41ab4ae64', strip=1),
+            Archive(_VOC + 'voc2007/VOCtest_06-Nov-2007.tar', 'md5:b6e924de25625d8de591ea690078ad9f', strip=1),
+            Archive(_VOC + 'voc2012/VOCtrainval_11-May-2012.tar', 'md5:6cd6e144f989b92b3379bac3b3de84fd', strip=1),
+        ),
+        (
+            ('VOC2007/JPEGImages', '.jpg', 9963),
+            ('VOC2007/Annotations', '.xml', 9963),
+            ('VOC2012/JPEGImages', '.jpg', 17125),
+            ('VOC2012/Annotations', '.xml', 17125),
+        ),
+    ),
+}
+
+
+def prepare(data: PublicData, sources: Sequence[str | Path] = (), *, root: str | Path | None = None, download: bool = False) -> Path:
+    """Lay a data set out and check it. What is there already stays as it is; a second call goes on where the first stopped.
+
+    Args:
+        data: which.
+        sources: archives (unpacked), or folders that hold them or the data set itself (linked, not copied).
+        root: where to; default the variable's folder.
+        download: fetch the archives that are still needed into ``root/archives``.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: a source that is none of these, no room, a broken archive or download, or a data set that is not complete.
+    """
+    root = Path(root or os.environ.get(data.variable) or data.root)
+    for source in map(Path, sources):
+        if not source.exists():
+            raise UserError(f'no archive or folder at {source}: check the path')
+        if source.is_file():
+            _unpack_known(data, source, root)
+            continue
+        found = _link(data, source, root)
+        archives = [source / a.name for a in data.archives if (source / a.name).is_file()]
+        for path in archives:
+            _unpack_known(data, path, root)
+        if not found and not archives:
+            names = ', '.join([*data.entries, *(a.name for a in data.archives)])
+            raise UserError(f'{source} holds nothing of this data set: expected one of {names} in it')
+    if download and _missing(data, root):
+        for archive in data.archives:
+            _unpack_known(data, fetch_archive(archive, root / 'archives'), root)
+    check(data, root)
+    return root
+
+
+def check(data: PublicData, root: Path) -> None:
+    """Count every folder, open a sample of the files, read the annotations.
+
+    Raises:
+        UserError: one line with everything that is missing, or the first broken file.
+    """
+    missing = _missing(data, root)
+    if missing:
+        have = ', '.join(a.name for a in data.archives)
+        raise UserError(f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or their folder, or --download')
+    for folder, suffix, _ in data.counts:
+        if suffix in ('.jpg', '.png'):
+            names = sorted(n for n in os.listdir(root / folder) if n.endswith(suffix))
+            for name in names[:: -(-len(names) // SAMPLE)]:
+                _open_whole(root / folder / name)
+    if data is DATA_SETS['coco']:
+        for split in ('train', 'val'):
+            check_coco(root / f'annotations/instances_{split}2017.json', root / f'{split}2017')
+    elif data is DATA_SETS['ade20k']:
+        for split in ('training', 'validation'):
+            names = sorted(p.stem for p in (root / 'images' / split).glob('*.jpg'))
+            pairs = [(str(root / f'images/{split}/{n}.jpg'), str(root / f'annotations/{split}/{n}.png')) for n in names]
+            check_label_maps(pairs[:: -(-len(pairs) // SAMPLE)], [str(i) for i in range(150)], reduce_zero_label=True)
+    else:
+        for year, split in ((2007, 'trainval'), (2007, 'test'), (2012, 'trainval')):
+            check_voc(root, f'VOC{year}/ImageSets/Main/{split}.txt', f'VOC{year}')
+
+
+def fetch_archive(archive: Archive, folder: Path) -> Path:
+    """Download into ``folder``, going on where an earlier call broke off, and compare the checksum.
+
+    Raises:
+        UserError: no network, no room, or another content than published (the file is kept beside, as ``.part``).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / archive.name, folder / f'{archive.name}.part'
+    if path.is_file():
+        return path
+    done = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(archive.url, headers={'Range': f'bytes={done}-'} if done else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            if answer.status != 206:  # the server sends it from the start
+                done = 0
+            whole = done + int(answer.headers.get('Content-Length') or 0)
+            _require_room(folder, whole - done, archive.name)
+            with part.open('ab' if done else 'wb') as file, _progress() as progress:
+                bar = progress.add_task(archive.name, total=whole, completed=done)
+                while chunk := answer.read(_CHUNK):
+                    file.write(chunk)
+                    progress.advance(bar, len(chunk))
+    except urllib.error.HTTPError as error:
+        if error.code != 416:  # 416: the part is the whole
+            raise UserError(f'{archive.url} answers {error.code} {error.reason}: fetch it by hand and give its path') from error
+        whole = part.stat().st_size
+    except OSError as error:
+        raise UserError(f'{archive.url} broke off ({error}): run the same again to go on, or fetch it by hand and give its path') from error
+    if part.stat().st_size < whole:
+        raise UserError(f'{archive.url} broke off at {part.stat().st_size} of {whole} bytes: run the same again to go on')
+    _verify(archive, part)
+    part.rename(path)
+    return path
+
+
+def unpack(path: Path, root: Path, strip: int = 0) -> int:
+    """Write the files of a zip or tar that are not there yet; each appears whole or not at all.
+
+    Args:
+        path: the archive.
+        root: where to.
+        strip: leading folders of the members that are left out.
+
+    Returns:
+        the number of files written.
+
+    Raises:
+        UserError: not an archive, damaged, a member that points outside, or no room.
+    """
+    written = 0
+    try:
+        with _progress() as progress:
+            bar = progress.add_task(path.name, total=path.stat().st_size)
+            for name, size, packed, file in _members(path):
+                parts = PurePosixPath(name).parts[strip:]
+                if not parts:
+                    continue
+                if '..' in parts or PurePosixPath(name).is_absolute():
+                    raise UserError(f'{path} has a member {name!r} that points outside: this is not the published archive')
+                target = root.joinpath(*parts)
+                if not (target.is_file() and target.stat().st_size == size):
+                    if target.exists():
+                        raise UserError(f'{target} is there with another size than in {path.name}: move it away and run the same again')
+                    _require_room(root, size, name)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    partial = target.with_name(target.name + '.part')
+                    with partial.open('wb') as out:
+                        shutil.copyfileobj(file, out, _CHUNK)
+                    partial.rename(target)
+                    written += 1
+                progress.advance(bar, packed)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+        raise UserError(f'{path} cannot be unpacked ({type(error).__name__}: {error}): fetch it again') from error
+    return written
+
+
+def _members(path: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
+    """(name, size, packed size, content) of every file in an archive."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not info.is_dir():
+                    with archive.open(info) as file:
+                        yield info.filename, info.file_size, info.compress_size, file
+    elif tarfile.is_tarfile(path):
+        with tarfile.open(path) as archive:
+            for member in archive:
+                if member.isfile():
+                    yield member.name, member.size, member.size, archive.extractfile(member)
+    else:
+        raise UserError(f'{path} is neither a zip nor a tar: fetch it again')
+
+
+def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
+    archive = next((a for a in data.archives if a.name == path.name), None)
+    if archive is None:
+        raise UserError(f'{path} is none of {", ".join(a.name for a in data.archives)}: those are the archives of this data set')
+    count = unpack(path, root, archive.strip)
+    print(f'{path.name}: {count} files written to {root}' if count else f'{path.name}: all of it is in {root} already')
+
+
+def _link(data: PublicData, source: Path, root: Path) -> bool:
+    """Link the data set's folders in ``source`` (or one folder below) into ``root``; says whether there were any."""
+    for place in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
+        found = [entry for entry in data.entries if (place / entry).is_dir()]
+        if not found:
+            continue
+        for entry in found:
+            target = root / entry
+            if not target.exists():
+                root.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(Path(os.path.abspath(place / entry)), target_is_directory=True)
+                print(f'{target} -> {os.path.abspath(place / entry)}')
+        return True
+    return False
+
+
+def _missing(data: PublicData, root: Path) -> list[str]:
+    missing = []
+    for folder, suffix, count in data.counts:
+        there = sum(e.name.endswith(suffix) for e in os.scandir(root / folder)) if (root / folder).is_dir() else 0
+        if there != count:
+            missing.append(f'{folder} has {there} of {count} *{suffix}')
+    return missing
+
+
+def _open_whole(path: Path) -> None:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except OSError as error:
+        raise UserError(f'{path} cannot be read ({error}): unpack it again') from error
+
+
+def _verify(archive: Archive, path: Path) -> None:
+    kind, _, expected = archive.checksum.partition(':')
+    if not expected:
+        return
+    digest = hashlib.new(kind)
+    with path.open('rb') as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    if (found := digest.hexdigest()) != expected:
+        raise UserError(
+            f'{path} has the {kind} {found}, published is {expected}: it is damaged or changed; move it away and fetch it again'
+        )
+
+
+def _require_room(folder: Path, size: int, name: str) -> None:
+    place = Path(os.path.abspath(folder))
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise UserError(f'{name} needs {size / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free: make room or set another --root')
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), transient=True
+    )

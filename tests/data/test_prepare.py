@@ -1,0 +1,258 @@
+"""Archives, folders, a server that breaks off: the tool on small data sets of the same shape as the public ones."""
+
+import functools
+import hashlib
+import http.server
+import io
+import json
+import tarfile
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastervit_backbone.data import prepare as module
+from fastervit_backbone.data.prepare import DATA_SETS, Archive, PublicData, check, fetch_archive, prepare, unpack
+from fastervit_backbone.errors import UserError
+
+
+def picture(size=(40, 30), mode='RGB', value=7):
+    file = io.BytesIO()
+    Image.new(mode, size, value if mode == 'L' else (value,) * 3).save(file, 'PNG' if mode == 'L' else 'JPEG')
+    return file.getvalue()
+
+
+def small_coco():
+    files = {f'{split}2017/{i:012d}.jpg': picture() for split in ('train', 'val') for i in range(3)}
+    for split in ('train', 'val'):
+        images = [dict(id=i, file_name=f'{i:012d}.jpg', width=40, height=30) for i in range(3)]
+        annotations = [dict(id=1, image_id=0, category_id=1, bbox=[1, 1, 5, 5], area=25, iscrowd=0)]
+        content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='person')])
+        files[f'annotations/instances_{split}2017.json'] = json.dumps(content).encode()
+    return files
+
+
+def small(archives=(), name='coco'):
+    counts = {'coco': (('train2017', '.jpg', 3), ('val2017', '.jpg', 3), ('annotations', 'instances_val2017.json', 1))}
+    return PublicData('NOWHERE_ROOT', 'data/coco', tuple(archives), counts[name])
+
+
+def zipped(path, files):
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A complete small COCO as one zip."""
+    return zipped(tmp_path / 'all.zip', small_coco())
+
+
+@pytest.fixture
+def data(monkeypatch):
+    """Takes the place of COCO, so that its annotations are read too."""
+    data = small([Archive('http://nowhere.invalid/all.zip')])
+    monkeypatch.setitem(DATA_SETS, 'coco', data)
+    return data
+
+
+def test_an_archive_is_unpacked_and_checked(whole, data, tmp_path, capsys):
+    root = prepare(data, [whole], root=tmp_path / 'coco')
+    assert {str(p.relative_to(root)): p.read_bytes() for p in root.rglob('*') if p.is_file()} == small_coco()
+    assert '8 files written' in capsys.readouterr().out
+    prepare(data, [whole], root=root)
+    assert 'all of it is in' in capsys.readouterr().out
+
+
+def test_a_folder_with_archives_and_a_folder_with_the_data(whole, data, tmp_path):
+    first = prepare(data, [whole.parent], root=tmp_path / 'a' / 'coco')
+    for source in (first, first.parent):  # the data set itself, or the folder above it
+        root = prepare(data, [source], root=tmp_path / f'linked_{source.name}')
+        assert (root / 'train2017').is_symlink() and len(list((root / 'train2017').iterdir())) == 3
+
+
+def test_an_unpacking_that_was_broken_off_goes_on(whole, data, tmp_path):
+    root = tmp_path / 'coco'
+    (root / 'val2017').mkdir(parents=True)
+    (root / 'val2017' / '000000000001.jpg.part').write_bytes(b'half')
+    (root / 'val2017' / '000000000002.jpg').write_bytes(small_coco()['val2017/000000000002.jpg'])
+    prepare(data, [whole], root=root)
+    assert sorted(p.name for p in (root / 'val2017').iterdir()) == [f'{i:012d}.jpg' for i in range(3)]
+
+
+def test_what_is_there_is_never_overwritten(whole, data, tmp_path):
+    root = tmp_path / 'coco'
+    mine = root / 'val2017' / '000000000001.jpg'
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b'mine')
+    with pytest.raises(UserError, match=r'000000000001\.jpg is there with another size than in all\.zip: move it away'):
+        prepare(data, [whole], root=root)
+    assert mine.read_bytes() == b'mine'
+
+
+@pytest.mark.parametrize('name', ['../outside.txt', '/outside.txt', 'a/../../outside.txt'])
+def test_members_that_point_outside(name, data, tmp_path):
+    path = zipped(tmp_path / 'all.zip', {name: b'x'})
+    with pytest.raises(UserError, match='points outside'):
+        unpack(path, tmp_path / 'root')
+    assert not (tmp_path / 'outside.txt').exists()
+
+
+def test_tar_with_a_leading_folder(tmp_path):
+    path = tmp_path / 'voc.tar'
+    with tarfile.open(path, 'w') as archive:
+        info = tarfile.TarInfo('VOCdevkit/VOC2007/Annotations/1.xml')
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b'abc'))
+        link = tarfile.TarInfo('VOCdevkit/VOC2007/link')
+        link.type, link.linkname = tarfile.SYMTYPE, '/etc/passwd'
+        archive.addfile(link)
+    assert unpack(path, tmp_path / 'root', strip=1) == 1
+    assert [str(p.relative_to(tmp_path / 'root')) for p in (tmp_path / 'root').rglob('*.*')] == ['VOC2007/Annotations/1.xml']
+
+
+def test_damaged_archives(whole, data, tmp_path):
+    content = whole.read_bytes()
+    for broken, told in ((content[:-40], 'neither a zip nor a tar'), (content[:200] + b'\0' * 300 + content[500:], 'cannot be unpacked')):
+        whole.write_bytes(broken)
+        with pytest.raises(UserError, match=told):
+            prepare(data, [whole], root=tmp_path / 'coco')
+
+
+def test_what_is_missing_is_said_in_one_line(data, tmp_path):
+    with pytest.raises(UserError, match=r'train2017 has 0 of 3 \*\.jpg; val2017 has 0 of 3.*Give all\.zip or .* --download'):
+        prepare(data, root=tmp_path / 'coco')
+    with pytest.raises(UserError, match='no archive or folder at'):
+        prepare(data, [tmp_path / 'absent'], root=tmp_path / 'coco')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(UserError, match='holds nothing of this data set: expected one of train2017'):
+        prepare(data, [tmp_path / 'empty'], root=tmp_path / 'coco')
+    other = zipped(tmp_path / 'other.zip', {'a': b'b'})
+    with pytest.raises(UserError, match=r'other\.zip is none of all\.zip'):
+        prepare(data, [other], root=tmp_path / 'coco')
+
+
+def test_a_broken_image_is_found(whole, data, tmp_path):
+    root = prepare(data, [whole], root=tmp_path / 'coco')
+    (root / 'train2017' / '000000000001.jpg').write_bytes(b'no image')
+    with pytest.raises(UserError, match=r'000000000001\.jpg cannot be read'):
+        check(data, root)
+
+
+def test_no_room(whole, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module.shutil, 'disk_usage', lambda _: type('Usage', (), dict(free=10)))
+    with pytest.raises(UserError, match='GB free: make room or set another --root'):
+        prepare(data, [whole], root=tmp_path / 'coco')
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves one content, with ranges, and can break off once."""
+
+    content, limit, ranges = b'', None, True
+
+    def do_GET(self):
+        start = 0
+        if self.ranges and 'Range' in self.headers:
+            start = int(self.headers['Range'].removeprefix('bytes=').removesuffix('-'))
+        if start >= len(self.content):
+            self.send_error(416)
+            return
+        body = self.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header('Content-Length', str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.limit])
+        type(self).limit = None
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    handler = type('Handler', (Server,), {})
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f'http://127.0.0.1:{serving.server_port}', handler
+        serving.shutdown()
+
+
+@pytest.mark.parametrize('ranges', [True, False])
+def test_a_download_goes_on_where_it_broke_off(server, whole, tmp_path, ranges):
+    url, handler = server
+    handler.content, handler.limit, handler.ranges = whole.read_bytes(), 700, ranges
+    archive = Archive(f'{url}/all.zip', f'sha256:{hashlib.sha256(handler.content).hexdigest()}')
+    with pytest.raises(UserError, match='broke off'):
+        fetch_archive(archive, tmp_path / 'archives')
+    assert (tmp_path / 'archives' / 'all.zip.part').stat().st_size == 700
+    assert fetch_archive(archive, tmp_path / 'archives').read_bytes() == handler.content
+
+
+def test_a_whole_part_is_taken(server, whole, tmp_path):
+    url, handler = server
+    handler.content = whole.read_bytes()
+    (tmp_path / 'all.zip.part').write_bytes(handler.content)
+    assert fetch_archive(Archive(f'{url}/all.zip'), tmp_path).read_bytes() == handler.content
+
+
+def test_another_content_than_published(server, tmp_path):
+    url, handler = server
+    handler.content = b'something else'
+    with pytest.raises(UserError, match=r'all\.zip\.part has the md5 .*, published is 123'):
+        fetch_archive(Archive(f'{url}/all.zip', 'md5:123'), tmp_path)
+    assert not (tmp_path / 'all.zip').exists()
+
+
+def test_no_such_file_and_no_network(server, tmp_path, monkeypatch):
+    url, handler = server
+    with pytest.raises(UserError, match=r'answers 416|answers 404|broke off'):
+        fetch_archive(Archive('http://127.0.0.1:9/all.zip'), tmp_path)
+    assert list(tmp_path.glob('*.zip')) == []
+
+
+def test_download_lays_everything_out(server, whole, monkeypatch, tmp_path):
+    url, handler = server
+    handler.content = whole.read_bytes()
+    data = small([Archive(f'{url}/all.zip', f'sha256:{hashlib.sha256(handler.content).hexdigest()}')])
+    monkeypatch.setitem(DATA_SETS, 'coco', data)
+    root = prepare(data, root=tmp_path / 'coco', download=True)
+    assert (root / 'archives' / 'all.zip').is_file() and len(list((root / 'train2017').iterdir())) == 3
+
+
+def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):
+    """Their annotations: a label out of range, a list with a name that has no image."""
+    ade = PublicData('X', '', (), tuple((f'{k}/{s}', e, 1) for k, e in (('images', '.jpg'), ('annotations', '.png')) for s in ('training', 'validation')))
+    monkeypatch.setitem(DATA_SETS, 'ade20k', ade)
+    for split in ('training', 'validation'):
+        for kind, content in (('images', picture()), ('annotations', picture(mode='L', value=150))):
+            folder = tmp_path / 'ade' / kind / split
+            folder.mkdir(parents=True)
+            (folder / f'1{".jpg" if kind == "images" else ".png"}').write_bytes(content)
+    check(ade, tmp_path / 'ade')
+    (tmp_path / 'ade' / 'annotations' / 'validation' / '1.png').write_bytes(picture(mode='L', value=151))
+    with pytest.raises(UserError, match='holds the label 151'):
+        check(ade, tmp_path / 'ade')
+
+    voc = PublicData('X', '', (), tuple((f'VOC{y}/{f}', e, 1) for y in (2007, 2012) for f, e in (('JPEGImages', '.jpg'), ('Annotations', '.xml'))))
+    monkeypatch.setitem(DATA_SETS, 'voc', voc)
+    for year in (2007, 2012):
+        for name, content in (('JPEGImages/1.jpg', picture()), ('Annotations/1.xml', b'<a/>'), ('ImageSets/Main/trainval.txt', b'1\n')):
+            path = tmp_path / 'voc' / f'VOC{year}' / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    (tmp_path / 'voc/VOC2007/ImageSets/Main/test.txt').write_text('2\n')
+    with pytest.raises(UserError, match=r'test\.txt lists 2\.jpg, which is not in'):
+        check(voc, tmp_path / 'voc')
+
+
+def test_the_published_counts():
+    """COCO 2017: 118287 and 5000 images; ADE20K: 20210 and 2000; VOC: 9963 (2007) and 17125 (2012)."""
+    counts = {folder: count for data in DATA_SETS.values() for folder, _, count in data.counts}
+    assert (counts['train2017'], counts['val2017']) == (118287, 5000)
+    assert (counts['images/training'], counts['annotations/validation']) == (20210, 2000)
+    assert (counts['VOC2007/JPEGImages'], counts['VOC2012/Annotations']) == (9963, 17125)
+    assert np.prod([len(a.checksum) > 30 for n in ('coco', 'voc') for a in DATA_SETS[n].archives]) == 1

@@ -1,0 +1,213 @@
+"""A few iterations of every family on real photographs: trained, saved, resumed, evaluated, through the package's own train and test."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+
+from mmengine.model import BaseModel
+from mmengine.structures import PixelData
+from mmseg.registry import MODELS
+from PIL import Image
+
+from fastervit_backbone.data.shapes import CLASSES, make_shapes
+from fastervit_backbone.engine.testing import test as evaluate
+from fastervit_backbone.engine.training import train
+
+from .conftest import ROOT
+
+NANO = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None}
+QUICK = {'train_dataloader.batch_size': 1, 'default_hooks.logger.interval': 1}
+for _split in ('train', 'val', 'test'):
+    QUICK |= {f'{_split}_dataloader.num_workers': 0, f'{_split}_dataloader.persistent_workers': False}
+SMALL = [(320, 192)]
+ONE_SCALE = {'train_dataloader.dataset.pipeline.2.scale': SMALL[0], 'val_dataloader.dataset.pipeline.1.scale': SMALL[0]}
+CHOICE = 'train_dataloader.dataset.pipeline.3.transforms'
+MANY_SCALES = {f'{CHOICE}.{place}.scales': SMALL for place in ('0.0', '1.0', '1.2')} | {
+    f'{CHOICE}.1.1.crop_size': (120, 160),
+    'val_dataloader.dataset.pipeline.1.scale': SMALL[0],
+}
+FEW_IMAGES = {f'{_split}_dataloader.dataset.indices': 2 for _split in ('train', 'val', 'test')}
+TEST_SCALE = {'test_dataloader.dataset.pipeline.1.scale': SMALL[0]}
+HEADS = {'model.neck.in_channels': [32, 64, 128, 256]}
+UPPER = {'model.neck.in_channels': [64, 128, 256]}
+
+DETECTORS = {
+    'mask-rcnn_fastervit2_1x': HEADS | ONE_SCALE | {'model.test_cfg.rcnn.score_thr': 0.0},
+    'retinanet_fastervit0_1x': UPPER | ONE_SCALE | {'model.test_cfg.score_thr': 0.0},
+    'dino_fastervit4_21k_384_36e': UPPER | MANY_SCALES,
+    'dino-5scale_fastervit2_12e': HEADS | MANY_SCALES,
+}
+SLOW = ('dino-5scale_fastervit2_12e',)
+
+
+def run(config, work, options, *, first, then):
+    """Train for ``first``, resume for ``then``, evaluate; returns the last checkpoint's meta and the metrics."""
+    options = QUICK | options
+    train(config, work_dir=work, seed=0, options=options | first)
+    train(config, work_dir=work, seed=0, resume=True, options=options | then)
+    last = Path((work / 'last_checkpoint').read_text().strip())
+    meta = torch.load(last, weights_only=False)['meta']
+    tested = {k: v for k, v in options.items() if 'train_' not in k}
+    return meta, evaluate(config, work, work_dir=work / 'test', options=tested)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in DETECTORS])
+def test_detectors_on_coco(name, real_data, tmp_path, monkeypatch):
+    monkeypatch.setenv('COCO_ROOT', str(real_data / 'coco_mini128'))
+    config = ROOT / 'configs' / f'{name}.py'
+    epochs = [{'train_cfg.max_epochs': n, 'train_cfg.val_interval': 2} for n in (1, 2)]
+    meta, metrics = run(config, tmp_path / 'work', NANO | FEW_IMAGES | TEST_SCALE | DETECTORS[name], first=epochs[0], then=epochs[1])
+    assert (meta['epoch'], meta['iter']) == (2, 4)
+    assert 0 <= metrics['coco/bbox_mAP'] <= 1
+    assert ('coco/segm_mAP' in metrics) == name.startswith('mask')
+
+
+def write_voc(root, shapes):
+    """Some shapes as VOC 2007 and 2012: jpegs, XML, lists; named after three of VOC's classes."""
+    content = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())
+    voc_names = dict(zip(range(1, 4), ('car', 'cat', 'dog'), strict=True))
+    for year in (2007, 2012):
+        for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+            (root / f'VOC{year}' / folder).mkdir(parents=True)
+        names = []
+        for image in content['images']:
+            name = image['file_name'].removesuffix('.png')
+            names.append(name)
+            Image.open(shapes / 'images' / 'train' / image['file_name']).save(root / f'VOC{year}' / 'JPEGImages' / f'{name}.jpg')
+            objects = ''
+            for a in content['annotations']:
+                if a['image_id'] == image['id']:
+                    x, y, w, h = a['bbox']
+                    box = f'<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>'
+                    objects += f'<object><name>{voc_names[a["category_id"]]}</name><difficult>0</difficult><bndbox>{box}</bndbox></object>'
+            size = f'<size><width>{image["width"]}</width><height>{image["height"]}</height><depth>3</depth></size>'
+            (root / f'VOC{year}' / 'Annotations' / f'{name}.xml').write_text(f'<annotation>{size}{objects}</annotation>')
+        for split in ('trainval', 'test'):
+            (root / f'VOC{year}' / 'ImageSets' / 'Main' / f'{split}.txt').write_text('\n'.join(names) + '\n')
+    return root
+
+
+def test_faster_rcnn_on_voc(tmp_path, monkeypatch):
+    shapes = make_shapes(tmp_path / 'shapes', train=2, val=1, size=(96, 128))
+    monkeypatch.setenv('VOC_ROOT', str(write_voc(tmp_path / 'VOCdevkit', shapes)))
+    options = NANO | HEADS | TEST_SCALE | {'val_dataloader.dataset.pipeline.1.scale': SMALL[0], 'model.test_cfg.rcnn.score_thr': 0.0}
+    options |= {f'train_dataloader.dataset.dataset.datasets.{i}.pipeline.2.scale': SMALL[0] for i in (0, 1)}
+    config = ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'
+    epochs = [{'train_cfg.max_epochs': n, 'train_cfg.val_interval': 2} for n in (1, 2)]
+    meta, metrics = run(config, tmp_path / 'work', options, first=epochs[0], then=epochs[1])
+    assert (meta['epoch'], meta['iter']) == (2, 2 * 3 * 4)  # 3 repeats of 2 + 2 images
+    assert 0 <= metrics['pascal_voc/mAP'] <= 1
+
+
+ITERATIONS = [{'train_cfg.max_iters': n, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2} for n in (2, 4)]
+SEGMENTERS = {
+    'upernet_fastervit2_160k': {'model.decode_head.in_channels': [32, 64, 128, 256], 'model.auxiliary_head.in_channels': 128},
+    'fpn_fastervit1_40k': HEADS,
+}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', SEGMENTERS)
+def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
+    """One training image; label 0 is ignored, 150 classes are learnt."""
+    monkeypatch.setenv('ADE_ROOT', str(real_data / 'ADEChallengeData2016'))
+    config = ROOT / 'configs' / f'{name}.py'
+    meta, metrics = run(config, tmp_path / 'work', NANO | SEGMENTERS[name], first=ITERATIONS[0], then=ITERATIONS[1])
+    assert meta['iter'] == 4 and len(meta['dataset_meta']['classes']) == 150
+    assert 0 <= metrics['mIoU'] <= 100
+    averaged = evaluate(config, tmp_path / 'work', work_dir=tmp_path / 'tta', tta=True, options=NANO | SEGMENTERS[name] | one_worker(scales=[0.5, 1.0]))
+    assert 0 <= averaged['mIoU'] <= 100 and averaged != metrics
+
+
+def one_worker(scales):
+    """TTA with fewer scales."""
+    resize = [dict(type='Resize', scale_factor=s, keep_ratio=True) for s in scales]
+    return {'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False, 'tta_pipeline.1.transforms.0': resize}
+
+
+CAMVID = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist')
+
+
+def camvid_config(path, base, root, **dataset):
+    """What a user writes for a folder of label maps; ``README.md`` shows it."""
+    extra = ''.join(f', {k}={v!r}' for k, v in dataset.items())
+    path.write_text(
+        f'_base_ = {str(ROOT / "configs" / base)!r}\n'
+        f'metainfo = dict(classes={CAMVID})\n'
+        f"data = dict(_delete_=True, type='LabelMapDataset', data_root={str(root)!r}, metainfo=metainfo{extra})\n"
+        "prefix = dict(img_path='images/{0}', seg_map_path='annotations/{0}')\n"
+        "train_dataloader = dict(dataset=dict(**data, data_prefix={k: v.format('training') for k, v in prefix.items()}, "
+        'pipeline={{_base_.train_pipeline}}))\n'
+        "val_dataloader = dict(dataset=dict(**data, data_prefix={k: v.format('validation') for k, v in prefix.items()}, "
+        'pipeline={{_base_.test_pipeline}}))\n'
+        'test_dataloader = val_dataloader\n'
+    )
+    return path
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', SEGMENTERS)
+def test_segmenters_on_camvid(name, real_data, tmp_path, capsys):
+    """Void is 11 there: it counts in no loss and no metric, and 11 classes are learnt."""
+    config = camvid_config(tmp_path / 'camvid.py', f'{name}.py', real_data / 'camvid_mini', ignore_index=11)
+    options = NANO | SEGMENTERS[name] | {'val_dataloader.dataset.indices': 2, 'test_dataloader.dataset.indices': 2}
+    meta, metrics = run(config, tmp_path / 'work', options, first=ITERATIONS[0], then=ITERATIONS[1])
+    assert meta['iter'] == 4 and meta['dataset_meta']['classes'] == CAMVID
+    assert 'num_classes 150 -> 11' in capsys.readouterr().out
+    # as many pixels were scored as are not void
+    values = [np.asarray(Image.open(p)) for p in sorted((real_data / 'camvid_mini' / 'annotations' / 'validation').iterdir())[:2]]
+    assert 0 <= metrics['aAcc'] <= 100 and any((v == 11).any() for v in values)
+
+
+@MODELS.register_module()
+class RolledTruth(BaseModel):
+    """"Predicts" the ground truth, rolled by 8 pixels down and right, and the first class where that is ignored."""
+
+    def __init__(self):
+        super().__init__(data_preprocessor=dict(type='SegDataPreProcessor', size_divisor=32))
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        for sample in data_samples:
+            rolled = torch.roll(sample.gt_sem_seg.data, (8, 8), dims=(1, 2))
+            sample.pred_sem_seg = PixelData(data=torch.where(rolled == 255, 0, rolled))
+        return data_samples
+
+
+@pytest.mark.realdata
+def test_known_miou_of_ade20k(real_data, tmp_path, monkeypatch):
+    """The figures that the data set's own kit gives for a deterministic prediction come out of our test pipeline."""
+    root = real_data / 'ADEChallengeData2016'
+    known = json.loads((root / 'known_answer_miou.json').read_text())
+    monkeypatch.setenv('ADE_ROOT', str(root))
+    config = tmp_path / 'rolled.py'
+    base = ROOT / 'configs' / 'upernet_fastervit0_160k.py'
+    config.write_text(f"_base_ = {str(base)!r}\nmodel = dict(_delete_=True, type='RolledTruth')\n")
+    torch.save(dict(state_dict=dict(weight=torch.zeros(1))), tmp_path / 'rolled.pth')
+    options = {'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False}
+    metrics = evaluate(config, tmp_path / 'rolled.pth', work_dir=tmp_path / 'work', options=options)
+    assert metrics['mIoU'] == pytest.approx(known['mIoU_present_classes'], abs=0.006)  # mmseg rounds to two decimals
+    assert metrics['aAcc'] == pytest.approx(known['pixel_acc'], abs=0.006)
+
+
+def test_segmentation_pictures_and_predictions(tmp_path, monkeypatch):
+    root = make_shapes(tmp_path / 'shapes', train=2, val=2, size=(96, 128))
+    monkeypatch.setenv('SHAPES_ROOT', str(root))
+    config = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'
+    options = QUICK | ITERATIONS[0]
+    train(config, work_dir=tmp_path / 'work', options=options)
+    tested = {k: v for k, v in options.items() if k.startswith('test_')}
+    for out in ('out.pkl', 'out.json'):
+        evaluate(config, tmp_path / 'work', show_dir=tmp_path / 'pictures', out=tmp_path / out, work_dir=tmp_path / 'test', options=tested)
+    assert {p.name for p in (tmp_path / 'pictures').iterdir()} == {'000001.png', '000002.png', 'overview.png'}
+    with Image.open(tmp_path / 'pictures' / '000001.png') as drawn:
+        assert drawn.size == (2 * 128, 96)  # ground truth left, prediction right
+    assert json.loads((tmp_path / 'out.json').read_text())['metrics'].keys() >= {'mIoU', 'aAcc'} and (tmp_path / 'out.pkl').stat().st_size
+    assert len(CLASSES) == 3
