@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,7 +21,7 @@ from fastervit_backbone.engine.training import train
 from .conftest import ROOT
 
 NANO = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None}
-QUICK = {'train_dataloader.batch_size': 1, 'default_hooks.logger.interval': 1}
+QUICK = {'train_dataloader.batch_size': 2, 'default_hooks.logger.interval': 1}
 for _split in ('train', 'val', 'test'):
     QUICK |= {f'{_split}_dataloader.num_workers': 0, f'{_split}_dataloader.persistent_workers': False}
 SMALL = [(320, 192)]
@@ -34,14 +33,20 @@ MANY_SCALES = {f'{CHOICE}.{place}.scales': SMALL for place in ('0.0', '1.0', '1.
 }
 FEW_IMAGES = {f'{_split}_dataloader.dataset.indices': 2 for _split in ('train', 'val', 'test')}
 TEST_SCALE = {'test_dataloader.dataset.pipeline.1.scale': SMALL[0]}
+FEW_REGIONS = {
+    'model.train_cfg.rpn_proposal.max_per_img': 50,
+    'model.train_cfg.rcnn.sampler.num': 32,
+    'model.test_cfg.rpn.max_per_img': 50,
+    'model.test_cfg.rcnn.score_thr': 0.0,  # an untrained model has some detections too
+}
 HEADS = {'model.neck.in_channels': [32, 64, 128, 256]}
 UPPER = {'model.neck.in_channels': [64, 128, 256]}
 
 DETECTORS = {
-    'mask-rcnn_fastervit2_1x': HEADS | ONE_SCALE | {'model.test_cfg.rcnn.score_thr': 0.0},
+    'mask-rcnn_fastervit2_1x': HEADS | ONE_SCALE | FEW_REGIONS,
     'retinanet_fastervit0_1x': UPPER | ONE_SCALE | {'model.test_cfg.score_thr': 0.0},
-    'dino_fastervit4_21k_384_36e': UPPER | MANY_SCALES,
-    'dino-5scale_fastervit2_12e': HEADS | MANY_SCALES,
+    'dino_fastervit4_21k_384_36e': UPPER | MANY_SCALES | {'model.num_queries': 100},
+    'dino-5scale_fastervit2_12e': HEADS | MANY_SCALES | {'model.num_queries': 100},
 }
 SLOW = ('dino-5scale_fastervit2_12e',)
 
@@ -64,7 +69,7 @@ def test_detectors_on_coco(name, real_data, tmp_path, monkeypatch):
     config = ROOT / 'configs' / f'{name}.py'
     epochs = [{'train_cfg.max_epochs': n, 'train_cfg.val_interval': 2} for n in (1, 2)]
     meta, metrics = run(config, tmp_path / 'work', NANO | FEW_IMAGES | TEST_SCALE | DETECTORS[name], first=epochs[0], then=epochs[1])
-    assert (meta['epoch'], meta['iter']) == (2, 4)
+    assert (meta['epoch'], meta['iter']) == (2, 2)
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
     assert ('coco/segm_mAP' in metrics) == name.startswith('mask')
 
@@ -95,21 +100,29 @@ def write_voc(root, shapes):
 
 
 def test_faster_rcnn_on_voc(tmp_path, monkeypatch):
-    shapes = make_shapes(tmp_path / 'shapes', train=2, val=1, size=(96, 128))
+    shapes = make_shapes(tmp_path / 'shapes', train=1, val=1, size=(96, 128))
     monkeypatch.setenv('VOC_ROOT', str(write_voc(tmp_path / 'VOCdevkit', shapes)))
-    options = NANO | HEADS | TEST_SCALE | {'val_dataloader.dataset.pipeline.1.scale': SMALL[0], 'model.test_cfg.rcnn.score_thr': 0.0}
+    options = NANO | HEADS | TEST_SCALE | {'val_dataloader.dataset.pipeline.1.scale': SMALL[0]} | FEW_REGIONS
     options |= {f'train_dataloader.dataset.dataset.datasets.{i}.pipeline.2.scale': SMALL[0] for i in (0, 1)}
     config = ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'
     epochs = [{'train_cfg.max_epochs': n, 'train_cfg.val_interval': 2} for n in (1, 2)]
     meta, metrics = run(config, tmp_path / 'work', options, first=epochs[0], then=epochs[1])
-    assert (meta['epoch'], meta['iter']) == (2, 2 * 3 * 4)  # 3 repeats of 2 + 2 images
+    assert (meta['epoch'], meta['iter']) == (2, 2 * 3)  # 3 repeats of 1 + 1 images in pairs
     assert 0 <= metrics['pascal_voc/mAP'] <= 1
 
 
 ITERATIONS = [{'train_cfg.max_iters': n, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2} for n in (2, 4)]
+CROPS = {
+    'train_dataloader.dataset.pipeline.2.scale': (512, 128),
+    'train_dataloader.dataset.pipeline.3.crop_size': (128, 128),
+    'model.data_preprocessor.size': (128, 128),
+    'val_dataloader.dataset.pipeline.1.scale': (512, 128),
+    'test_dataloader.dataset.pipeline.1.scale': (512, 128),
+}
 SEGMENTERS = {
-    'upernet_fastervit2_160k': {'model.decode_head.in_channels': [32, 64, 128, 256], 'model.auxiliary_head.in_channels': 128},
-    'fpn_fastervit1_40k': HEADS,
+    'upernet_fastervit2_160k': CROPS
+    | {'model.decode_head.in_channels': [32, 64, 128, 256], 'model.auxiliary_head.in_channels': 128, 'model.decode_head.channels': 32},
+    'fpn_fastervit1_40k': CROPS | HEADS,
 }
 
 
@@ -122,14 +135,13 @@ def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
     meta, metrics = run(config, tmp_path / 'work', NANO | SEGMENTERS[name], first=ITERATIONS[0], then=ITERATIONS[1])
     assert meta['iter'] == 4 and len(meta['dataset_meta']['classes']) == 150
     assert 0 <= metrics['mIoU'] <= 100
-    averaged = evaluate(config, tmp_path / 'work', work_dir=tmp_path / 'tta', tta=True, options=NANO | SEGMENTERS[name] | one_worker(scales=[0.5, 1.0]))
+    options = NANO | SEGMENTERS[name] | {k: v for k, v in QUICK.items() if k.startswith('test_')} | FEWER_SCALES
+    averaged = evaluate(config, tmp_path / 'work', work_dir=tmp_path / 'tta', tta=True, options=options)
     assert 0 <= averaged['mIoU'] <= 100 and averaged != metrics
 
 
-def one_worker(scales):
-    """TTA with fewer scales."""
-    resize = [dict(type='Resize', scale_factor=s, keep_ratio=True) for s in scales]
-    return {'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False, 'tta_pipeline.1.transforms.0': resize}
+#: TTA with two distinct scales instead of six.
+FEWER_SCALES = {f'tta_pipeline.1.transforms.0.{i}.scale_factor': 0.25 if i % 2 else 0.375 for i in range(6)}
 
 
 CAMVID = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist')
@@ -161,17 +173,15 @@ def test_segmenters_on_camvid(name, real_data, tmp_path, capsys):
     meta, metrics = run(config, tmp_path / 'work', options, first=ITERATIONS[0], then=ITERATIONS[1])
     assert meta['iter'] == 4 and meta['dataset_meta']['classes'] == CAMVID
     assert 'num_classes 150 -> 11' in capsys.readouterr().out
-    # as many pixels were scored as are not void
-    values = [np.asarray(Image.open(p)) for p in sorted((real_data / 'camvid_mini' / 'annotations' / 'validation').iterdir())[:2]]
-    assert 0 <= metrics['aAcc'] <= 100 and any((v == 11).any() for v in values)
+    assert 0 <= metrics['mIoU'] <= 100
 
 
 @MODELS.register_module()
 class RolledTruth(BaseModel):
-    """"Predicts" the ground truth, rolled by 8 pixels down and right, and the first class where that is ignored."""
+    """ "Predicts" the ground truth, rolled by 8 pixels down and right, and the first class where that is ignored."""
 
-    def __init__(self):
-        super().__init__(data_preprocessor=dict(type='SegDataPreProcessor', size_divisor=32))
+    def __init__(self, data_preprocessor):
+        super().__init__(data_preprocessor=dict(data_preprocessor, type='SegDataPreProcessor'))
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def forward(self, inputs, data_samples=None, mode='tensor'):

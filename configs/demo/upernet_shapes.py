@@ -4,7 +4,7 @@ custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.
 
 model = dict(
     data_preprocessor=dict(size_divisor=32),
-    backbone=dict(_delete_=True, type='FasterViT', arch='nano'),
-    decode_head=dict(in_channels=[32, 64, 128, 256], channels=64, num_classes=4),
+    backbone=dict(_delete_=True, type='FasterViT', arch='nano', window_sizes=(7, 7, 5, 5)),  # 8x10 and 4x5 tokens: less padding
+    decode_head=dict(in_channels=[32, 64, 128, 256], channels=64, num_classes=4, loss_decode=dict(class_weight=[0.3, 1.0, 1.0, 1.0])),
     auxiliary_head=dict(in_channels=128, channels=32, num_classes=4),
 )

@@ -142,7 +142,9 @@ def _record(runs: list[Run], path: Path) -> None:
         shutil.copyfile(run.log, logs / f'{run.config}.json')
         log = f'logs/{run.config}.json'
         minutes = round(run.minutes, 1)
-        records.append(dict(config=run.config, result=run.result, minutes=minutes, seed=run.seed, commit=commit, log=log, machine=_machine()))
+        records.append(
+            dict(config=run.config, result=run.result, minutes=minutes, seed=run.seed, commit=commit, log=log, machine=_machine())
+        )
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(records, indent=2) + '\n')
 

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from ..backbone import FasterViT
 from ..errors import UserError
 from .data_checks import as_list, classes_of, is_semantic, leaf_datasets
-from .options import find_class
+from .options import arguments_of, find_class
 from .timm_backbone import TimmBackbone
 
 #: Backbones that say what they give.
@@ -63,6 +63,39 @@ def _fit_palette(dataset: ConfigDict, count: int) -> None:
         dataset.metainfo = dict(metainfo, palette='random')
 
 
+def fit_label_loading(config: Config) -> list[str]:
+    """Let every ``LoadAnnotations`` treat label 0 as its data set says; mmseg stops at a difference, with a traceback.
+
+    Args:
+        config: changed in place.
+
+    Returns:
+        a line for every change.
+    """
+    said = []
+    for split in ('train', 'val', 'test'):
+        loader = config.get(f'{split}_dataloader')
+        for dataset in () if loader is None else leaf_datasets(loader.dataset):
+            if not is_semantic(dataset):
+                continue
+            wanted = dataset.get('reduce_zero_label', arguments_of(find_class(dataset['type'])).get('reduce_zero_label', False))
+            for transform in dataset.get('pipeline') or ():
+                if transform.get('reduce_zero_label') not in (None, wanted):
+                    transform.reduce_zero_label = wanted
+                    said.append(f'{split} pipeline: reduce_zero_label is {wanted}, as the data set has')
+    return said
+
+
+def check_batch(config: Config) -> None:
+    """Raise UserError where BatchNorm would see a single value: UPerNet pools a map to one pixel, and one image has one of those."""
+    head = config.model.get('decode_head') or {}
+    if head.get('type') == 'UPerHead' and config.train_dataloader.get('batch_size') == 1 and head.get('norm_cfg', {}).get('type') == 'BN':
+        raise UserError(
+            'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2 or more, or '
+            '--cfg-options model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=32'
+        )
+
+
 def check_channels(config: Config) -> None:
     """Raise UserError where the backbone's channels are not what the neck, decode head or auxiliary head expects."""
     if not isinstance(config.get('model'), Mapping) or 'type' not in config.model:
@@ -82,10 +115,10 @@ def check_channels(config: Config) -> None:
         if name != 'neck' and head.get('in_index') is not None:
             given = [channels[i] for i in head.in_index] if isinstance(head.in_index, list | tuple) else channels[head.in_index]
         if (list(expected) if isinstance(expected, list | tuple) else expected) != given:
-            given = str(given).replace(' ', '')
+            name_of = f'{backbone.type} {backbone.get("arch", backbone.get("model_name"))!r}'
             raise UserError(
-                f'model.{name}.in_channels is {expected}, but {backbone.get("arch", backbone.get("model_name"))!r} gives {given}: '
-                f'--cfg-options model.{name}.in_channels="{given}"'
+                f'model.{name}.in_channels is {expected}, but {name_of} gives {given}: '
+                f'--cfg-options model.{name}.in_channels="{str(given).replace(" ", "")}"'
             )
 
 

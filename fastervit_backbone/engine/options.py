@@ -48,7 +48,7 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         config = Config.fromfile(str(path))
     except Exception as error:  # configs are Python: anything can come out, and the file is what is wrong
         raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error
-    known = _arguments(Runner)
+    known = arguments_of(Runner)
     for key in config:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.88)
         if key not in known and near:
@@ -92,15 +92,15 @@ def _known_keys(node: object, where: str) -> dict[str, object]:
     if not isinstance(node, Mapping):
         return {}
     if not where:  # other names there are variables that built the rest
-        return _arguments(Runner) | dict.fromkeys(_ROOT_EXTRA)
+        return arguments_of(Runner) | dict.fromkeys(_ROOT_EXTRA)
     known: dict[str, object] = {}
     if 'type' in node:
         target = find_class(node['type'])
-        known = {} if target is None else _arguments(target)
+        known = {} if target is None else arguments_of(target)
         if where == 'optim_wrapper':
             known |= dict(constructor=None, paramwise_cfg=None)
     elif where in _UNTYPED:
-        known = _arguments(_UNTYPED[where])
+        known = arguments_of(_UNTYPED[where])
     return known | dict.fromkeys(node)
 
 
@@ -118,7 +118,7 @@ def find_class(name: object) -> type | None:
     return None
 
 
-def _arguments(target: object) -> dict[str, object]:
+def arguments_of(target: object) -> dict[str, object]:
     """Names that a class (following ``**kwargs`` through its bases) or a function takes, with their defaults."""
     functions = [c.__init__ for c in target.__mro__ if '__init__' in vars(c)] if inspect.isclass(target) else [target]
     names: dict[str, object] = {}

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import UserError
-from .checks import check_channels, fit_classes, fit_to_machine
+from .checks import check_channels, fit_classes, fit_label_loading, fit_to_machine
 from .data_checks import check_data
 from .options import load_config
 
@@ -32,7 +32,7 @@ def prepare(
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
     check_writable('--work-dir', config.work_dir)
-    for line in fit_classes(config, splits[0]) + fit_to_machine(config, launcher):
+    for line in fit_classes(config, splits[0]) + fit_label_loading(config) + fit_to_machine(config, launcher):
         say(line)
     return config
 

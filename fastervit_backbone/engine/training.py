@@ -10,7 +10,7 @@ from torch import nn
 from ..checkpoint import check_fit
 from ..checkpoint_io import fetch, read_checkpoint, safe_loading, unwrap_state_dict
 from ..errors import UserError
-from .checks import world_size
+from .checks import check_batch, world_size
 from .runs import bare, build_runner, last_checkpoint, prepare, say
 
 
@@ -53,6 +53,7 @@ def train(
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     weights = _find_start(config, resume or config.get('resume', False))
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
+    check_batch(config)
     runner = build_runner(config, launcher)
     if weights is not None:
         check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)

@@ -1,6 +1,5 @@
 """Archives, folders, a server that breaks off: the tool on small data sets of the same shape as the public ones."""
 
-import functools
 import hashlib
 import http.server
 import io
@@ -207,9 +206,8 @@ def test_another_content_than_published(server, tmp_path):
     assert not (tmp_path / 'all.zip').exists()
 
 
-def test_no_such_file_and_no_network(server, tmp_path, monkeypatch):
-    url, handler = server
-    with pytest.raises(UserError, match=r'answers 416|answers 404|broke off'):
+def test_no_network(tmp_path):
+    with pytest.raises(UserError, match=r'broke off'):
         fetch_archive(Archive('http://127.0.0.1:9/all.zip'), tmp_path)
     assert list(tmp_path.glob('*.zip')) == []
 
@@ -225,7 +223,9 @@ def test_download_lays_everything_out(server, whole, monkeypatch, tmp_path):
 
 def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):
     """Their annotations: a label out of range, a list with a name that has no image."""
-    ade = PublicData('X', '', (), tuple((f'{k}/{s}', e, 1) for k, e in (('images', '.jpg'), ('annotations', '.png')) for s in ('training', 'validation')))
+    ade = PublicData(
+        'X', '', (), tuple((f'{k}/{s}', e, 1) for k, e in (('images', '.jpg'), ('annotations', '.png')) for s in ('training', 'validation'))
+    )
     monkeypatch.setitem(DATA_SETS, 'ade20k', ade)
     for split in ('training', 'validation'):
         for kind, content in (('images', picture()), ('annotations', picture(mode='L', value=150))):
@@ -237,7 +237,9 @@ def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):
     with pytest.raises(UserError, match='holds the label 151'):
         check(ade, tmp_path / 'ade')
 
-    voc = PublicData('X', '', (), tuple((f'VOC{y}/{f}', e, 1) for y in (2007, 2012) for f, e in (('JPEGImages', '.jpg'), ('Annotations', '.xml'))))
+    voc = PublicData(
+        'X', '', (), tuple((f'VOC{y}/{f}', e, 1) for y in (2007, 2012) for f, e in (('JPEGImages', '.jpg'), ('Annotations', '.xml')))
+    )
     monkeypatch.setitem(DATA_SETS, 'voc', voc)
     for year in (2007, 2012):
         for name, content in (('JPEGImages/1.jpg', picture()), ('Annotations/1.xml', b'<a/>'), ('ImageSets/Main/trainval.txt', b'1\n')):

@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-timm = pytest.importorskip('timm')
+pytest.importorskip('timm')
 pytest.importorskip('mmengine')
+
+import timm
 
 from fastervit_backbone.engine import TimmBackbone
 from fastervit_backbone.errors import UserError
