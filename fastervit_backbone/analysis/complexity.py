@@ -1,5 +1,6 @@
 """Parameters and floating-point operations of whole mm models, counted by torch while the model runs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,17 +52,18 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     model.eval()
     images = torch.zeros(1, 3, *size)
     model.backbone(images)
-    counter = FlopCounterMode(model, display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter:  # as two matrix products, which every backend computes
-        _run(model, images)
-    name = type(model).__name__
-    counts = {module: sum(ops.values()) for module, ops in counter.get_flop_counts().items()}
     return Complexity(
         parameters=count_parameters(model),
         backbone_parameters=count_parameters(model.backbone),
-        flops=counter.get_total_flops(),
-        backbone_flops=counts.get(f'{name}.backbone', 0),
+        flops=_count(lambda: _run(model, images)),
+        backbone_flops=_count(lambda: model.backbone(images)),
     )
+
+
+def _count(work: Callable[[], object]) -> int:
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # attention as the products that every backend computes
+        work()
+    return counter.get_total_flops()
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -92,14 +92,18 @@ def _row(path: Path) -> str:
     columns = [
         f'`{path.name}`' if path.parent.name in ('configs', 'demo') else f'`{path.parent.name}/{path.name}`',
         f'{cost.parameters / 1e6:.1f} ({cost.backbone_parameters / 1e6:.1f})',
-        f'{cost.flops / 1e9:.0f} ({cost.backbone_flops / 1e9:.0f})',
-        f'{cost.macs / 1e9:.0f}',
+        f'{_giga(cost.flops)} ({_giga(cost.backbone_flops)})',
+        _giga(cost.macs),
         f'{printed.accuracy} (table {printed.table})' if printed else '',
         str(printed.throughput) if printed and printed.throughput else '',
         _compared(cost, printed.gmacs) if printed and printed.gmacs else '',
         trained or 'not trained here',
     ]
     return '| ' + ' | '.join(columns) + ' |'
+
+
+def _giga(count: int) -> str:
+    return f'{count / 1e9:.0f}' if count >= 1e10 else f'{count / 1e9:.2f}'
 
 
 def _compared(cost: Complexity, gmacs: int) -> str:
@@ -139,7 +143,8 @@ mmseg {version('onedl-mmsegmentation')}, timm {version('timm')}; {platform.machi
 
 - **Counted** with torch's FLOP counter in one forward of the whole model in eval mode, batch 1, at 1280x800 (detection), 2048x512
   (segmentation) and 160x128 (demos): matrix products, convolutions and attention. A multiply-add is two FLOPs and one MAC. FasterViT's
-  position MLPs are cached in eval and not counted; norms, activations, sampling (RoIAlign, deformable attention) and NMS are not either.
+  position MLPs are cached in eval and not counted, tokens that pad its last windows are; norms, activations, sampling (RoIAlign,
+  deformable attention) and NMS are not.
   Two-stage detectors are counted with 1000 regions for the box heads and 100 for the mask heads. Parameters include auxiliary heads.
 - **paper** columns are what arXiv 2306.06189 prints: its accuracy, its images a second (on its A100, not measured here) and its "FLOPs",
   which are multiply-adds. Where ours differ by more than 1%, the row says by how much. Empty: the paper has no such row, or its figure
