@@ -1,5 +1,6 @@
-"""README tells the truth of this commit."""
+"""README and docs/ tell the truth of this commit."""
 
+import itertools
 import re
 
 import pytest
@@ -9,17 +10,32 @@ from fastervit_backbone.__main__ import variant_table
 from .conftest import ROOT
 
 README = (ROOT / 'README.md').read_text()
+PAGES = {'README.md': README} | {f'docs/{p.name}': p.read_text() for p in sorted((ROOT / 'docs').glob('*.md'))}
 
 
 def test_the_table_of_variants_is_the_commands():
     assert variant_table() in README
 
 
-def test_files_that_it_names_exist():
-    named = re.findall(r'\]\((?!http)([^)#]+)\)', README) + re.findall(r'(?:tools|configs|tests|demo)/[\w/]+\.py', README)
-    assert len(named) > 8
+@pytest.mark.parametrize('page', PAGES)
+def test_files_that_it_names_exist(page):
+    links = re.findall(r'\]\((?!http)([^)#]+)\)', PAGES[page])
+    assert all(((ROOT / page).parent / name).exists() for name in links), links
+    named = re.findall(r'(?:tools|configs|tests|demo|baselines)/[\w/.-]+\.(?:py|md)', PAGES[page])
+    assert len(links) + len(named) > 3
     for name in named:
         assert (ROOT / name).exists() or (ROOT / 'configs' / name).exists(), name
+
+
+def test_configs_in_braces_exist():
+    """`dino_fastervit{0,1}_12e.py` stands for two files."""
+    found = re.findall(r'`((?:demo/)?[\w-]*\{[\w,]+\}[\w{},]*\.py)`', README)
+    assert len(found) >= 6
+    for pattern in found:
+        parts = re.split(r'\{([^}]+)\}', pattern)
+        choices = [p.split(',') if i % 2 else [p] for i, p in enumerate(parts)]
+        for combination in itertools.product(*choices):
+            assert (ROOT / 'configs' / ''.join(combination)).is_file(), ''.join(combination)
 
 
 def test_backbone_snippets_run():
@@ -44,3 +60,17 @@ def test_own_data_config_reads(tmp_path):
     assert [h.num_classes for h in config.model.roi_head.bbox_head] == [2, 2, 2] and config.model.roi_head.mask_head.num_classes == 2
     assert config.model.roi_head.bbox_head[1].loss_bbox.type == 'GIoULoss'
     assert config.test_dataloader.dataset.ann_file == 'val.json' and config.val_evaluator.metric == ['bbox', 'segm']
+
+
+def test_own_label_maps_config_reads(tmp_path):
+    config_module = pytest.importorskip('mmengine.config')
+    pytest.importorskip('mmseg')
+    blocks = re.findall(r'```python\n(.*?)```', PAGES['docs/data.md'], re.DOTALL)
+    (tmp_path / 'mine.py').write_text(blocks[0].replace('/path/to/fastervit_backbone', str(ROOT)))
+    import fastervit_backbone  # noqa: F401 (lets mmengine find mmseg's bases)
+    from fastervit_backbone.engine.checks import fit_classes, fit_label_loading
+
+    config = config_module.Config.fromfile(tmp_path / 'mine.py')
+    assert fit_classes(config, 'train') == ['num_classes 150 -> 3 in 1 heads, as the data set has']
+    assert len(fit_label_loading(config)) == 3
+    assert config.test_dataloader.dataset.ignore_index == 11 and config.train_dataloader.dataset.pipeline[2].type == 'RandomResize'

@@ -3,18 +3,21 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 pytest.importorskip('mmdet')
 
 from mmengine.config import Config
+from PIL import Image
 
 from fastervit_backbone.data.shapes import make_shapes
 
@@ -22,6 +25,7 @@ from .conftest import ROOT, ReferenceCase
 
 DEMO = ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
+SEGMENTER = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'
 #: What makes a paper config run in seconds on two cores: the nano backbone, few images and few regions.
 SMALL_MODEL = [
     'model.backbone.arch=nano',
@@ -40,7 +44,8 @@ QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 
 
 
 def environment(**variables):
-    inherited = {k: v for k, v in os.environ.items() if k not in ('COCO_ROOT', 'SHAPES_ROOT')}
+    roots = ('COCO_ROOT', 'ADE_ROOT', 'VOC_ROOT', 'SHAPES_ROOT')
+    inherited = {k: v for k, v in os.environ.items() if k not in roots}
     return inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
 
 
@@ -165,6 +170,11 @@ def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shape
     assert str(tmp_path / 'pictures') in last[1] and 'metrics.json' in last[2]
 
 
+def test_tta_where_the_config_has_none(trained, shapes, tmp_path):
+    done = tool('test', DEMO, trained[0], '--tta', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert_one_line_error(done, r'--tta: .*cascade_shapes\.py has no tta_model and no tta_pipeline')
+
+
 def test_no_detections_at_all(trained, shapes, tmp_path):
     options = [*QUICK, 'model.test_cfg.rcnn.score_thr=1.0']
     done = tool('test', DEMO, trained[0], '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
@@ -223,6 +233,25 @@ def no_images(tmp_path, shapes):
     return root
 
 
+def broken_labels(tmp_path, shapes, edit):
+    root = tmp_path / 'broken'
+    shutil.copytree(shapes, root)
+    edit(root / 'labels' / 'train' / '000003.png')
+    return root
+
+
+def label_out_of_range(tmp_path, shapes):
+    return broken_labels(tmp_path, shapes, lambda path: Image.fromarray(np.full((96, 128), 4, np.uint8)).save(path))
+
+
+def no_label_map(tmp_path, shapes):
+    return broken_labels(tmp_path, shapes, Path.unlink)
+
+
+def label_map_of_another_size(tmp_path, shapes):
+    return broken_labels(tmp_path, shapes, lambda path: Image.fromarray(np.zeros((96, 127), np.uint8)).save(path))
+
+
 def text_file(tmp_path):
     (tmp_path / 'text.pth').write_text('not weights\n')
     return tmp_path / 'text.pth'
@@ -235,6 +264,20 @@ def text_file(tmp_path):
         ([PAPER], None, r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip'),
         ([DEMO], broken_json, r'instances_train\.json is broken JSON .*line 1'),
         ([DEMO], no_images, 'lists 0 images'),
+        ([SEGMENTER], label_out_of_range, r'labels/train/000003\.png holds the label 4, but the 4 classes have 0 to 3: .*ignore_index=4'),
+        ([SEGMENTER], no_label_map, r'images/train/000003\.png has no label map: .*labels/train/000003\.png is not there \(1 of 8'),
+        ([SEGMENTER], label_map_of_another_size, r'labels/train/000003\.png is 127x96, its image .*000003\.png 128x96'),
+        (
+            [ROOT / 'configs' / 'upernet_fastervit0_160k.py'],
+            None,
+            r'no folder at .*data/ade/.*images/training: get ADEChallengeData2016\.zip',
+        ),
+        ([ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'], None, r'no image list at .*VOC2007/ImageSets/Main/trainval\.txt: get'),
+        (
+            [ROOT / 'configs' / 'demo' / 'upernet_shapes.py', '--cfg-options', 'train_dataloader.batch_size=1'],
+            'shapes',
+            'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2',
+        ),
         ([DEMO, '--cfg-options', 'model.backbone.depth=3'], 'shapes', "model.backbone has no option 'depth'"),
         ([DEMO, '--cfg-options', 'model.backbone.arch=0'], 'shapes', r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,'),
         ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
@@ -247,6 +290,12 @@ def text_file(tmp_path):
         'missing data',
         'broken json',
         'no images',
+        'label out of range',
+        'no label map',
+        'label map of another size',
+        'no ade20k',
+        'no voc',
+        'upernet with one image',
         'unknown option',
         'other channels',
         'amp on cpu',

@@ -1,6 +1,7 @@
 """Public data sets put where the configs look for them: archives unpacked, folders linked, everything counted. Nothing is deleted."""
 
 import hashlib
+import http.client
 import os
 import shutil
 import tarfile
@@ -33,11 +34,13 @@ class Archive:
         url: where it is; its last part is the file's name.
         checksum: ``sha256:...`` or ``md5:...``, or '' where no published one is known (a zip checks itself while it is unpacked).
         strip: leading folders of its members that are left out.
+        fills: what its folders begin with; '' is all of them.
     """
 
     url: str
     checksum: str = ''
     strip: int = 0
+    fills: str = ''
 
     @property
     def name(self) -> str:
@@ -74,11 +77,14 @@ DATA_SETS = {
         'COCO_ROOT',
         'data/coco',
         (
-            Archive(_COCO + 'zips/train2017.zip', 'sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929'),
-            Archive(_COCO + 'zips/val2017.zip', 'sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05'),
+            Archive(
+                _COCO + 'zips/train2017.zip', 'sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929', fills='train2017'
+            ),
+            Archive(_COCO + 'zips/val2017.zip', 'sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05', fills='val2017'),
             Archive(
                 _COCO + 'annotations/annotations_trainval2017.zip',
                 'sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268',
+                fills='annotations',
             ),
         ),
         (
@@ -103,9 +109,9 @@ DATA_SETS = {
         'VOC_ROOT',
         'data/VOCdevkit',
         (
-            Archive(_VOC + 'voc2007/VOCtrainval_06-Nov-2007.tar', 'md5:c52e279531787c972589f7e41ab4ae64', strip=1),
-            Archive(_VOC + 'voc2007/VOCtest_06-Nov-2007.tar', 'md5:b6e924de25625d8de591ea690078ad9f', strip=1),
-            Archive(_VOC + 'voc2012/VOCtrainval_11-May-2012.tar', 'md5:6cd6e144f989b92b3379bac3b3de84fd', strip=1),
+            Archive(_VOC + 'voc2007/VOCtrainval_06-Nov-2007.tar', 'md5:c52e279531787c972589f7e41ab4ae64', strip=1, fills='VOC2007'),
+            Archive(_VOC + 'voc2007/VOCtest_06-Nov-2007.tar', 'md5:b6e924de25625d8de591ea690078ad9f', strip=1, fills='VOC2007'),
+            Archive(_VOC + 'voc2012/VOCtrainval_11-May-2012.tar', 'md5:6cd6e144f989b92b3379bac3b3de84fd', strip=1, fills='VOC2012'),
         ),
         (
             ('VOC2007/JPEGImages', '.jpg', 9963),
@@ -146,8 +152,8 @@ def prepare(data: PublicData, sources: Sequence[str | Path] = (), *, root: str |
         if not found and not archives:
             names = ', '.join([*data.entries, *(a.name for a in data.archives)])
             raise UserError(f'{source} holds nothing of this data set: expected one of {names} in it')
-    if download and _missing(data, root):
-        for archive in data.archives:
+    for archive in data.archives if download else ():
+        if any(line.startswith(archive.fills) for line in _missing(data, root)):
             _unpack_known(data, fetch_archive(archive, root / 'archives'), root)
     check(data, root)
     return root
@@ -187,7 +193,6 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
     Raises:
         UserError: no network, no room, or another content than published (the file is kept beside, as ``.part``).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / archive.name, folder / f'{archive.name}.part'
     if path.is_file():
         return path
@@ -199,6 +204,7 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
                 done = 0
             whole = done + int(answer.headers.get('Content-Length') or 0)
             _require_room(folder, whole - done, archive.name)
+            folder.mkdir(parents=True, exist_ok=True)
             with part.open('ab' if done else 'wb') as file, _progress() as progress:
                 bar = progress.add_task(archive.name, total=whole, completed=done)
                 while chunk := answer.read(_CHUNK):
@@ -208,8 +214,10 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
         if error.code != 416:  # 416: the part is the whole
             raise UserError(f'{archive.url} answers {error.code} {error.reason}: fetch it by hand and give its path') from error
         whole = part.stat().st_size
-    except OSError as error:
-        raise UserError(f'{archive.url} broke off ({error}): run the same again to go on, or fetch it by hand and give its path') from error
+    except (OSError, http.client.HTTPException) as error:
+        raise UserError(
+            f'{archive.url} could not be fetched ({error}): run the same again to go on, or fetch it by hand and give its path'
+        ) from error
     if part.stat().st_size < whole:
         raise UserError(f'{archive.url} broke off at {part.stat().st_size} of {whole} bytes: run the same again to go on')
     _verify(archive, part)

@@ -31,7 +31,8 @@ class SegmentationPictures(Hook):
             with Image.open(sample.img_path) as image:
                 pixels = np.asarray(image.convert('RGB'))
             path = self.folder / f'{Path(sample.img_path).stem}.png'
-            runner.visualizer.add_datasample(path.stem, pixels, sample, out_file=str(path), with_labels=False)
+            named = min(pixels.shape[:2]) >= 300  # on smaller ones the words hide everything
+            runner.visualizer.add_datasample(path.stem, pixels, sample, out_file=str(path), with_labels=named)
 
 
 def write_overview(folder: str | Path, columns: int = 2, rows: int = 4, width: int = 1400) -> Path | None:

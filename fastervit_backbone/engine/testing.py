@@ -55,6 +55,9 @@ def test(
         UserError: bad input, or a checkpoint that does not fit the model.
     """
     config = prepare(config_path, work_dir, options, launcher, splits=('test',))
+    if tta:
+        _check_tta(config)
+        config.test_dataloader.dataset.pipeline = config.tta_pipeline
     out = None if out is None else Path(out)
     if out is not None and out.suffix not in ('.pkl', '.json'):
         raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
@@ -71,9 +74,6 @@ def test(
     path = fetch(path if path.exists() else str(checkpoint))
     weights = unwrap_state_dict(read_checkpoint(path))
     config.load_from = str(path)
-    if tta:
-        _check_tta(config)
-        config.test_dataloader.dataset.pipeline = config.tta_pipeline
     semantic = config.get('default_scope') == 'mmseg'
     if show_dir is not None:
         show_dir = Path(os.path.abspath(show_dir))

@@ -207,9 +207,9 @@ def test_another_content_than_published(server, tmp_path):
 
 
 def test_no_network(tmp_path):
-    with pytest.raises(UserError, match=r'broke off'):
-        fetch_archive(Archive('http://127.0.0.1:9/all.zip'), tmp_path)
-    assert list(tmp_path.glob('*.zip')) == []
+    with pytest.raises(UserError, match=r'could not be fetched .*fetch it by hand and give its path'):
+        fetch_archive(Archive('http://127.0.0.1:9/all.zip'), tmp_path / 'archives')
+    assert not (tmp_path / 'archives').exists()
 
 
 def test_download_lays_everything_out(server, whole, monkeypatch, tmp_path):
@@ -219,6 +219,18 @@ def test_download_lays_everything_out(server, whole, monkeypatch, tmp_path):
     monkeypatch.setitem(DATA_SETS, 'coco', data)
     root = prepare(data, root=tmp_path / 'coco', download=True)
     assert (root / 'archives' / 'all.zip').is_file() and len(list((root / 'train2017').iterdir())) == 3
+
+
+def test_only_what_is_missing_is_downloaded(server, whole, monkeypatch, tmp_path):
+    url, handler = server
+    handler.content = whole.read_bytes()
+    data = small([Archive(f'{url}/train.zip', fills='train2017'), Archive(f'{url}/val.zip', fills='val2017')])
+    monkeypatch.setitem(DATA_SETS, 'coco', data)
+    root = tmp_path / 'coco'
+    unpack(whole, root)
+    (root / 'val2017' / '000000000000.jpg').unlink()
+    prepare(data, root=root, download=True)
+    assert [p.name for p in (root / 'archives').iterdir()] == ['val.zip']
 
 
 def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):

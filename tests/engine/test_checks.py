@@ -7,6 +7,7 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config
 
+import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone.data.shapes import make_shapes
 from fastervit_backbone.engine.checks import check_channels, fit_classes, fit_to_machine, world_size
 from fastervit_backbone.engine.data_checks import check_data
@@ -142,6 +143,14 @@ def test_learning_rate_follows_the_batch(config, capsys, batch, processes, said)
     _scale_learning_rate(config, False, processes)
     out = capsys.readouterr().out
     assert not config.auto_scale_lr.enable and ('kept' in out if said else not out)
+
+
+def test_fewer_images_than_the_recipe_are_said(capsys):
+    upernet = Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
+    _scale_learning_rate(upernet, True, 1)  # batch 2 instead of 16
+    out = capsys.readouterr().out
+    assert 'learning rate 6e-05 is for batch 16; this run has 2: 6e-05 -> 7.5e-06' in out
+    assert '160000 iterations of 2 images see 0.125 times what the recipe sees with 16: for as many, set train_cfg.max_iters=1280000' in out
 
 
 def test_launcher_without_its_variables(monkeypatch):

@@ -1,0 +1,105 @@
+"""Segmentation configs before anything is built: classes, palettes, how label 0 is read, batch of one."""
+
+import re
+
+import pytest
+
+pytest.importorskip('mmseg')
+
+from mmengine.config import Config
+
+from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.engine.checks import check_batch, check_channels, fit_classes, fit_label_loading, fit_to_machine
+from fastervit_backbone.engine.data_checks import check_data
+from fastervit_backbone.errors import UserError
+
+from ..conftest import ROOT
+
+
+@pytest.fixture
+def ade():
+    return Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
+
+
+@pytest.fixture
+def demo(tmp_path):
+    root = make_shapes(tmp_path / 'shapes', train=2, val=1, size=(96, 128))
+    config = Config.fromfile(ROOT / 'configs' / 'demo' / 'upernet_shapes.py')
+    for split in ('train', 'val', 'test'):
+        config[f'{split}_dataloader'].dataset.data_root = str(root)
+    return config
+
+
+def test_good_data(demo):
+    assert check_data(demo, ('train', 'val', 'test')) == []
+    assert fit_classes(demo, 'train') == [] and fit_label_loading(demo) == []
+
+
+def test_heads_and_palette_follow_the_classes(demo):
+    for split in ('train', 'val', 'test'):
+        demo[f'{split}_dataloader'].dataset.metainfo.classes = ['background', 'thing']
+    assert fit_classes(demo, 'train') == ['num_classes 4 -> 2 in 2 heads, as the data set has']
+    assert demo.model.decode_head.num_classes == demo.model.auxiliary_head.num_classes == 2
+    assert demo.train_dataloader.dataset.metainfo.palette == demo.val_dataloader.dataset.metainfo.palette == []  # mmseg makes one
+
+
+def test_a_subset_of_ade20ks_classes(ade):
+    """mmseg maps the others to "ignore" and takes its part of the palette."""
+    for split in ('train', 'val', 'test'):
+        ade[f'{split}_dataloader'].dataset.metainfo = dict(classes=['sky', 'wall'])
+    assert fit_classes(ade, 'train') == ['num_classes 150 -> 2 in 2 heads, as the data set has']
+    assert 'palette' not in ade.train_dataloader.dataset.metainfo
+
+
+def test_label_0_is_read_as_the_data_set_says(ade):
+    assert fit_label_loading(ade) == []
+    ade.train_dataloader.dataset.reduce_zero_label = False
+    assert fit_label_loading(ade) == ['train pipeline: reduce_zero_label is False, as the data set has']
+    load = next(t for t in ade.train_dataloader.dataset.pipeline if t.type == 'LoadAnnotations')
+    assert load.reduce_zero_label is False
+
+
+def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
+    dataset = demo.train_dataloader.dataset
+    dataset.ignore_index = 0
+    with pytest.raises(UserError, match=r'LabelMapDataset: ignore_index must be in 1\.\.255, got 0'):
+        check_data(demo, ('train',))
+    dataset.pop('ignore_index')
+    dataset.img_suffix = '.tif'
+    with pytest.raises(UserError, match=r"has no image that ends in '\.tif': set img_suffix, or make it: python tools/make_shapes\.py"):
+        check_data(demo, ('train',))
+    dataset.data_prefix.seg_map_path = 'nowhere'
+    with pytest.raises(UserError, match=r'no folder at .*nowhere'):
+        check_data(demo, ('train',))
+    dataset.metainfo = dict(classes=None)
+    with pytest.raises(UserError, match=r'has no metainfo\.classes: name the labels'):
+        check_data(demo, ('train',))
+
+
+def test_one_image_and_batch_norm(demo):
+    fit_to_machine(demo, 'none')
+    check_batch(demo)
+    demo.train_dataloader.batch_size = 1
+    with pytest.raises(UserError, match=re.escape('UPerHead pools to a single pixel')):
+        check_batch(demo)
+    demo.model.decode_head.norm_cfg = dict(type='GN', num_groups=8)
+    check_batch(demo)
+
+
+def test_channels_of_both_heads(ade):
+    check_channels(ade)
+    ade.model.auxiliary_head.in_channels = 128
+    with pytest.raises(UserError, match=r'model\.auxiliary_head\.in_channels is 128, but .*gives 256: --cfg-options'):
+        check_channels(ade)
+    ade.model.decode_head.in_channels = [1, 2, 3, 4]
+    with pytest.raises(UserError, match=r'model\.decode_head\.in_channels is \[1, 2, 3, 4\], but .*"\[64,128,256,512\]"'):
+        check_channels(ade)
+
+
+def test_channels_of_a_timm_baseline():
+    pytest.importorskip('timm')
+    config = Config.fromfile(ROOT / 'configs' / 'baselines' / 'fpn_poolformer-s36_40k.py')
+    check_channels(config)
+    config.model.backbone.model_name = 'poolformer_m36'
+    with pytest.raises(UserError, match=r"TimmBackbone 'poolformer_m36' gives \[96, 192, 384, 768\]"):
+        check_channels(config)

@@ -1,0 +1,107 @@
+"""Two processes against one, with torchrun and gloo: the same loss for the same global batch, the same figures."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+
+from fastervit_backbone.data.shapes import make_shapes
+
+from .conftest import ROOT
+from .test_tools import QUICK, environment, tool
+
+LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+#: Nothing random and no statistics of a process's own images: what is left is the same for any split of a batch.
+FIXED = """
+import os
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class PrintLosses(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        names = sorted(os.path.basename(s.img_path) for s in data_batch['data_samples'])
+        for key, value in outputs.items():
+            print('LOSS', os.environ.get('RANK', '0'), key, value.item(), *names, flush=True)
+"""
+CONFIGS = {
+    'fpn': """
+train_cfg = dict(max_iters=1, val_interval=9)
+model = dict(backbone=dict(norm_eval=True), decode_head=dict(dropout_ratio=0, norm_cfg=dict(_delete_=True, type='GN', num_groups=8)))
+""",
+    'dino': """
+train_cfg = dict(max_epochs=1, val_interval=9)
+train_dataloader = dict(batch_sampler=None)
+model = dict(backbone=dict(norm_eval=True))
+""",
+}
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=4, val=3, size=(96, 128))
+
+
+@pytest.mark.parametrize('head', CONFIGS)
+def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
+    (tmp_path / 'print_losses.py').write_text(FIXED)
+    config = tmp_path / 'fixed.py'
+    load = "[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'%s), dict(type='Pack%sInputs')]"
+    pipeline = load % ((', with_bbox=True', 'Det') if head == 'dino' else ('', 'Seg'))
+    config.write_text(
+        f'_base_ = {str(ROOT / "configs" / "demo" / f"{head}_shapes.py")!r}\n'
+        "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'print_losses'])\n"
+        f"custom_hooks = [dict(type='PrintLosses')]\n{CONFIGS[head]}\n"
+        f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
+    )
+    variables = dict(SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}:{tmp_path}')
+    options = [config, '--seed', '3', '--cfg-options', *QUICK]
+
+    def losses(command, size, work):
+        arguments = [str(ROOT / 'tools' / 'train.py'), *map(str, options), f'train_dataloader.batch_size={size}', 'work_dir=' + str(work)]
+        if size == 2:
+            arguments += ['--launcher', 'pytorch']
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        found, names = {}, {}
+        for rank, key, value, images in re.findall(r'LOSS (\d) (\S+) (\S+) (.*)', done.stdout):
+            found.setdefault(key, []).append(float(value))
+            names.setdefault(rank, set()).update(images.split())
+        return {key: sum(values) / len(values) for key, values in found.items()}, names
+
+    alone, one = losses([sys.executable], 4, tmp_path / 'one')
+    together, two = losses(LAUNCH, 2, tmp_path / 'two')
+    assert len(two) == 2 and two['0'] | two['1'] == one['0'] and not two['0'] & two['1']  # each image once
+    compared = [k for k in alone if 'loss_' in k and 'dn_' not in k]  # denoising draws its noise in each process
+    assert len(compared) == (1 if head == 'fpn' else 4 * 3)
+    for key in compared:
+        assert together[key] == pytest.approx(alone[key], rel=1e-5), key
+
+
+def test_the_same_miou(shapes, tmp_path):
+    """Three images over two processes: none is scored twice."""
+    config = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'
+    variables = dict(SHAPES_ROOT=str(shapes))
+    train = [
+        '--work-dir',
+        'work',
+        '--cfg-options',
+        *QUICK,
+        'train_cfg.max_iters=4',
+        'train_cfg.val_interval=9',
+        'train_dataloader.batch_size=2',
+    ]
+    done = tool('train', config, *train, 'default_hooks.checkpoint.interval=4', cwd=tmp_path, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    test = [config, 'work', '--work-dir', 'test', '--cfg-options', *QUICK]
+    alone = tool('test', *test, cwd=tmp_path, **variables)
+    command = [*LAUNCH, str(ROOT / 'tools' / 'test.py'), *map(str, test), '--launcher', 'pytorch']
+    together = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600)
+    figures = [re.findall(r'^mIoU .*$', done.stdout, re.MULTILINE) for done in (alone, together)]
+    assert len(figures[0]) == 1 and figures[0] == figures[1], together.stdout + together.stderr
