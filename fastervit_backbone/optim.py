@@ -10,6 +10,9 @@ from torch import nn
 from .backbone import FasterViT
 from .errors import UserError
 
+#: Parameters of Swin that its recipe does not decay.
+_POSITIONS = ('relative_position_bias_table', 'absolute_pos_embed')
+
 
 def layer_index(name: str, depths: tuple[int, ...]) -> int:
     """Layer of a backbone's parameter.
@@ -40,8 +43,8 @@ def layer_index(name: str, depths: tuple[int, ...]) -> int:
 def parameter_groups(model: nn.Module, lr: float, weight_decay: float, decay_rate: float = 1.0) -> list[dict]:
     """Groups for a torch optimizer: one per layer, split into decayed and not decayed parameters.
 
-    Vectors (biases, norms, layer scales) get no weight decay, anywhere in the model. The learning rate of layer l of a
-    :class:`FasterViT` with n = sum(depths) + 1 is ``lr * decay_rate**(n - l)``; everything else has ``lr``.
+    Vectors (biases, norms, layer scales) get no weight decay, anywhere in the model, and neither do Swin's position tables. The learning
+    rate of layer l of a :class:`FasterViT` with n = sum(depths) + 1 is ``lr * decay_rate**(n - l)``; everything else has ``lr``.
 
     Args:
         model: any module with zero or more FasterViT in it.
@@ -64,11 +67,11 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, decay_rat
             depths = module.spec.depths
             layers.update((id(p), (layer_index(n, depths), sum(depths) + 1)) for n, p in module.named_parameters())
     groups: dict[str, dict] = {}
-    for parameter in model.parameters():
+    for path, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         layer, count = layers.get(id(parameter), (None, 0))
-        decays = parameter.ndim > 1
+        decays = parameter.ndim > 1 and not path.endswith(_POSITIONS)
         name = ('head' if layer is None else f'layer_{layer}') + ('' if decays else '_no_decay')
         scale = 1.0 if layer is None else decay_rate ** (count - layer)
         group = groups.setdefault(name, dict(params=[], lr=lr * scale, weight_decay=weight_decay if decays else 0.0, name=name))

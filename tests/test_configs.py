@@ -157,7 +157,9 @@ def test_the_papers_upernet(variant, monkeypatch):
     assert (config.model.auxiliary_head.type, config.model.auxiliary_head.loss_decode.loss_weight) == ('FCNHead', 0.4)
     assert config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 150
     assert next(t for t in config.train_dataloader.dataset.pipeline if t.type == 'RandomCrop').crop_size == (512, 512)
-    assert config.tta_model.type == 'SegTTAModel' and config.tta_pipeline[1].transforms[0][0].scale_factor == 0.5
+    assert config.tta_model.type == 'SegTTAModel' and [t.scale for t in config.tta_pipeline[1].transforms[0]] == [
+        (int(2048 * r), int(512 * r)) for r in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    ]
     assert_data_root(config, '/somewhere/ade')
 
 
@@ -175,6 +177,7 @@ def test_baselines_differ_in_the_backbone_alone():
     """Same heads, data, schedule and optimizer as ours: a difference in cost is the backbone's."""
     pairs = [('cascade_{}_3x', 'fastervit2', b) for b in ('swin-t', 'swin-b', 'convnext-t', 'convnext-b')]
     pairs += [('upernet_{}_160k', 'fastervit2', b) for b in ('swin-s', 'convnext-s')]
+    pairs += [(d + '_{}_36e', 'fastervit4_21k_384', 'swin-l') for d in ('dino', 'dino-5scale')]
     pairs += [('fpn_{}_40k', 'fastervit1', b) for b in ('poolformer-s36', 'pvt-v2-b2')]
     for pattern, ours, theirs in pairs:
         a = load(ROOT / 'configs' / f'{pattern.format(ours)}.py').to_dict()

@@ -1,5 +1,6 @@
 """Two processes against one, with torchrun and gloo: the same loss for the same global batch, the same figures."""
 
+import json
 import re
 import subprocess
 import sys
@@ -85,7 +86,7 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
 
 
 def test_the_same_miou(shapes, tmp_path):
-    """Three images over two processes: none is scored twice."""
+    """Three images over two processes: none is scored twice; averaged over scales and flips too."""
     config = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'
     variables = dict(SHAPES_ROOT=str(shapes))
     train = [
@@ -99,9 +100,29 @@ def test_the_same_miou(shapes, tmp_path):
     ]
     done = tool('train', config, *train, 'default_hooks.checkpoint.interval=4', cwd=tmp_path, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    test = [config, 'work', '--work-dir', 'test', '--cfg-options', *QUICK]
-    alone = tool('test', *test, cwd=tmp_path, **variables)
-    command = [*LAUNCH, str(ROOT / 'tools' / 'test.py'), *map(str, test), '--launcher', 'pytorch']
-    together = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600)
-    figures = [re.findall(r'^mIoU .*$', done.stdout, re.MULTILINE) for done in (alone, together)]
-    assert len(figures[0]) == 1 and figures[0] == figures[1], together.stdout + together.stderr
+    for tta in ([], ['--tta']):
+        test = [config, 'work', '--work-dir', 'test', *tta, '--cfg-options', *QUICK]
+        alone = tool('test', *test, '--out', 'alone.json', cwd=tmp_path, **variables)
+        assert alone.returncode == 0, alone.stderr
+        command = [*LAUNCH, str(ROOT / 'tools' / 'test.py'), *map(str, test), '--launcher', 'pytorch', '--out', 'together.json']
+        together = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600)
+        assert together.returncode == 0, together.stderr
+        figures = [json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('alone', 'together')]
+        assert figures[0] == figures[1] and figures[0]['mIoU'] > 0
+
+
+def test_the_fsdp_config_of_the_docs_builds(tmp_path):
+    """As far as it goes without a GPU: it reads, and mmengine makes its strategy and finds its policy."""
+    from mmengine._strategy import FSDPStrategy
+    from mmengine.registry import FUNCTIONS, RUNNERS, STRATEGIES
+
+    from fastervit_backbone.engine.options import load_config
+
+    block = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'distributed.md').read_text(), re.DOTALL)[0]
+    path = tmp_path / 'fsdp.py'
+    path.write_text(block.replace('/path/to/fastervit_backbone', str(ROOT)))
+    config = load_config(path)
+    assert RUNNERS.get(config.runner_type).__name__ == 'FlexibleRunner'
+    assert callable(FUNCTIONS.get(config.strategy.model_wrapper.auto_wrap_policy.type))
+    assert isinstance(STRATEGIES.build(dict(config.strategy, work_dir=str(tmp_path))), FSDPStrategy)
+    assert config.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0, bias_decay_mult=0.0)

@@ -141,7 +141,7 @@ def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
 
 
 #: TTA with two distinct scales instead of six.
-FEWER_SCALES = {f'tta_pipeline.1.transforms.0.{i}.scale_factor': 0.25 if i % 2 else 0.375 for i in range(6)}
+FEWER_SCALES = {f'tta_pipeline.1.transforms.0.{i}.scale': (512, 96 if i % 2 else 128) for i in range(6)}
 
 
 CAMVID = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist')

@@ -65,3 +65,11 @@ def test_rate_1_is_the_same_everywhere_and_frozen_is_left_out():
     assert not {'layer_0', 'layer_1', 'layer_2', 'layer_3'} & {g['name'] for g in groups}
     with pytest.raises(ValueError, match=r'1\.5'):
         parameter_groups(Detector(), 0.1, 0.05, 1.5)
+
+
+def test_swins_position_tables_do_not_decay():
+    swin = nn.Module()
+    swin.relative_position_bias_table = nn.Parameter(torch.zeros(169, 3))
+    swin.weight = nn.Parameter(torch.zeros(3, 3))
+    groups = {g['name']: g for g in parameter_groups(swin, 1e-3, 0.05)}
+    assert groups['head_no_decay']['params'] == [swin.relative_position_bias_table] and groups['head']['weight_decay'] == 0.05

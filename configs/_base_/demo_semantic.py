@@ -1,10 +1,10 @@
-# What the segmentation demos share: 1200 iterations of 4 images on the shapes data set.
+# What the segmentation demos share: 1400 iterations of 4 images on the shapes data set.
 _base_ = ['mmseg::_base_/default_runtime.py', 'mmseg::_base_/schedules/schedule_40k.py', './shapes_semantic.py']
 
-train_cfg = dict(max_iters=1200, val_interval=400)
+train_cfg = dict(max_iters=1400, val_interval=700)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.05, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=1200),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=0, end=1400),
 ]
 optim_wrapper = dict(
     _delete_=True,
@@ -14,4 +14,4 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=1),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=4)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=400, max_keep_ckpts=2))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=700, max_keep_ckpts=2))

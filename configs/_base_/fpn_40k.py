@@ -1,8 +1,8 @@
 # Semantic FPN on ADE20K with PoolFormer's recipe (arXiv 2111.11418, section 4.3): 512x512 crops, AdamW 2e-4, weight decay 1e-4, batch 32,
-# 40k iterations, poly decay with power 0.9. Label 0 is ignored, 150 classes are learnt.
+# 40k iterations, poly decay with power 0.9.
 _base_ = [
     'mmseg::_base_/models/fpn_poolformer_s12.py',
-    'mmseg::_base_/datasets/ade20k.py',
+    './ade20k.py',
     'mmseg::_base_/default_runtime.py',
     'mmseg::_base_/schedules/schedule_40k.py',
 ]
@@ -25,11 +25,6 @@ model = dict(
     neck=dict(in_channels=[64, 128, 256, 512]),
     decode_head=dict(num_classes=150),
 )
-
-data_root = '{{$ADE_ROOT:data/ade/ADEChallengeData2016}}'
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root))
-test_dataloader = val_dataloader
 
 # batch 32 (8 x 4); tools/train.py scales lr to the real batch
 optim_wrapper = dict(

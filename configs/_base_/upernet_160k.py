@@ -1,10 +1,16 @@
 # UPerNet on ADE20K (the paper's section 4.3, which follows Swin): 512x512 crops, AdamW 6e-5, weight decay 0.01, batch 16, 160k iterations,
-# 1500 of warm-up, then linear decay to 0; auxiliary FCN head on stage 3, weight 0.4. Label 0 is ignored, 150 classes are learnt.
-_base_ = 'mmseg::swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py'
+# 1500 of warm-up, then linear decay to 0; auxiliary FCN head on stage 3, weight 0.4.
+_base_ = [
+    'mmseg::_base_/models/upernet_swin.py',
+    './ade20k.py',
+    'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_160k.py',
+]
 
 custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset'], allow_failed_imports=False)
 
 model = dict(
+    data_preprocessor=dict(size=(512, 512)),
     backbone=dict(
         _delete_=True,
         type='FasterViT',
@@ -16,21 +22,22 @@ model = dict(
             checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_0_224_1k.pth.tar',
         ),
     ),
-    decode_head=dict(in_channels=[64, 128, 256, 512]),
-    auxiliary_head=dict(in_channels=256),
+    decode_head=dict(in_channels=[64, 128, 256, 512], num_classes=150),
+    auxiliary_head=dict(in_channels=256, num_classes=150),
 )
 
-data_root = '{{$ADE_ROOT:data/ade/ADEChallengeData2016}}'
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root))
-test_dataloader = val_dataloader
+train_dataloader = dict(batch_size=2)
 
-# batch 16; tools/train.py scales lr to the real batch
+# batch 16 (8 x 2); tools/train.py scales lr to the real batch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
 )
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', power=1.0, begin=1500, end=160000, eta_min=0.0, by_epoch=False),
+]
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=3, save_best='mIoU'))

@@ -22,4 +22,4 @@ model = dict(
 )
 
 train_cfg = dict(max_epochs=36)
-param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[27, 33], gamma=0.1)]
+param_scheduler = [dict(type='MultiStepLR', begin=0, end=36, by_epoch=True, milestones=[30], gamma=0.1)]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ..errors import UserError
 
 HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
 _FIGURES = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}
+_STAMP = re.compile(r'\d{8}_\d{6}')  # mmengine's folders of runs
 _ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -45,13 +47,15 @@ def read_run(folder: Path, head: str) -> Run:
     Raises:
         UserError: something of it is missing.
     """
-    logs = sorted(folder.glob('*/vis_data/scalars.json'))
+    last = folder / 'last_checkpoint'
+    logs = sorted(p for p in folder.glob('*/vis_data/scalars.json') if _STAMP.match(p.parent.parent.name))
     logs = [p for p in logs if any('loss' in line for line in _lines(p))]
-    for path in (folder / 'metrics.json', folder / 'pictures' / 'overview.png', folder / 'last_checkpoint'):
+    if last.is_file():  # a run that was broken off before it saved anything is not the one whose checkpoint was tested
+        logs = [p for p in logs if _start(p) <= datetime.fromtimestamp(last.stat().st_mtime)]
+    for path in (folder / 'metrics.json', folder / 'pictures' / 'overview.png', last):
         if not path.is_file() or not logs:
             raise UserError(f'{folder} holds no finished run ({path.name if logs else "a training log"} is missing): make demo-all')
-    start = datetime.strptime(logs[-1].parent.parent.name[:15], '%Y%m%d_%H%M%S')
-    end = datetime.fromtimestamp((folder / 'last_checkpoint').stat().st_mtime)
+    start, end = _start(logs[-1]), datetime.fromtimestamp(last.stat().st_mtime)
     metrics = json.loads((folder / 'metrics.json').read_text())['metrics']
     return Run(
         head=head,
@@ -136,7 +140,7 @@ def _curves(run: Run) -> bytes:
 def _record(runs: list[Run], path: Path) -> None:
     logs = path.parent / 'logs'
     logs.mkdir(parents=True, exist_ok=True)
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=_ROOT, capture_output=True, text=True).stdout.strip() or 'unknown'
+    commit = _commit()
     records = []
     for run in runs:
         shutil.copyfile(run.log, logs / f'{run.config}.json')
@@ -159,8 +163,25 @@ def _data(png: bytes) -> str:
     return 'data:image/png;base64,' + base64.b64encode(png).decode()
 
 
+def _start(log: Path) -> datetime:
+    return datetime.strptime(log.parent.parent.name[:15], '%Y%m%d_%H%M%S')
+
+
 def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    except json.JSONDecodeError as error:
+        raise UserError(f'{path} is cut off or broken ({error}): remove it and run make demo-all again') from error
+
+
+def _commit() -> str:
+    """Of this clone; says so where files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(['git', *arguments], cwd=_ROOT, capture_output=True, text=True).stdout.strip()
+
+    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
+    return f'{commit}-dirty' if git('status', '--porcelain', '-uno') else commit
 
 
 def _seed(folder: Path) -> int | None:

@@ -5,7 +5,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -13,9 +12,10 @@ import torch
 from ..checkpoint_io import replacing
 from ..engine.checks import fit_to_machine
 from ..engine.options import load_config
+from ..engine.runs import check_writable
 from ..errors import UserError
 from .complexity import Complexity, measure
-from .paper import PRINTED
+from .paper import PRINTED, Printed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: What `make demo-all` measured, written by tools/demo_page.py --record.
@@ -52,13 +52,18 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
         UserError: no such config.
     """
     paths = [Path(c) for c in configs] if configs else leaf_configs()
+    for path in paths:
+        load_config(path)  # a misspelt name is said now, not when the others are counted
+    if page is not None:
+        check_writable('--markdown', Path(page).parent)
+    preamble = _preamble(configs, page)
     print(_HEADER, flush=True)
     rows: dict[str, list[str]] = {}
     for path in paths:
         row = _row(path)
         print(row, flush=True)
         rows.setdefault(_section(path), []).append(row)
-    text = _preamble(configs, page) + ''.join(
+    text = preamble + ''.join(
         f'\n## {title}\n\n{_HEADER}\n' + '\n'.join(rows[title]) + '\n' for title in _SECTIONS.values() if title in rows
     )
     if page is not None:
@@ -72,8 +77,8 @@ def leaf_configs() -> list[Path]:
     return sorted((p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts), key=lambda p: (p.parent != ROOT / 'configs', p))
 
 
-def build(path: Path) -> torch.nn.Module:
-    """The model of a config, as it is on this machine; no weights are fetched.
+def build(path: Path) -> tuple[torch.nn.Module, str]:
+    """The model of a config, as it is on this machine, and its scope ('mmdet' or 'mmseg'); no weights are fetched.
 
     Raises:
         UserError: no such config, or it cannot be read.
@@ -83,18 +88,19 @@ def build(path: Path) -> torch.nn.Module:
     config = load_config(path)
     init_default_scope(config.get('default_scope', 'mmengine'))
     fit_to_machine(config, 'none')
-    return MODELS.build(config.model)
+    return MODELS.build(config.model), config.default_scope
 
 
 def _row(path: Path) -> str:
-    cost = measure(build(path), _size(path))
+    model, scope = build(path)
+    cost = measure(model, _size(path, scope))
     printed, trained = PRINTED.get(path.stem), _trained().get(path.stem)
     columns = [
         f'`{path.name}`' if path.parent.name in ('configs', 'demo') else f'`{path.parent.name}/{path.name}`',
         f'{cost.parameters / 1e6:.1f} ({cost.backbone_parameters / 1e6:.1f})',
         f'{_giga(cost.flops)} ({_giga(cost.backbone_flops)})',
         _giga(cost.macs),
-        f'{printed.accuracy} (table {printed.table})' if printed else '',
+        _accuracy(printed),
         str(printed.throughput) if printed and printed.throughput else '',
         _compared(cost, printed.gmacs) if printed and printed.gmacs else '',
         trained or 'not trained here',
@@ -106,15 +112,21 @@ def _giga(count: int) -> str:
     return f'{count / 1e9:.0f}' if count >= 1e10 else f'{count / 1e9:.2f}'
 
 
+def _accuracy(printed: Printed | None) -> str:
+    if printed is None:
+        return ''
+    return printed.accuracy + (f' (table {printed.table})' if printed.table else '')
+
+
 def _compared(cost: Complexity, gmacs: int) -> str:
     ratio = cost.macs / 1e9 / gmacs
     return f'{gmacs}' if abs(ratio - 1) <= SAME else f'{gmacs} (ours is {ratio - 1:+.1%})'
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: Path, scope: str) -> tuple[int, int]:
     if path.parent.name == 'demo':
         return 128, 160
-    return SEGMENTATION if path.stem.startswith(('upernet', 'fpn')) else DETECTION
+    return SEGMENTATION if scope == 'mmseg' else DETECTION
 
 
 def _section(path: Path) -> str:
@@ -134,12 +146,16 @@ def _trained() -> dict[str, str]:
 
 
 def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:
+    import mmdet
+    import mmseg
+    import timm
+
     command = 'python tools/model_table.py' + (f' --config {" ".join(map(str, configs))}' if configs else '')
     command += f' --markdown {page}' if page else ''
     return f"""# Models
 
-Written by `{command}` (Python {sys.version.split()[0]}, torch {torch.__version__}, mmdet {version('onedl-mmdetection')}, \
-mmseg {version('onedl-mmsegmentation')}, timm {version('timm')}; {platform.machine()}, {os.cpu_count()} cores).
+Written by `{command}` (Python {sys.version.split()[0]}, torch {torch.__version__}, mmdet {mmdet.__version__}, mmseg {mmseg.__version__}, \
+timm {timm.__version__}; {platform.machine()}, {os.cpu_count()} cores).
 
 - **Counted** with torch's FLOP counter in one forward of the whole model in eval mode, batch 1, at 1280x800 (detection), 2048x512
   (segmentation) and 160x128 (demos): matrix products, convolutions and attention. A multiply-add is two FLOPs and one MAC. FasterViT's

@@ -195,6 +195,7 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
     """
     path, part = folder / archive.name, folder / f'{archive.name}.part'
     if path.is_file():
+        _verify(archive, path)
         return path
     done = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(archive.url, headers={'Range': f'bytes={done}-'} if done else {})
@@ -249,21 +250,35 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
                     continue
                 if '..' in parts or PurePosixPath(name).is_absolute():
                     raise UserError(f'{path} has a member {name!r} that points outside: this is not the published archive')
-                target = root.joinpath(*parts)
-                if not (target.is_file() and target.stat().st_size == size):
-                    if target.exists():
-                        raise UserError(f'{target} is there with another size than in {path.name}: move it away and run the same again')
-                    _require_room(root, size, name)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    partial = target.with_name(target.name + '.part')
-                    with partial.open('wb') as out:
-                        shutil.copyfileobj(file, out, _CHUNK)
-                    partial.rename(target)
-                    written += 1
+                written += _write(root.joinpath(*parts), root, size, file, path)
                 progress.advance(bar, packed)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f'{path} cannot be unpacked ({type(error).__name__}: {error}): fetch it again') from error
+        raise UserError(f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and fetch it again') from error
     return written
+
+
+def _write(target: Path, root: Path, size: int, content: IO[bytes], archive: Path) -> bool:
+    """Write a member unless it is there already; says whether it was written."""
+    if target.is_file() and target.stat().st_size == size:
+        return False
+    if os.path.lexists(target):
+        raise UserError(f'{target} is there with another size than in {archive.name}: move it away and run the same again')
+    linked = next((p for p in target.parents if p != root and root in p.parents and p.is_symlink()), None)
+    if linked is not None:
+        raise UserError(
+            f'{linked} is a link to {linked.resolve()}, and nothing is written through links: remove the link or leave {archive} out'
+        )
+    _require_room(root, size, target.name)
+    partial = target.with_name(target.name + '.part')
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        out = partial.open('wb')
+    except OSError as error:
+        raise UserError(f'cannot write {target} ({error.strerror}): set another --root') from error
+    with out:
+        shutil.copyfileobj(content, out, _CHUNK)
+    partial.rename(target)
+    return True
 
 
 def _members(path: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
@@ -280,7 +295,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
                 if member.isfile():
                     yield member.name, member.size, member.size, archive.extractfile(member)
     else:
-        raise UserError(f'{path} is neither a zip nor a tar: fetch it again')
+        raise UserError(f'{path} is neither a zip nor a tar: move it away and fetch it again')
 
 
 def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
@@ -294,24 +309,34 @@ def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
 def _link(data: PublicData, source: Path, root: Path) -> bool:
     """Link the data set's folders in ``source`` (or one folder below) into ``root``; says whether there were any."""
     for place in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
-        found = [entry for entry in data.entries if (place / entry).is_dir()]
-        if not found:
+        found = dict.fromkeys(f.split('/')[0] for f, suffix, _ in data.counts if _count_files(place / f, suffix))
+        if place.resolve() == root.resolve() or not found:
             continue
         for entry in found:
             target = root / entry
-            if not target.exists():
+            if os.path.lexists(target):
+                continue
+            try:
                 root.mkdir(parents=True, exist_ok=True)
                 target.symlink_to(Path(os.path.abspath(place / entry)), target_is_directory=True)
-                print(f'{target} -> {os.path.abspath(place / entry)}')
+            except OSError as error:
+                raise UserError(f'cannot make the link {target} ({error.strerror}): set another --root') from error
+            print(f'{target} -> {os.path.abspath(place / entry)}')
         return True
     return False
+
+
+def _count_files(folder: Path, suffix: str) -> int:
+    return sum(e.name.endswith(suffix) for e in os.scandir(folder)) if folder.is_dir() else 0
 
 
 def _missing(data: PublicData, root: Path) -> list[str]:
     missing = []
     for folder, suffix, count in data.counts:
-        there = sum(e.name.endswith(suffix) for e in os.scandir(root / folder)) if (root / folder).is_dir() else 0
-        if there != count:
+        there = _count_files(root / folder, suffix)
+        if there > count:
+            print(f'{root / folder} has {there} *{suffix}, {count} are published: the others stay')
+        elif there < count:
             missing.append(f'{folder} has {there} of {count} *{suffix}')
     return missing
 

@@ -1,7 +1,10 @@
 """What can be wrong with PASCAL VOC on disk, said before anything is built."""
 
+import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 from ..errors import UserError
 
@@ -11,13 +14,15 @@ HOW_TO_GET_VOC = (
 )
 
 
-def check_voc(root: str | Path, ann_file: str, year_dir: str) -> int:
-    """Check that a split's list, annotations and images are there.
+def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[str] | None = None) -> int:
+    """Check that a split's list, annotations and images are there, that the annotations can be read and that the classes are in them.
 
     Args:
         root: the VOCdevkit folder.
         ann_file: the split's list of names, from ``root``.
         year_dir: the folder that holds ``JPEGImages`` and ``Annotations``, from ``root``.
+
+        classes: names of which at least one must be in the annotations; None takes any.
 
     Returns:
         the number of images.
@@ -39,4 +44,21 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str) -> int:
             raise UserError(
                 f'{path} lists {absent[0]}, which is not in {root / year_dir / folder} ({len(absent)} of {len(names)}): {HOW_TO_GET_VOC}'
             )
+    found = set()
+    for name in names:
+        found.update(_names_in(root / year_dir / 'Annotations' / f'{name}.xml'))
+    if classes is not None and not found & set(classes):
+        near = [n for c in classes for n in difflib.get_close_matches(c.lower(), [f.lower() for f in found], n=1)]
+        meant = f' (did you mean {next(f for f in sorted(found) if f.lower() == near[0])!r}?)' if near else ''
+        raise UserError(
+            f'{path}: no object of the classes {list(classes)[:20]} in {len(names)} annotations, which have {sorted(found)[:20]}{meant}: '
+            'set metainfo.classes of the data sets to those'
+        )
     return len(names)
+
+
+def _names_in(path: Path) -> set[str]:
+    try:
+        return {element.text or '' for element in ElementTree.parse(path).iterfind('object/name')}
+    except (ElementTree.ParseError, OSError) as error:
+        raise UserError(f'{path} cannot be read ({error}): unpack or write it again') from error

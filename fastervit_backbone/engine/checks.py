@@ -45,6 +45,12 @@ def fit_classes(config: Config, split: str) -> list[str]:
     parts += [config.model.get(name) for name in ('bbox_head', 'decode_head', 'auxiliary_head')]
     heads = [head for part in parts for head in as_list(part)]
     wrong = [h for h in heads if h.get('num_classes', len(classes)) != len(classes)]
+    weighted = [h for h in heads if any(len(loss.get('class_weight') or classes) != len(classes) for loss in as_list(h.get('loss_decode')))]
+    if weighted:
+        raise UserError(
+            f'loss_decode.class_weight of {weighted[0].type} is not one number for each of the {len(classes)} classes: give it that many, '
+            'or loss_decode=dict(class_weight=None)'
+        )
     before = sorted({h.num_classes for h in wrong})
     for head in wrong:
         head.num_classes = len(classes)
@@ -88,8 +94,9 @@ def fit_label_loading(config: Config) -> list[str]:
 
 def check_batch(config: Config) -> None:
     """Raise UserError where BatchNorm would see a single value: UPerNet pools a map to one pixel, and one image has one of those."""
-    head = config.model.get('decode_head') or {}
-    if head.get('type') == 'UPerHead' and config.train_dataloader.get('batch_size') == 1 and head.get('norm_cfg', {}).get('type') == 'BN':
+    alone = config.train_dataloader.get('batch_size') == 1
+    heads = as_list(config.model.get('decode_head'))
+    if alone and any(h.get('type') == 'UPerHead' and (h.get('norm_cfg') or {}).get('type') == 'BN' for h in heads):
         raise UserError(
             'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2 or more, or '
             '--cfg-options model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=32'
@@ -107,14 +114,19 @@ def check_channels(config: Config) -> None:
     try:
         with torch.device('meta'):
             channels = list(_DECLARING[backbone.type](**arguments).out_channels)
-    except (TypeError, ValueError) as error:
+    except (IndexError, TypeError, ValueError) as error:
         raise UserError(f'model.backbone: {error}') from error
     readers = ('neck',) if config.model.get('neck') else ('decode_head', 'auxiliary_head')
-    for name, head in [(reader, head) for reader in readers for head in as_list(config.model.get(reader))]:
-        expected, given = head.get('in_channels'), channels
-        if name != 'neck' and head.get('in_index') is not None:
-            given = [channels[i] for i in head.in_index] if isinstance(head.in_index, list | tuple) else channels[head.in_index]
-        if (list(expected) if isinstance(expected, list | tuple) else expected) != given:
+    for name, head in [
+        (reader, head) for reader in readers for head in as_list(config.model.get(reader))[: 1 if reader == 'neck' else None]
+    ]:
+        expected = head.get('in_channels')
+        if name != 'neck':
+            index = head.get('in_index', -1)  # mmseg's default
+            given = [channels[i] for i in index] if isinstance(index, list | tuple) else channels[index]
+        else:
+            given = channels
+        if expected is not None and (list(expected) if isinstance(expected, list | tuple) else expected) != given:
             name_of = f'{backbone.type} {backbone.get("arch", backbone.get("model_name"))!r}'
             raise UserError(
                 f'model.{name}.in_channels is {expected}, but {name_of} gives {given}: '

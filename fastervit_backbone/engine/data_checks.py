@@ -40,14 +40,21 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
                 _check_coco(dataset, split)
                 if split != 'train' and dataset is loader.dataset:
                     _check_evaluator(config, split, Path(dataset.get('data_root') or '') / dataset.ann_file)
-            elif 'VOC' in str(dataset.get('type')):
-                check_voc(dataset.get('data_root') or '', dataset.ann_file, dataset.data_prefix.sub_data_root)
+            elif _is_a(dataset, 'XMLDataset'):
+                year = (dataset.get('data_prefix') or {}).get('sub_data_root', '')
+                check_voc(dataset.get('data_root') or '', dataset.get('ann_file') or '', year, classes_of(dataset))
     return [line for line in said if line]
 
 
 def is_semantic(dataset: Mapping) -> bool:
     """Whether a data set's config reads label maps."""
-    return 'seg_map_path' in (dataset.get('data_prefix') or {})
+    return _is_a(dataset, 'BaseSegDataset')
+
+
+def _is_a(dataset: Mapping, base: str) -> bool:
+    """By name, so that a detector's run does not import mmseg."""
+    found = find_class(dataset['type'])
+    return found is not None and any(c.__name__ == base for c in found.__mro__)
 
 
 def _check_coco(dataset: Mapping, split: str) -> None:
@@ -67,11 +74,16 @@ def _check_semantic(dataset: Mapping) -> str | None:
     classes = classes_of(dataset)
     if not classes:
         raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r} has no metainfo.classes: name the labels 0, 1, ... in order')
+    prefix = dataset.get('data_prefix') or {}
+    if set(prefix) != {'img_path', 'seg_map_path'}:
+        raise UserError(f'{dataset["type"]}: data_prefix must name img_path and seg_map_path, the two folders, got {dict(prefix)}')
     arguments = {k: v for k, v in dataset.items() if k not in ('type', '_scope_', 'pipeline')}
+    # a palette of another length is made to fit later
+    metainfo = {k: v for k, v in (dataset.get('metainfo') or {}).items() if k != 'palette'}
     try:
-        listing = find_class(dataset['type'])(**{**arguments, 'lazy_init': True, 'pipeline': []})
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{dataset["type"]}: {error}') from error
+        listing = find_class(dataset['type'])(**{**arguments, 'metainfo': metainfo, 'lazy_init': True, 'pipeline': []})
+    except (AssertionError, OSError, TypeError, ValueError) as error:
+        raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r}: {error or "its files are not there"}') from error
     remedy = f'data_root is {dataset.get("data_root")!r}: correct it or put the data there'
     if 'ADE20K' in str(dataset['type']):
         remedy = HOW_TO_GET_ADE
@@ -80,7 +92,10 @@ def _check_semantic(dataset: Mapping) -> str | None:
     for folder in (listing.data_prefix['img_path'], listing.data_prefix['seg_map_path']):
         if not os.path.isdir(folder):
             raise UserError(f'no folder at {os.path.abspath(folder)}: {remedy}')
-    pairs = [(item['img_path'], item['seg_map_path']) for item in listing.load_data_list()]
+    try:
+        pairs = [(item['img_path'], item['seg_map_path']) for item in listing.load_data_list()]
+    except (AssertionError, OSError) as error:
+        raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r}: {error}') from error
     if not pairs:
         folder = os.path.abspath(listing.data_prefix['img_path'])
         raise UserError(f'{folder} has no image that ends in {listing.img_suffix!r}: set img_suffix, or {remedy}')

@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZERS
 from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..errors import UserError
 from ..optim import parameter_groups
@@ -21,7 +22,7 @@ class LayerDecayOptimWrapperConstructor:
         paramwise_cfg: ``decay_rate`` in (0, 1], see :func:`~fastervit_backbone.optim.parameter_groups`; default 1.
 
     Raises:
-        UserError: another key in ``paramwise_cfg``, or no learning rate in the optimizer.
+        UserError: another key in ``paramwise_cfg``, no learning rate in the optimizer, or a model sharded by FSDP.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping, paramwise_cfg: Mapping | None = None) -> None:
@@ -35,6 +36,11 @@ class LayerDecayOptimWrapperConstructor:
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Optimizer over the groups of ``model``, in its wrapper."""
+        if any(isinstance(m, FullyShardedDataParallel) for m in model.modules()):
+            raise UserError(
+                'optim_wrapper.constructor=LayerDecayOptimWrapperConstructor tells weights by their shape, and FSDP keeps flat shards: '
+                'set DefaultOptimWrapperConstructor (docs/distributed.md)'
+            )
         model = model.module if is_model_wrapper(model) else model
         config = dict(self.optim_wrapper_cfg)
         config.setdefault('type', 'OptimWrapper')

@@ -7,7 +7,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 class SegmentationPictures(Hook):
@@ -29,7 +29,7 @@ class SegmentationPictures(Hook):
         runner.visualizer.alpha = self.alpha
         for sample in outputs or ():
             with Image.open(sample.img_path) as image:
-                pixels = np.asarray(image.convert('RGB'))
+                pixels = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # as mmcv turns it
             path = self.folder / f'{Path(sample.img_path).stem}.png'
             named = min(pixels.shape[:2]) >= 300  # on smaller ones the words hide everything
             runner.visualizer.add_datasample(path.stem, pixels, sample, out_file=str(path), with_labels=named)

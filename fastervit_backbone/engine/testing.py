@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.hooks import PrepareTTAHook
+from mmengine.hooks import Hook
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
+from torch import nn
 
 from ..checkpoint import check_fit
 from ..checkpoint_io import fetch, read_checkpoint, replacing, safe_loading, unwrap_state_dict
@@ -82,12 +84,13 @@ def test(
         # absolute: mmdet joins it to its own run folder otherwise
         config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
     runner = build_runner(config, launcher)
-    check_fit(bare(runner.model), weights, str(path))
+    if isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
+        check_fit(bare(runner.model), weights, str(path))
     del weights
     if show_dir is not None and semantic:
         runner.register_hook(SegmentationPictures(show_dir))
     if tta:
-        runner.register_hook(PrepareTTAHook(tta_cfg=config.tta_model))
+        runner.register_hook(_AverageViews(config.tta_model))
     if out is not None and out.suffix == '.pkl':
         _dump_predictions(runner, out, semantic)
     with safe_loading():
@@ -100,6 +103,16 @@ def test(
         for line in _summary(metrics, show_dir, out):
             say(line)
     return metrics
+
+
+class _AverageViews(Hook):
+    """Puts the config's ``tta_model`` around the bare model before testing; mmengine's own hook would leave DDP in between."""
+
+    def __init__(self, tta_model: Mapping) -> None:
+        self.tta_model = dict(tta_model)
+
+    def before_test(self, runner: Runner) -> None:
+        runner.model = MODELS.build(dict(self.tta_model, module=bare(runner.model)))
 
 
 def _check_tta(config: Config) -> None:

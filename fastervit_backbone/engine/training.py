@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
@@ -55,11 +56,17 @@ def train(
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
     runner = build_runner(config, launcher)
-    if weights is not None:
+    if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
         check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # mmengine reads its own: do not hold a second copy while it trains
-    with safe_loading():
-        return runner.train()
+    try:
+        with safe_loading():
+            return runner.train()
+    except URLError as error:  # mmdet's and mmseg's own backbones fetch theirs when training starts
+        raise UserError(
+            f'pretrained weights cannot be fetched ({error.reason}): connect to the network, or start from nothing with '
+            '--cfg-options model.backbone.init_cfg=None'
+        ) from error
 
 
 def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] | None:
@@ -71,7 +78,8 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
             say(f'nothing to resume in {config.work_dir}: starting from the beginning')
             last, resume = config.get('load_from'), False
         else:
-            config.model.backbone.pop('init_cfg', None)  # the checkpoint has it all
+            for key in ('init_cfg', 'pretrained'):  # the checkpoint has it all
+                config.model.backbone.pop(key, None)
     if not last:
         config.update(resume=False, load_from=None)
         return None

@@ -38,14 +38,14 @@ def nano_flops():
 
 
 def test_the_backbone_by_hand():
-    model = build(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
+    model, _ = build(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
     model.backbone = FasterViT('nano')
     assert measure(model, (64, 96)).backbone_flops == nano_flops()
 
 
 def test_semantic_fpn_by_hand():
     """1x1 laterals, 3x3 outputs, the scale heads' convolutions and the classifier, at strides 4, 8, 16, 32 of 64x96."""
-    model = build(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
+    model, _ = build(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
     model.backbone = FasterViT('nano')
     cost = measure(model, (64, 96))
     sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
@@ -57,7 +57,7 @@ def test_semantic_fpn_by_hand():
 
 
 def test_box_heads_are_counted_with_all_regions():
-    model = build(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
+    model, _ = build(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     head = model.roi_head.bbox_head[0]
     inner = sum(2 * p.numel() for n, p in head.named_parameters() if n.endswith('weight'))  # all linear: two FLOPs a weight and region
     without = measure(model, (64, 96)).flops

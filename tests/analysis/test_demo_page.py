@@ -54,3 +54,18 @@ def test_an_unfinished_run(root, missing):
     with pytest.raises(UserError, match=r'holds no finished run .* is missing.*make demo-all'):
         write_page(root)
     assert not (root / 'index.html').exists()
+
+
+def test_a_later_run_that_was_broken_off_is_not_the_one(root):
+    later = root / 'fpn' / '20990102_030405' / 'vis_data'
+    later.mkdir(parents=True)
+    (later / 'scalars.json').write_text(json.dumps(dict(loss=9.0, iter=1)) + '\n')
+    (root / 'fpn' / 'backup').mkdir()
+    assert read_run(root / 'fpn', 'fpn').log.parent.parent.name == '20260102_030405'
+
+
+def test_a_log_that_is_cut_off(root):
+    log = root / 'fpn' / '20260102_030405' / 'vis_data' / 'scalars.json'
+    log.write_text(log.read_text()[:-5])
+    with pytest.raises(UserError, match=r'scalars\.json is cut off or broken'):
+        read_run(root / 'fpn', 'fpn')

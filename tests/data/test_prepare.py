@@ -74,6 +74,38 @@ def test_a_folder_with_archives_and_a_folder_with_the_data(whole, data, tmp_path
         assert (root / 'train2017').is_symlink() and len(list((root / 'train2017').iterdir())) == 3
 
 
+def test_folders_of_other_things_are_not_linked(whole, data, tmp_path):
+    source = tmp_path / 'Downloads'
+    for folder in ('train2017', 'annotations'):
+        (source / folder).mkdir(parents=True)
+        (source / folder / 'mine.txt').write_text('mine')
+    whole.rename(source / 'all.zip')
+    root = prepare(data, [source], root=tmp_path / 'coco')
+    assert not any(p.is_symlink() for p in root.iterdir()) and [p.name for p in (source / 'train2017').iterdir()] == ['mine.txt']
+
+
+def test_nothing_is_written_through_a_link(whole, data, tmp_path):
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'coco').mkdir()
+    (tmp_path / 'coco' / 'train2017').symlink_to(tmp_path / 'mine')
+    with pytest.raises(UserError, match=r'train2017 is a link to .*mine, and nothing is written through links'):
+        prepare(data, [whole], root=tmp_path / 'coco')
+    assert not list((tmp_path / 'mine').iterdir())
+
+
+def test_more_files_than_published_are_said_and_stay(whole, data, tmp_path, capsys):
+    root = prepare(data, [whole], root=tmp_path / 'coco')
+    (root / 'val2017' / 'mine.jpg').write_bytes(picture())
+    prepare(data, root=root)
+    assert 'val2017 has 4 *.jpg, 3 are published: the others stay' in capsys.readouterr().out
+
+
+def test_a_root_that_cannot_be_written(whole, data, tmp_path):
+    (tmp_path / 'file').write_text('x')
+    with pytest.raises(UserError, match=r'cannot write .*file/coco.*: set another --root'):
+        prepare(data, [whole], root=tmp_path / 'file' / 'coco')
+
+
 def test_an_unpacking_that_was_broken_off_goes_on(whole, data, tmp_path):
     root = tmp_path / 'coco'
     (root / 'val2017').mkdir(parents=True)
@@ -196,6 +228,13 @@ def test_a_whole_part_is_taken(server, whole, tmp_path):
     handler.content = whole.read_bytes()
     (tmp_path / 'all.zip.part').write_bytes(handler.content)
     assert fetch_archive(Archive(f'{url}/all.zip'), tmp_path).read_bytes() == handler.content
+
+
+def test_a_damaged_archive_from_before_is_not_taken(server, tmp_path):
+    url, _ = server
+    (tmp_path / 'all.zip').write_bytes(b'broken')
+    with pytest.raises(UserError, match=r'all\.zip has the md5 .*move it away'):
+        fetch_archive(Archive(f'{url}/all.zip', 'md5:123'), tmp_path)
 
 
 def test_another_content_than_published(server, tmp_path):

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 pytest.importorskip('mmengine')
 
@@ -7,6 +8,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS
 
 from fastervit_backbone import FasterViT
+from fastervit_backbone.engine import LayerDecayOptimWrapperConstructor
 from fastervit_backbone.errors import CheckpointError, UserError
 
 
@@ -64,3 +66,14 @@ def test_constructor_refuses(change, told):
     config = dict(constructor='LayerDecayOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)) | change
     with pytest.raises(UserError, match=told):
         build_optim_wrapper(FasterViT('nano'), config)
+
+
+def test_flat_shards_are_refused():
+    """FSDP's parameters have lost their shape, by which weight decay is decided."""
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
+    torch.nn.Module.__init__(sharded)
+    constructor = LayerDecayOptimWrapperConstructor(dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)))
+    with pytest.raises(UserError, match='FSDP keeps flat shards: set DefaultOptimWrapperConstructor'):
+        constructor(torch.nn.Sequential(sharded))

@@ -1,8 +1,11 @@
 """Segmentation configs before anything is built: classes, palettes, how label 0 is read, batch of one."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip('mmseg')
 
@@ -38,6 +41,16 @@ def test_good_data(demo):
 def test_heads_and_palette_follow_the_classes(demo):
     for split in ('train', 'val', 'test'):
         demo[f'{split}_dataloader'].dataset.metainfo.classes = ['background', 'thing']
+    (Path(demo.train_dataloader.dataset.data_root) / 'labels').rename(Path(demo.train_dataloader.dataset.data_root) / 'old')
+    for split in ('train', 'val'):
+        folder = Path(demo.train_dataloader.dataset.data_root) / 'labels' / split
+        folder.mkdir(parents=True)
+        for path in (folder.parents[1] / 'old' / split).iterdir():
+            Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(folder / path.name)
+    assert check_data(demo, ('train', 'val')) == []  # a palette of four is no reason to stop
+    with pytest.raises(UserError, match=r'class_weight of UPerHead is not one number for each of the 2 classes'):
+        fit_classes(demo, 'train')
+    demo.model.decode_head.loss_decode.class_weight = None
     assert fit_classes(demo, 'train') == ['num_classes 4 -> 2 in 2 heads, as the data set has']
     assert demo.model.decode_head.num_classes == demo.model.auxiliary_head.num_classes == 2
     assert demo.train_dataloader.dataset.metainfo.palette == demo.val_dataloader.dataset.metainfo.palette == []  # mmseg makes one
@@ -68,11 +81,26 @@ def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset.img_suffix = '.tif'
     with pytest.raises(UserError, match=r"has no image that ends in '\.tif': set img_suffix, or make it: python tools/make_shapes\.py"):
         check_data(demo, ('train',))
+    dataset.data_prefix = dict(img_path='images/train', seg_map='labels/train')
+    with pytest.raises(UserError, match=r"data_prefix must name img_path and seg_map_path, the two folders, got .*'seg_map'"):
+        check_data(demo, ('train',))
+    dataset.data_prefix = dict(img_path='images/train', seg_map_path='labels/train')
     dataset.data_prefix.seg_map_path = 'nowhere'
     with pytest.raises(UserError, match=r'no folder at .*nowhere'):
         check_data(demo, ('train',))
     dataset.metainfo = dict(classes=None)
     with pytest.raises(UserError, match=r'has no metainfo\.classes: name the labels'):
+        check_data(demo, ('train',))
+
+
+def test_mmsegs_own_complaints_are_one_line(demo):
+    demo.train_dataloader.dataset.update(type='BaseSegDataset', ann_file='absent.txt')
+    with pytest.raises(UserError, match=r'BaseSegDataset at .*absent\.txt'):
+        check_data(demo, ('train',))
+    demo.train_dataloader.dataset = dict(
+        type='PascalVOCDataset', data_root='nowhere', ann_file='a.txt', data_prefix=dict(img_path='a', seg_map_path='b')
+    )
+    with pytest.raises(UserError, match=r"PascalVOCDataset at 'nowhere'"):
         check_data(demo, ('train',))
 
 
@@ -82,7 +110,10 @@ def test_one_image_and_batch_norm(demo):
     demo.train_dataloader.batch_size = 1
     with pytest.raises(UserError, match=re.escape('UPerHead pools to a single pixel')):
         check_batch(demo)
-    demo.model.decode_head.norm_cfg = dict(type='GN', num_groups=8)
+    for norm in (dict(type='GN', num_groups=8), None):
+        demo.model.decode_head.norm_cfg = norm
+        check_batch(demo)
+    demo.model.decode_head = [demo.model.decode_head]
     check_batch(demo)
 
 
@@ -103,3 +134,14 @@ def test_channels_of_a_timm_baseline():
     config.model.backbone.model_name = 'poolformer_m36'
     with pytest.raises(UserError, match=r"TimmBackbone 'poolformer_m36' gives \[96, 192, 384, 768\]"):
         check_channels(config)
+
+
+def test_necks_that_say_no_channels_or_come_in_a_row(ade):
+    cascade = Config.fromfile(ROOT / 'configs' / 'cascade_fastervit0_3x.py')
+    cascade.model.neck = [cascade.model.neck, dict(type='DyHead', in_channels=256, out_channels=256)]
+    check_channels(cascade)
+    ade.model.neck = dict(type='Feature2Pyramid', embed_dim=64)
+    check_channels(ade)
+    ade.model.neck = None
+    ade.model.decode_head = dict(type='FCNHead', in_channels=512)  # mmseg reads the last map then
+    check_channels(ade)

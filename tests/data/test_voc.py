@@ -1,0 +1,49 @@
+import pytest
+
+from fastervit_backbone.data.voc import check_voc
+from fastervit_backbone.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (tmp_path / 'VOC2007' / folder).mkdir(parents=True)
+    for name in ('1', '2'):
+        (tmp_path / 'VOC2007/JPEGImages' / f'{name}.jpg').write_bytes(b'')
+        (tmp_path / 'VOC2007/Annotations' / f'{name}.xml').write_text('<annotation><object><name>Car</name></object></annotation>')
+    (tmp_path / 'VOC2007/ImageSets/Main/trainval.txt').write_text('1\n2\n')
+    return tmp_path
+
+
+def check(root, classes=None):
+    return check_voc(root, 'VOC2007/ImageSets/Main/trainval.txt', 'VOC2007/', classes)
+
+
+def test_good(root):
+    assert check(root) == check(root, ('Car', 'cat')) == 2
+
+
+def test_classes_that_are_not_there(root):
+    with pytest.raises(
+        UserError, match=r"no object of the classes \['car', 'cat'\] in 2 annotations, which have \['Car'\] \(did you mean 'Car'"
+    ):
+        check(root, ('car', 'cat'))
+
+
+@pytest.mark.parametrize(
+    ('path', 'content', 'told'),
+    [
+        ('Annotations/2.xml', '<annotation>', r'2\.xml cannot be read'),
+        ('Annotations/2.xml', None, r'lists 2\.xml, which is not in .*Annotations \(1 of 2\)'),
+        ('JPEGImages/1.jpg', None, r'lists 1\.jpg, which is not in .*JPEGImages'),
+        ('ImageSets/Main/trainval.txt', '', 'lists 0 images'),
+        ('ImageSets/Main/trainval.txt', None, 'no image list at .*: get the VOC 2007 and 2012 archives'),
+    ],
+)
+def test_bad(root, path, content, told):
+    target = root / 'VOC2007' / path
+    target.unlink()
+    if content is not None:
+        target.write_text(content)
+    with pytest.raises(UserError, match=told):
+        check(root)
