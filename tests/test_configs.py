@@ -209,18 +209,20 @@ def with_nano(config):
         else:
             model.decode_head.in_channels = channels
             model.auxiliary_head.in_channels = channels[model.auxiliary_head.in_index]
+    if model.type == 'DINO':
+        model.num_queries = 50  # 900 need as many positions, which small images have not
     return config
 
 
 def semantic_batch(classes, *, ignored=False):
     from mmseg.structures import SegDataSample
 
-    samples = [SegDataSample(metainfo=dict(img_shape=(96, 128), ori_shape=(90, 120), pad_shape=(96, 128))) for _ in range(2)]
+    samples = [SegDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(60, 90), pad_shape=(64, 96))) for _ in range(2)]
     for sample in samples:
-        labels = torch.randint(classes, (1, 96, 128))
+        labels = torch.randint(classes, (1, 64, 96))
         labels[:, :40] = 255
         sample.gt_sem_seg = PixelData(data=torch.full_like(labels, 255) if ignored else labels)
-    return dict(inputs=[torch.randint(256, (3, 96, 128), dtype=torch.uint8) for _ in samples], data_samples=samples)
+    return dict(inputs=[torch.randint(256, (3, 64, 96), dtype=torch.uint8) for _ in samples], data_samples=samples)
 
 
 def train_step(model, batch):
@@ -250,7 +252,7 @@ def check_segmenter(model, classes):
     with torch.no_grad():
         results = model.eval()(**model.data_preprocessor(semantic_batch(classes), training=False), mode='predict')
     for result in results:
-        assert result.pred_sem_seg.shape == (90, 120) and result.pred_sem_seg.data.max() < classes  # the size of the file, not of the input
+        assert result.pred_sem_seg.shape == (60, 90) and result.pred_sem_seg.data.max() < classes  # the size of the file, not of the input
         assert torch.isfinite(result.seg_logits.data).all()
 
 
@@ -281,7 +283,7 @@ def test_whole_model_predicts(path):
     if config.default_scope == 'mmseg':
         batch = semantic_batch(config.model.decode_head.num_classes)
     else:
-        batch = demo_mm_inputs(1, [[3, 160, 224]], num_items=[1], with_mask=True)
+        batch = demo_mm_inputs(1, [[3, 256, 320]], num_items=[1], with_mask=True)
     with torch.no_grad():
         result = model(**model.data_preprocessor(batch, training=False), mode='predict')[0]
     assert 'pred_sem_seg' in result or result.pred_instances.bboxes.shape[1] == 4

@@ -32,7 +32,9 @@ class PrintLosses(Hook):
 CONFIGS = {
     'fpn': """
 train_cfg = dict(max_iters=1, val_interval=9)
-model = dict(backbone=dict(norm_eval=True), decode_head=dict(dropout_ratio=0, norm_cfg=dict(_delete_=True, type='GN', num_groups=8)))
+model = dict(backbone=dict(norm_eval=True))
+norm = dict(_delete_=True, type='GN', num_groups=8)
+model['decode_head'] = dict(dropout_ratio=0, norm_cfg=norm, loss_decode=dict(class_weight=None))
 """,
     'dino': """
 train_cfg = dict(max_epochs=1, val_interval=9)

@@ -72,5 +72,8 @@ def test_own_label_maps_config_reads(tmp_path):
 
     config = config_module.Config.fromfile(tmp_path / 'mine.py')
     assert fit_classes(config, 'train') == ['num_classes 150 -> 3 in 1 heads, as the data set has']
-    assert len(fit_label_loading(config)) == 3
+    assert fit_label_loading(config)
+    for split in ('train', 'val', 'test'):
+        load = [t for t in config[f'{split}_dataloader'].dataset.pipeline if t.type == 'LoadAnnotations']
+        assert [t.reduce_zero_label for t in load] == [False]
     assert config.test_dataloader.dataset.ignore_index == 11 and config.train_dataloader.dataset.pipeline[2].type == 'RandomResize'

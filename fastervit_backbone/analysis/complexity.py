@@ -1,5 +1,7 @@
 """Parameters and floating-point operations of whole mm models, counted by torch while the model runs."""
 
+import copy
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -7,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from ..layers.position import PositionMlp
 
 #: Regions that a two-stage detector's heads are counted with: mmdet's test setting, and what the papers' figures have.
 PROPOSALS = 1000
@@ -40,24 +44,41 @@ class Complexity:
 def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     """Count a detector or segmenter of mmdet or mmseg.
 
-    The backbone runs once before, so that what it computes once per size in eval (FasterViT's position MLPs) is not counted.
+    The backbone is counted on the meta device, in a second forward, so that what it computes once per size in eval (FasterViT's position
+    MLPs) is not counted; the rest runs on the CPU on maps of zeros.
 
     Args:
-        model: built from a config; put into eval mode.
+        model: built from a config, on the CPU; put into eval mode.
         size: (height, width) of the image.
 
     Raises:
         ValueError: a kind of model that this cannot run.
     """
     model.eval()
-    images = torch.zeros(1, 3, *size)
-    model.backbone(images)
-    return Complexity(
-        parameters=count_parameters(model),
-        backbone_parameters=count_parameters(model.backbone),
-        flops=_count(lambda: _run(model, images)),
-        backbone_flops=_count(lambda: model.backbone(images)),
-    )
+    backbone = copy.deepcopy(model.backbone).to('meta')
+    for module in backbone.modules():
+        if isinstance(module, PositionMlp):
+            module.forward = functools.cache(module.forward)  # on meta FasterViT's own cache cannot watch the weights
+    images = torch.empty(1, 3, *size, device='meta')
+    maps = backbone(images)
+    backbone_flops = _count(lambda: backbone(images))
+    whole, model.backbone = model.backbone, _Given(tuple(torch.zeros(m.shape) for m in maps))
+    try:
+        other_flops = _count(lambda: _run(model, torch.zeros(1, 3, *size)))
+    finally:
+        model.backbone = whole
+    return Complexity(count_parameters(model), count_parameters(whole), backbone_flops + other_flops, backbone_flops)
+
+
+class _Given(nn.Module):
+    """Stands in for a backbone whose maps are known."""
+
+    def __init__(self, maps: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.maps = maps
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.maps
 
 
 def _count(work: Callable[[], object]) -> int:

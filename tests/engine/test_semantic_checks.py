@@ -75,7 +75,7 @@ def test_label_0_is_read_as_the_data_set_says(ade):
 def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset = demo.train_dataloader.dataset
     dataset.ignore_index = 0
-    with pytest.raises(UserError, match=r'LabelMapDataset: ignore_index must be in 1\.\.255, got 0'):
+    with pytest.raises(UserError, match=r'LabelMapDataset at .*: ignore_index must be in 1\.\.255, got 0'):
         check_data(demo, ('train',))
     dataset.pop('ignore_index')
     dataset.img_suffix = '.tif'
