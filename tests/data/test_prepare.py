@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.data import prepare as module
-from fastervit_backbone.data.prepare import DATA_SETS, Archive, PublicData, check, fetch_archive, prepare, unpack
+from fastervit_backbone.data import archives
+from fastervit_backbone.data.archives import Archive, fetch_archive, unpack
+from fastervit_backbone.data.prepare import DATA_SETS, PublicData, check, prepare
 from fastervit_backbone.errors import UserError
 
 
@@ -175,7 +176,7 @@ def test_a_broken_image_is_found(whole, data, tmp_path):
 
 
 def test_no_room(whole, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(module.shutil, 'disk_usage', lambda _: type('Usage', (), dict(free=10)))
+    monkeypatch.setattr(archives.shutil, 'disk_usage', lambda _: type('Usage', (), dict(free=10)))
     with pytest.raises(UserError, match='GB free: make room or set another --root'):
         prepare(data, [whole], root=tmp_path / 'coco')
 
