@@ -1,18 +1,10 @@
-_base_ = '../_base_/cascade_3x.py'
+_base_ = './cascade_swin-s_3x.py'
 
 model = dict(
     backbone=dict(
-        _delete_=True,
-        type='SwinTransformer',
         embed_dims=128,
-        depths=[2, 2, 18, 2],
         num_heads=[4, 8, 16, 32],
-        drop_path_rate=0.2,
-        convert_weights=True,
-        init_cfg=dict(
-            type='Pretrained',
-            checkpoint='https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_base_patch4_window7_224.pth',
-        ),
+        init_cfg=dict(checkpoint='https://github.com/SwinTransformer/storage/releases/download/v1.0.0/swin_base_patch4_window7_224.pth'),
     ),
     neck=dict(in_channels=[128, 256, 512, 1024]),
 )
