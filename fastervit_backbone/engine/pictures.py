@@ -18,7 +18,7 @@ class SegmentationPictures(Hook):
         alpha: how much of a picture is colour of labels, 0..1.
     """
 
-    def __init__(self, folder: str | Path, alpha: float = 0.5) -> None:
+    def __init__(self, folder: str | Path, alpha: float = 0.75) -> None:
         self.folder, self.alpha = Path(folder), alpha
 
     def after_test_iter(
