@@ -160,7 +160,8 @@ timm {timm.__version__}; {platform.machine()}, {os.cpu_count()} cores).
 - **Counted** with torch's FLOP counter in one forward of the whole model in eval mode, batch 1, at 1280x800 (detection), 2048x512
   (segmentation) and 160x128 (demos): matrix products, convolutions and attention. A multiply-add is two FLOPs and one MAC. FasterViT's
   position MLPs are cached in eval and not counted, tokens that pad its last windows are; norms, activations, sampling (RoIAlign,
-  deformable attention) and NMS are not. Two-stage detectors are counted with 1000 regions for the box heads and 100 for the mask heads. Parameters include auxiliary heads.
+  deformable attention) and NMS are not. Two-stage detectors are counted with 1000 regions for the box heads and 100 for the mask
+  heads. Parameters include auxiliary heads.
 - **paper** columns are what arXiv 2306.06189 prints: its accuracy, its images a second (on its A100, not measured here) and its "FLOPs",
   which are multiply-adds. Where ours differ by more than 1%, the row says by how much. Empty: the paper has no such row, or its figure
   is not entered here. They have not been checked against the PDF again: do that before citing one. That our counts of the peers agree
