@@ -6,7 +6,6 @@ Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit
 
 import argparse
 
-from fastervit_backbone.checkpoint import convert_checkpoint
 from fastervit_backbone.cli import run_cli
 
 
@@ -16,6 +15,9 @@ def main() -> None:
     parser.add_argument('input', help='published file (path or URL), or a detector checkpoint with a FasterViT in it')
     parser.add_argument('output', help='.safetensors or .pth')
     args = parser.parse_args()
+
+    from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help answers at once
+
     print(convert_checkpoint(args.input, args.output))
     print(f'written: {args.output}')
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..checkpoint_io import replacing
 from ..errors import UserError
+from ..files import check_file_writable
 
 HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
 _FIGURES = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}
@@ -56,7 +57,11 @@ def read_run(folder: Path, head: str) -> Run:
         if not path.is_file() or not logs:
             raise UserError(f'{folder} holds no finished run ({path.name if logs else "a training log"} is missing): make demo-all')
     start, end = _start(logs[-1]), datetime.fromtimestamp(last.stat().st_mtime)
-    metrics = json.loads((folder / 'metrics.json').read_text())['metrics']
+    try:
+        metrics = json.loads((folder / 'metrics.json').read_text())['metrics']
+    except (ValueError, KeyError, TypeError) as error:
+        path = folder / 'metrics.json'
+        raise UserError(f'{path} is broken ({error}): run tools/test.py with --out {path} again') from error
     return Run(
         head=head,
         config=f'{head}_shapes',
@@ -82,6 +87,8 @@ def write_page(root: str | Path, record: str | Path | None = None) -> Path:
     Raises:
         UserError: a run is missing or unfinished.
     """
+    if record is not None:
+        check_file_writable('--record', record)
     runs = [read_run(Path(root) / head, head) for head in HEADS]
     page = Path(root) / 'index.html'
     with replacing(page) as temporary:

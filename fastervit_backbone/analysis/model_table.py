@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from ..checkpoint_io import replacing
-from ..engine.checks import fit_to_machine
+from ..engine.checks import check_channels, fit_to_machine
 from ..engine.options import load_config
-from ..engine.runs import check_writable
 from ..errors import UserError
+from ..files import check_file_writable
 from .complexity import Complexity, measure
 from .paper import PRINTED, Printed
 
@@ -28,9 +28,12 @@ _SECTIONS = {
     'cascade': 'Cascade Mask R-CNN, COCO',
     'dino': 'DINO, COCO',
     'mask-rcnn': 'Other detectors',
+    'retinanet': 'Other detectors',
+    'faster-rcnn': 'Other detectors',
     'upernet': 'UPerNet, ADE20K',
     'fpn': 'Semantic FPN, ADE20K',
     'demo': 'Demos, the generated shapes',
+    '': 'Other configs',
 }
 _HEADER = (
     '| config | params, M (backbone) | GFLOPs (backbone) | GMACs | paper: accuracy | paper: img/s | paper: GMACs | trained here |\n'
@@ -53,9 +56,9 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
     """
     paths = [Path(c) for c in configs] if configs else leaf_configs()
     for path in paths:
-        load_config(path)  # a misspelt name is said now, not when the others are counted
+        check_channels(load_config(path))  # what is wrong is said now, not when the others are counted
     if page is not None:
-        check_writable('--markdown', Path(page).parent)
+        check_file_writable('--markdown', page)
     preamble = _preamble(configs, page)
     print(_HEADER, flush=True)
     rows: dict[str, list[str]] = {}
@@ -64,7 +67,7 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
         print(row, flush=True)
         rows.setdefault(_section(path), []).append(row)
     text = preamble + ''.join(
-        f'\n## {title}\n\n{_HEADER}\n' + '\n'.join(rows[title]) + '\n' for title in _SECTIONS.values() if title in rows
+        f'\n## {title}\n\n{_HEADER}\n' + '\n'.join(rows[title]) + '\n' for title in dict.fromkeys(_SECTIONS.values()) if title in rows
     )
     if page is not None:
         with replacing(Path(page)) as temporary:
@@ -132,7 +135,7 @@ def _size(path: Path, scope: str) -> tuple[int, int]:
 def _section(path: Path) -> str:
     if path.parent.name == 'demo':
         return _SECTIONS['demo']
-    return next((title for prefix, title in _SECTIONS.items() if path.stem.startswith(prefix)), _SECTIONS['mask-rcnn'])
+    return next(title for prefix, title in _SECTIONS.items() if path.stem.startswith(prefix))
 
 
 def _trained() -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import difflib
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +12,12 @@ from ..errors import UserError
 
 #: Larger annotation files (COCO's training set has 450 MB) are only looked at from both ends: reading them takes half a minute.
 READ_WHOLE_BELOW = 100 * 2**20
+_NUMBER, _ID = ((int, float), 'a number'), ((int, str), 'a whole number or a text')
+_FIELDS = {
+    'images': {'id': _ID, 'file_name': (str, 'a text'), 'width': _NUMBER, 'height': _NUMBER},
+    'categories': {'id': _ID, 'name': (str, 'a text')},
+    'annotations': {'id': _ID, 'image_id': _ID, 'category_id': _ID, 'bbox': (list, '[x, y, width, height] in pixels'), 'area': _NUMBER},
+}
 HOW_TO_GET_COCO = (
     'get train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpack them into one folder and set '
     'COCO_ROOT to it (a link at data/coco does too)'
@@ -57,8 +65,7 @@ def check_coco(
     images = content['images']
     if not images:
         raise UserError(f'{ann_file} lists 0 images: nothing to train or evaluate on')
-    if not all(isinstance(i, dict) and 'file_name' in i and 'id' in i for i in images):
-        raise UserError(f'{ann_file}: every entry of images needs id and file_name')
+    _check_entries(ann_file, content)
     absent = [i['file_name'] for i in images if not (image_dir / i['file_name']).is_file()]
     if absent:
         raise UserError(f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of {len(images)} images are not)')
@@ -68,23 +75,54 @@ def check_coco(
     if bare:
         raise UserError(
             f'{ann_file}: {len(bare)} of {len(content["annotations"])} annotations have no segmentation, which masks are learnt from '
-            f'(the first has id {bare[0].get("id")}): add them, or train a detector of boxes alone'
+            f'(the first has id {bare[0]["id"]}): add them, or train a detector of boxes alone'
         )
     if classes is not None:
-        _check_classes(ann_file, [c.get('name') for c in content['categories']], classes)
+        _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
     if need_objects and not _count_annotated(content, classes):
         raise UserError(f'{ann_file}: 0 of {len(images)} images have an object of the classes, and images without one are left out')
     return len(images)
 
 
+def _check_entries(path: Path, content: dict) -> None:
+    """What mmdet and pycocotools read of every entry, which they take for granted."""
+    for part, fields in _FIELDS.items():
+        for i, entry in enumerate(content[part]):
+            if not isinstance(entry, dict):
+                raise UserError(f'{path}: {part}[{i}] is {entry!r}, not an object with {", ".join(fields)}')
+            for name, (kind, wanted) in fields.items():
+                if not isinstance(entry.get(name), kind):
+                    has = f'{name} {entry[name]!r}' if name in entry else f'no {name}'
+                    raise UserError(f'{path}: {part}[{i}] (id {entry.get("id")}) has {has}: it needs {wanted}')
+    ids = {part: _ids(path, part, content[part]) for part in _FIELDS}
+    for annotation in content['annotations']:
+        for name, part in (('image_id', 'images'), ('category_id', 'categories')):
+            if annotation[name] not in ids[part]:
+                raise UserError(
+                    f'{path}: the annotation {annotation["id"]} has {name} {annotation[name]!r}, which is none of {part}: '
+                    'correct it, or take the annotation out'
+                )
+        box = annotation['bbox']
+        if len(box) != 4 or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
+            raise UserError(f'{path}: the annotation {annotation["id"]} has bbox {box}: it needs 4 numbers, x, y, width, height in pixels')
+
+
+def _ids(path: Path, part: str, entries: list[dict]) -> set:
+    ids = {entry['id'] for entry in entries}
+    if len(ids) < len(entries):
+        twice = next(i for i, n in Counter(entry['id'] for entry in entries).items() if n > 1)
+        raise UserError(f'{path}: {part} has the id {twice!r} more than once: number them anew')
+    return ids
+
+
 def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
-    wanted = {c.get('id') for c in content['categories'] if classes is None or c.get('name') in classes}
-    return len({a.get('image_id') for a in content['annotations'] if a.get('category_id') in wanted and not a.get('iscrowd')})
+    wanted = {c['id'] for c in content['categories'] if classes is None or c['name'] in classes}
+    return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
 
 
 def _read_json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
+        content = json.loads(path.read_text(encoding='utf-8-sig'))  # Windows editors begin a file with a mark
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f'{path} is broken JSON ({error}): fetch or write it again') from error
     missing = [k for k in ('images', 'annotations', 'categories') if not isinstance(content, dict) or not isinstance(content.get(k), list)]

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from ..errors import UserError
+from .images import open_image
 
 #: The pixel value that mmseg and torch leave out of loss and metric.
 IGNORED = 255
@@ -66,30 +66,20 @@ def check_label_maps(
 def _read_values(pair: tuple[str, str]) -> np.ndarray:
     """Distinct pixel values of a label map, which must be one channel of its image's size."""
     image_path, label_path = pair
-    with _open(image_path) as image:
+    with open_image(image_path) as image:
         size = image.size
         if image.getexif().get(0x0112, 1) >= 5:  # stored on its side, and turned when it is loaded
             size = size[::-1]
-    with _open(label_path) as labels:
+    with open_image(label_path) as labels:
         if labels.size != size:
             raise UserError(
                 f'{label_path} is {labels.width}x{labels.height}, its image {image_path} {size[0]}x{size[1]}: a label map has one '
                 'pixel for each of the image: write it again at that size, without interpolating'
             )
-        try:
-            pixels = np.asarray(labels)
-        except OSError as error:
-            raise UserError(f'{label_path} cannot be read ({error}): write it again') from error
+        pixels = np.asarray(labels)
     if pixels.ndim != 2:
         raise UserError(f'{label_path} is a picture of {pixels.shape[2]} channels, not a label map: write one channel of class numbers')
     return np.flatnonzero(np.bincount(pixels.astype(np.uint16).reshape(-1)))
-
-
-def _open(path: str) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f'{path} cannot be read as an image ({error}): write it again or take it out') from error
 
 
 def _check_values(path: str, values: np.ndarray, classes: Sequence[str], reduce_zero_label: bool, label_map: Mapping[int, int]) -> None:

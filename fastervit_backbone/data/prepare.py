@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from ..errors import UserError
 from .archives import Archive, fetch_archive, unpack
 from .coco import check_coco
+from .images import open_image
 from .label_maps import check_label_maps
 from .voc import check_voc
 
@@ -137,12 +136,14 @@ def check(data: PublicData, root: Path) -> None:
     missing = _missing(data, root)
     if missing:
         have = ', '.join(a.name for a in data.archives)
-        raise UserError(f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or their folder, or --download')
+        folder = 'its folder' if len(data.archives) == 1 else 'their folder'
+        raise UserError(f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or {folder}, or --download')
     for folder, suffix, _ in data.counts:
         if suffix in ('.jpg', '.png'):
             names = sorted(n for n in os.listdir(root / folder) if n.endswith(suffix))
             for name in names[:: -(-len(names) // SAMPLE)]:
-                _open_whole(root / folder / name)
+                with open_image(root / folder / name) as image:
+                    image.load()
     if data is DATA_SETS['coco']:
         for split in ('train', 'val'):
             check_coco(root / f'annotations/instances_{split}2017.json', root / f'{split}2017')
@@ -165,7 +166,7 @@ def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
 
 
 def _link(data: PublicData, source: Path, root: Path) -> bool:
-    """Link the data set's folders in ``source`` (or one folder below) into ``root``; says whether there were any."""
+    """Link the data set's complete folders in ``source`` (or one folder below) into ``root``; says whether any were there."""
     for place in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
         found = dict.fromkeys(f.split('/')[0] for f, suffix, _ in data.counts if _count_files(place / f, suffix))
         if place.resolve() == root.resolve() or not found:
@@ -173,6 +174,9 @@ def _link(data: PublicData, source: Path, root: Path) -> bool:
         for entry in found:
             target = root / entry
             if os.path.lexists(target):
+                continue
+            if lacking := _lacking(data, place, entry):  # a link would be in the way of an archive that fills it
+                print(f'{place / entry} is not linked: {"; ".join(lacking)}')
                 continue
             try:
                 root.mkdir(parents=True, exist_ok=True)
@@ -189,19 +193,15 @@ def _count_files(folder: Path, suffix: str) -> int:
 
 
 def _missing(data: PublicData, root: Path) -> list[str]:
-    missing = []
     for folder, suffix, count in data.counts:
         there = _count_files(root / folder, suffix)
         if there > count:
             print(f'{root / folder} has {there} *{suffix}, {count} are published: the others stay')
-        elif there < count:
-            missing.append(f'{folder} has {there} of {count} *{suffix}')
-    return missing
+    return [line for entry in data.entries for line in _lacking(data, root, entry)]
 
 
-def _open_whole(path: Path) -> None:
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except OSError as error:
-        raise UserError(f'{path} cannot be read ({error}): unpack it again') from error
+def _lacking(data: PublicData, root: Path, entry: str) -> list[str]:
+    """A line for each folder within ``entry`` that has fewer files than published."""
+    within = [(folder, suffix, count) for folder, suffix, count in data.counts if folder.split('/')[0] == entry]
+    there = [_count_files(root / folder, suffix) for folder, suffix, _ in within]
+    return [f'{folder} has {n} of {count} *{suffix}' for (folder, suffix, count), n in zip(within, there, strict=True) if n < count]

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..files import check_folder_writable
 
 CLASSES = ('circle', 'square', 'triangle')
 #: Objects of which less than this part can be seen behind others are left out of the image.
@@ -38,19 +39,30 @@ def make_shapes(root: str | Path, train: int = 700, val: int = 50, size: tuple[i
         raise UserError(f'shapes need at least 1 image a split and 64 pixels a side, got train={train}, val={val}, size={size}')
     numbers = dict(train=train, val=val, size=list(size), seed=seed, version=1)
     stamp = root / 'shapes.json'
-    if stamp.is_file() and json.loads(stamp.read_text()) == numbers:
+    if stamp.is_file() and _read_stamp(stamp) == numbers:
         return root
     if root.exists() and not stamp.is_file() and (not root.is_dir() or any(root.iterdir())):
         raise UserError(f'{root} is not empty and not a shapes data set: name another folder')
+    check_folder_writable('root', root)
     building = root.with_name(root.name + '.building')
     shutil.rmtree(building, ignore_errors=True)
     rng = np.random.default_rng(seed)
-    for split, count in (('train', train), ('val', val)):
-        _write_split(building, split, count, size, rng)
-    (building / stamp.name).write_text(json.dumps(numbers))
-    shutil.rmtree(root, ignore_errors=True)
-    building.rename(root)
+    try:
+        for split, count in (('train', train), ('val', val)):
+            _write_split(building, split, count, size, rng)
+        (building / stamp.name).write_text(json.dumps(numbers))
+        shutil.rmtree(root, ignore_errors=True)
+        building.rename(root)
+    except OSError as error:
+        raise UserError(f'shapes cannot be written to {root} ({error.strerror}): name another folder') from error
     return root
+
+
+def _read_stamp(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path} is broken ({error}): remove {path.parent}, or name another folder') from error
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:

@@ -1,6 +1,7 @@
 """What can be wrong with PASCAL VOC on disk, said before anything is built."""
 
 import difflib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,6 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
         root: the VOCdevkit folder.
         ann_file: the split's list of names, from ``root``.
         year_dir: the folder that holds ``JPEGImages`` and ``Annotations``, from ``root``.
-
         classes: names of which at least one must be in the annotations; None takes any.
 
     Returns:
@@ -34,7 +34,7 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
     path = root / ann_file
     if not path.is_file():
         raise UserError(f'no image list at {path}: {HOW_TO_GET_VOC}')
-    names = path.read_text().split()
+    names = _read_list(path)
     if not names:
         raise UserError(f'{path} lists 0 images: nothing to train or evaluate on')
     for folder, suffix in (('JPEGImages', '.jpg'), ('Annotations', '.xml')):
@@ -57,8 +57,39 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
     return len(names)
 
 
-def _names_in(path: Path) -> set[str]:
+def _read_list(path: Path) -> list[str]:
     try:
-        return {element.text or '' for element in ElementTree.parse(path).iterfind('object/name')}
+        lines = path.read_text(encoding='utf-8').splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f'{path} is not a text ({error}): it needs one image name a line') from error
+    more = next((line for line in lines if len(line.split()) != 1 or line != line.strip()), None)
+    if more is not None:  # mmdet takes whole lines as names; VOC's lists of a single class have a second column
+        raise UserError(f'{path} has the line {more!r}: it needs one image name a line and nothing else, as ImageSets/Main/train.txt has')
+    return lines
+
+
+def _names_in(path: Path) -> set[str]:
+    """Names of the objects, whose boxes must be numbers; mmdet takes that for granted."""
+    try:
+        tree = ElementTree.parse(path)
     except (ElementTree.ParseError, OSError) as error:
         raise UserError(f'{path} cannot be read ({error}): unpack or write it again') from error
+    wanted = [tree.find('size')] if tree.find('size') is not None else []
+    numbers = [(part, name) for part in wanted for name in ('width', 'height')]
+    names = set()
+    for part in tree.iterfind('object'):
+        names.add(part.findtext('name') or '')
+        box = part.find('bndbox')
+        if not part.findtext('name') or box is None:
+            raise UserError(f'{path} has an object without {"bndbox" if part.findtext("name") else "name"}: write it again')
+        numbers += [(box, name) for name in ('xmin', 'ymin', 'xmax', 'ymax')]
+        numbers += [(part, 'difficult')] if part.find('difficult') is not None else []
+    for part, name in numbers:
+        text = part.findtext(name)
+        try:
+            whole = float(text or '')
+        except ValueError:
+            whole = math.nan
+        if not math.isfinite(whole):
+            raise UserError(f'{path} has {text!r} as {part.tag}/{name}: it needs a number of pixels')
+    return names

@@ -1,5 +1,6 @@
 """A config against its classes and this machine, before anything is built."""
 
+import colorsys
 import os
 from collections.abc import Iterator, Mapping
 
@@ -40,33 +41,60 @@ def fit_classes(config: Config, split: str) -> list[str]:
                     f'the train data has the classes {classes}, the {other} data {classes_of(dataset)}: give both the same metainfo'
                 )
             _fit_palette(dataset, len(classes))
-    roi_head = config.model.get('roi_head') or {}
-    parts = [roi_head.get('bbox_head'), roi_head.get('mask_head')]
-    parts += [config.model.get(name) for name in ('bbox_head', 'decode_head', 'auxiliary_head')]
-    heads = [head for part in parts for head in as_list(part)]
-    wrong = [h for h in heads if h.get('num_classes', len(classes)) != len(classes)]
-    weighted = [h for h in heads if any(len(loss.get('class_weight') or classes) != len(classes) for loss in as_list(h.get('loss_decode')))]
-    if weighted:
-        raise UserError(
-            f'loss_decode.class_weight of {weighted[0].type} is not one number for each of the {len(classes)} classes: give it that many, '
-            'or loss_decode=dict(class_weight=None)'
-        )
+    heads = dict(_heads(config.model))
+    wrong = [h for h in heads.values() if h.get('num_classes', len(classes)) != len(classes)]
+    _check_class_weights(heads, len(classes))
     before = sorted({h.num_classes for h in wrong})
     for head in wrong:
         head.num_classes = len(classes)
     return [f'num_classes {", ".join(map(str, before))} -> {len(classes)} in {len(wrong)} heads, as the data set has'] if wrong else []
 
 
+def _heads(model: Mapping) -> Iterator[tuple[str, ConfigDict]]:
+    """(path in the config, head) of every head that has classes."""
+    roi_head = model.get('roi_head') or {}
+    parts = {f'model.roi_head.{name}': roi_head.get(name) for name in ('bbox_head', 'mask_head')}
+    parts |= {f'model.{name}': model.get(name) for name in ('bbox_head', 'decode_head', 'auxiliary_head')}
+    for path, part in parts.items():
+        yield from _numbered(path, part)
+
+
+def _numbered(path: str, part: object) -> list[tuple[str, ConfigDict]]:
+    """A config's dict, or the dicts of its list, with their paths."""
+    if isinstance(part, list | tuple):
+        return [(f'{path}.{i}', one) for i, one in enumerate(part)]
+    return [] if part is None else [(path, part)]
+
+
+def _check_class_weights(heads: Mapping[str, Mapping], count: int) -> None:
+    for path, head in heads.items():
+        for loss_path, loss in _numbered(f'{path}.loss_decode', head.get('loss_decode')):
+            weights = loss.get('class_weight')
+            if isinstance(weights, list | tuple) and len(weights) != count:
+                raise UserError(
+                    f'{loss_path}.class_weight has {len(weights)} numbers, the data set {count} classes: give one for each, or none: '
+                    f'--cfg-options {loss_path}.class_weight=None'
+                )
+
+
 def _fit_palette(dataset: ConfigDict, count: int) -> None:
     """A base's palette is merged into new metainfo: mmdet draws with none that is too short, mmseg takes none of another length."""
     metainfo = dataset.get('metainfo') or {}
-    if is_semantic(dataset):
-        if len(metainfo.get('palette') or ()) not in (0, count):
-            dataset.metainfo = dict(metainfo, palette=[])  # mmseg makes one
-        return
     palette = metainfo.get('palette') or getattr(find_class(dataset['type']), 'METAINFO', {}).get('palette')
+    if is_semantic(dataset):
+        if palette is None or (metainfo.get('palette') and len(palette) != count):
+            dataset.metainfo = dict(metainfo, palette=distinct_colours(count))  # mmseg's own are random, some alike
+        return
     if palette is not None and not isinstance(palette, str) and len(palette) < count:
         dataset.metainfo = dict(metainfo, palette='random')
+
+
+def distinct_colours(count: int) -> list[list[int]]:
+    """RGB colours, 0..255: hues a golden section apart, so that neighbours in the list differ most, in three brightnesses."""
+    return [
+        [round(255 * v) for v in colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.55 + 0.4 * (i % 2), (1, 0.8, 0.55)[i // 8 % 3])]
+        for i in range(count)
+    ]
 
 
 def fit_label_loading(config: Config) -> list[str]:

@@ -133,6 +133,8 @@ def classes_of(dataset: Mapping) -> list[str] | None:
         if not Path(classes).is_file():
             raise UserError(f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name a line')
         return Path(classes).read_text().splitlines()
+    if classes is not None and not (isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)):
+        raise UserError(f'metainfo.classes={classes!r} is no list of names: give one, ("sky", "road"), or a file with one name a line')
     return None if classes is None else list(classes)
 
 

@@ -26,7 +26,7 @@ class LabelMapDataset(BaseSegDataset):
         lazy_init: list no files yet.
 
     Raises:
-        ValueError: ``ignore_index`` out of 1..255 (for 0 there is ``reduce_zero_label``).
+        ValueError: ``ignore_index`` no whole number, or out of 1..255 (for 0 there is ``reduce_zero_label``).
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class LabelMapDataset(BaseSegDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
     ) -> None:
-        if not 0 < ignore_index <= IGNORED:
-            raise ValueError(f'ignore_index must be in 1..{IGNORED}, got {ignore_index} (for 0 set reduce_zero_label=True)')
+        if not isinstance(ignore_index, int) or not 0 < ignore_index <= IGNORED:
+            raise ValueError(f'ignore_index must be a whole number in 1..{IGNORED}, got {ignore_index!r} (0: reduce_zero_label=True)')
         super().__init__(
             metainfo=dict(metainfo),
             data_root=data_root,

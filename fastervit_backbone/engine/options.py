@@ -57,13 +57,22 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         init_default_scope(config.get('default_scope', 'mmengine'))
         # types first: what else is allowed depends on them
         for option in sorted(options, key=lambda o: not o.endswith('.type')):
-            _check_option(config, option)
+            _check_value(option, _check_option(config, option), options[option])
             config.merge_from_dict({option: options[option]})
     return config
 
 
-def _check_option(config: Config, option: str) -> None:
-    """Raise unless every part of a dotted path is in the config, or is an argument of what the config builds there."""
+def _check_value(option: str, before: object, value: object) -> None:
+    """Raise where a number is set to a text, or a group of options to one number or text."""
+    if isinstance(before, int | float) and not isinstance(before, bool) and isinstance(value, str):
+        raise UserError(f'--cfg-options {option}={value}: it is {before!r}, and must be a number')
+    if isinstance(before, Mapping) and isinstance(value, str | int | float):
+        within = ', '.join(list(before)[:12])
+        raise UserError(f'--cfg-options {option}={value}: that is a group of options ({within}): set one of those, {option}.KEY=VALUE')
+
+
+def _check_option(config: Config, option: str) -> object:
+    """Raise unless every part of a dotted path is in the config, or is an argument of what the config builds there; returns what is set."""
     node: object = config.to_dict()
     parts = option.split('.')
     for i, part in enumerate(parts):
@@ -82,7 +91,8 @@ def _check_option(config: Config, option: str) -> None:
         elif i + 1 < len(parts) and known.get(part) is not None and not isinstance(known[part], Mapping | list | tuple):
             raise UserError(f'--cfg-options {option}: {where}.{part} is {known[part]!r} unless set, and has no options within')
         else:
-            return  # an argument that is not set yet: what it takes inside is its own matter
+            return known.get(part) if i + 1 == len(parts) else None  # not set yet: what it takes inside is its own matter
+    return node
 
 
 def _known_keys(node: object, where: str) -> dict[str, object]:

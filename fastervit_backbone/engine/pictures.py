@@ -1,5 +1,6 @@
 """Pictures that people look at first."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +15,18 @@ class SegmentationPictures(Hook):
     """Write every test image with its labels and its prediction side by side, drawn by mmseg's visualizer.
 
     Args:
-        folder: made if need be; pictures are called as the images, ``.png``.
+        folder: made if need be; pictures are called as the images, ``.png``, where need be with the names of their folders before.
         alpha: how much of a picture is colour of labels, 0..1.
     """
 
     def __init__(self, folder: str | Path, alpha: float = 0.75) -> None:
         self.folder, self.alpha = Path(folder), alpha
+        self._above = ''
+
+    def before_test(self, runner: Runner) -> None:
+        """Find the folder above all images; mmengine calls this."""
+        dataset = runner.test_dataloader.dataset
+        self._above = os.path.commonpath([os.path.dirname(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))])
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Sequence[BaseDataElement] | None = None
@@ -30,7 +37,8 @@ class SegmentationPictures(Hook):
         for sample in outputs or ():
             with Image.open(sample.img_path) as image:
                 pixels = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # as mmcv turns it
-            path = self.folder / f'{Path(sample.img_path).stem}.png'
+            name = os.path.splitext(os.path.relpath(sample.img_path, self._above or None))[0]
+            path = self.folder / f'{name.replace(os.sep, "_")}.png'
             named = min(pixels.shape[:2]) >= 300  # on smaller ones the words hide everything
             runner.visualizer.add_datasample(path.stem, pixels, sample, out_file=str(path), with_labels=named)
 

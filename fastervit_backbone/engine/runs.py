@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import UserError
+from ..files import check_folder_writable
 from .checks import check_channels, fit_classes, fit_label_loading, fit_to_machine
 from .data_checks import check_data
 from .options import load_config
@@ -31,7 +32,7 @@ def prepare(
     check_channels(config)
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
-    check_writable('--work-dir', config.work_dir)
+    check_folder_writable('--work-dir', config.work_dir)
     for line in fit_classes(config, splits[0]) + fit_label_loading(config) + fit_to_machine(config, launcher):
         say(line)
     return config
@@ -51,15 +52,6 @@ def build_runner(config: Config, launcher: str) -> Runner:
         if 'registry' not in str(error):
             raise
         raise UserError(f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}') from error
-
-
-def check_writable(option: str, folder: str | Path) -> None:
-    """Raise UserError unless ``folder`` is, or can become, a folder that this process may write."""
-    place = Path(os.path.abspath(folder))
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(f'{option} {folder}: cannot write to {place}' + ('' if place.is_dir() else ', which is a file'))
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -14,8 +14,9 @@ from torch import nn
 from ..checkpoint import check_fit
 from ..checkpoint_io import fetch, read_checkpoint, replacing, safe_loading, unwrap_state_dict
 from ..errors import UserError
+from ..files import check_file_writable, check_folder_writable
 from .pictures import SegmentationPictures, write_overview
-from .runs import bare, build_runner, check_writable, last_checkpoint, prepare, say
+from .runs import bare, build_runner, last_checkpoint, prepare, say
 
 #: mmengine's names of the figures people ask for first, and what divides them to give 0..1.
 _FIGURES = {
@@ -61,12 +62,12 @@ def test(
         _check_tta(config)
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
     out = None if out is None else Path(out)
-    if out is not None and out.suffix not in ('.pkl', '.json'):
-        raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
     if out is not None:
-        check_writable('--out', out.parent)
+        check_file_writable('--out', out)
+        if out.suffix not in ('.pkl', '.json'):
+            raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
     if show_dir is not None:
-        check_writable('--show-dir', show_dir)
+        check_folder_writable('--show-dir', show_dir)
     path = Path(checkpoint)
     if path.is_dir():
         last = last_checkpoint(path)

@@ -1,5 +1,7 @@
 """Counts against formulas written out by hand."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -87,6 +89,16 @@ def test_page_and_rows(tmp_path, monkeypatch, capsys):
         write_table(configs[:1])
     with pytest.raises(UserError, match='no config at'):
         write_table(['configs/nothing.py'])
+    with pytest.raises(UserError, match=r'--markdown .* is a folder: name a file'):
+        write_table(configs[:1], tmp_path)
+    (tmp_path / 'schedule.py').write_text('max_epochs = 3\n')
+    with pytest.raises(UserError, match=r'schedule\.py has no model=dict'):
+        write_table([str(tmp_path / 'schedule.py')])
+
+
+def test_sections():
+    names = {'retinanet_fastervit0_1x': 'Other detectors', 'dino-5scale_fastervit0_12e': 'DINO, COCO', 'mine': 'Other configs'}
+    assert {name: model_table._section(Path(f'{name}.py')) for name in names} == names
 
 
 def test_a_difference_to_the_paper_is_said():

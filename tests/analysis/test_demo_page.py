@@ -56,6 +56,14 @@ def test_an_unfinished_run(root, missing):
     assert not (root / 'index.html').exists()
 
 
+def test_broken_metrics_and_a_record_that_cannot_be_written(root, tmp_path):
+    with pytest.raises(UserError, match=r'--record .* is a folder: name a file'):
+        write_page(root, tmp_path)
+    (root / 'fpn' / 'metrics.json').write_text('{"metrics":')
+    with pytest.raises(UserError, match=r'metrics\.json is broken .*run tools/test\.py with --out'):
+        write_page(root)
+
+
 def test_a_later_run_that_was_broken_off_is_not_the_one(root):
     later = root / 'fpn' / '20990102_030405' / 'vis_data'
     later.mkdir(parents=True)

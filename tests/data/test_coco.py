@@ -47,11 +47,41 @@ def test_classes_in_another_order_would_be_swapped(shapes):
         check_coco(*shapes, classes=['triangle', 'circle'])
 
 
-def test_images_need_names(shapes):
+ABSENT = object()
+
+
+@pytest.mark.parametrize(
+    ('part', 'change', 'told'),
+    [
+        ('images', dict(file_name=ABSENT), r'images\[1\] \(id 2\) has no file_name: it needs a text'),
+        ('images', dict(file_name=7), r'images\[1\] \(id 2\) has file_name 7: it needs a text'),
+        ('images', dict(width=ABSENT), r'images\[1\] \(id 2\) has no width: it needs a number'),
+        ('images', dict(id=1), r'images has the id 1 more than once'),
+        ('categories', 'circle', r"categories\[1\] is 'circle', not an object with id, name"),
+        ('annotations', None, r'annotations\[1\] is None, not an object with id, image_id, category_id, bbox, area'),
+        ('annotations', dict(bbox=ABSENT), r'annotations\[1\] \(id 2\) has no bbox: it needs \[x, y, width, height\]'),
+        ('annotations', dict(bbox=[1, 2, 3]), r'the annotation 2 has bbox \[1, 2, 3\]: it needs 4 numbers'),
+        ('annotations', dict(bbox=[1, 2, 3, float('nan')]), r'the annotation 2 has bbox \[1, 2, 3, nan\]'),
+        ('annotations', dict(area=ABSENT), r'annotations\[1\] \(id 2\) has no area'),
+        ('annotations', dict(category_id=9), r'the annotation 2 has category_id 9, which is none of categories'),
+        ('annotations', dict(image_id='a'), r"the annotation 2 has image_id 'a', which is none of images"),
+    ],
+)
+def test_a_broken_entry_is_named(shapes, part, change, told):
     content = json.loads(shapes[0].read_text())
-    shapes[0].write_text(json.dumps(content | dict(images=[dict(id=1)])))
-    with pytest.raises(UserError, match='needs id and file_name'):
+    if isinstance(change, dict):
+        entry = content[part][1] | change
+        content[part][1] = {k: v for k, v in entry.items() if v is not ABSENT}
+    else:
+        content[part][1] = change
+    shapes[0].write_text(json.dumps(content))
+    with pytest.raises(UserError, match=told):
         check_coco(*shapes)
+
+
+def test_a_mark_at_the_beginning_of_the_file_is_fine(shapes):
+    shapes[0].write_text(shapes[0].read_text(), encoding='utf-8-sig')
+    assert check_coco(*shapes) == 2
 
 
 def test_large_files_are_looked_at_from_both_ends(shapes, monkeypatch):

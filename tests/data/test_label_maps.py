@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,9 +89,18 @@ def test_a_colour_picture_and_a_broken_file(pairs, tmp_path):
     with pytest.raises(UserError, match=r'1\.png is a picture of 3 channels, not a label map'):
         check_label_maps(pairs, CLASSES)
     whole = (tmp_path / '0.png').read_bytes()
-    for content in (b'nothing', whole[: len(whole) - 30]):
+    for content in (b'nothing', whole[: len(whole) - 30], whole[:20]):
         (tmp_path / '1.png').write_bytes(content)
         with pytest.raises(UserError, match=r'1\.png cannot be read'):
+            check_label_maps(pairs, CLASSES)
+
+
+def test_a_broken_image(pairs, tmp_path):
+    """Pillow opens a cut off PNG, and calls what it finds a SyntaxError."""
+    for damage in (lambda whole: whole[:60], lambda whole: whole[:40] + b'x' + whole[41:]):
+        path = Path(pairs[1][0])
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(UserError, match=rf'{path.name} cannot be read as an image'):
             check_label_maps(pairs, CLASSES)
 
 

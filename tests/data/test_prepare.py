@@ -85,6 +85,16 @@ def test_folders_of_other_things_are_not_linked(whole, data, tmp_path):
     assert not any(p.is_symlink() for p in root.iterdir()) and [p.name for p in (source / 'train2017').iterdir()] == ['mine.txt']
 
 
+def test_an_incomplete_folder_is_not_linked_and_the_archive_fills_it(whole, data, tmp_path, capsys):
+    source = tmp_path / 'Downloads'
+    (source / 'train2017').mkdir(parents=True)
+    (source / 'train2017' / '000000000000.jpg').write_bytes(picture())
+    whole.rename(source / 'all.zip')
+    root = prepare(data, [source], root=tmp_path / 'coco')
+    assert 'Downloads/train2017 is not linked: train2017 has 1 of 3 *.jpg' in capsys.readouterr().out
+    assert not (root / 'train2017').is_symlink() and len(list((root / 'train2017').iterdir())) == 3
+
+
 def test_nothing_is_written_through_a_link(whole, data, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'coco').mkdir()

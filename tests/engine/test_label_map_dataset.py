@@ -41,7 +41,7 @@ def test_ignored_labels(root):
 
 @pytest.mark.parametrize('value', [0, -1, 256])
 def test_ignore_index_out_of_range(root, value):
-    with pytest.raises(ValueError, match=rf'ignore_index must be in 1\.\.255, got {value}'):
+    with pytest.raises(ValueError, match=rf'ignore_index must be a whole number in 1\.\.255, got {value}'):
         labels(root, ignore_index=value)
 
 

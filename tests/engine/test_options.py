@@ -57,6 +57,19 @@ def test_what_does_not_exist_is_named(option, told):
     assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('option', 'value', 'told'),
+    [
+        ('train_cfg.max_epochs', 'abc', 'max_epochs=abc: it is 36, and must be a number'),
+        ('train_dataloader', 3, r'that is a group of options \(.*batch_size.*set one of those'),
+        ('model.backbone.drop_path_rate', 'none', 'must be a number'),
+    ],
+)
+def test_values_of_another_kind(option, value, told):
+    with pytest.raises(UserError, match=told):
+        load_config(CONFIG, {option: value})
+
+
 def test_a_type_and_what_it_brings_go_together():
     options = {'optim_wrapper.loss_scale': 'dynamic', 'optim_wrapper.dtype': 'bfloat16', 'optim_wrapper.type': 'AmpOptimWrapper'}
     assert load_config(CONFIG, options).optim_wrapper.dtype == 'bfloat16'

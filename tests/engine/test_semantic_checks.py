@@ -12,7 +12,7 @@ pytest.importorskip('mmseg')
 from mmengine.config import Config
 
 from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import check_batch, check_channels, fit_classes, fit_label_loading, fit_to_machine
+from fastervit_backbone.engine.checks import check_batch, check_channels, distinct_colours, fit_classes, fit_label_loading, fit_to_machine
 from fastervit_backbone.engine.data_checks import check_data
 from fastervit_backbone.errors import UserError
 
@@ -48,12 +48,21 @@ def test_heads_and_palette_follow_the_classes(demo):
         for path in (folder.parents[1] / 'old' / split).iterdir():
             Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(folder / path.name)
     assert check_data(demo, ('train', 'val')) == []  # a palette of four is no reason to stop
-    with pytest.raises(UserError, match=r'class_weight of UPerHead is not one number for each of the 2 classes'):
+    told = r'class_weight has 4 numbers, the data set 2 classes: .*--cfg-options model\.decode_head\.loss_decode\.class_weight=None'
+    with pytest.raises(UserError, match=told):
         fit_classes(demo, 'train')
     demo.model.decode_head.loss_decode.class_weight = None
     assert fit_classes(demo, 'train') == ['num_classes 4 -> 2 in 2 heads, as the data set has']
     assert demo.model.decode_head.num_classes == demo.model.auxiliary_head.num_classes == 2
-    assert demo.train_dataloader.dataset.metainfo.palette == demo.val_dataloader.dataset.metainfo.palette == []  # mmseg makes one
+    assert demo.train_dataloader.dataset.metainfo.palette == demo.val_dataloader.dataset.metainfo.palette == distinct_colours(2)
+
+
+def test_colours_can_be_told_apart():
+    colours = np.array(distinct_colours(24))
+    assert colours.min() >= 0 and colours.max() <= 255
+    apart = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(24)
+    assert apart.min() >= 40 and apart[np.arange(7), np.arange(1, 8)].min() >= 150
+    assert len({tuple(c) for c in distinct_colours(150)}) == 150
 
 
 def test_a_subset_of_ade20ks_classes(ade):
@@ -75,7 +84,10 @@ def test_label_0_is_read_as_the_data_set_says(ade):
 def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset = demo.train_dataloader.dataset
     dataset.ignore_index = 0
-    with pytest.raises(UserError, match=r'LabelMapDataset at .*: ignore_index must be in 1\.\.255, got 0'):
+    with pytest.raises(UserError, match=r'LabelMapDataset at .*: ignore_index must be a whole number in 1\.\.255, got 0'):
+        check_data(demo, ('train',))
+    dataset.ignore_index = 'none'
+    with pytest.raises(UserError, match=r"ignore_index must be a whole number in 1\.\.255, got 'none'"):
         check_data(demo, ('train',))
     dataset.pop('ignore_index')
     dataset.img_suffix = '.tif'
@@ -87,6 +99,9 @@ def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset.data_prefix = dict(img_path='images/train', seg_map_path='labels/train')
     dataset.data_prefix.seg_map_path = 'nowhere'
     with pytest.raises(UserError, match=r'no folder at .*nowhere'):
+        check_data(demo, ('train',))
+    dataset.metainfo = dict(classes=11)
+    with pytest.raises(UserError, match=r'metainfo\.classes=11 is no list of names'):
         check_data(demo, ('train',))
     dataset.metainfo = dict(classes=None)
     with pytest.raises(UserError, match=r'has no metainfo\.classes: name the labels'):

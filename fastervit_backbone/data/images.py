@@ -1,0 +1,25 @@
+"""Image files opened so that whatever is wrong with one becomes a line that names it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from ..errors import UserError
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Pillow's image of a file, for a ``with`` block that reads nothing else.
+
+    Raises:
+        UserError: the file is no image or is damaged, whether that shows when it is opened or in the block.
+    """
+    try:
+        with Image.open(path) as image:
+            yield image
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a SyntaxError
+        raise UserError(f'{path} cannot be read as an image ({error}): write or unpack it again, or take it out') from error
