@@ -18,6 +18,15 @@ def run_cli(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         sys.exit(130)
+    finally:
+        _leave_process_group()
+
+
+def _leave_process_group() -> None:
+    """Stop torch.distributed's threads: one that still runs while Python ends can abort a process that has done all its work."""
+    distributed = sys.modules.get('torch.distributed')
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
