@@ -284,7 +284,7 @@ def text_file(tmp_path):
         ([DEMO, '--cfg-options', 'model.backbone.arch=0'], 'shapes', r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,'),
         ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
         ([DEMO, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
-        ([DEMO, '--cfg-options', 'train_dataloader.batch_size=abc'], 'shapes', "batch_size=abc: it is 4, and must be a number"),
+        ([DEMO, '--cfg-options', 'train_dataloader.batch_size=abc'], 'shapes', 'batch_size=abc: it is 4, and must be a number'),
         ([DEMO, '--work-dir', '/proc/version/x'], 'shapes', '--work-dir /proc/version/x: cannot write to /proc/version, which is a file'),
     ],
     ids=[
