@@ -5,9 +5,10 @@ Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and
 any code from, or derived from, NVlabs/FasterViT. This code: Apache-2.0. The published weights: non-commercial, see NOTICE.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,10 @@ from .layers.conv import ChannelLayerNorm, ConvBlock, ConvStem, Downsample
 from .layers.hat import AttentionBlock
 from .layers.position import PositionCache
 from .layers.recompute import BATCH_NORM, recomputed
-from .layers.window import pad_to_windows, window_partition, window_unpartition
+from .layers.window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition
+
+if TYPE_CHECKING:
+    from .deploy import DeployedFasterViT
 
 
 class ConvStage(nn.Module):
@@ -86,12 +90,14 @@ class AttentionStage(nn.Module):
         windows_hw = (x.shape[1] // w, x.shape[2] // w)
         carriers = None if self.tokenizer is None else self.tokenizer(x)
         x = window_partition(x, w)
+        if carriers is not None:  # (B*nH*nW, L + w*w, C)
+            x = torch.cat((carriers_to_windows(carriers, self.tokenizer.carrier_size, windows_hw), x), 1)
         bias_dtype, cache = _compute_dtype(x), self._usable_cache()
         for block in self.blocks:
             run = recomputed if self.with_cp and torch.is_grad_enabled() else _call
-            x, carriers = run(block, x, carriers, windows_hw, bias_dtype, cache)
-        # (B*nH*nW, w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
-        return window_unpartition(x, w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
+            x = run(block, x, windows_hw, bias_dtype, cache)
+        # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
+        return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
 
     def train(self, mode: bool = True) -> 'AttentionStage':
         """As ``nn.Module.train``; also frees the kept positions."""
@@ -197,9 +203,7 @@ class FasterViT(nn.Module):
         """
         if images.ndim != 4 or min(images.shape[2:]) < STRIDES[-1]:
             raise ValueError(f'images must be (B, C, H, W) with H and W at least {STRIDES[-1]}, got {tuple(images.shape)}')
-        # mmcv's RoIAlign reads channels-last maps as if they were contiguous: give the caller's own format back
-        channels_last = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
-        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        memory_format = memory_format_of(images)
         x, outputs = self.stem(images), []
         for i, stage in enumerate(self.stages):
             x = stage(x)
@@ -232,6 +236,41 @@ class FasterViT(nn.Module):
 
             load_published(self, self.init_cfg['checkpoint'])
 
+    def deploy(
+        self,
+        size: tuple[int, int] | None = None,
+        *,
+        dtype: torch.dtype | None = None,
+        batch: int = 1,
+        choices: Mapping[tuple[int, int, int], str] | None = None,
+    ) -> 'DeployedFasterViT':
+        """A copy for inference alone, as fast as we know how; this one stays as it is.
+
+        Its maps equal those in eval mode within 1e-5 of the largest value in float32. On a CPU it measures every shape of layer as
+        Linear and as 1x1 convolution (seconds) and says what it chose.
+
+        Args:
+            size: (height, width) of all images to come: positions of the carriers become constants too, another size is an error.
+                None takes any.
+            dtype: in which the copy holds its weights and computes (positions: float32); None for this one's. Maps come back in the
+                dtype of the images.
+            batch: images at once, for the measuring.
+            choices: ``choices`` of an earlier copy, instead of measuring.
+
+        Raises:
+            ValueError: ``size`` below 32, or ``choices`` other than 'linear' and 'conv'.
+        """
+        from .deploy import DeployedFasterViT, describe
+
+        if size is not None and (len(size) != 2 or min(size) < STRIDES[-1]):
+            raise ValueError(f'size must be (height, width), each at least {STRIDES[-1]}, got {size}')
+        if choices is not None and not set(choices.values()) <= {'linear', 'conv'}:
+            raise ValueError(f"choices must be 'linear' or 'conv', got {sorted(set(choices.values()))}")
+        deployed = DeployedFasterViT(copy.deepcopy(self), None if size is None else tuple(size), dtype, batch, choices)
+        if deployed.choices:
+            print(f'deploy: {describe(deployed.choices)}')
+        return deployed
+
     def _frozen_modules(self) -> list[nn.Module]:
         return [] if self.frozen_stages < 0 else [self.stem, *self.stages[: self.frozen_stages]]
 
@@ -252,6 +291,12 @@ _OUT_NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
     'bn': nn.BatchNorm2d,
     None: None,
 }
+
+
+def memory_format_of(images: Tensor) -> torch.memory_format:
+    """The caller's own format, for the maps: mmcv's RoIAlign reads channels-last maps as if they were contiguous."""
+    channels_last = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
@@ -276,5 +321,5 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if autocast else x.dtype
 
 
-def _call(block: nn.Module, *args: object) -> object:
+def _call(block: nn.Module, *args: object) -> Tensor:
     return block(*args)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .drop import DropPath
+from .position import GridBias
 
 
 class Attention(nn.Module):
@@ -24,12 +25,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x_BNC: Tensor, bias: Tensor) -> Tensor:
+    def forward(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
         """Attend.
 
         Args:
             x_BNC: tokens (B, N, C).
-            bias: (1, h, N, N), added to the scaled products of queries and keys.
+            bias: (1, h, N, N), added to the scaled products of queries and keys, or what makes it for some queries at a time.
 
         Returns:
             (B, N, C).
@@ -38,7 +39,13 @@ class Attention(nn.Module):
         # (B, N, 3*C) -> (B, N, 3, h, d) -> (3, B, h, N, d)
         qkv = self.qkv(x_BNC).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        if isinstance(bias, Tensor):
+            out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+        else:
+            pieces = (
+                F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=piece.to(q.dtype)) for start, end, piece in bias.chunks()
+            )
+            out_BhNd = torch.cat(list(pieces), 2)
         # (B, h, N, d) -> (B, N, h*d)
         return self.proj(out_BhNd.transpose(1, 2).reshape(B, N, C))
 
@@ -82,8 +89,8 @@ class TransformerLayer(nn.Module):
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
 
-    def forward(self, x_BNC: Tensor, bias: Tensor, groups: int = 1) -> Tensor:
-        """x_BNC: (B, N, C); bias: (1, h, N, N); groups: consecutive sequences of one image -> (B, N, C)."""
+    def forward(self, x_BNC: Tensor, bias: Tensor | GridBias, groups: int = 1) -> Tensor:
+        """x_BNC: (B, N, C); bias: as of :class:`Attention`; groups: consecutive sequences of one image -> (B, N, C)."""
         y = self.attn(self.norm1(x_BNC), bias)
         x_BNC = x_BNC + self.drop_path(y if self.scale1 is None else self.scale1 * y, groups)
         y = self.mlp(self.norm2(x_BNC))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .attention import TransformerLayer
 from .carrier import propagate_carriers
-from .position import AbsolutePosition, Grid, PositionCache, PositionMlp, RelativeBias
+from .position import AbsolutePosition, FixedPosition, Grid, GridBias, PositionCache, PositionMlp, RelativeBias
 from .window import carriers_to_windows, windows_to_carriers
 
 
@@ -66,41 +66,39 @@ class AttentionBlock(nn.Module):
 
     def position_modules(self) -> Iterator[PositionMlp]:
         """The modules whose results a :class:`PositionCache` may keep."""
-        yield from (self.position, self.bias)
-        if self.carrier is not None:
-            yield from (self.carrier.position, self.carrier.bias)
+        owners = (self,) if self.carrier is None else (self, self.carrier)
+        yield from (m for owner in owners for m in (owner.position, owner.bias) if isinstance(m, PositionMlp))
 
-    def forward(
-        self, x: Tensor, carriers: Tensor | None, windows_hw: Grid, bias_dtype: torch.dtype, cache: PositionCache | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, joined: Tensor, windows_hw: Grid, bias_dtype: torch.dtype, cache: PositionCache | None = None) -> Tensor:
         """One block.
 
         Args:
-            x: tokens (B*nH*nW, w*w, C).
-            carriers: (B, nH*c * nW*c, C) in raster order, or None.
+            joined: (B*nH*nW, L + w*w, C): each window's L = c*c carriers (none without ``carrier_size``), then its tokens.
             windows_hw: (nH, nW).
             bias_dtype: dtype in which attention runs.
             cache: where positions are kept, or None to compute them.
 
         Returns:
-            tokens and carriers, shapes as given.
+            shape as given.
         """
         nH, nW = windows_hw
-        grid = (self.window, self.window)
-        x = x + _look_up(cache, self.position, grid, 0, x.dtype)
-        if self.carrier is None:
-            return self.layer(x, _look_up(cache, self.bias, grid, 0, bias_dtype), nH * nW), None
-        c = self.carrier_size
-        carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
-        # (B*nH*nW, c*c + w*w, C): each window's carriers in front of its tokens
-        joined = torch.cat((carriers_to_windows(carriers, c, windows_hw), x), 1)
-        joined = self.layer(joined, _look_up(cache, self.bias, grid, c * c, bias_dtype), nH * nW)
-        windowed, x = joined.split((c * c, self.window**2), 1)
-        if self.propagate:
-            up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
-            x = x + (up if scale is None else scale * up)
-        return x, windows_to_carriers(windowed, c, windows_hw)
+        grid, c = (self.window, self.window), self.carrier_size or 0
+        lead = c * c
+        positioned = joined + _look_up(cache, self.position, grid, lead, joined.dtype)
+        if self.carrier is not None:
+            carriers = windows_to_carriers(joined[:, :lead], c, windows_hw)
+            carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
+            positioned[:, :lead] = carriers_to_windows(carriers, c, windows_hw)  # in place: joining copies every token
+        joined = self.layer(positioned, _look_up(cache, self.bias, grid, lead, bias_dtype), nH * nW)
+        if not self.propagate:
+            return joined
+        windowed, x = joined.split((lead, self.window**2), 1)
+        up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
+        return torch.cat((windowed, x + (up if scale is None else scale * up)), 1)
 
 
-def _look_up(cache: PositionCache | None, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
-    return module(grid, lead, dtype) if cache is None else cache.get(module, grid, lead, dtype)
+def _look_up(
+    cache: PositionCache | None, module: PositionMlp | FixedPosition, grid: Grid, lead: int, dtype: torch.dtype
+) -> Tensor | GridBias:
+    kept = cache is not None and isinstance(module, PositionMlp)
+    return cache.get(module, grid, lead, dtype) if kept else module(grid, lead, dtype)

@@ -5,8 +5,9 @@ Legend: n tokens along a side, N tokens of a grid (rows * columns), C channels, 
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -43,15 +44,15 @@ class AbsolutePosition(PositionMlp):
     """Position added to the tokens of a grid; ``out_features`` is their channels."""
 
     def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
-        """grid: (rows, columns); lead: unused here, always 0 -> (1, N, C)."""
+        """grid: (rows, columns); lead: L, tokens in front that get 0 -> (1, L+N, C)."""
         rows, cols = (_centred(n, self.fc1.weight.device) for n in grid)
-        return self.mlp(rows, cols).reshape(1, grid[0] * grid[1], -1).to(dtype)
+        return F.pad(self.mlp(rows, cols).reshape(1, grid[0] * grid[1], -1).to(dtype), (0, 0, lead, 0))
 
 
 class RelativeBias(PositionMlp):
     """Attention bias ``16 * sigmoid(MLP(log-spaced offset))`` in (0, 16); ``out_features`` is the heads."""
 
-    def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
+    def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> 'Tensor | GridBias':
         """Bias between the tokens of a grid, preceded by ``lead`` tokens with bias 0.
 
         Args:
@@ -60,18 +61,96 @@ class RelativeBias(PositionMlp):
             dtype: dtype of the result; computed in float32.
 
         Returns:
-            (1, h, L+N, L+N), query first. The last dimension's storage is a multiple of 8, as the memory-efficient CUDA kernel wants.
+            (1, h, L+N, L+N), query first; for a grid of more than ``CHUNK`` numbers a :class:`GridBias`, which makes it piece by piece.
         """
-        rows, cols = grid
         offsets = (_log_offsets(n, self.fc1.weight.device) for n in grid)
         table_hRS = (16 * torch.sigmoid(self.mlp(*offsets))).permute(2, 0, 1).to(dtype)  # R = 2*rows-1, S = 2*cols-1
+        bias = GridBias(table_hRS, grid, lead)
+        return bias if bias.chunk_rows < grid[0] else bias.whole()
+
+
+#: Numbers of an attention bias that are made at once.
+CHUNK = 2**24
+
+
+@dataclass(frozen=True)
+class GridBias:
+    """The bias between all tokens of a grid, by its table of offsets: the table grows with the grid, the bias with its square.
+
+    Attributes:
+        table: (h, 2*rows-1, 2*cols-1), the bias of every offset.
+        grid: (rows, columns).
+        lead: L, tokens in front with bias 0.
+    """
+
+    table: Tensor
+    grid: Grid
+    lead: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.table.nbytes
+
+    @property
+    def chunk_rows(self) -> int:
+        """Rows of the grid that are made at once; all of them for a grid with tokens in front."""
+        rows, cols = self.grid
+        return rows if self.lead else min(rows, max(1, CHUNK // (len(self.table) * cols * rows * cols)))
+
+    def whole(self) -> Tensor:
+        """(1, h, L+N, L+N), query first. The last dimension's storage is a multiple of 8, as the memory-efficient CUDA kernel wants."""
+        size = self.lead + self.grid[0] * self.grid[1]
+        return F.pad(self._rows(0, self.grid[0]), (self.lead, -size % 8, self.lead, 0))[None, :, :, :size]
+
+    def chunks(self) -> Iterator[tuple[int, int, Tensor]]:
+        """(first query, last query + 1, bias (1, h, queries, N)) of whole rows, in order."""
+        rows, cols = self.grid
+        for row in range(0, rows, self.chunk_rows):
+            end = min(rows, row + self.chunk_rows)
+            yield row * cols, end * cols, F.pad(self._rows(row, end), (0, -(rows * cols) % 8))[None, :, :, : rows * cols]
+
+    def _rows(self, start: int, end: int) -> Tensor:
+        """(h, (end-start)*cols, N): the queries of some rows."""
+        rows, cols = self.grid
         # wanted: bias[query, key] = table[query - key + n-1] per axis. Windows sliding over the reversed table are
         # [a, key] = table[2n-2 - a - key], so a = n-1 - query: reverse that axis too
-        bias = table_hRS.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1).flip(1, 2)
-        # (h, rows, cols, rows, cols) -> (h, N, N) -> (h, L+N, L+N+pad)
-        bias = bias.reshape(-1, rows * cols, rows * cols)
-        size = lead + rows * cols
-        return F.pad(bias, (lead, (8 - size % 8) % 8, lead, 0))[None, :, :, :size]
+        bias = self.table.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1).flip(1, 2)[:, start:end]
+        # (h, end-start, cols, rows, cols) -> (h, queries, N)
+        return bias.reshape(len(self.table), (end - start) * cols, rows * cols)
+
+
+class FixedPosition(nn.Module):
+    """What a :class:`PositionMlp` gives for one grid, as a constant.
+
+    Args:
+        module: which.
+        grid: (rows, columns).
+        lead: tokens in front of the grid's.
+        dtype: of the result.
+    """
+
+    def __init__(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.grid, self.lead, self.dtype = grid, lead, dtype
+        with torch.no_grad():
+            value = module(grid, lead, dtype)
+        self.chunked = isinstance(value, GridBias)
+        value = value.table if self.chunked else value
+        self.length = value.shape[-1]
+        pad = 0 if isinstance(module, AbsolutePosition) or self.chunked else -self.length % 8
+        self.register_buffer('value', F.pad(value, (0, pad)).contiguous())  # keeps the aligned rows through copies and moves
+
+    def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor | GridBias:
+        """As the module's own.
+
+        Raises:
+            ValueError: another grid.
+        """
+        if (grid, lead) != (self.grid, self.lead):
+            raise ValueError(f'positions were fixed for a grid of {self.grid} after {self.lead} tokens, asked for {grid} after {lead}')
+        value = self.value[..., : self.length].to(dtype)
+        return GridBias(value, grid, lead) if self.chunked else value
 
 
 def _centred(n: int, device: torch.device) -> Tensor:
@@ -94,18 +173,19 @@ class PositionCache:
     comparison waits for the device, once per stage and forward. Copies and pickles start empty, so ``copy.deepcopy`` always works.
 
     Args:
+        watch: look for changes; without it the weights must never change.
         max_bytes: least recently used entries go when this is exceeded, but none that the running forward has used: what does not fit
             beside those is computed every time, and so is an entry larger than a quarter of the bound.
     """
 
-    def __init__(self, max_bytes: int = 2**30) -> None:
-        self.max_bytes = max_bytes
+    def __init__(self, max_bytes: int = 2**30, watch: bool = True) -> None:
+        self.max_bytes, self.watch = max_bytes, watch
         self._forward = 0  # counts refreshes
         self.clear()
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries: OrderedDict[tuple, tuple[Tensor, int]] = OrderedDict()  # value, the forward that used it last
+        self._entries: OrderedDict[tuple, tuple[Tensor | GridBias, int]] = OrderedDict()  # value, the forward that used it last
         self._state: tuple = ()
         self._samples: list[Tensor] = []  # views of the weights: also keep their storage from being reused
         self._values: Tensor | None = None
@@ -117,6 +197,9 @@ class PositionCache:
 
     def refresh(self, modules: Iterable[PositionMlp]) -> 'PositionCache | None':
         """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched."""
+        if not self.watch:
+            self._forward += 1
+            return self
         params = [p for m in modules for p in (m.fc1.weight, m.fc1.bias, m.fc2.weight)]
         if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
             return None
@@ -130,7 +213,7 @@ class PositionCache:
         self._forward += 1
         return self
 
-    def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
+    def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor | GridBias:
         """``module(grid, lead, dtype)``, computed or remembered."""
         key = (module, grid, lead, dtype, module.fc1.weight.device)
         if key in self._entries:
@@ -150,4 +233,4 @@ class PositionCache:
         return len(self._entries)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self.max_bytes,)
+        return type(self), (self.max_bytes, self.watch)

@@ -44,21 +44,20 @@ def test_layer_scales_are_on_the_branches():
 def test_a_block_without_carriers_keeps_windows_apart():
     block = lively(AttentionBlock(8, 2, window=3))
     x = torch.randn(2 * 4, 9, 8)
-    whole, none = block(x, None, (2, 2), torch.float32)
-    alone, _ = block(x[5:6], None, (1, 1), torch.float32)
-    assert none is None
+    whole = block(x, (2, 2), torch.float32)
+    alone = block(x[5:6], (1, 1), torch.float32)
     torch.testing.assert_close(whole[5:6], alone)
 
 
 @torch.no_grad()
 def test_carriers_bring_other_windows_in_but_not_other_images():
     block = lively(AttentionBlock(8, 2, window=3, carrier_size=1))
-    x, carriers = torch.randn(2 * 4, 9, 8), torch.randn(2, 4, 8)
-    before, _ = block(x, carriers, (2, 2), torch.float32)
-    changed = carriers.clone()
-    changed[0, 3] = torch.randn(8)  # the last window of the first image
-    after, _ = block(x, changed, (2, 2), torch.float32)
-    moved = (before - after).abs().amax((1, 2))
+    joined = torch.randn(2 * 4, 1 + 9, 8)
+    before = block(joined, (2, 2), torch.float32)
+    changed = joined.clone()
+    changed[3, 0] = torch.randn(8)  # the carrier of the first image's last window
+    after = block(changed, (2, 2), torch.float32)
+    moved = (before - after)[:, 1:].abs().amax((1, 2))
     assert (moved[:4] > 1e-5).all() and moved[4:].max() == 0  # float32 noise is about 1e-7
 
 
@@ -68,11 +67,12 @@ def test_propagation_adds_the_scaled_carriers():
     plain = lively(AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5))
     propagating = AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5, propagate=True)
     propagating.load_state_dict(plain.state_dict())
-    x, carriers = torch.randn(2, 16, 8), torch.randn(2, 4, 8)
-    y, ct = plain(x, carriers, (1, 1), torch.float32)
-    z, _ = propagating(x, carriers, (1, 1), torch.float32)
+    joined = torch.randn(2, 4 + 16, 8)
+    y, z = plain(joined, (1, 1), torch.float32), propagating(joined, (1, 1), torch.float32)
+    ct = y[:, :4]
     up = ct.reshape(2, 2, 2, 8).repeat_interleave(2, 1).repeat_interleave(2, 2).reshape(2, 16, 8)
-    torch.testing.assert_close(z, y + plain.carrier.layer.scale1 * up)
+    assert torch.equal(z[:, :4], ct)
+    torch.testing.assert_close(z[:, 4:], y[:, 4:] + plain.carrier.layer.scale1 * up)
 
 
 @torch.no_grad()

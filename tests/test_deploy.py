@@ -1,0 +1,159 @@
+"""The copy for inference against the network it was made from."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from fastervit_backbone import FasterViT
+from fastervit_backbone.backbone import ConvStage
+from fastervit_backbone.checkpoint import load_published
+from fastervit_backbone.deploy import PointwiseConv
+from fastervit_backbone.layers import position
+from fastervit_backbone.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
+
+from .conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
+from .test_reference import HUGE, TOLERANCE, relative_error
+
+ALL_CONV = type('AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'})()
+
+
+def assert_close(ours, expected, tolerance=1e-5):
+    for a, b in zip(ours, expected, strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype
+        assert (a - b).abs().max() <= tolerance * b.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size', [None, (97, 131)])
+@pytest.mark.parametrize('arch', ['nano', 'scaled'])
+def test_same_maps(arch, size):
+    """'scaled' has layer scales and propagation, as FasterViT-3 and larger."""
+    spec = dict(dim=16, stem_dim=8, depths=(1, 1, 2, 2), num_heads=(1, 2, 2, 4), layer_scale=0.5, propagation=True)
+    net = lively(FasterViT(spec if arch == 'scaled' else 'nano')).eval()
+    before = copy.deepcopy(net.state_dict())
+    images = torch.randn(2, 3, 97, 131)
+    expected = net(images)
+    deployed = net.deploy(size)
+    assert_close(deployed(images), expected)
+    channels_last = deployed(images.contiguous(memory_format=torch.channels_last))
+    assert_close(channels_last, expected)
+    assert all(m.is_contiguous() for m in deployed(images)) and channels_last[0].is_contiguous(memory_format=torch.channels_last)
+    assert deployed.out_channels == net.out_channels and deployed.out_strides == net.out_strides
+    after = net.state_dict()
+    assert list(before) == list(after) and all(torch.equal(before[k], after[k]) for k in before)
+    assert not any(p.requires_grad for p in deployed.parameters()) and all(p.requires_grad for p in net.parameters())
+
+
+@torch.no_grad()
+def test_nothing_is_left_to_fold(nano):
+    deployed = nano.deploy((64, 96))
+    kinds = {type(m) for m in deployed.modules()}
+    assert torch.nn.BatchNorm2d not in kinds and not any(issubclass(k, PositionMlp) for k in kinds) and FixedPosition in kinds
+    blocks = [b for s in deployed.net.stages if isinstance(s, ConvStage) for b in s.blocks]
+    assert all(b.conv1.weight.is_contiguous(memory_format=torch.channels_last) for b in blocks)
+    assert any(isinstance(m, PositionMlp) for m in nano.deploy().modules())  # the carriers' depend on the size
+
+
+@torch.no_grad()
+def test_another_size_and_training_are_errors(nano):
+    deployed = nano.deploy((64, 96))
+    with pytest.raises(ValueError, match=r'made for images of 64x96 .* got 96x64: deploy\(\) without a size takes any'):
+        deployed(torch.randn(1, 3, 96, 64))
+    with pytest.raises(RuntimeError, match='cannot be trained'):
+        deployed.train()
+    assert deployed.eval() is deployed
+    with pytest.raises(ValueError, match='size must be'):
+        nano.deploy((16, 64))
+    with pytest.raises(ValueError, match="'linear' or 'conv', got"):
+        nano.deploy(choices={(1, 2, 3): 'gemm'})
+
+
+@torch.no_grad()
+def test_any_size_without_one(nano):
+    deployed = nano.deploy()
+    for size in ((32, 32), (97, 131), (64, 224), (97, 131)):
+        images = torch.randn(1, 3, *size)
+        assert_close(deployed(images), nano(images))
+
+
+@torch.no_grad()
+def test_convolutions_give_what_linears_give_and_choices_come_back(nano, capsys):
+    images = torch.randn(2, 3, 64, 96)
+    deployed = nano.deploy(choices=ALL_CONV)
+    assert (
+        set(deployed.choices.values()) == {'conv'}
+        and sum(isinstance(m, PointwiseConv) for m in deployed.modules()) == 4 * 4 + 2 * 4 + 4 * 4
+    )
+    assert '0 shapes of layers run as Linear' in capsys.readouterr().out
+    assert_close(deployed(images), nano(images))
+    again = nano.deploy(choices=deployed.choices)
+    assert again.choices == deployed.choices
+    assert all(torch.equal(a, b) for a, b in zip(deployed(images), again(images), strict=True))
+
+
+@torch.no_grad()
+def test_bfloat16(nano):
+    images = torch.randn(2, 3, 97, 131)
+    deployed = nano.deploy(dtype=torch.bfloat16)
+    assert {p.dtype for n, p in deployed.named_parameters() if '.carrier.position' not in n and '.carrier.bias' not in n} == {
+        torch.bfloat16
+    }
+    expected = nano(images)
+    with torch.autocast('cpu', torch.bfloat16):
+        rough = nano(images)
+    for ours, exact, autocast in zip(deployed(images), expected, rough, strict=True):
+        assert ours.dtype == torch.float32
+        assert (ours - exact).norm() <= 1.5 * (autocast.float() - exact).norm()  # no worse than autocast
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', SMALL_CASES + [pytest.param(n, marks=pytest.mark.slow) if n in HUGE else n for n in PAPER_CASES])
+def test_published_numbers(name, tmp_path):
+    case = ReferenceCase(name)
+    torch.save(case.published_file(), tmp_path / 'published.pth.tar')
+    net = FasterViT(case.arch, out_norm=None)
+    load_published(net, tmp_path / 'published.pth.tar')
+    images = case.images()
+    maps = net.deploy(tuple(images.shape[2:]), choices=ALL_CONV)(images)
+    for i, ours in enumerate(maps, 1):
+        assert relative_error(ours.mean((2, 3)).numpy(), case.numbers[f'stage{i}_mean']) < TOLERANCE
+        step, sample = int(case.numbers[f'stage{i}_step']), case.numbers[f'stage{i}_sample']
+        ours = ours[:, :8, ::step, ::step][:, :, : sample.shape[2], : sample.shape[3]]
+        assert relative_error(np.ascontiguousarray(ours.numpy()), sample) < TOLERANCE
+
+
+@pytest.mark.parametrize('grid', [(5, 9), (9, 5), (1, 7), (13, 2)])
+def test_a_bias_in_pieces_is_the_bias(grid, monkeypatch):
+    module = lively(RelativeBias(3))
+    whole = module(grid, 0, torch.float32)
+    monkeypatch.setattr(position, 'CHUNK', 3 * 2 * grid[1] * grid[0] * grid[1])  # two rows
+    pieces = module(grid, 0, torch.float32)
+    assert isinstance(pieces, GridBias if grid[0] > 2 else torch.Tensor)
+    if grid[0] > 2:
+        ends = [0]
+        for start, end, piece in pieces.chunks():
+            assert start == ends[-1] and piece.numel() <= position.CHUNK and piece.stride(2) % 8 == 0
+            assert torch.equal(piece, whole[:, :, start:end])
+            ends.append(end)
+        assert ends[-1] == grid[0] * grid[1]
+
+
+def test_large_grids_give_the_same_values_and_gradients(nano, monkeypatch):
+    images = torch.randn(1, 3, 192, 320)  # 2 x 3 windows, 4 x 6 carriers
+    with torch.no_grad():
+        expected = nano(images)
+    nano(images)[-1].sum().backward()
+    gradients = {n: p.grad.clone() for n, p in nano.named_parameters() if p.grad is not None}
+    nano.zero_grad()
+    monkeypatch.setattr(position, 'CHUNK', 500)
+    nano.eval()  # forget the positions
+    with torch.no_grad():
+        for net in (nano, nano, nano.deploy(), nano.deploy((192, 320))):  # computed, remembered, constant
+            assert_close(net(images), expected)
+    assert any(isinstance(v, GridBias) for v, _ in nano.stages[2].cache._entries.values())
+    nano(images)[-1].sum().backward()
+    for name, p in nano.named_parameters():
+        if name in gradients:
+            torch.testing.assert_close(p.grad, gradients[name], rtol=1e-4, atol=1e-4)
