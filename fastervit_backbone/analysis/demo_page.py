@@ -8,7 +8,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from ..checkpoint_io import replacing
 from ..errors import UserError
 from ..files import check_file_writable
+from .commit import current_commit
 
 HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
 _FIGURES = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}
@@ -147,7 +147,7 @@ def _curves(run: Run) -> bytes:
 def _record(runs: list[Run], path: Path) -> None:
     logs = path.parent / 'logs'
     logs.mkdir(parents=True, exist_ok=True)
-    commit = _commit()
+    commit = current_commit()
     records = []
     for run in runs:
         shutil.copyfile(run.log, logs / f'{run.config}.json')
@@ -179,16 +179,6 @@ def _lines(path: Path) -> list[dict]:
         return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     except json.JSONDecodeError as error:
         raise UserError(f'{path} is cut off or broken ({error}): remove it and run make demo-all again') from error
-
-
-def _commit() -> str:
-    """Of this clone; says so where files differ from it."""
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(['git', *arguments], cwd=_ROOT, capture_output=True, text=True).stdout.strip()
-
-    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
-    return f'{commit}-dirty' if git('status', '--porcelain', '-uno') else commit
 
 
 def _seed(folder: Path) -> int | None:

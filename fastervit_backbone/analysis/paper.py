@@ -11,10 +11,11 @@ class Printed:
     accuracy: str
     throughput: int | None = None
     gmacs: int | None = None
+    box_ap: float | None = None
 
 
 def _cascade(throughput: int, box: float, mask: float) -> Printed:
-    return Printed('2', f'box AP {box}, mask AP {mask}', throughput)
+    return Printed('2', f'box AP {box}, mask AP {mask}', throughput, box_ap=box)
 
 
 def _upernet(throughput: int, gmacs: int, single: float | None, multi: float) -> Printed:
@@ -43,3 +44,11 @@ PRINTED = {
     'upernet_convnext-b_160k': _upernet(189, 1170, None, 49.9),
     'dino_fastervit4_21k_384_36e': Printed(None, 'box AP 58.7'),
 }
+
+#: Box AP with Cascade Mask R-CNN (table 2) of what tools/benchmark.py calls a model.
+BOX_AP_WITH = {f'fastervit:{i}': PRINTED[f'cascade_fastervit{i}_3x'].box_ap for i in (2, 3, 4)}
+BOX_AP_WITH |= {f'published:{i}': PRINTED[f'cascade_fastervit{i}_3x'].box_ap for i in (2, 3, 4)}
+for _size, _timm_size in (('t', 'tiny'), ('s', 'small'), ('b', 'base')):
+    BOX_AP_WITH[f'timm:swin_{_timm_size}_patch4_window7_224'] = PRINTED[f'cascade_swin-{_size}_3x'].box_ap
+    BOX_AP_WITH[f'timm:convnext_{_timm_size}'] = PRINTED[f'cascade_convnext-{_size}_3x'].box_ap
+BOX_AP_WITH |= {f'configs/{"" if "fastervit" in k else "baselines/"}{k}.py': v.box_ap for k, v in PRINTED.items() if v.box_ap}
