@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument('--work-dir', help='for the log (default: work_dirs/CONFIG)')
     parser.add_argument('--show-dir', help='write pictures of ground truth and predictions here')
     parser.add_argument('--tta', action='store_true', help='average over scales and flips (where the config says which)')
+    parser.add_argument('--deploy', action='store_true', help='run the backbone in deploy mode: faster, same figures within rounding')
     parser.add_argument('--out', help='write predictions (.pkl) or metrics (.json) here')
     add_run_arguments(parser)
     args = parser.parse_args()
@@ -30,6 +31,7 @@ def main() -> None:
         show_dir=args.show_dir,
         out=args.out,
         tta=args.tta,
+        deploy=args.deploy,
         options=args.cfg_options,
         launcher=args.launcher,
     )

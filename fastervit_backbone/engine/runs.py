@@ -14,6 +14,7 @@ from torch import nn
 from ..errors import UserError
 from ..files import check_folder_writable
 from .checks import check_channels, fit_classes, fit_label_loading, fit_to_machine
+from .coco_eval import use_faster_coco_eval
 from .data_checks import check_data
 from .options import load_config
 
@@ -46,6 +47,8 @@ def build_runner(config: Config, launcher: str) -> Runner:
     """
     if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
+    if config.get('default_scope') == 'mmdet':
+        use_faster_coco_eval()
     try:
         return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
     except KeyError as error:

@@ -36,6 +36,7 @@ def test(
     show_dir: str | Path | None = None,
     out: str | Path | None = None,
     tta: bool = False,
+    deploy: bool = False,
     options: Mapping[str, object] | None = None,
     launcher: str = 'none',
 ) -> dict[str, float]:
@@ -48,6 +49,7 @@ def test(
         show_dir: write every image with its ground truth and prediction here, and an overview of the first ones.
         out: write predictions (``.pkl``) or metrics (``.json``) here.
         tta: average over the scales and flips of the config's ``tta_pipeline``, by its ``tta_model``.
+        deploy: run the backbone's copy for inference (:meth:`~fastervit_backbone.FasterViT.deploy`).
         options: ``--cfg-options``.
         launcher: as of :func:`train`.
 
@@ -61,6 +63,9 @@ def test(
     if tta:
         _check_tta(config)
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    kind = config.model.get('backbone', {}).get('type')
+    if deploy and kind != 'FasterViT':
+        raise UserError(f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: leave it out')
     out = None if out is None else Path(out)
     if out is not None:
         check_file_writable('--out', out)
@@ -90,6 +95,8 @@ def test(
     del weights
     if show_dir is not None and semantic:
         runner.register_hook(SegmentationPictures(show_dir))
+    if deploy:
+        runner.register_hook(_Deploy())
     if tta:
         runner.register_hook(_AverageViews(config.tta_model))
     if out is not None and out.suffix == '.pkl':
@@ -104,6 +111,14 @@ def test(
         for line in _summary(metrics, show_dir, out):
             say(line)
     return metrics
+
+
+class _Deploy(Hook):
+    """Replaces the backbone, once its weights are loaded."""
+
+    def before_test(self, runner: Runner) -> None:
+        model = bare(runner.model)
+        model.backbone = model.backbone.deploy()
 
 
 class _AverageViews(Hook):

@@ -8,7 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .drop import DropPath
+from .inplace import add_residual, gelu
 from .position import GridBias
+
+#: Bytes of an MLP's hidden layer that :meth:`TransformerLayer.update_` makes at once: 2**24 was fastest of 2**21 to 2**25 on a Xeon.
+CACHED = 2**24
 
 
 class Attention(nn.Module):
@@ -65,7 +69,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> same shape."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class TransformerLayer(nn.Module):
@@ -92,6 +96,17 @@ class TransformerLayer(nn.Module):
     def forward(self, x_BNC: Tensor, bias: Tensor | GridBias, groups: int = 1) -> Tensor:
         """x_BNC: (B, N, C); bias: as of :class:`Attention`; groups: consecutive sequences of one image -> (B, N, C)."""
         y = self.attn(self.norm1(x_BNC), bias)
-        x_BNC = x_BNC + self.drop_path(y if self.scale1 is None else self.scale1 * y, groups)
+        x_BNC = add_residual(x_BNC, self.drop_path(y if self.scale1 is None else self.scale1 * y, groups))
         y = self.mlp(self.norm2(x_BNC))
-        return x_BNC + self.drop_path(y if self.scale2 is None else self.scale2 * y, groups)
+        return add_residual(x_BNC, self.drop_path(y if self.scale2 is None else self.scale2 * y, groups))
+
+    def update_(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
+        """As :meth:`forward` in inference, written into ``x_BNC``, a few sequences at a time: what is between stays in the processor's
+        cache, and no large memory is asked of the system (whose page faults take longer than the arithmetic of a GELU)."""
+        hidden = self.mlp.fc1.weight.shape[0] * x_BNC.shape[1] * x_BNC.element_size()
+        for x in x_BNC.split(max(1, CACHED // hidden)):
+            y = self.attn(self.norm1(x), bias)
+            x += y if self.scale1 is None else self.scale1 * y
+            y = self.mlp(self.norm2(x))
+            x += y if self.scale2 is None else self.scale2 * y
+        return x_BNC

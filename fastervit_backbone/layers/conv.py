@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .drop import DropPath
+from .inplace import add_residual, gelu
 
 
 class ChannelLayerNorm(nn.LayerNorm):
@@ -59,8 +60,8 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape."""
-        y = F.gelu(self.norm1(self.conv1(x)))
-        return x + self.drop_path(self.norm2(self.conv2(y)))
+        y = gelu(self.norm1(self.conv1(x)))
+        return add_residual(x, self.drop_path(self.norm2(self.conv2(y))))
 
 
 class Downsample(nn.Module):

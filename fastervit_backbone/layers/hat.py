@@ -29,7 +29,7 @@ class CarrierLayer(nn.Module):
     def forward(self, carriers: Tensor, grid: Grid, bias_dtype: torch.dtype, cache: PositionCache | None) -> Tensor:
         """carriers: (B, N, C) in raster order over ``grid`` (rows, columns) -> same shape."""
         carriers = carriers + _look_up(cache, self.position, grid, 0, carriers.dtype)
-        return self.layer(carriers, _look_up(cache, self.bias, grid, 0, bias_dtype))
+        return _run(self.layer, carriers, _look_up(cache, self.bias, grid, 0, bias_dtype), 1)
 
 
 class AttentionBlock(nn.Module):
@@ -89,12 +89,18 @@ class AttentionBlock(nn.Module):
             carriers = windows_to_carriers(joined[:, :lead], c, windows_hw)
             carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
             positioned[:, :lead] = carriers_to_windows(carriers, c, windows_hw)  # in place: joining copies every token
-        joined = self.layer(positioned, _look_up(cache, self.bias, grid, lead, bias_dtype), nH * nW)
+        joined = _run(self.layer, positioned, _look_up(cache, self.bias, grid, lead, bias_dtype), nH * nW)
         if not self.propagate:
             return joined
         windowed, x = joined.split((lead, self.window**2), 1)
         up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
         return torch.cat((windowed, x + (up if scale is None else scale * up)), 1)
+
+
+def _run(layer: TransformerLayer, fresh: Tensor, bias: Tensor | GridBias, groups: int) -> Tensor:
+    """The layer; in inference on a CPU in the memory of ``fresh``, a tensor of ours."""
+    in_place = fresh.device.type == 'cpu' and not (layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+    return layer.update_(fresh, bias) if in_place and not torch.jit.is_tracing() else layer(fresh, bias, groups)
 
 
 def _look_up(
