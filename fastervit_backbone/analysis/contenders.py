@@ -79,9 +79,8 @@ def _step(model: nn.Module, images: Tensor, setting: Setting, own_dtype: bool) -
 
     def train() -> None:
         with autocast:
-            maps = model(images)
-        loss = sum(m.float().square().mean() for m in (maps if isinstance(maps, list | tuple) else [maps]))
-        loss.backward()
+            out = model(images)
+        (out[-1] if isinstance(out, list | tuple) else out).float().square().mean().backward()
         for p in model.parameters():
             p.grad = None
 
@@ -97,8 +96,8 @@ def fastervit(rest: str, setting: Setting) -> tuple[nn.Module, bool]:
     arch, _, mode = rest.partition(':')
     if arch not in ARCHS or mode not in ('', 'deploy'):
         raise UserError(f'no contender fastervit:{rest}: archs are {", ".join(ARCHS)}, with :deploy or without')
-    # what the classifiers compute and no more: no norms of their own on the maps
-    net = FasterViT(arch, out_norm=None, drop_path_rate=0.2 if setting.train else 0.0)
+    # what the classifiers compute and no more: the last map, without a norm of its own
+    net = FasterViT(arch, out_indices=(3,), out_norm=None, drop_path_rate=0.2 if setting.train else 0.0)
     net.to(setting.device, memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format)
     net.train(setting.train)
     if mode == 'deploy':
