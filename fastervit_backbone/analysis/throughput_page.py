@@ -91,8 +91,8 @@ def _sizes_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
 
 
 def _pareto_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
-    """The paper's box AP with Cascade Mask R-CNN against images a second here; None where fewer than three models have one."""
-    rows = next((rows for rows in groups if sum(_base(r['model']) in BOX_AP_WITH for r in rows) > 2), None)
+    """The paper's box AP with Cascade Mask R-CNN against images a second here; None below three different ones."""
+    rows = next((rows for rows in groups if len({BOX_AP_WITH.get(_base(r['model'])) for r in rows} - {None}) > 2), None)
     if rows is None:
         return None
     figure, axis, plt = _axes()
