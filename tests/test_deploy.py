@@ -10,7 +10,7 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.backbone import ConvStage
 from fastervit_backbone.checkpoint import load_published
 from fastervit_backbone.deploy import PointwiseConv
-from fastervit_backbone.layers import position
+from fastervit_backbone.layers import TransformerLayer, attention, position
 from fastervit_backbone.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
 
 from .conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
@@ -122,6 +122,18 @@ def test_published_numbers(name, tmp_path):
         step, sample = int(case.numbers[f'stage{i}_step']), case.numbers[f'stage{i}_sample']
         ours = ours[:, :8, ::step, ::step][:, :, : sample.shape[2], : sample.shape[3]]
         assert relative_error(np.ascontiguousarray(ours.numpy()), sample) < TOLERANCE
+
+
+@torch.no_grad()
+def test_in_place_inference_in_pieces_gives_what_the_layer_gives(monkeypatch):
+    layer = lively(TransformerLayer(8, 2, layer_scale=1e-5)).eval()
+    x, bias = torch.randn(7, 5, 8), torch.randn(1, 2, 5, 5)
+    expected = layer(x, bias)
+    for size in (1, 2 * 5 * 32 * 4, 2**24):  # one sequence at a time, two, all
+        monkeypatch.setattr(attention, 'CACHED', size)
+        ours = x.clone()
+        assert layer.update_(ours, bias) is ours
+        torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize('grid', [(5, 9), (9, 5), (1, 7), (13, 2)])

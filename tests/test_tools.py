@@ -20,6 +20,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.errors import UserError
 
 from .conftest import ROOT, ReferenceCase
 
@@ -170,6 +171,26 @@ def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shape
     last = done.stdout.splitlines()[-3:]
     assert last[0] == f'box AP {record["metrics"]["coco/bbox_mAP"]:.3f}, mask AP {record["metrics"]["coco/segm_mAP"]:.3f}'
     assert str(tmp_path / 'pictures') in last[1] and 'metrics.json' in last[2]
+
+
+def test_deploy_mode_gives_the_same_figures(trained, shapes, tmp_path):
+    figures = []
+    for name, options in (('plain', []), ('deployed', ['--deploy'])):
+        arguments = [DEMO, trained[0], '--out', tmp_path / f'{name}.json', '--work-dir', tmp_path / name, *options]
+        scored = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
+        done = tool('test', *arguments, '--cfg-options', *scored, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert ('deploy: ' in done.stdout) == bool(options)
+        figures.append(json.loads((tmp_path / f'{name}.json').read_text())['metrics'])
+    assert figures[0] == pytest.approx(figures[1], abs=2e-3) and figures[0]['coco/AR@100'] > 0
+
+
+def test_deploy_mode_of_another_backbone(monkeypatch):
+    from fastervit_backbone.engine import testing
+
+    monkeypatch.setattr(testing, 'prepare', lambda *_, **__: Config(dict(model=dict(backbone=dict(type='ResNet')))))
+    with pytest.raises(UserError, match='--deploy: the backbone of c.py is ResNet, which has no deploy mode'):
+        testing.test('c.py', 'x.pth', deploy=True)
 
 
 def test_tta_where_the_config_has_none(trained, shapes, tmp_path):

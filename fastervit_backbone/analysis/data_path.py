@@ -72,6 +72,7 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
     text += f'\nAn epoch waits for **{waits}**.\n'
     print(text)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out.with_suffix('.md')) as temporary:
             temporary.write_text(text)
     return text

@@ -4,6 +4,7 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -201,7 +202,7 @@ def write_stages(models: Sequence[str], size: tuple[int, tuple[int, int]], dtype
             '\nThe limit: the same products and convolutions alone, on tensors at hand.\n\n| channels and tokens | GFLOP/s |\n|---|---|\n'
         )
         text += ''.join(f'| {shape} | {rate:.0f} |\n' for shape, rate in limits)
-        if out is not None:
+        if out is not None and find_spec('matplotlib'):
             path = out.with_name(f'{out.name}_{name.replace(":", "-")}.png')
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as temporary:
@@ -209,6 +210,7 @@ def write_stages(models: Sequence[str], size: tuple[int, tuple[int, int]], dtype
             text += f'\n![stages]({path.name})\n'
     print(text)
     if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out.with_suffix('.md')) as temporary:
             temporary.write_text(text)
     return text

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..checkpoint_io import replacing
@@ -34,7 +35,7 @@ def title(setting: dict) -> str:
 
 
 def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str, extra: str = '') -> list[Path]:
-    """Write ``out.json``, ``out.md`` and the pictures that the rows allow; returns what was written.
+    """Write ``out.json``, ``out.md`` and, where matplotlib is installed, the pictures that the rows allow; returns what was written.
 
     Args:
         groups: rows of each setting, as :func:`~fastervit_backbone.analysis.throughput.record` gives them.
@@ -55,7 +56,8 @@ def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str, extra:
     written = [out.with_suffix('.json'), out.with_suffix('.md')]
     for rows in groups:
         text += f'\n## {title(rows[0]["setting"])}\n\n{table(rows)}\n'
-    for name, draw in (('sizes', _sizes_picture), ('pareto', _pareto_picture)):
+    pictures = (('sizes', _sizes_picture), ('pareto', _pareto_picture)) if find_spec('matplotlib') else ()
+    for name, draw in pictures:
         png = draw(groups)
         if png is not None:
             path = out.with_name(f'{out.name}_{name}.png')
