@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .arch import STRIDES
-from .backbone import AttentionStage, FasterViT, memory_format_of
+from .backbone import FasterViT, memory_format_of
 from .layers.attention import TransformerLayer
 from .layers.conv import ConvBlock, ConvStem
-from .layers.position import FixedPosition, Grid, PositionCache, PositionMlp
+from .layers.position import FixedPosition, Grid, PositionMlp
+from .layers.position_cache import PositionCache
+from .stages import AttentionStage
 
 #: (tokens, channels in, channels out) -> 'linear' or 'conv'.
 Choices = dict[tuple[int, int, int], str]
@@ -58,7 +60,7 @@ class DeployedFasterViT(nn.Module):
         choices: instead of measuring.
 
     Attributes:
-        size, dtype: as given.
+        size: as given.
         choices: what each Linear runs as, by (tokens, channels in, channels out); give it back to get the same again. Empty off the CPU.
         out_channels, out_strides: of every returned map.
     """
@@ -69,18 +71,23 @@ class DeployedFasterViT(nn.Module):
         super().__init__()
         self.size, self.out_channels, self.out_strides = size, net.out_channels, net.out_strides
         net.eval().requires_grad_(False)
-        self.dtype = dtype or next(net.parameters()).dtype
+        dtype = dtype or net.stem.conv1.weight.dtype
         _fold(net)
         for i, stage in enumerate(net.stages):
             if isinstance(stage, AttentionStage):
-                _fix_positions(stage, None if size is None else _windows(size, i, stage.window), self.dtype)
-        for module in net.modules():
-            if not isinstance(module, PositionMlp):  # those compute in float32 and give what is asked for
-                for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
-                    tensor.data = tensor.data.to(self.dtype) if tensor.is_floating_point() else tensor.data
+                _fix_positions(stage, None if size is None else _windows(size, i, stage.window), dtype)
+        wide = {id(p) for m in net.modules() if isinstance(m, PositionMlp) for p in m.parameters()}  # compute in float32
+        for tensor in (*net.parameters(), *net.buffers()):
+            if tensor.is_floating_point() and id(tensor) not in wide:
+                tensor.data = tensor.data.to(dtype)
         self.net = net.to(memory_format=torch.channels_last)
         on_cpu = next(net.parameters()).device.type == 'cpu'
-        self.choices: Choices = _choose(net, size or USUAL_SIZE, batch, self.dtype, {} if choices is None else choices) if on_cpu else {}
+        self.choices: Choices = _choose(net, size or USUAL_SIZE, batch, dtype, {} if choices is None else choices) if on_cpu else {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which it computes."""
+        return self.net.stem.conv1.weight.dtype
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.backbone import ConvStage
+from fastervit_backbone.analysis.throughput import peak_memory
 from fastervit_backbone.checkpoint import load_published
 from fastervit_backbone.deploy import PointwiseConv
 from fastervit_backbone.layers import TransformerLayer, attention, position
 from fastervit_backbone.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
+from fastervit_backbone.stages import ConvStage
 
 from .conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
 from .test_reference import HUGE, TOLERANCE, relative_error
@@ -64,8 +65,9 @@ def test_another_size_and_training_are_errors(nano):
     with pytest.raises(RuntimeError, match='cannot be trained'):
         deployed.train()
     assert deployed.eval() is deployed
-    with pytest.raises(ValueError, match='size must be'):
-        nano.deploy((16, 64))
+    for size in ((16, 64), 64):
+        with pytest.raises(ValueError, match='size must be'):
+            nano.deploy(size)
     with pytest.raises(ValueError, match="'linear' or 'conv', got"):
         nano.deploy(choices={(1, 2, 3): 'gemm'})
 
@@ -100,6 +102,7 @@ def test_bfloat16(nano):
     assert {p.dtype for n, p in deployed.named_parameters() if '.carrier.position' not in n and '.carrier.bias' not in n} == {
         torch.bfloat16
     }
+    assert all(p.dtype == torch.float32 for m in deployed.modules() if isinstance(m, PositionMlp) for p in m.parameters())
     expected = nano(images)
     with torch.autocast('cpu', torch.bfloat16):
         rough = nano(images)
@@ -150,6 +153,37 @@ def test_a_bias_in_pieces_is_the_bias(grid, monkeypatch):
             assert torch.equal(piece, whole[:, :, start:end])
             ends.append(end)
         assert ends[-1] == grid[0] * grid[1]
+
+
+def test_pieces_are_never_whole(monkeypatch):
+    """Making the pieces takes two of them (one is flipped from the other) and the table, not the bias."""
+    grid, heads = (40, 40), 2
+    monkeypatch.setattr(position, 'CHUNK', 2**16)
+    bias = lively(RelativeBias(heads))(grid, 0, torch.float32)
+    peak = peak_memory(lambda: [None for _ in bias.chunks()], 'cpu')
+    assert peak < 0.25 * 4 * heads * (40 * 40) ** 2
+
+
+def test_backward_hooks_work(nano):
+    """As gradient-weighted activation maps need them."""
+    seen = []
+    for module in nano.modules():
+        module.register_full_backward_hook(lambda m, *_: seen.append(type(m).__name__))
+    nano.train()(torch.randn(2, 3, 64, 64))[-1].sum().backward()
+    assert {'ConvBlock', 'BatchNorm2d', 'Mlp', 'Attention', 'TransformerLayer'} <= set(seen)
+
+
+@torch.no_grad()
+def test_autocast_on_a_cpu_keeps_the_dtype_that_layer_scales_make():
+    spec = dict(dim=16, stem_dim=8, depths=(1, 1, 2, 2), num_heads=(1, 2, 2, 4), layer_scale=0.5)
+    net, images = lively(FasterViT(spec, out_norm=None)).eval(), torch.randn(1, 3, 64, 96)
+    with torch.autocast('cpu', torch.bfloat16):
+        without = net(images)
+        with torch.enable_grad():
+            expected = net(images)
+    for a, b in zip(without, expected, strict=True):
+        assert a.dtype == b.dtype
+        assert (a.float() - b.float()).norm() < 0.03 * b.float().norm()
 
 
 def test_large_grids_give_the_same_values_and_gradients(nano, monkeypatch):

@@ -11,6 +11,7 @@ from .conftest import ROOT
 
 README = (ROOT / 'README.md').read_text()
 PAGES = {'README.md': README} | {f'docs/{p.name}': p.read_text() for p in sorted((ROOT / 'docs').glob('*.md'))}
+PAGES |= {'docs/benchmarks/README.md': (ROOT / 'docs' / 'benchmarks' / 'README.md').read_text()}
 
 
 def test_the_table_of_variants_is_the_commands():
@@ -44,6 +45,8 @@ def test_backbone_snippets_run():
     scope = {}
     exec(block.replace('800, 1333', '64, 97').replace("'2'", "'nano'"), scope)
     assert [tuple(scope[n].shape[2:]) for n in ('c2', 'c3', 'c4', 'c5')] == [(16, 25), (8, 13), (4, 7), (2, 4)]
+    exec(next(b for b in blocks if '.deploy(' in b), scope)
+    assert [tuple(m.shape[2:]) for m in scope['maps']] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
 
 def test_own_data_config_reads(tmp_path):

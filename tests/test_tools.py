@@ -189,7 +189,7 @@ def test_deploy_mode_of_another_backbone(monkeypatch):
     from fastervit_backbone.engine import testing
 
     monkeypatch.setattr(testing, 'prepare', lambda *_, **__: Config(dict(model=dict(backbone=dict(type='ResNet')))))
-    with pytest.raises(UserError, match='--deploy: the backbone of c.py is ResNet, which has no deploy mode'):
+    with pytest.raises(UserError, match=r'--deploy: the backbone of c\.py is ResNet, which has no deploy mode'):
         testing.test('c.py', 'x.pth', deploy=True)
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, help='CPU threads (default: as torch has it)')
     parser.add_argument('--stages', action='store_true', help='profile one FasterViT: time, FLOPs, memory of every stage, and by operation')
     parser.add_argument('--data', metavar='CONFIG', help="img/s of a config's loading and augmentation, and of COCO evaluation")
-    parser.add_argument('--out', metavar='PATH', help='write PATH.md, PATH.json and pictures, as in docs/benchmarks/cpu')
+    parser.add_argument('--out', metavar='PATH', help='write PATH.md and pictures, and tables as PATH.json: docs/benchmarks/cpu')
     args = parser.parse_args()
 
     from fastervit_backbone.analysis import benchmark  # after parsing: --help answers at once

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -50,7 +51,12 @@ def run(
     if path is not None:
         check_folder_writable('--out', path.parent)
     if data is not None:
-        from .data_path import measure_data
+        if models or stages:
+            raise UserError('--data measures a config and no models: leave those and --stages out')
+        try:
+            from .data_path import measure_data
+        except ModuleNotFoundError as error:
+            raise UserError(f'--data needs the package {error.name}: make setup installs it') from error
 
         measure_data(data, path, _command())
         return
@@ -60,12 +66,19 @@ def run(
     if stages:
         from .stages import write_stages
 
+        if len(sizes) > 1 or len(dtype) > 1 or train or compile or channels_last:
+            raise UserError('--stages takes one --size and one --dtype, and no --train, --compile or --channels-last')
         write_stages(models, sizes[0], dtype[0], device, path, _command())
         return
     where, groups = machine(device), []
     for (count, hw), kind in product(sizes, dtype):
         setting = Setting(hw, count, kind, device, channels_last, compile, train)
-        rows = record(compare(models, setting, rounds), setting, where)
+        try:
+            rows = record(compare(models, setting, rounds), setting, where)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f'{title(asdict(setting))}: the GPU has too little memory for all models at once: fewer, or a smaller batch'
+            ) from error
         groups.append(rows)
         print(f'\n{title(rows[0]["setting"])} ({where["device"]}, {where["threads"]} threads)\n\n{table(rows)}', flush=True)
         if path is not None:  # after each: nothing is lost if a later one fails

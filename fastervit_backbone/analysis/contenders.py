@@ -143,7 +143,7 @@ def _timm(rest: str, setting: Setting) -> nn.Module:
     if not timm.is_model(rest):
         near = timm.list_models(f'*{rest.split("_")[0]}*')[:8]
         raise UserError(f'timm has no model {rest!r}' + (f', it has {", ".join(near)}' if near else ''))
-    options = dict(num_classes=0, drop_path_rate=0.2 if setting.train else 0.0)
+    options = dict(num_classes=0) | (dict(drop_path_rate=0.2) if setting.train else {})
     if 'img_size' in inspect.signature(timm.model_entrypoint(rest)).parameters or rest.startswith(('swin', 'vit', 'deit')):
         options['img_size'] = setting.size
     return timm.create_model(rest, pretrained=False, **options).train(setting.train)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader
 
 from ..checkpoint_io import replacing
 from ..engine.checks import fit_classes, fit_label_loading, fit_to_machine
@@ -45,10 +46,10 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     where, rates = machine(device), {}
     processors = os.cpu_count() or 1
-    for workers in (0, processors):
-        loader_config = dict(config.train_dataloader, num_workers=workers, persistent_workers=workers > 0)
+    for workers in (processors, 0):
+        loader_config = dict(config.train_dataloader, num_workers=workers, persistent_workers=False)
         loader = Runner.build_dataloader(loader_config, seed=0)
-        rates[workers] = _loading_rate(loader)
+        rates[workers] = _loading_rate(loader, config_path)
     step = _training_step(config, next(iter(loader)), device)
     batch = config.train_dataloader.batch_size
     sizes = f'{EVALUATED} images, {DETECTIONS} detections each, 80 classes'
@@ -73,21 +74,25 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
     print(text)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out.with_suffix('.md')) as temporary:
+        with replacing(out.with_name(f'{out.name}.md')) as temporary:
             temporary.write_text(text)
     return text
 
 
-def _loading_rate(loader: object) -> float:
-    """Images a second of a dataloader after its first batch."""
-    batches = iter(loader)
-    next(batches)
-    count, start = 0, time.perf_counter()
-    for batch in batches:
-        count += len(batch['inputs'])
-        if time.perf_counter() - start > SECONDS:
+def _loading_rate(loader: DataLoader, name: str) -> float:
+    """Images a second of a dataloader, after the batches that its workers fetched while nobody waited."""
+    ahead = 1 + 2 * loader.num_workers
+    if len(loader) <= ahead:
+        raise UserError(f'--data {name}: {len(loader)} batches are too few to measure with {loader.num_workers} workers: more than {ahead}')
+    count, start, seconds = 0, 0.0, 0.0
+    for i, batch in enumerate(loader):
+        if i < ahead:
+            start = time.perf_counter()
+            continue
+        count, seconds = count + len(batch['inputs']), time.perf_counter() - start
+        if seconds > SECONDS:
             break
-    return count / max(time.perf_counter() - start, 1e-9) if count else 0.0
+    return count / seconds
 
 
 def _training_step(config: object, batch: dict, device: str, rounds: int = 3) -> float:

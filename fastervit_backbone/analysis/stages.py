@@ -14,9 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..backbone import FasterViT
 from ..checkpoint_io import replacing
+from ..deploy import PointwiseConv
 from ..errors import UserError
 from .contenders import Setting, fastervit
-from .throughput import machine, peak_memory
+from .throughput import machine, peak_memory, precision
 
 #: Kinds of operations by the names of torch's kernels.
 KINDS = {
@@ -92,6 +93,8 @@ def profile_operations(net: nn.Module, images: torch.Tensor, rounds: int = 3) ->
             net(images)
     seconds = dict.fromkeys([*KINDS, 'other'], 0.0)
     for event in profile.key_averages():
+        if event.device_type != torch.autograd.DeviceType.CPU:
+            continue  # a kernel, which its operation counts
         own = event.self_device_time_total if cuda else event.self_cpu_time_total
         name = event.key.lower()
         kind = next((k for k, words in KINDS.items() if any(w in name for w in words)), 'other')
@@ -106,11 +109,11 @@ def plain_products(net: FasterViT, images: torch.Tensor) -> list[tuple[str, floa
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0]
-        if isinstance(module, nn.Linear):
-            tokens = x.numel() // x.shape[-1]
-            flat = torch.randn(tokens, x.shape[-1], device=x.device, dtype=x.dtype)
-            key = (f'{tokens} x {module.in_features} -> {module.out_features}', 2 * tokens * module.in_features * module.out_features)
-            shapes.setdefault(key, lambda: nn.functional.linear(flat, module.weight, module.bias))
+        if isinstance(module, nn.Linear | PointwiseConv):
+            tokens, (out, width) = x.numel() // x.shape[-1], module.weight.shape[:2]
+            flat = torch.randn(tokens, width, device=x.device, dtype=x.dtype)
+            weight = module.weight.reshape(out, width)
+            shapes.setdefault((f'{tokens} x {width} -> {out}', 2 * tokens * width * out), lambda: nn.functional.linear(flat, weight))
         elif isinstance(module, nn.Conv2d) and module.groups == 1:
             given = torch.randn_like(x)
             out = nn.functional.conv2d(given, module.weight, module.bias, module.stride, module.padding)
@@ -118,7 +121,7 @@ def plain_products(net: FasterViT, images: torch.Tensor) -> list[tuple[str, floa
             size = f'{"x".join(map(str, module.kernel_size))} on {x.shape[2]}x{x.shape[3]}'
             shapes.setdefault((f'{module.in_channels} -> {module.out_channels}, {size}', flops), lambda: module(given))
 
-    handles = [m.register_forward_pre_hook(note) for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    handles = [m.register_forward_pre_hook(note) for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | PointwiseConv)]
     net(images)
     for handle in handles:
         handle.remove()
@@ -188,7 +191,7 @@ def write_stages(models: Sequence[str], size: tuple[int, tuple[int, int]], dtype
         low = torch.bfloat16 if dtype == 'bf16' else torch.float32
         images = torch.randn(batch, 3, *hw, device=device)
         inner, given = (net.net, images.to(net.dtype, memory_format=torch.channels_last)) if deployed else (net, images)
-        with torch.autocast(device, low, enabled=dtype == 'bf16' and not deployed):
+        with precision(dtype), torch.autocast(device, low, enabled=dtype == 'bf16' and not deployed):
             parts, kinds, limits = profile_stages(inner, given), profile_operations(inner, given), plain_products(inner, given)
         text += f'\n## {name}, {batch} x 3 x {hw[0]} x {hw[1]}, {dtype}\n\n'
         text += '| part | ms | GFLOPs | GFLOP/s | peak MiB |\n|---|---|---|---|---|\n'
@@ -211,6 +214,6 @@ def write_stages(models: Sequence[str], size: tuple[int, tuple[int, int]], dtype
     print(text)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out.with_suffix('.md')) as temporary:
+        with replacing(out.with_name(f'{out.name}.md')) as temporary:
             temporary.write_text(text)
     return text

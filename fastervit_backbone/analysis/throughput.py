@@ -59,7 +59,7 @@ def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: in
     Raises:
         UserError: as ``build``.
     """
-    with _precision(setting.dtype):
+    with precision(setting.dtype):
         works = [build(name, setting) for name in names]
         calls = []
         for work in works:
@@ -121,8 +121,8 @@ def peak_memory(work: Callable[[], object], device: str) -> int | None:
 
 
 @contextmanager
-def _precision(dtype: str) -> Iterator[None]:
-    """fp32 without and tf32 with the tensor cores' short mantissa."""
+def precision(dtype: str) -> Iterator[None]:
+    """On CUDA: fp32 without and tf32 with the tensor cores' short mantissa."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != 'fp32'
     try:

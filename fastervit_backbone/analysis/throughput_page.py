@@ -53,7 +53,7 @@ def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str, extra:
         f'commit {where["commit"]}. All models of a table ran in one process by turns; the ratio is the median over the turns, its '
         'quartiles in brackets. Peak memory: tensors allocated during a call, without weights and images.\n'
     )
-    written = [out.with_suffix('.json'), out.with_suffix('.md')]
+    written = [out.with_name(f'{out.name}.json'), out.with_name(f'{out.name}.md')]
     for rows in groups:
         text += f'\n## {title(rows[0]["setting"])}\n\n{table(rows)}\n'
     pictures = (('sizes', _sizes_picture), ('pareto', _pareto_picture)) if find_spec('matplotlib') else ()

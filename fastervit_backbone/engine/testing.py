@@ -96,6 +96,8 @@ def test(
     if show_dir is not None and semantic:
         runner.register_hook(SegmentationPictures(show_dir))
     if deploy:
+        if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
+            raise UserError('--deploy: EMAHook exchanges weights before testing, and deploy mode has others: leave one of them out')
         runner.register_hook(_Deploy())
     if tta:
         runner.register_hook(_AverageViews(config.tta_model))

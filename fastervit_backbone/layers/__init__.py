@@ -5,7 +5,8 @@ from .carrier import CarrierTokenizer, propagate_carriers
 from .conv import ChannelLayerNorm, ConvBlock, ConvStem, Downsample
 from .drop import DropPath
 from .hat import AttentionBlock
-from .position import AbsolutePosition, PositionCache, RelativeBias
+from .position import AbsolutePosition, RelativeBias
+from .position_cache import PositionCache
 from .window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition, windows_to_carriers
 
 __all__ = [

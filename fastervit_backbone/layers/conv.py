@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .drop import DropPath
-from .inplace import add_residual, gelu
+from .inplace import add_residual, gelu, relu
 
 
 class ChannelLayerNorm(nn.LayerNorm):
@@ -38,8 +38,8 @@ class ConvStem(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, H, W) -> (B, dim, ceil(H/4), ceil(W/4))."""
-        x = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(self.norm2(self.conv2(x)), inplace=True)
+        x = relu(self.norm1(self.conv1(x)))
+        return relu(self.norm2(self.conv2(x)))
 
 
 class ConvBlock(nn.Module):

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from .attention import TransformerLayer
 from .carrier import propagate_carriers
-from .position import AbsolutePosition, FixedPosition, Grid, GridBias, PositionCache, PositionMlp, RelativeBias
+from .position import AbsolutePosition, FixedPosition, Grid, GridBias, PositionMlp, RelativeBias
+from .position_cache import PositionCache
 from .window import carriers_to_windows, windows_to_carriers
 
 
@@ -99,7 +100,8 @@ class AttentionBlock(nn.Module):
 
 def _run(layer: TransformerLayer, fresh: Tensor, bias: Tensor | GridBias, groups: int) -> Tensor:
     """The layer; in inference on a CPU in the memory of ``fresh``, a tensor of ours."""
-    in_place = fresh.device.type == 'cpu' and not (layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+    in_place = layer.scale1 is None or layer.scale1.dtype == fresh.dtype  # else the scale makes another dtype of the sum
+    in_place = in_place and fresh.device.type == 'cpu' and not (layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
     return layer.update_(fresh, bias) if in_place and not torch.jit.is_tracing() else layer(fresh, bias, groups)
 
 

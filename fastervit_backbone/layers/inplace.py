@@ -1,4 +1,4 @@
-"""Residuals and activations that reuse the memory of what they are given, where the gradient allows it."""
+"""Residuals and activations that reuse the memory of what they are given, in inference."""
 
 import torch
 import torch.nn.functional as F
@@ -6,10 +6,16 @@ from torch import Tensor
 
 
 def add_residual(x: Tensor, branch: Tensor) -> Tensor:
-    """``x + branch``, written into ``branch``; nothing that made it (convolution, norm, product) needs its own result for a gradient."""
-    return branch.add_(x) if branch.dtype == x.dtype and branch is not x else x + branch
+    """``x + branch``; into ``branch`` itself without gradients (a forward hook that keeps the branch then finds the sum)."""
+    in_place = not torch.is_grad_enabled() and branch.dtype == x.dtype and branch is not x
+    return branch.add_(x) if in_place else x + branch
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Exact GELU; into ``x`` itself where no gradient will ask for it."""
+    """Exact GELU; into ``x`` itself without gradients."""
     return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
+
+
+def relu(x: Tensor) -> Tensor:
+    """ReLU; into ``x`` itself without gradients."""
+    return F.relu(x, inplace=not torch.is_grad_enabled())

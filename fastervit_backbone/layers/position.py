@@ -1,11 +1,9 @@
-"""Positions from small MLPs over coordinates, and the store that keeps them between evaluations (DESIGN section 3; log-spaced
-coordinates after Swin V2, arXiv 2111.09883, equation 4).
+"""Positions from small MLPs over coordinates (DESIGN section 3; log-spaced coordinates after Swin V2, arXiv 2111.09883, equation 4).
 
 Legend: n tokens along a side, N tokens of a grid (rows * columns), C channels, h heads, L leading tokens without a position.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -115,7 +113,8 @@ class GridBias:
         rows, cols = self.grid
         # wanted: bias[query, key] = table[query - key + n-1] per axis. Windows sliding over the reversed table are
         # [a, key] = table[2n-2 - a - key], so a = n-1 - query: reverse that axis too
-        bias = self.table.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1).flip(1, 2)[:, start:end]
+        # (the slice before the flip, which copies)
+        bias = self.table.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1)[:, rows - end : rows - start].flip(1, 2)
         # (h, end-start, cols, rows, cols) -> (h, queries, N)
         return bias.reshape(len(self.table), (end - start) * cols, rows * cols)
 
@@ -162,75 +161,3 @@ def _log_offsets(n: int, device: torch.device) -> Tensor:
     """Offsets -(n-1)..(n-1), scaled to -8..8 and log-compressed to about -1.06..1.06, float32 (2n-1,)."""
     d = torch.arange(1 - n, n, device=device, dtype=torch.float32) * 8 / max(n - 1, 1)
     return torch.sign(d) * torch.log2(d.abs() + 1) / 3  # log2(8) = 3
-
-
-class PositionCache:
-    """Positions kept between evaluations, dropped when a weight they came from changes.
-
-    A change is seen by storage and version counter (optimizers, ``load_state_dict``, ``.to()``) and, because writes through ``.data``
-    (mmengine's EMA) leave the counter alone, by comparing about 1500 values of every weight with what they were. Only a write through
-    ``.data`` to a few chosen values can pass unseen; ``clear()``, which ``train()`` and ``eval()`` call, is for that. On a GPU the
-    comparison waits for the device, once per stage and forward. Copies and pickles start empty, so ``copy.deepcopy`` always works.
-
-    Args:
-        watch: look for changes; without it the weights must never change.
-        max_bytes: least recently used entries go when this is exceeded, but none that the running forward has used: what does not fit
-            beside those is computed every time, and so is an entry larger than a quarter of the bound.
-    """
-
-    def __init__(self, max_bytes: int = 2**30, watch: bool = True) -> None:
-        self.max_bytes, self.watch = max_bytes, watch
-        self._forward = 0  # counts refreshes
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries: OrderedDict[tuple, tuple[Tensor | GridBias, int]] = OrderedDict()  # value, the forward that used it last
-        self._state: tuple = ()
-        self._samples: list[Tensor] = []  # views of the weights: also keep their storage from being reused
-        self._values: Tensor | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return sum(value.nbytes for value, _ in self._entries.values())
-
-    def refresh(self, modules: Iterable[PositionMlp]) -> 'PositionCache | None':
-        """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched."""
-        if not self.watch:
-            self._forward += 1
-            return self
-        params = [p for m in modules for p in (m.fc1.weight, m.fc1.bias, m.fc2.weight)]
-        if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
-            return None
-        state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in params)
-        capturing = params[0].is_cuda and torch.cuda.is_current_stream_capturing()
-        if state != self._state or not (capturing or torch.equal(torch.cat(self._samples), self._values)):
-            self.clear()
-            self._state = state
-            self._samples = [p.detach().view(-1)[:: 1 + p.numel() // 1531] for p in params]
-            self._values = torch.cat(self._samples)
-        self._forward += 1
-        return self
-
-    def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor | GridBias:
-        """``module(grid, lead, dtype)``, computed or remembered."""
-        key = (module, grid, lead, dtype, module.fc1.weight.device)
-        if key in self._entries:
-            value = self._entries.pop(key)[0]
-            self._entries[key] = (value, self._forward)  # now the most recently used
-            return value
-        value = module(grid, lead, dtype)
-        if value.nbytes <= self.max_bytes // 4:
-            self._entries[key] = (value, self._forward)
-            while self.nbytes > self.max_bytes:
-                oldest = next(iter(self._entries))
-                # all that is left belongs to this forward: dropping it would only make the next one compute it again
-                self._entries.pop(oldest if self._entries[oldest][1] != self._forward else key)
-        return value
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.max_bytes, self.watch)

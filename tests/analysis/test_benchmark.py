@@ -105,6 +105,8 @@ def test_unknown_models(name, told):
         (dict(size=['16x64']), 'at least 32 pixels'),
         (dict(dtype=['tf32']), '--dtype tf32 is a CUDA mode'),
         (dict(rounds=0), 'must be at least 1, got 0, 1, None'),
+        (dict(stages=True, train=True), '--stages takes one --size and one --dtype'),
+        (dict(data='x.py'), '--data measures a config and no models'),
         (dict(models=['timm:resnet18'], stages=True), '--stages profiles fastervit:ARCH'),
     ],
 )
@@ -142,3 +144,21 @@ def test_stages_add_up(nano, tmp_path):
     benchmark.run(models=['fastervit:nano', 'fastervit:nano:deploy'], **OPTIONS | dict(stages=True, out=str(tmp_path / 'stages')))
     text = (tmp_path / 'stages.md').read_text()
     assert text.count('| stage 3 |') == 2 and '| matrix products |' in text and (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()
+
+
+def test_data_path(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('mmdet')
+    from fastervit_backbone.analysis import data_path
+    from fastervit_backbone.data.shapes import make_shapes
+
+    monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=16, val=1, size=(96, 128))))
+    monkeypatch.setattr(data_path, 'SECONDS', 0.1)
+    monkeypatch.setattr(data_path, 'EVALUATED', 20)
+    monkeypatch.setattr(data_path.os, 'cpu_count', lambda: 1)
+    benchmark.run(models=[], **OPTIONS | dict(data=str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), out=str(tmp_path / 'data')))
+    text = (tmp_path / 'data.md').read_text()
+    assert 'An epoch waits for **the model' in text and '| COCO box evaluation, pycocotools' in text
+    rates = [float(line.split('|')[2]) for line in text.splitlines() if line.startswith('| ') and 'images/s' not in line]
+    assert len(rates) >= 4 and min(rates) > 0
+    with pytest.raises(UserError, match="measured for detectors, and this is a config of 'mmseg'"):
+        benchmark.run(models=[], **OPTIONS | dict(data=str(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')))

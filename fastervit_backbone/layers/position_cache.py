@@ -1,0 +1,81 @@
+"""The store that keeps positions between evaluations."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from .position import Grid, GridBias, PositionMlp
+
+
+class PositionCache:
+    """Positions kept between evaluations, dropped when a weight they came from changes.
+
+    A change is seen by storage and version counter (optimizers, ``load_state_dict``, ``.to()``) and, because writes through ``.data``
+    (mmengine's EMA) leave the counter alone, by comparing about 1500 values of every weight with what they were. Only a write through
+    ``.data`` to a few chosen values can pass unseen; ``clear()``, which ``train()`` and ``eval()`` call, is for that. On a GPU the
+    comparison waits for the device, once per stage and forward. Copies and pickles start empty, so ``copy.deepcopy`` always works.
+
+    Args:
+        watch: look for changes; without it the weights must never change.
+        max_bytes: least recently used entries go when this is exceeded, but none that the running forward has used: what does not fit
+            beside those is computed every time, and so is an entry larger than a quarter of the bound.
+    """
+
+    def __init__(self, max_bytes: int = 2**30, watch: bool = True) -> None:
+        self.max_bytes, self.watch = max_bytes, watch
+        self._forward = 0  # counts refreshes
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries: OrderedDict[tuple, tuple[Tensor | GridBias, int]] = OrderedDict()  # value, the forward that used it last
+        self._state: tuple = ()
+        self._samples: list[Tensor] = []  # views of the weights: also keep their storage from being reused
+        self._values: Tensor | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(value.nbytes for value, _ in self._entries.values())
+
+    def refresh(self, modules: Iterable[PositionMlp]) -> 'PositionCache | None':
+        """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched."""
+        if not self.watch:
+            self._forward += 1
+            return self
+        params = [p for m in modules for p in (m.fc1.weight, m.fc1.bias, m.fc2.weight)]
+        if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
+            return None
+        state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in params)
+        capturing = params[0].is_cuda and torch.cuda.is_current_stream_capturing()
+        if state != self._state or not (capturing or torch.equal(torch.cat(self._samples), self._values)):
+            self.clear()
+            self._state = state
+            self._samples = [p.detach().view(-1)[:: 1 + p.numel() // 1531] for p in params]
+            self._values = torch.cat(self._samples)
+        self._forward += 1
+        return self
+
+    def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor | GridBias:
+        """``module(grid, lead, dtype)``, computed or remembered."""
+        key = (module, grid, lead, dtype, module.fc1.weight.device)
+        if key in self._entries:
+            value = self._entries.pop(key)[0]
+            self._entries[key] = (value, self._forward)  # now the most recently used
+            return value
+        value = module(grid, lead, dtype)
+        if value.nbytes <= self.max_bytes // 4:
+            self._entries[key] = (value, self._forward)
+            while self.nbytes > self.max_bytes:
+                oldest = next(iter(self._entries))
+                # all that is left belongs to this forward: dropping it would only make the next one compute it again
+                self._entries.pop(oldest if self._entries[oldest][1] != self._forward else key)
+        return value
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.max_bytes, self.watch)

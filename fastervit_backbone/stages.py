@@ -1,0 +1,109 @@
+"""The two kinds of stages: convolutional (1, 2) and windowed (3, 4)."""
+
+import torch
+from torch import Tensor, nn
+
+from .arch import ArchSpec
+from .layers.carrier import CarrierTokenizer
+from .layers.conv import ConvBlock, Downsample
+from .layers.hat import AttentionBlock
+from .layers.position_cache import PositionCache
+from .layers.recompute import recomputed
+from .layers.window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition
+
+
+class ConvStage(nn.Module):
+    """Convolutional stage (1 or 2).
+
+    Args:
+        dim: channels.
+        drop_paths: stochastic depth of each block; their number is the depth.
+        downsample: end with a :class:`Downsample`.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, dim: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.blocks = nn.ModuleList(ConvBlock(dim, p) for p in drop_paths)
+        self.downsample = Downsample(dim) if downsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> same shape, before downsampling."""
+        for block in self.blocks:
+            x = recomputed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+        return x
+
+
+class AttentionStage(nn.Module):
+    """Windowed stage (3 or 4): padded and cut into windows once, whatever the depth.
+
+    Args:
+        spec: the variant.
+        index: 2 or 3.
+        drop_paths: stochastic depth of each block; their number is the depth.
+        downsample: end with a :class:`Downsample`.
+        with_cp: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    def __init__(self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
+        super().__init__()
+        dim, self.window, self.with_cp = spec.channels[index], spec.window_sizes[index], with_cp
+        carrier_size = spec.carrier_size if spec.hat[index] else None
+        self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size) if carrier_size else None
+        last = len(drop_paths) - 1
+        self.blocks = nn.ModuleList(
+            AttentionBlock(
+                dim,
+                spec.num_heads[index],
+                self.window,
+                carrier_size,
+                spec.mlp_ratio,
+                p,
+                spec.layer_scale,
+                propagate=bool(carrier_size) and spec.propagation and j == last,
+            )
+            for j, p in enumerate(drop_paths)
+        )
+        self.downsample = Downsample(dim) if downsample else None
+        self.cache = PositionCache()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> same shape, before downsampling."""
+        H, W = x.shape[2:]
+        w = self.window
+        # (B, C, H, W) -> (B, nH*w, nW*w, C) -> (B*nH*nW, w*w, C)
+        x = pad_to_windows(x.permute(0, 2, 3, 1), w)
+        windows_hw = (x.shape[1] // w, x.shape[2] // w)
+        carriers = None if self.tokenizer is None else self.tokenizer(x)
+        x = window_partition(x, w)
+        if carriers is not None:  # (B*nH*nW, L + w*w, C)
+            x = torch.cat((carriers_to_windows(carriers, self.tokenizer.carrier_size, windows_hw), x), 1)
+        bias_dtype, cache = _compute_dtype(x), self._usable_cache()
+        for block in self.blocks:
+            run = recomputed if self.with_cp and torch.is_grad_enabled() else _call
+            x = run(block, x, windows_hw, bias_dtype, cache)
+        # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
+        return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
+
+    def train(self, mode: bool = True) -> 'AttentionStage':
+        """As ``nn.Module.train``; also frees the kept positions."""
+        self.cache.clear()
+        return super().train(mode)
+
+    def _usable_cache(self) -> PositionCache | None:
+        """The position cache where keeping is right: in eval, without gradients, outside tracing."""
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
+        return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
+
+
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a Linear gives for ``x`` here: autocast's, or that of ``x``."""
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta has none
+    return torch.get_autocast_dtype(device) if autocast else x.dtype
+
+
+def _call(block: nn.Module, *args: object) -> Tensor:
+    return block(*args)
