@@ -70,9 +70,12 @@ def test_own_label_maps_config_reads(tmp_path):
     pytest.importorskip('mmseg')
     blocks = re.findall(r'```python\n(.*?)```', PAGES['docs/data.md'], re.DOTALL)
     (tmp_path / 'mine.py').write_text(blocks[0].replace('/path/to/fastervit_backbone', str(ROOT)))
+    from mmengine.registry import init_default_scope
+
     import fastervit_backbone  # noqa: F401 (lets mmengine find mmseg's bases)
     from fastervit_backbone.engine.checks import fit_classes, fit_label_loading
 
+    init_default_scope('mmseg')
     config = config_module.Config.fromfile(tmp_path / 'mine.py')
     assert fit_classes(config, 'train') == ['num_classes 150 -> 3 in 1 heads, as the data set has']
     assert fit_label_loading(config)

@@ -102,7 +102,13 @@ def _pareto_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
         if _base(r['model']) in BOX_AP_WITH:
             x, y = r['images_per_second'], BOX_AP_WITH[_base(r['model'])]
             axis.plot(x, y, 'o', color='#cc3311' if r['model'].startswith('fastervit') else '#4477aa')
-            axis.annotate(r['model'].removeprefix('timm:'), (x, y), xytext=(4, 4), textcoords='offset points', fontsize=7)
+            axis.annotate(
+                r['model'].removeprefix('timm:').removesuffix('_patch4_window7_224'),
+                (x, y),
+                xytext=(4, 4),
+                textcoords='offset points',
+                fontsize=7,
+            )
     axis.set(xlabel=f'images/s: {title(rows[0]["setting"])}', ylabel="the paper's box AP (Cascade Mask R-CNN)")
     axis.margins(x=0.2, y=0.1)
     return _png(figure, plt)
