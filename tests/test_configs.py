@@ -17,6 +17,7 @@ import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmen
 from fastervit_backbone import FasterViT
 from fastervit_backbone.engine.checks import check_channels, fit_to_machine
 from fastervit_backbone.engine.data_checks import as_list, leaf_datasets
+from fastervit_backbone.engine.runs import build_untrained
 
 from .conftest import ROOT
 
@@ -194,7 +195,7 @@ def build(config):
     init_default_scope(config.default_scope)
     fit_to_machine(config, 'none')
     torch.manual_seed(0)
-    return MODELS.build(config.model)
+    return build_untrained(config.model)
 
 
 def with_nano(config):

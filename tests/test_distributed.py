@@ -18,16 +18,17 @@ from .test_tools import QUICK, environment, tool
 LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 #: Nothing random and no statistics of a process's own images: what is left is the same for any split of a batch.
 FIXED = """
-import os
+import json, os
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 @HOOKS.register_module()
-class PrintLosses(Hook):
+class KeepLosses(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        names = sorted(os.path.basename(s.img_path) for s in data_batch['data_samples'])
-        for key, value in outputs.items():
-            print('LOSS', os.environ.get('RANK', '0'), key, value.item(), *names, flush=True)
+        names = [os.path.basename(s.img_path) for s in data_batch['data_samples']]
+        losses = {key: value.item() for key, value in outputs.items()}
+        with open(os.path.join(runner.work_dir, 'losses_' + os.environ.get('RANK', '0') + '.json'), 'w') as file:
+            json.dump([losses, names], file)
 """
 CONFIGS = {
     'fpn': """
@@ -51,14 +52,14 @@ def shapes(tmp_path_factory):
 
 @pytest.mark.parametrize('head', CONFIGS)
 def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
-    (tmp_path / 'print_losses.py').write_text(FIXED)
+    (tmp_path / 'keep_losses.py').write_text(FIXED)
     config = tmp_path / 'fixed.py'
     load = "[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'%s), dict(type='Pack%sInputs')]"
     pipeline = load % ((', with_bbox=True', 'Det') if head == 'dino' else ('', 'Seg'))
     config.write_text(
         f'_base_ = {str(ROOT / "configs" / "demo" / f"{head}_shapes.py")!r}\n'
-        "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'print_losses'])\n"
-        f"custom_hooks = [dict(type='PrintLosses')]\n{CONFIGS[head]}\n"
+        "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'keep_losses'])\n"
+        f"custom_hooks = [dict(type='KeepLosses')]\n{CONFIGS[head]}\n"
         f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
     )
     variables = dict(SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}:{tmp_path}')
@@ -72,15 +73,13 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
             [*command, *arguments], cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        found, names = {}, {}
-        for rank, key, value, images in re.findall(r'LOSS (\d) (\S+) (\S+) (.*)', done.stdout):
-            found.setdefault(key, []).append(float(value))
-            names.setdefault(rank, set()).update(images.split())
-        return {key: sum(values) / len(values) for key, values in found.items()}, names
+        kept = [json.loads(path.read_text()) for path in sorted(work.glob('losses_*.json'))]  # one of each process
+        means = {key: sum(losses[key] for losses, _ in kept) / len(kept) for key in kept[0][0]}
+        return means, [set(images) for _, images in kept]
 
     alone, one = losses([sys.executable], 4, tmp_path / 'one')
     together, two = losses(LAUNCH, 2, tmp_path / 'two')
-    assert len(two) == 2 and two['0'] | two['1'] == one['0'] and not two['0'] & two['1']  # each image once
+    assert len(two) == 2 and two[0] | two[1] == one[0] and not two[0] & two[1]  # each image once
     compared = [k for k in alone if 'loss_' in k and 'dn_' not in k]  # denoising draws its noise in each process
     assert len(compared) == (1 if head == 'fpn' else 4 * 3)
     for key in compared:

@@ -152,6 +152,7 @@ def _timm(rest: str, setting: Setting) -> nn.Module:
 def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Callable[[], None]:
     """A whole detector or segmenter, from normalised images to its predictions."""
     try:
+        from ..engine.runs import build_untrained
         from .model_table import build as build_model
     except ModuleNotFoundError as error:
         raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
@@ -161,7 +162,7 @@ def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Call
         raise UserError(
             f'{path}: whole models are measured in inference, contiguous and eager: leave out --train, --channels-last, --compile'
         )
-    model, scope = build_model(Path(path))
+    model, scope = build_model(Path(path), build_untrained)
     model = model.eval().to(setting.device)
     if mode == 'deploy':
         if not isinstance(model.backbone, FasterViT):

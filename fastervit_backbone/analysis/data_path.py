@@ -97,9 +97,9 @@ def _loading_rate(loader: DataLoader, name: str) -> float:
 
 def _training_step(config: object, batch: dict, device: str, rounds: int = 3) -> float:
     """Seconds of forward and backward, median."""
-    from mmengine.registry import MODELS
+    from ..engine.runs import build_untrained
 
-    model = MODELS.build(config.model).to(device).train()
+    model = build_untrained(config.model).to(device).train()
     times = []
     for _ in range(rounds):
         start = time.perf_counter()

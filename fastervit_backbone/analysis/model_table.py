@@ -4,10 +4,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
+from mmengine.config import ConfigDict
 
 from ..checkpoint_io import replacing
 from ..engine.checks import check_channels, fit_to_machine
@@ -80,8 +81,12 @@ def leaf_configs() -> list[Path]:
     return sorted((p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts), key=lambda p: (p.parent != ROOT / 'configs', p))
 
 
-def build(path: Path) -> tuple[torch.nn.Module, str]:
+def build(path: Path, make: Callable[[ConfigDict], torch.nn.Module] | None = None) -> tuple[torch.nn.Module, str]:
     """The model of a config, as it is on this machine, and its scope ('mmdet' or 'mmseg'); no weights are fetched.
+
+    Args:
+        path: the config.
+        make: what builds ``config.model``; None builds it without giving its weights their first values, enough to count them.
 
     Raises:
         UserError: no such config, or it cannot be read.
@@ -91,7 +96,7 @@ def build(path: Path) -> tuple[torch.nn.Module, str]:
     config = load_config(path)
     init_default_scope(config.get('default_scope', 'mmengine'))
     fit_to_machine(config, 'none')
-    return MODELS.build(config.model), config.default_scope
+    return (make or MODELS.build)(config.model), config.default_scope
 
 
 def _row(path: Path) -> str:

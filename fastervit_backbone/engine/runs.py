@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import is_model_wrapper
-from mmengine.registry import RUNNERS
+from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -55,6 +55,14 @@ def build_runner(config: Config, launcher: str) -> Runner:
         if 'registry' not in str(error):
             raise
         raise UserError(f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}') from error
+
+
+def build_untrained(model: ConfigDict) -> nn.Module:
+    """A config's model with fresh weights: none is fetched, and none left as the allocator gave it (DINO's level embedding would be)."""
+    backbone = {key: value for key, value in model.backbone.items() if key not in ('init_cfg', 'pretrained')}
+    built = MODELS.build(ConfigDict(model, backbone=backbone))
+    built.init_weights()
+    return built
 
 
 def bare(model: nn.Module) -> nn.Module:
