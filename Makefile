@@ -10,7 +10,7 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
 
-.PHONY: setup demo demo-all test test-slow lint format clean
+.PHONY: setup browser demo demo-all test test-slow lint format clean
 
 setup:
 	@$(SETUP)
@@ -36,6 +36,11 @@ test: setup
 
 test-slow: setup
 	@$(RUN) -m pytest -q -m slow
+
+# for the tests of pages; they are skipped without it
+browser:
+	@command -v chromium google-chrome >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 \
+	  || echo 'browser: Chromium cannot be installed here; tests that need it will be skipped'
 
 lint: setup
 	@$(RUN) -m ruff check .

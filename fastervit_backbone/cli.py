@@ -2,6 +2,8 @@
 
 import argparse
 import ast
+import atexit
+import os
 import sys
 from collections.abc import Callable
 
@@ -10,23 +12,42 @@ from .errors import UserError
 
 def run_cli(main: Callable[[], None]) -> None:
     """Run a tool's ``main``; exits with 2 after a :class:`UserError`, 130 after Ctrl-C."""
+    code: object = 0
     try:
         main()
     except UserError as error:
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        sys.exit(2)
+        code = 2
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
-        sys.exit(130)
-    finally:
-        _leave_process_group()
+        code = 130
+    except SystemExit as end:
+        code = end.code
+    _leave(code)
 
 
-def _leave_process_group() -> None:
-    """Stop torch.distributed's threads: one that still runs while Python ends can abort a process that has done all its work."""
+def _leave(code: object) -> None:
+    """Exit. One of several processes does all that Python does at its end and leaves out what C++ does after it: torch.distributed has
+    threads that no call stops, and now and then one of them aborts a process that has done all its work."""
     distributed = sys.modules.get('torch.distributed')
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
+        sys.exit(code)
+    distributed.destroy_process_group()
+    if isinstance(code, str):  # as Python does
+        print(code, file=sys.stderr)
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``800x1280`` -> (800, 1280), height first; ``512`` -> (512, 512). For argparse's ``type``."""
+    numbers = text.split('x')
+    if len(numbers) > 2 or not all(n.isdecimal() for n in numbers):
+        raise argparse.ArgumentTypeError(f'{text}: expected HEIGHTxWIDTH, as 800x1280, or one number')
+    return int(numbers[0]), int(numbers[-1])
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:

@@ -86,6 +86,29 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
         assert together[key] == pytest.approx(alone[key], rel=1e-5), key
 
 
+@pytest.mark.parametrize(('ending', 'code'), [('', 0), ('raise UserError("bad")', 2), ('sys.exit(1)', 1), ('1 / 0', 1)])
+def test_the_end_of_one_of_several(ending, code, tmp_path):
+    """Its exit code, its output and what it registered for its end survive; a thread that C++ would abort over does no harm."""
+    script = f"""
+import atexit, sys
+import torch.distributed as dist
+from fastervit_backbone.cli import run_cli
+from fastervit_backbone.errors import UserError
+
+def main():
+    dist.init_process_group('gloo', init_method='file://{tmp_path}/meet', rank=0, world_size=1)
+    atexit.register(print, 'registered')
+    print('printed')
+    {ending}
+
+run_cli(main)
+"""
+    done = subprocess.run([sys.executable, '-c', script], env=environment(), capture_output=True, text=True, timeout=100)
+    assert done.returncode == code, done.stderr
+    assert done.stdout == 'printed\nregistered\n'
+    assert ('error: bad' in done.stderr) == (code == 2) and ('ZeroDivisionError' in done.stderr) == (ending == '1 / 0')
+
+
 def test_the_same_miou(shapes, tmp_path):
     """Three images over two processes: none is scored twice; averaged over scales and flips too."""
     config = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'

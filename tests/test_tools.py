@@ -124,14 +124,18 @@ def test_learning_rate_is_scaled_and_said(trained):
 
 
 def test_readmes_prediction_in_python(trained, shapes, monkeypatch):
-    block = next(b for b in re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL) if 'inference_detector' in b)
-    last = next(name for name in re.findall(r'epoch_\d+\.pth', block))
-    assert last == f'epoch_{Config.fromfile(DEMO).train_cfg.max_epochs}.pth'
-    block = block.replace(f'work_dirs/demo/cascade/{last}', str(trained[0] / 'epoch_2.pth')).replace('work_dirs/demo/data', str(shapes))
+    block = next(b for b in re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL) if 'Predictor(' in b)
+    block = block.replace('work_dirs/demo/cascade', str(trained[0])).replace('work_dirs/demo/data', str(shapes))
     monkeypatch.chdir(ROOT)
     scope = {}
-    exec(block, scope)
-    assert scope['result'].masks.shape[1:] == (96, 128)
+    exec(block.replace('threshold=0.5', 'threshold=0.01'), scope)
+    assert scope['found'].size == (96, 128) and len(scope['found'].masks) == len(scope['found'].boxes)
+
+
+def test_checkpoints_keep_the_data_sets_ids(trained, shapes):
+    categories = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())['categories']
+    kept = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)['meta']['dataset_meta']
+    assert dict(zip(kept['classes'], kept['category_ids'], strict=True)) == {c['name']: c['id'] for c in categories}
 
 
 def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):

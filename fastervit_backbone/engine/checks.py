@@ -41,13 +41,22 @@ def fit_classes(config: Config, split: str) -> list[str]:
                     f'the train data has the classes {classes}, the {other} data {classes_of(dataset)}: give both the same metainfo'
                 )
             _fit_palette(dataset, len(classes))
+    return fit_heads(config, len(classes))
+
+
+def fit_heads(config: Config, count: int) -> list[str]:
+    """Give every head ``count`` classes, in place; returns a line if heads were changed.
+
+    Raises:
+        UserError: a loss has weights for another number of classes.
+    """
     heads = dict(_heads(config.model))
-    wrong = [h for h in heads.values() if h.get('num_classes', len(classes)) != len(classes)]
-    _check_class_weights(heads, len(classes))
+    wrong = [h for h in heads.values() if h.get('num_classes', count) != count]
+    _check_class_weights(heads, count)
     before = sorted({h.num_classes for h in wrong})
     for head in wrong:
-        head.num_classes = len(classes)
-    return [f'num_classes {", ".join(map(str, before))} -> {len(classes)} in {len(wrong)} heads, as the data set has'] if wrong else []
+        head.num_classes = count
+    return [f'num_classes {", ".join(map(str, before))} -> {count} in {len(wrong)} heads, as the data set has'] if wrong else []
 
 
 def _heads(model: Mapping) -> Iterator[tuple[str, ConfigDict]]:

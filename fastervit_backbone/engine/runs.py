@@ -11,6 +11,7 @@ from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from ..checkpoint_io import fetch
 from ..errors import UserError
 from ..files import check_folder_writable
 from .checks import check_channels, fit_classes, fit_label_loading, fit_to_machine
@@ -79,6 +80,21 @@ def last_checkpoint(work_dir: str | Path) -> str | None:
     if not noted.name:  # killed while writing it
         raise UserError(f'{note} is empty: name the checkpoint itself')
     return str(noted if noted.is_file() else note.with_name(noted.name))
+
+
+def find_checkpoint(checkpoint: str | Path) -> Path:
+    """The file behind a path, a URL, or a work dir (its last checkpoint).
+
+    Raises:
+        UserError: a folder without a checkpoint, no such file, or it cannot be downloaded.
+    """
+    path = Path(checkpoint)
+    if path.is_dir():
+        last = last_checkpoint(path)
+        if last is None:
+            raise UserError(f'{path} is a folder without a checkpoint: train first, or name a file')
+        path = Path(last)
+    return fetch(path if path.exists() else str(checkpoint))
 
 
 def say(message: str) -> None:

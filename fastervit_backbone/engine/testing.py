@@ -12,11 +12,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoint import check_fit
-from ..checkpoint_io import fetch, read_checkpoint, replacing, safe_loading, unwrap_state_dict
+from ..checkpoint_io import read_checkpoint, replacing, safe_loading, unwrap_state_dict
 from ..errors import UserError
 from ..files import check_file_writable, check_folder_writable
 from .pictures import SegmentationPictures, write_overview
-from .runs import bare, build_runner, last_checkpoint, prepare, say
+from .runs import bare, build_runner, find_checkpoint, prepare, say
 
 #: mmengine's names of the figures people ask for first, and what divides them to give 0..1.
 _FIGURES = {
@@ -73,13 +73,7 @@ def test(
             raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
     if show_dir is not None:
         check_folder_writable('--show-dir', show_dir)
-    path = Path(checkpoint)
-    if path.is_dir():
-        last = last_checkpoint(path)
-        if last is None:
-            raise UserError(f'{path} is a folder without a checkpoint: train first, or name a file')
-        path = Path(last)
-    path = fetch(path if path.exists() else str(checkpoint))
+    path = find_checkpoint(checkpoint)
     weights = unwrap_state_dict(read_checkpoint(path))
     config.load_from = str(path)
     semantic = config.get('default_scope') == 'mmseg'

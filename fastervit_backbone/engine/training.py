@@ -6,6 +6,8 @@ from urllib.error import URLError
 
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoint import check_fit
@@ -59,6 +61,7 @@ def train(
     if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
         check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # mmengine reads its own: do not hold a second copy while it trains
+    runner.register_hook(_KeepCategoryIds())
     try:
         with safe_loading():
             return runner.train()
@@ -67,6 +70,18 @@ def train(
             f'pretrained weights cannot be fetched ({error.reason}): connect to the network, or start from nothing with '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
+
+
+class _KeepCategoryIds(Hook):
+    """Notes the data set's own category ids with its classes, which go into every checkpoint: predictions carry them."""
+
+    def before_train(self, runner: Runner) -> None:
+        dataset = leaf = runner.train_dataloader.dataset
+        while not hasattr(leaf, 'cat_ids'):  # within wrappers
+            leaf = getattr(leaf, 'dataset', None) or next(iter(getattr(leaf, 'datasets', ())), None)
+            if leaf is None:
+                return
+        dataset._metainfo['category_ids'] = [int(i) for i in leaf.cat_ids]
 
 
 def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] | None:

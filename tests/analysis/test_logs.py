@@ -1,0 +1,104 @@
+"""Curves out of mmengine's logs: one run, resumed runs, several, and files that are none."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastervit_backbone.analysis.logs import plot_logs, read_log
+from fastervit_backbone.errors import UserError
+
+from ..conftest import ROOT
+from ..test_tools import QUICK, assert_one_line_error, tool
+
+
+def write_log(folder, stamp, iterations, scale=1.0, torn=False):
+    path = folder / stamp / 'vis_data' / 'scalars.json'
+    path.parent.mkdir(parents=True)
+    lines = []
+    for i in iterations:
+        lines.append(json.dumps(dict(loss=scale / i, lr=1e-3, iter=i, step=i)))
+        if i % 10 == 0:
+            lines.append(json.dumps({'coco/bbox_mAP': i / 100, 'step': i // 10}))
+    path.write_text('\n'.join(lines) + ('\n{"loss": 0.' if torn else '\n'))
+    return path
+
+
+def test_a_run_that_was_resumed(tmp_path):
+    write_log(tmp_path, '20260101_000000', range(5, 31, 5), torn=True)
+    write_log(tmp_path, '20260102_000000', range(25, 51, 5), scale=2)  # from the checkpoint at 20
+    (tmp_path / '20260103_000000' / 'vis_data').mkdir(parents=True)
+    (tmp_path / '20260103_000000' / 'vis_data' / 'scalars.json').write_text('')  # a test run
+    log = read_log(tmp_path)
+    loss = log.curve('loss')
+    assert loss[:, 0].tolist() == list(range(5, 51, 5))
+    assert loss[:, 1].tolist() == [1 / i if i < 25 else 2 / i for i in range(5, 51, 5)]
+    assert log.curve('coco/bbox_mAP').tolist() == [[10, 0.1], [20, 0.2], [30, 0.3], [40, 0.4], [50, 0.5]]  # at iterations, not epochs
+
+
+def test_pictures(tmp_path):
+    for name in ('one', 'two'):
+        write_log(tmp_path / name, '20260101_000000', range(1, 101))
+    logs = [read_log(tmp_path / name) for name in ('one', 'two')]
+    assert [log.name for log in logs] == ['one', 'two']
+    assert plot_logs(logs, tmp_path / 'a.png', smooth=9) == ['loss', 'lr', 'coco/bbox_mAP']
+    assert np.asarray(Image.open(tmp_path / 'a.png').convert('L')).std() > 10
+    assert plot_logs(logs[:1], tmp_path / 'a.svg', ['lr']) == ['lr'] and '<svg' in (tmp_path / 'a.svg').read_text()
+    for keys, out, smooth, told in (
+        (['los'], 'b.png', 1, "no log has 'los'"),
+        ([], 'b.xyz', 1, 'matplotlib writes'),
+        ([], 'b.png', 0, 'smooth 0'),
+    ):
+        with pytest.raises(UserError, match=told):
+            plot_logs(logs, tmp_path / out, keys, smooth)
+    assert not list(tmp_path.glob('*b.*'))
+
+
+def test_no_logs(tmp_path):
+    (tmp_path / 'bad.json').write_text('words\n{"loss": 1, "iter": 1}\n')
+    (tmp_path / 'list.json').write_text('[1]\n')
+    (tmp_path / 'eval.json').write_text('{"mIoU": 3, "step": 0}\n')
+    for name, told in (
+        ('.', 'no training log'),
+        ('bad.json', 'line 1 is no JSON'),
+        ('list.json', 'not a record'),
+        ('eval.json', 'no training iter'),
+    ):
+        with pytest.raises(UserError, match=told):
+            read_log(tmp_path / name)
+    done = tool('plot_logs', 'absent', '--out', 'a.png', cwd=tmp_path)
+    assert_one_line_error(done, 'no training log')
+
+
+def test_the_demos_own_log(tmp_path):
+    log = ROOT / 'docs' / 'logs' / 'upernet_shapes.json'
+    done = tool('plot_logs', log, log, '--names', 'first', 'again', '--out', 'curves.png', cwd=tmp_path)
+    assert done.returncode == 0 and 'loss, lr, mIoU of 2 runs' in done.stdout, done.stderr
+
+
+def test_tensorboard(tmp_path):
+    """The snippet of docs/analyse.md writes event files that TensorBoard reads."""
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from fastervit_backbone.data.shapes import make_shapes
+
+    shapes = make_shapes(tmp_path / 'shapes', train=4, val=1, size=(64, 96))
+    demo, loggers = (ROOT / 'configs' / p for p in ('demo/fpn_shapes.py', '_base_/loggers.py'))
+    config = tmp_path / 'mine.py'
+    config.write_text(f'_base_ = [{str(demo)!r}, {str(loggers)!r}]\nvisualizer = dict(vis_backends={{{{_base_.log_to_tensorboard}}}})\n')
+    options = [
+        *QUICK,
+        'train_cfg.max_iters=2',
+        'train_cfg.val_interval=9',
+        'train_dataloader.batch_size=2',
+        'default_hooks.logger.interval=1',
+    ]
+    done = tool('train', config, '--work-dir', 'work', '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0, done.stderr
+    events = EventAccumulator(str(next((tmp_path / 'work').rglob('events.out*')).parent))
+    events.Reload()
+    losses = [e.value for e in events.Scalars('loss')]
+    assert len(losses) == 2
+    assert losses == pytest.approx(read_log(tmp_path / 'work').curve('loss')[:, 1].tolist(), rel=1e-4)

@@ -1,0 +1,278 @@
+"""Figures by class are those of pycocotools and mmseg on the same files; the page stands alone."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip('supervision')
+pytest.importorskip('mmseg')
+
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fastervit_backbone.analysis.label_maps import analyze_label_maps
+from fastervit_backbone.analysis.objects import analyze_objects, confusion_matrix
+from fastervit_backbone.analysis.results import analyze
+from fastervit_backbone.errors import UserError
+from fastervit_backbone.inference.prediction import encode_mask
+
+from ..test_tools import assert_one_line_error, tool
+
+NAMES = {3: 'ant', 0: 'bee', 90: 'cat'}
+
+
+def write_problem(folder, *, images=12, seed=0):
+    """Random objects, and detections of them: some shifted, some of another class, some invented, some missing, equal scores too."""
+    rng = np.random.default_rng(seed)
+    truth = dict(images=[], annotations=[], categories=[dict(id=i, name=n) for i, n in NAMES.items()])
+    found = []
+    (folder / 'images').mkdir(parents=True)
+    for image_id in range(images):
+        truth['images'].append(dict(id=image_id, file_name=f'{image_id}.png', height=120, width=160))
+        Image.fromarray(rng.integers(0, 255, (120, 160, 3), np.uint8)).save(folder / 'images' / f'{image_id}.png')
+        for _ in range(int(rng.integers(0, 5))):
+            x, y, w, h = (int(v) for v in (rng.integers(0, 100), rng.integers(0, 70), rng.integers(8, 60), rng.integers(8, 50)))
+            category, crowd = int(rng.choice([3, 0])), int(rng.random() < 0.1)
+            entry = dict(image_id=image_id, category_id=category, bbox=[x, y, w, h], area=w * h, iscrowd=crowd)
+            truth['annotations'].append(entry | dict(id=1 + len(truth['annotations']), segmentation=box_code(x, y, w, h)))
+            if rng.random() < 0.8:
+                x, y = x + int(rng.integers(-6, 7)), y + int(rng.integers(-6, 7))
+                category = category if rng.random() < 0.8 else int(rng.choice(list(NAMES)))
+                found.append(entry | dict(category_id=category, bbox=[x, y, w, h], score=round(float(rng.random()), 1)))
+        if rng.random() < 0.5:
+            found.append(dict(image_id=image_id, category_id=3, bbox=[5, 5, 30, 20], score=round(float(rng.random()), 1)))
+    for entry in found:
+        entry.pop('iscrowd', None)
+        entry['segmentation'] = box_code(*entry['bbox'])
+    (folder / 'truth.json').write_text(json.dumps(truth))
+    categories = truth['categories']
+    (folder / 'predictions.json').write_text(json.dumps(dict(images=truth['images'], categories=categories, annotations=found)))
+    return truth, found
+
+
+def box_code(x, y, w, h):
+    mask = np.zeros((120, 160), bool)
+    mask[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = True
+    code = encode_mask(mask)
+    return dict(code, counts=code['counts'].decode())
+
+
+@pytest.mark.parametrize('kind', ['bbox', 'segm'])
+def test_figures_of_objects(kind, tmp_path):
+    write_problem(tmp_path)
+    truth = COCO(str(tmp_path / 'truth.json'))
+    detections = json.loads((tmp_path / 'predictions.json').read_text())
+    results = analyze_objects(detections, truth, kind=kind)
+    for c, (category_id, name) in zip(results.classes, sorted(NAMES.items()), strict=True):
+        one = COCOeval(truth, truth.loadRes(detections['annotations']), kind)
+        one.params.catIds = [category_id]
+        one.evaluate()
+        one.accumulate()
+        one.summarize()
+        assert c.name == name
+        if name == 'cat':  # predicted but never there
+            assert c.objects == 0 and np.isnan(c.ap) and one.stats[0] == -1
+            continue
+        assert (c.ap, c.ap50) == pytest.approx((one.stats[0], one.stats[1]), abs=1e-12)
+        recall_at_any_score = one.eval['recall'][0, 0, 0, -1]
+        assert c.curve[-1, 2] == pytest.approx(recall_at_any_score, abs=1e-12)
+        assert c.objects == sum(a['category_id'] == category_id and not a['iscrowd'] for a in truth.dataset['annotations'])
+        # the best threshold by brute force
+        best = max(_f1(truth, detections['annotations'], category_id, t, kind)[2] for t in np.unique(c.curve[:, 0]))
+        precision, recall, f1 = _f1(truth, detections['annotations'], category_id, c.threshold, kind)
+        assert (c.precision, c.recall, c.f1) == pytest.approx((precision, recall, f1)) and f1 == pytest.approx(best)
+    whole = COCOeval(truth, truth.loadRes(detections['annotations']), kind)
+    whole.evaluate()
+    whole.accumulate()
+    whole.summarize()
+    assert np.nan_to_num(list(results.summary.values()), nan=-1) == pytest.approx(whole.stats, abs=1e-12)
+
+
+def _f1(truth, found, category_id, threshold, kind):
+    """Count matches of the detections from a score on alone."""
+    kept = [a for a in found if a['category_id'] == category_id and a['score'] >= threshold]
+    scorer = COCOeval(truth, truth.loadRes(kept), kind)
+    scorer.params.catIds, scorer.params.areaRng, scorer.params.iouThrs = [category_id], [[0, 1e10]], np.array([0.5])
+    scorer.evaluate()
+    hits = sum(int(((e['dtMatches'][0] > 0) & ~e['dtIgnore'][0].astype(bool)).sum()) for e in scorer.evalImgs if e)
+    wrong = sum(int(((e['dtMatches'][0] == 0) & ~e['dtIgnore'][0].astype(bool)).sum()) for e in scorer.evalImgs if e)
+    objects = sum(int((np.array(e['gtIgnore']) == 0).sum()) for e in scorer.evalImgs if e)
+    precision, recall = hits / max(1, hits + wrong), hits / objects
+    return precision, recall, 2 * precision * recall / max(1e-12, precision + recall)
+
+
+def test_confusion_by_hand():
+    def entry(image, category, box, **more):
+        return dict(image_id=image, category_id=category, bbox=box, area=box[2] * box[3], iscrowd=0, **more)
+
+    truth = COCO()
+    truth.dataset = dict(
+        images=[dict(id=1, file_name='a'), dict(id=2, file_name='b')],
+        categories=[dict(id=i, name=n) for i, n in NAMES.items()],
+        annotations=[
+            dict(a, id=i)
+            for i, a in enumerate([entry(1, 0, [0, 0, 10, 10]), entry(1, 3, [50, 50, 20, 20]), entry(2, 90, [5, 5, 10, 10])], 1)
+        ],
+    )
+    truth.createIndex()
+    found = [
+        entry(1, 0, [0, 0, 10, 9], score=0.9),  # right
+        entry(1, 90, [50, 50, 20, 20], score=0.8),  # ant taken for a cat
+        entry(2, 3, [80, 80, 9, 9], score=0.7),  # invented; and the cat is missed
+        entry(2, 90, [5, 5, 10, 10], score=0.1),  # below the threshold
+    ]
+    #        bee ant cat background
+    wanted = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 1, 0, 0]]
+    assert confusion_matrix(found, truth, 0.3).tolist() == wanted
+
+
+def test_mistakes(tmp_path):
+    truth, _ = write_problem(tmp_path)
+    results = analyze_objects(json.loads((tmp_path / 'predictions.json').read_text()), COCO(str(tmp_path / 'truth.json')), threshold=0.3)
+    scores = [m.score for m in results.false_positives]
+    assert scores == sorted(scores, reverse=True) and min(scores) >= 0.3 and len(scores) > 3
+    areas = [m.box[2] * m.box[3] for m in results.misses]
+    assert areas == sorted(areas, reverse=True) and len(areas) > 3
+    real = {(a['image_id'], *a['bbox']) for a in truth['annotations']}
+    assert all((int(m.image.removesuffix('.png')), *m.box) in real for m in results.misses)
+
+
+def test_no_detection_at_all(tmp_path):
+    write_problem(tmp_path)
+    (tmp_path / 'predictions.json').write_text('[]')
+    analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'out', images=tmp_path / 'images')
+    figures = json.loads((tmp_path / 'out' / 'figures.json').read_text())
+    assert figures['summary']['AP'] == 0 and all(not c['recall'] for c in figures['classes'])
+
+
+def write_label_maps(folder, *, wide=False):
+    rng = np.random.default_rng(1)
+    for i in range(3):
+        true = rng.integers(0, 4, (30 + i, 40)).astype(np.uint16 if wide else np.uint8)
+        guess = np.where(rng.random(true.shape) < 0.7, true, rng.integers(0, 4, true.shape)).astype(true.dtype)
+        true[rng.random(true.shape) < 0.1] = 65535 if wide else 255
+        for where, values in (('truth', true), ('out/labels', guess)):
+            (folder / where).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(folder / where / f'{i}.png')
+    categories = [dict(id=i, name=f'c{i}') for i in range(5)]  # c4 is nowhere
+    content = dict(info=dict(label_maps=True), images=[], categories=categories, annotations=[])
+    (folder / 'out' / 'predictions.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('wide', [False, True])
+def test_figures_of_label_maps(wide, tmp_path):
+    from mmseg.evaluation import IoUMetric
+
+    write_label_maps(tmp_path, wide=wide)
+    results = analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', [f'c{i}' for i in range(5)], range(5))
+    sums = [0, 0, 0, 0]
+    for i in range(3):
+        guess, true = (
+            torch.from_numpy(np.asarray(Image.open(tmp_path / w / f'{i}.png')).astype(np.int64)) for w in ('out/labels', 'truth')
+        )
+        true[true == 65535] = 255
+        for j, area in enumerate(IoUMetric.intersect_and_union(guess, true, 5, 255)):
+            sums[j] = sums[j] + area
+    metrics = IoUMetric.total_area_to_metrics(*sums, metrics=['mIoU', 'mFscore'])
+    for ours, theirs in ((results.iou, 'IoU'), (results.recall, 'Acc'), (results.f1, 'Fscore'), (results.precision, 'Precision')):
+        np.testing.assert_allclose(ours, metrics[theirs], atol=1e-6)
+    assert results.accuracy == pytest.approx(float(metrics['aAcc']))
+    assert np.isnan(results.iou[4]) and [i[2] for i in results.images] == sorted(i[2] for i in results.images)
+
+
+@pytest.fixture(scope='module')
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('report')
+    write_problem(folder)
+    done = tool('analyze_results', 'predictions.json', 'truth.json', '--images', 'images', '--out', 'out', cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout
+
+
+def test_the_page_stands_alone(report):
+    folder, printed = report
+    page = (folder / 'out' / 'report.html').read_text()
+    assert 'http' not in page and not re.search(r'(?:src|href)="(?!data:)', page) and '<script' not in page
+    assert page.count('data:image') > 5 and 'nan' not in re.sub(r'base64,[^"]+', '', page)
+    assert len(list((folder / 'out' / 'false_positives').glob('*.jpg'))) > 3
+    figures = json.loads((folder / 'out' / 'figures.json').read_text())
+    rows = list(csv.DictReader((folder / 'out' / 'classes.csv').open()))
+    assert [r['class'] for r in rows] == ['bee', 'ant', 'cat'] and float(rows[0]['AP']) == pytest.approx(figures['classes'][0]['AP'])
+    assert f'AP {figures["summary"]["AP"]:.4f}' in printed
+
+
+def test_the_page_opens_in_a_browser(report):
+    browser = shutil.which('chromium') or shutil.which('google-chrome')
+    if browser is None:
+        pytest.skip('no Chromium here (make browser installs it)')
+    folder, _ = report
+    command = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--window-size=1000,1400']
+    command += ['--disable-background-networking', '--disable-component-update', '--disable-sync', f'--user-data-dir={folder}/profile']
+    page = f'file://{folder}/out/report.html'
+    text = subprocess.run([*command, '--dump-dom', page], capture_output=True, text=True, timeout=120)
+    assert 'Worst false positives' in text.stdout
+    subprocess.run([*command, f'--screenshot={folder}/page.png', page], capture_output=True, timeout=120, check=True)
+    shot = np.asarray(Image.open(folder / 'page.png').convert('RGB'))
+    assert shot.shape == (1400, 1000, 3) and 0.5 < (shot > 240).all(2).mean() < 0.99 and len(np.unique(shot.reshape(-1, 3), axis=0)) > 50
+
+
+def test_mistakes_of_people(tmp_path):
+    write_problem(tmp_path)
+    write_label_maps(tmp_path)
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+
+    def changed(name, change):
+        copy = json.loads(json.dumps(content))
+        change(copy)
+        (tmp_path / name).write_text(json.dumps(copy))
+        return tmp_path / name
+
+    bad = tmp_path / 'bad.json'
+    bad.write_text('{')
+    for predictions, truth, told in (
+        (tmp_path / 'absent.json', 'truth.json', 'no predictions at'),
+        (bad, 'truth.json', 'broken JSON'),
+        ('predictions.json', 'absent.json', 'no ground truth'),
+        ('predictions.json', 'truth', 'folder, of label maps'),
+        ('out', 'truth.json', 'about label maps'),
+        (changed('a.json', lambda c: c['categories'][0].update(name='dog')), 'truth.json', "'dog' in the predictions and 'ant'"),
+        (changed('b.json', lambda c: c['annotations'][0].update(image_id=999)), 'truth.json', 'image 999'),
+        (changed('c.json', lambda c: c['annotations'][0].update(category_id=5)), 'truth.json', 'category 5'),
+        (changed('d.json', lambda c: c['annotations'][0].pop('score')), 'truth.json', 'no score'),
+        ('predictions.json', bad, 'cannot be read as COCO'),
+    ):
+        with pytest.raises(UserError, match=told):
+            analyze(tmp_path / predictions, tmp_path / truth, tmp_path / 'report')
+        assert not (tmp_path / 'report').exists()
+    done = tool('analyze_results', 'absent.json', 'truth.json', '--out', 'report', cwd=tmp_path)
+    assert_one_line_error(done, 'no predictions at')
+
+
+def test_label_maps_that_do_not_fit(tmp_path):
+    write_label_maps(tmp_path)
+    names, ids = ['a', 'b', 'c', 'd'], range(4)
+    truth = tmp_path / 'truth' / '1.png'
+    good = truth.read_bytes()
+    Image.fromarray(np.full((31, 40), 9, np.uint8)).save(truth)
+    with pytest.raises(UserError, match=r'1\.png has the value 9'):
+        analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, ids)
+    analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, ids, ignored=(9,))
+    Image.fromarray(np.zeros((5, 6), np.uint8)).save(truth)
+    with pytest.raises(UserError, match='6x5'):
+        analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, ids)
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(truth)
+    with pytest.raises(UserError, match='no label map'):
+        analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, ids)
+    truth.write_bytes(good)
+    (tmp_path / 'out' / 'labels' / '2.png').unlink()
+    with pytest.raises(UserError, match='no prediction'):
+        analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, ids)
+    with pytest.raises(UserError, match='no label maps'):
+        analyze_label_maps(tmp_path / 'out', tmp_path / 'nowhere', names, ids)

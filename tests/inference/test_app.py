@@ -1,0 +1,131 @@
+"""The page in a real browser: drop an image, see it drawn, move the threshold, download; refuse what is no image or too large."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip('gradio')
+pytest.importorskip('playwright')
+
+from playwright.sync_api import sync_playwright
+
+from ..conftest import ROOT
+from ..test_tools import assert_one_line_error, environment, tool
+from .conftest import CASCADE, UPERNET
+
+BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
+FLAGS = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+]
+needs_browser = pytest.mark.skipif(BROWSER is None, reason='no Chromium here (make browser installs it)')
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """Start the page; the address."""
+    started = []
+
+    def start(*arguments):
+        port = free_port()
+        log = (tmp_path / f'{port}.log').open('w+')
+        command = [sys.executable, str(ROOT / 'tools' / 'app.py'), *map(str, arguments), '--port', str(port)]
+        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=subprocess.STDOUT))
+        deadline = time.monotonic() + 120
+        while f'http://127.0.0.1:{port}' not in (tmp_path / f'{port}.log').read_text():
+            assert started[-1].poll() is None and time.monotonic() < deadline, (tmp_path / f'{port}.log').read_text()
+            time.sleep(0.1)
+        return f'http://127.0.0.1:{port}'
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def page():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser.new_page(accept_downloads=True, viewport=dict(width=1200, height=900))
+        browser.close()
+
+
+def counted(page):
+    """How many objects the page says there are."""
+    page.wait_for_function(r"/\d+ (objects|regions)/.test(document.querySelector('#count').innerText)", timeout=60000)
+    return int(re.match(r'\d+', page.inner_text('#count')).group())
+
+
+@needs_browser
+def test_objects(serve, page, detector, shapes, tmp_path):
+    address = serve(CASCADE, detector, '--max-megapixels', '0.5', '--threshold', '0.3')
+    asked = []
+    page.on('request', lambda request: asked.append(request.url))
+    page.goto(address)
+    image = sorted((shapes / 'images' / 'val').glob('*.png'))[0]
+    page.set_input_files('#upload input[type=file]', str(image))
+    page.wait_for_selector('#picture img', timeout=60000)
+    many = counted(page)
+    slider = page.locator('#threshold input[type=number]')
+    counts = []
+    for value in ('0.95', '0.05'):
+        slider.fill(value)
+        page.locator('#threshold input[type=range]').focus()
+        page.locator('#threshold input[type=range]').dispatch_event('pointerup')
+        page.keyboard.press('Enter')
+        page.wait_for_timeout(1500)
+        counts.append(counted(page))
+    assert counts[0] < counts[1] and counts[0] <= many <= counts[1]
+    with page.expect_download() as download:
+        page.click('#download')
+    content = json.loads(open(download.value.path()).read())
+    assert len(content['annotations']) == counts[1] and {c['id'] for c in content['categories']} == {7, 0, 90}
+    page.screenshot(path=str(tmp_path / 'page.png'))
+    assert np.asarray(Image.open(tmp_path / 'page.png').convert('L')).std() > 20
+
+    for name, told in (('words.png', 'cannot be read as an image'), ('large.png', '1000x600 pixels, more than the 0.5 megapixels')):
+        if name == 'words.png':
+            (tmp_path / name).write_text('not an image')
+        else:
+            Image.new('RGB', (1000, 600)).save(tmp_path / name)
+        page.reload()
+        page.set_input_files('#upload input[type=file]', str(tmp_path / name))
+        page.wait_for_selector(f'text={told}', timeout=60000)
+    assert all(url.startswith((address, 'data:', 'blob:')) for url in asked), asked  # the page needs no network
+
+
+@needs_browser
+def test_regions(serve, page, segmenter, shapes):
+    page.goto(serve(UPERNET, segmenter))
+    page.set_input_files('#upload input[type=file]', str(next((shapes / 'images' / 'val').glob('*.png'))))
+    page.wait_for_selector('#picture img', timeout=60000)
+    assert counted(page) >= 1
+    assert not page.locator('#threshold').is_visible()
+
+
+def test_mistakes(detector, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        done = tool('app', CASCADE, detector, '--port', taken.getsockname()[1], cwd=tmp_path)
+        assert_one_line_error(done, '--port')
+    assert_one_line_error(tool('app', CASCADE, tmp_path / 'none.pth', cwd=tmp_path), r'none\.pth')

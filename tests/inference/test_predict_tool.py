@@ -1,0 +1,184 @@
+"""tools/predict.py as people run it: odd folders, videos, kills, reruns; its json through the usual scorers."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from fastervit_backbone.inference.journal import NAME, Journal
+
+from ..conftest import ROOT
+from ..test_tools import assert_one_line_error, environment, tool
+from .conftest import CASCADE, UPERNET
+from .test_sources import make_video, odd_images
+
+ALL = ['--threshold', '0']
+
+
+def predict(*arguments, cwd, **variables):
+    return tool('predict', *arguments, cwd=cwd, **variables)
+
+
+def read(folder):
+    return json.loads((folder / 'predictions.json').read_text())
+
+
+def test_a_folder_of_odd_images(detector, tmp_path):
+    """Bad ones are named and left out with exit code 1, the rest is done."""
+    names = odd_images(tmp_path / 'odd')
+    make_video(tmp_path / 'odd' / 'clip.mp4')
+    (tmp_path / 'odd' / 'broken.mp4').write_text('no video')
+    done = predict(CASCADE, detector, 'odd', '--out', 'out', '--batch', '2', *ALL, cwd=tmp_path)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
+    bad = [n for n, good in names.items() if not good] + ['broken.mp4']
+    assert f'{len(bad)} could not be read' in done.stdout
+    for name in bad:
+        assert sum(name in line for line in done.stdout.splitlines() if line.startswith('left out')) == 1
+    content = read(tmp_path / 'out')
+    frames = [i for i in content['images'] if i['file_name'].startswith('clip.mp4')]
+    assert {i['file_name'] for i in content['images']} - {i['file_name'] for i in frames} == {n for n, good in names.items() if good}
+    assert [i['frame'] for i in frames] == list(range(7))
+    assert len({i['id'] for i in content['images']}) == len(content['images'])
+    assert {a['category_id'] for a in content['annotations']} <= {7, 0, 90}
+    assert {a['image_id'] for a in content['annotations']} <= {i['id'] for i in content['images']}
+    pictures = {p.name for p in (tmp_path / 'out' / 'pictures').iterdir()}
+    assert len(pictures) == sum(names.values()) + 1
+    capture = cv2.VideoCapture(str(tmp_path / 'out' / 'pictures' / 'clip.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7 and capture.get(cv2.CAP_PROP_FPS) == 10
+    again = predict(CASCADE, detector, 'odd', '--out', 'out', '--batch', '2', *ALL, cwd=tmp_path)  # the bad ones are tried again
+    assert again.returncode == 1 and f'{sum(names.values()) + 1} done before' in again.stdout
+    assert read(tmp_path / 'out') == content
+
+
+def test_label_maps(shapes, segmenter, tmp_path):
+    done = predict(UPERNET, segmenter, shapes / 'images' / 'val', '--out', 'out', '--no-draw', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = read(tmp_path / 'out')
+    assert not (tmp_path / 'out' / 'pictures').exists()
+    assert [c['id'] for c in content['categories']] == [0, 1, 2, 3]
+    for image in content['images']:
+        stem = image['file_name'].removesuffix('.png')
+        labels = np.asarray(Image.open(tmp_path / 'out' / 'labels' / f'{stem}.png'))
+        colours = np.asarray(Image.open(tmp_path / 'out' / 'colours' / f'{stem}.png'))
+        assert labels.shape == (96, 128) and labels.max() <= 3
+        for label in np.unique(labels):
+            assert len(np.unique(colours[labels == label], axis=0)) == 1
+            area = [a['area'] for a in content['annotations'] if (a['image_id'], a['category_id']) == (image['id'], label)]
+            assert area == [(labels == label).sum()]
+
+
+def test_its_json_is_scored(shapes, detector, tmp_path):
+    """Image ids are those of the data set, so that pycocotools takes the json as it is; the figures are those of tools/test.py."""
+    from ..test_tools import QUICK
+
+    # the checkpoint's category ids are made up: the truth gets the same
+    annotations = json.loads((shapes / 'annotations' / 'instances_val.json').read_text())
+    new = {c['id']: i for c, i in zip(sorted(annotations['categories'], key=lambda c: c['id']), (7, 0, 90), strict=True)}
+    for entry in annotations['annotations']:
+        entry['category_id'] = new[entry['category_id']]
+    for category in annotations['categories']:
+        category['id'] = new[category['id']]
+    (tmp_path / 'truth.json').write_text(json.dumps(annotations))
+    done = predict(CASCADE, detector, shapes / 'images' / 'val', '--out', 'out', *ALL, '--no-draw', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0, done.stderr
+    content = read(tmp_path / 'out')
+    truth = COCO(str(tmp_path / 'truth.json'))
+    assert {(i['id'], i['file_name']) for i in content['images']} == {(i['id'], i['file_name']) for i in annotations['images']}
+    options = [*QUICK, f'test_dataloader.dataset.ann_file={tmp_path}/truth.json', f'test_evaluator.ann_file={tmp_path}/truth.json']
+    test = tool('test', CASCADE, detector, '--out', 'metrics.json', '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert test.returncode == 0, test.stderr
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    for kind in ('bbox', 'segm'):
+        scorer = COCOeval(truth, truth.loadRes(content['annotations']), kind)
+        scorer.evaluate()
+        scorer.accumulate()
+        scorer.summarize()
+        assert scorer.stats[0] == pytest.approx(metrics[f'coco/{kind}_mAP'], abs=5.1e-4)  # mmdet rounds to three places
+
+
+def test_killed_and_started_again(shapes, detector, tmp_path):
+    """Killed in the middle of a folder: nothing lost, nothing twice, the same json."""
+    (tmp_path / 'many').mkdir()
+    source = sorted((shapes / 'images' / 'val').glob('*.png'))
+    for i in range(24):
+        (tmp_path / 'many' / f'{i:02}.png').write_bytes(source[i % len(source)].read_bytes())
+    arguments = [str(CASCADE), str(detector), 'many', *ALL]
+    whole = predict(*arguments, '--out', 'whole', cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, str(ROOT / 'tools' / 'predict.py'), *arguments, '--out', 'killed']
+    kills = 0
+    for wanted in (3, 11):
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        journal = tmp_path / 'killed' / NAME
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b'\n') > wanted):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        kills += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert kills >= 1
+    with (tmp_path / 'killed' / NAME).open('a') as file:
+        file.write('{"source": "half a li')  # killed while writing
+    done = predict(*arguments, '--out', 'killed', cwd=tmp_path)
+    assert done.returncode == 0 and 'done before' in done.stdout, done.stderr
+    assert read(tmp_path / 'killed') == read(tmp_path / 'whole')
+    assert len(list((tmp_path / 'killed' / 'pictures').iterdir())) == 24
+
+
+def test_results_are_not_mixed(shapes, detector, tmp_path):
+    arguments = [CASCADE, detector, shapes / 'images' / 'val', '--out', 'out', '--no-draw']
+    assert predict(*arguments, cwd=tmp_path).returncode == 0
+    before = read(tmp_path / 'out')
+    assert_one_line_error(predict(*arguments, '--threshold', '0.5', cwd=tmp_path), 'another threshold.*--overwrite')
+    assert read(tmp_path / 'out') == before
+    done = predict(*arguments, '--threshold', '0.01', '--overwrite', cwd=tmp_path)
+    assert done.returncode == 0 and len(read(tmp_path / 'out')['annotations']) > len(before['annotations'])
+
+
+def test_mistakes_in_one_line(shapes, detector, tmp_path):
+    image = next((shapes / 'images' / 'val').glob('*.png'))
+    (tmp_path / 'file').touch()
+    for arguments, told in (
+        ([CASCADE, detector, 'absent', '--out', 'out'], 'absent is not there'),
+        ([CASCADE, tmp_path / 'none.pth', image, '--out', 'out'], r'none\.pth'),
+        ([CASCADE, detector, image, '--out', 'file'], 'which is a file'),
+        ([CASCADE, detector, image, '--out', 'out', '--batch', '0'], 'batch 0'),
+        ([CASCADE, detector, image, '--out', 'out', '--classes', 'cat'], "no class 'cat'"),
+    ):
+        assert_one_line_error(predict(*arguments, cwd=tmp_path), told)
+        assert not (tmp_path / 'out').exists()
+
+
+def test_same_names_in_one_folder(tmp_path, detector, shapes):
+    image = Image.open(next((shapes / 'images' / 'val').glob('*.png')))
+    for name in ('a.png', 'a.jpg', 'sub/a.png'):
+        (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / 'in' / name)
+    assert predict(CASCADE, detector, 'in', '--out', 'out', cwd=tmp_path).returncode == 0
+    names = {p.relative_to(tmp_path / 'out' / 'pictures').as_posix() for p in (tmp_path / 'out' / 'pictures').rglob('*.jpg')}
+    assert names == {'a.jpg', 'a_png.jpg', 'sub/a.jpg'}
+
+
+def test_a_journal_cut_anywhere(tmp_path):
+    """Whatever byte a kill left as the last: whole entries stay, and the next one follows them."""
+    journal = Journal(tmp_path / 'one', dict(a=1), False)
+    for name in ('x', 'ü', 'z'):
+        journal.add(dict(source=name, images=[], annotations=[], stem=name))
+    content = (tmp_path / 'one' / NAME).read_bytes()
+    for cut in range(len(content) + 1):
+        folder = tmp_path / f'cut{cut}'
+        folder.mkdir()
+        (folder / NAME).write_bytes(content[:cut])
+        again = Journal(folder, dict(a=1), False)
+        assert list(again.done) == ['x', 'ü', 'z'][: max(0, content[:cut].count(b'\n') - 1)]
+        again.add(dict(source='new', images=[], annotations=[], stem='new'))
+        assert list(Journal(folder, dict(a=1), False).done)[-1] == 'new'

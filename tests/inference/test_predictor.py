@@ -1,0 +1,169 @@
+"""The same results as evaluation gives, whatever the way in; every option; every mistake in one line."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastervit_backbone.errors import UserError
+from fastervit_backbone.inference import Predictor
+from fastervit_backbone.inference.prediction import decode_mask
+from fastervit_backbone.inference.sources import read_image
+
+from ..conftest import ROOT
+from ..test_tools import QUICK, tool
+from .conftest import CASCADE, UPERNET, save_untrained
+
+SOME = {'model.test_cfg.rcnn.score_thr': 0.0}
+
+
+def images_of(shapes):
+    return sorted((shapes / 'images' / 'val').glob('*.png'))
+
+
+@pytest.fixture(scope='module')
+def evaluated(shapes, detector, tmp_path_factory):
+    """What tools/test.py keeps of every image."""
+    folder = tmp_path_factory.mktemp('evaluated')
+    arguments = [CASCADE, detector, '--out', folder / 'results.pkl', '--cfg-options', *QUICK]
+    done = tool('test', *arguments, cwd=folder, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return pickle.loads((folder / 'results.pkl').read_bytes())
+
+
+def test_objects_are_those_of_evaluation(shapes, detector, evaluated):
+    predictor = Predictor(CASCADE, detector, threshold=0)
+    paths = images_of(shapes)
+    assert predictor.categories.ids == (7, 0, 90) and predictor.categories.own
+    total = 0
+    for batch in (1, 3):
+        for path, prediction in zip(paths, predictor(paths, batch), strict=True):
+            wanted = next(r for r in evaluated if r['img_path'].endswith(path.name))['pred_instances']
+            order = wanted['scores'].argsort(descending=True, stable=True)
+            torch.testing.assert_close(torch.from_numpy(prediction.scores), wanted['scores'][order], atol=1e-5, rtol=0)
+            if batch > 1:
+                continue
+            torch.testing.assert_close(torch.from_numpy(prediction.boxes), wanted['bboxes'][order])
+            assert prediction.labels.tolist() == wanted['labels'][order].tolist()
+            for i, code in enumerate(prediction.masks):
+                assert np.array_equal(decode_mask(code), decode_mask(wanted['masks'][order[i]]))
+            total += len(prediction)
+    assert total > 10
+
+
+def test_a_label_map_is_the_models(shapes, segmenter):
+    predictor = Predictor(UPERNET, segmenter)
+    path = images_of(shapes)[0]
+    label_map = predictor([path])[0].label_map
+    assert label_map.shape == (96, 128) and label_map.dtype == np.uint8 and len(np.unique(label_map)) > 1
+    model = predictor.model
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([123.675, 116.28, 103.53], [58.395, 57.12, 57.375]))
+    rgb = torch.from_numpy(np.ascontiguousarray(read_image(path)[..., ::-1])).permute(2, 0, 1)
+    with torch.no_grad():
+        logits = model.decode_head(model.backbone(((rgb - mean) / std)[None]))
+        logits = torch.nn.functional.interpolate(logits, (96, 128), mode='bilinear', align_corners=False)
+    assert (torch.from_numpy(label_map) == logits.argmax(1)[0]).float().mean() > 0.999
+
+
+@pytest.mark.parametrize('head', ['detector', 'segmenter'])
+def test_ways_in(head, shapes, request, monkeypatch):
+    """A path, an array in RGB, a Pillow image, in a batch of several sizes: the same."""
+    predictor = Predictor(CASCADE if head == 'detector' else UPERNET, request.getfixturevalue(head), options=None, threshold=0.05)
+    path, other = images_of(shapes)[:2]
+    rgb = np.ascontiguousarray(read_image(path)[..., ::-1])
+    small = Image.open(other).resize((77, 61))
+    results = predictor([path, rgb, Image.fromarray(rgb)]) + predictor([path, small, path], batch=2)
+    assert [r.size for r in results] == [(96, 128)] * 4 + [(61, 77), (96, 128)]
+    for same in (results[1], results[2], results[5]):
+        if head == 'detector':
+            assert np.array_equal(same.boxes, results[0].boxes) and len(same) > 0
+        else:
+            assert np.array_equal(same.label_map, results[0].label_map)
+    picture = predictor.draw(path, results[0])
+    assert picture.size == (640, 480)  # small images are enlarged, so that names can be read
+    assert np.abs(np.asarray(picture).astype(int) - np.asarray(Image.open(path).resize((640, 480)))).mean() > 1
+
+
+def test_options(shapes, detector, segmenter):
+    path = images_of(shapes)[0]
+    everything = Predictor(CASCADE, detector, threshold=0, options=SOME)([path])[0]
+    high = float(np.median(everything.scores))
+    some = Predictor(CASCADE, detector, threshold=high, options=SOME)([path])[0]
+    assert 0 < len(some) < len(everything) and some.scores.min() >= high
+    np.testing.assert_allclose(some.boxes, everything.boxes[: len(some)], atol=1e-3)
+    one = Predictor(CASCADE, detector, threshold=0, classes=['square'], options=SOME)([path])[0]
+    assert set(one.labels) == {1} and len(one) == (everything.labels == 1).sum()
+    deployed = Predictor(CASCADE, detector, threshold=high + 1e-3, deploy=True, options=SOME)([path])[0]
+    np.testing.assert_allclose(deployed.scores, everything.scores[: len(deployed)], atol=1e-3)
+    half = Predictor(CASCADE, detector, threshold=0, amp=True, options=SOME)([path])[0]
+    assert len(half) and np.isfinite(half.boxes).all() and half.boxes.dtype == np.float32
+    larger = Predictor(UPERNET, segmenter, size=(192, 256))([path])[0]
+    assert larger.label_map.shape == (96, 128)
+    chosen = Predictor(UPERNET, segmenter, classes=['circle', 'square'])([path])[0].label_map
+    assert set(np.unique(chosen)) <= {1, 2, 255}
+
+
+def test_large_images_in_tiles(shapes, detector, segmenter):
+    """A large image made of small ones: tiles at the seams give what the small ones give; label maps of the whole size."""
+    paths = images_of(shapes)
+    row = np.concatenate([read_image(p)[..., ::-1] for p in paths[:3]], 1)
+    tiled = Predictor(CASCADE, detector, threshold=0.3, tile=128, overlap=0)([row])[0]
+    assert tiled.size == (96, 384) and all(m['size'] == [96, 384] for m in tiled.masks)
+    assert tiled.boxes[:, 2].max() > 256
+    label_map = Predictor(UPERNET, segmenter, tile=128, overlap=0)([row])[0].label_map
+    alone = Predictor(UPERNET, segmenter)(paths[:3])
+    assert np.array_equal(label_map, np.concatenate([p.label_map for p in alone], 1))
+
+
+def test_ids_of_published_data(real_data, tmp_path, monkeypatch):
+    """80 classes with gaps, and ids from 0, without a word of them in the checkpoint: from the config's annotations."""
+    monkeypatch.setenv('COCO_ROOT', str(real_data / 'coco_mini128'))
+    config = ROOT / 'configs' / 'retinanet_fastervit0_1x.py'
+    nano = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None, 'model.neck.in_channels': [64, 128, 256]}
+    nano['test_dataloader.dataset.ann_file'] = 'annotations/instances_val2017.json'
+    path = save_untrained(config, tmp_path / 'coco.pth', options=nano)
+    categories = Predictor(config, path, options=nano).categories
+    assert len(categories.ids) == 80 and categories.ids[-1] == 90 and categories.ids[11] == 13 and categories.own
+    monkeypatch.setenv('COCO_ROOT', str(tmp_path))
+    categories = Predictor(config, path, options=nano).categories
+    assert categories.ids == tuple(range(1, 81)) and not categories.own
+
+
+def test_labels_of_ade20k_count_from_one(tmp_path):
+    config = ROOT / 'configs' / 'fpn_fastervit2_40k.py'
+    options = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None, 'model.neck.in_channels': [32, 64, 128, 256]}
+    path = save_untrained(config, tmp_path / 'ade.pth', options=options)
+    categories = Predictor(config, path, options=options).categories
+    assert categories.ids == tuple(range(1, 151)) and categories.names[:2] == ('wall', 'building')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'told'),
+    [
+        (dict(threshold=1.5), 'threshold 1.5'),
+        (dict(classes=['circel']), "no class 'circel': did you mean 'circle'"),
+        (dict(device='gpu'), "device 'gpu'"),
+        (dict(device='cuda:99'), 'cuda:99'),
+        (dict(tile=4), '32'),
+        (dict(size=(8, 8)), '8x8'),
+        (dict(options={'model.backbon.arch': '0'}), 'backbone'),
+    ],
+)
+def test_bad_arguments(arguments, told, detector):
+    with pytest.raises(UserError, match=told):
+        Predictor(CASCADE, detector, **arguments)
+
+
+def test_bad_files_and_arrays(shapes, detector, tmp_path):
+    predictor = Predictor(CASCADE, detector)
+    for bad in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), 3):
+        with pytest.raises(UserError, match='uint8, RGB'):
+            predictor([bad])
+    with pytest.raises(UserError, match=r'absent\.png'):
+        predictor([tmp_path / 'absent.png'])
+    with pytest.raises(UserError, match='without a checkpoint'):
+        Predictor(CASCADE, tmp_path)
+    with pytest.raises(UserError, match='does not fit'):
+        Predictor(ROOT / 'configs' / 'demo' / 'dino_shapes.py', detector)

@@ -1,0 +1,124 @@
+"""Every command of the pages about predicting and analysing runs as it stands there, on small data and untrained weights."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+pytest.importorskip('supervision')
+
+from fastervit_backbone.data.shapes import make_shapes
+
+from .conftest import ROOT
+from .inference.conftest import CASCADE, UPERNET, save_untrained
+from .inference.test_sources import make_video
+from .test_tools import QUICK, environment
+
+PAGES = ('quickstart', 'predict', 'analyse')
+
+
+def blocks(page, language):
+    return re.findall(rf'```{language}\n(.*?)```', (ROOT / 'docs' / f'{page}.md').read_text(), re.DOTALL)
+
+
+def commands(page):
+    return [line for block in blocks(page, 'bash') for line in block.splitlines() if line]
+
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    """A folder as after the quickstart, where the pages' commands are typed."""
+    folder = tmp_path_factory.mktemp('clone')
+    for name in ('tools', 'configs', 'docs'):
+        (folder / name).symlink_to(ROOT / name)
+    demo = folder / 'work_dirs' / 'demo'
+    make_shapes(demo / 'data', train=4, val=2, size=(64, 96))
+    for head, config in (('cascade', CASCADE), ('upernet', UPERNET)):
+        (demo / head).mkdir(parents=True)
+        save_untrained(config, demo / head / 'epoch_3.pth')
+        (demo / head / 'last_checkpoint').write_text('epoch_3.pth')
+        log = demo / head / '20260101_000000' / 'vis_data' / 'scalars.json'
+        log.parent.mkdir(parents=True)
+        shutil.copyfile(ROOT / 'docs' / 'logs' / f'{head}_shapes.json', log)
+    photos = folder / 'photos'
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (('a.jpg', (60, 80)), ('b.png', (96, 64)), ('large.jpg', (300, 500))):
+        small = rng.integers(0, 255, (6, 8, 3), np.uint8)
+        Image.fromarray(cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)).save(photos / name)
+    make_video(folder / 'clip.mp4', frames=3)
+    return folder
+
+
+def run(command, cwd):
+    variables = dict(SHAPES_ROOT=str(cwd / 'work_dirs' / 'demo' / 'data'))
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    options = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    return subprocess.Popen(command, shell=True, cwd=cwd, env=environment(PATH=path, **variables), **options)
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_commands(page, place):
+    typed = commands(page)
+    assert len(typed) >= 5 and all(c.startswith('python tools/') for c in typed)
+    for command in typed:
+        if 'make_shapes' in command:  # has been called, for fewer images
+            continue
+        if 'tools/train.py' in command:
+            options = ' '.join(f"'{o}'" for o in QUICK)
+            command += f' --cfg-options {options} train_cfg.max_epochs=1 train_dataloader.batch_size=2'
+            command = command.replace('work_dirs/demo/cascade', 'work_dirs/demo/trained')
+        if 'tools/test.py' in command:
+            command = command.replace(' work_dirs/demo/cascade ', ' work_dirs/demo/trained ') + ' --cfg-options ' + ' '.join(QUICK)
+        process = run(command, place)
+        if 'tools/app.py' in command:
+            pytest.importorskip('gradio')
+            deadline, said = time.monotonic() + 100, ''
+            while 'Running on' not in said and process.poll() is None and time.monotonic() < deadline:
+                said += process.stdout.readline()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            assert 'Running on local URL' in said, said
+            continue
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, f'{command}\n{said}'
+    if page == 'predict':
+        assert {p.name for p in (place / 'predictions' / 'pictures').iterdir()} == {'a.jpg', 'b.jpg', 'large.jpg'}
+        frames = [i for i in json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images'] if 'frame' in i]
+        assert len(frames) == 3 and (place / 'predictions_2' / 'pictures' / 'clip.mp4').is_file()
+        assert (place / 'labels' / 'colours' / 'large.png').is_file() and (place / 'large' / 'predictions.json').is_file()
+    if page == 'analyse':
+        for name in ('analysis', 'analysis_masks', 'analysis_labels'):
+            assert (place / name / 'report.html').stat().st_size > 10**4
+        assert len(list((place / 'attention').glob('*.png'))) == 2 and (place / 'curves.png').is_file()
+
+
+def test_python_of_the_predict_page(place):
+    code = next(b for b in blocks('predict', 'python') if 'Predictor(' in b).replace('threshold=0.5', 'threshold=0.1')
+    process = run(f'python - <<"END"\n{code}END\n', place)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert Image.open(place / 'b_drawn.png').size == (427, 640)
+
+
+def test_config_with_loggers(place):
+    from mmengine.config import Config
+
+    code = next(b for b in blocks('analyse', 'python') if '_base_' in b).replace('/path/to/fastervit_backbone', str(ROOT))
+    for logger, backend in (('log_to_tensorboard', 'TensorboardVisBackend'), ('log_to_wandb', 'WandbVisBackend')):
+        (place / f'{logger}.py').write_text(code.replace('_base_.log_to_tensorboard', f'_base_.{logger}'))
+        config = Config.fromfile(place / f'{logger}.py')
+        assert [b['type'] for b in config.visualizer.vis_backends] == ['LocalVisBackend', backend]
+        assert config.visualizer.type == 'DetLocalVisualizer'
