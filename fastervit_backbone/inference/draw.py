@@ -5,14 +5,17 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import supervision as sv
+from pycocotools import mask as coco_mask
 
-from .prediction import Categories, Prediction, decode_mask
+from .prediction import Categories, Prediction
 
 #: Okabe and Ito's colours (Color Universal Design, 2008) without black: colour-blind people tell them apart.
 _BASE = ('#E69F00', '#56B4E9', '#009E73', '#F0E442', '#0072B2', '#D55E00', '#CC79A7')
 _BACKGROUND = (110, 110, 110)
 #: Longer side of a picture, pixels: smaller images are enlarged so that words fit, larger ones reduced.
 LEAST, MOST = 640, 3000
+#: Width of a letter, pixels, at text scale 1.
+_LETTER = 18
 #: Part of a picture below which a region gets no name.
 NAMED = 0.004
 
@@ -63,10 +66,13 @@ def draw(pixels: np.ndarray, prediction: Prediction, categories: Categories) -> 
     if prediction.masks is not None:
         painter = sv.MaskAnnotator(color=colours, opacity=0.45)
         for i, code in enumerate(prediction.masks):  # one at a time: together they can be larger than the memory
-            mask = cv2.resize(decode_mask(code).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
-            one = found[[i]]
-            one.mask = mask[None]
-            scene = painter.annotate(scene, one)
+            x, y, w, h = (int(v) for v in coco_mask.toBbox(code))
+            (x1, x2), (y1, y2) = ([round(v * scale) for v in side] for side in ((x, x + w), (y, y + h)))
+            if x2 > x1 and y2 > y1:
+                mask = np.ascontiguousarray(coco_mask.decode(code)[y : y + h, x : x + w])
+                mask = cv2.resize(mask, (x2 - x1, y2 - y1), interpolation=cv2.INTER_NEAREST).astype(bool)
+                one = sv.Detections(np.array([[0, 0, x2 - x1, y2 - y1]], np.float32), mask[None], class_id=found.class_id[[i]])
+                scene[y1:y2, x1:x2] = painter.annotate(np.ascontiguousarray(scene[y1:y2, x1:x2]), one)
     thickness = max(1, sv.calculate_optimal_line_thickness((size[0], size[1])))
     scene = sv.BoxAnnotator(color=colours, thickness=thickness).annotate(scene, found)
     words = [f'{categories.names[k]} {score:.2f}' for k, score in zip(prediction.labels, prediction.scores, strict=True)]
@@ -103,7 +109,11 @@ def _inside(mask: np.ndarray) -> tuple[int, int] | tuple[None, None]:
 
 
 def _names(scene: np.ndarray, found: sv.Detections, words: list[str], position: sv.Position, names: Sequence[str]) -> np.ndarray:
-    text_scale = max(0.4, sv.calculate_optimal_text_scale(scene.shape[1::-1]))
+    text_scale = sv.calculate_optimal_text_scale(scene.shape[1::-1])
+    widths = found.xyxy[:, 2] - found.xyxy[:, 0]
+    if len(found) > 8 and position == sv.Position.TOP_LEFT:  # among many small objects, no wider than most of them
+        text_scale = min(text_scale, float(np.median(widths)) / (_LETTER * max(map(len, words))))
+    text_scale = max(0.4, text_scale)
     dark = palette(names) @ np.array([0.299, 0.587, 0.114]) < 140
     annotator = sv.LabelAnnotator(
         color=_sv_palette(names),

@@ -54,9 +54,9 @@ class Report:
         if self.before:
             said.append(f'{self.before} done before, kept (--overwrite does them again)')
         if self.images:
-            parts = ', '.join(f'{name} {self.images / s:.1f}' for name, s in self.seconds.items() if s)
+            parts = ', '.join(f'{name} {self.images / s:.3g}' for name, s in self.seconds.items() if s)
             said.append(
-                f'{self.images} images in {self.elapsed:.1f} s: {self.images / self.elapsed:.1f} images/s (each part alone: {parts})'
+                f'{self.images} images in {self.elapsed:.1f} s: {self.images / self.elapsed:.3g} images/s (each part alone: {parts})'
             )
         said += [f'left out: {reason}' for reason in self.failed.values()]
         said.append(f'written: {self.json}' + (f'; {len(self.failed)} could not be read' if self.failed else ''))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
@@ -53,6 +54,16 @@ class Prediction:
         which = np.flatnonzero(which) if which.dtype == bool else which
         masks = None if self.masks is None else [self.masks[i] for i in which]
         return replace(self, boxes=self.boxes[which], scores=self.scores[which], labels=self.labels[which], masks=masks)
+
+    def resize(self, size: tuple[int, int]) -> 'Prediction':
+        """As if the image had been (H, W) = ``size``: boxes and masks, made one after the other."""
+        (h, w), (H, W) = self.size, size
+        masks = self.masks
+        if masks is not None:
+            small = (np.ascontiguousarray(coco_mask.decode(code)) for code in masks)
+            resized = (cv2.resize(mask, (W, H), interpolation=cv2.INTER_NEAREST) for mask in small)
+            masks = [encode_mask(mask) for mask in resized]
+        return replace(self, size=size, boxes=self.boxes * np.float32([W / w, H / h] * 2), masks=masks)
 
     def to_coco(self, image_id: int, categories: Categories) -> list[dict]:
         """COCO's result entries: a box, and a segmentation where there are masks, for each object; of a label map one for each class."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -141,11 +142,14 @@ class Predictor:
         if self.semantic:
             label_map = merge_label_maps(size, tiles, lambda box: self._infer([_crop(pixels, box)])[0].label_map)
             return _label_map(label_map)
-        if len(tiles) > 1:
-            tiles.append((0, 0, *size))
         found: list[Prediction] = []
         for i in range(0, len(tiles), batch):
             found += self._infer([_crop(pixels, box) for box in tiles[i : i + batch]])
+        if len(tiles) > 1:  # and all of it, as large as a tile: masks of that size fit into memory
+            part = self.tile / max(size)
+            small = cv2.resize(pixels, [max(1, round(side * part)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
+            found.append(self._infer([small])[0].resize(size))
+            tiles.append((0, 0, *size))
         return merge_objects(size, tiles, found)
 
     def _infer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:

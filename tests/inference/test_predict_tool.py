@@ -17,7 +17,7 @@ from fastervit_backbone.inference.journal import NAME, Journal
 
 from ..conftest import ROOT
 from ..test_tools import assert_one_line_error, environment, tool
-from .conftest import CASCADE, UPERNET
+from .conftest import CASCADE, UPERNET, save_untrained
 from .test_sources import make_video, odd_images
 
 ALL = ['--threshold', '0']
@@ -182,3 +182,44 @@ def test_a_journal_cut_anywhere(tmp_path):
         assert list(again.done) == ['x', 'ü', 'z'][: max(0, content[:cut].count(b'\n') - 1)]
         again.add(dict(source='new', images=[], annotations=[], stem='new'))
         assert list(Journal(folder, dict(a=1), False).done)[-1] == 'new'
+
+
+@pytest.mark.parametrize(
+    ('name', 'images', 'annotations'),
+    [('coco_pixabay61', 'images', 'instances_val.json'), ('coco_mini128', 'val2017', 'instances_val2017.json')],
+)
+def test_ids_of_real_data_come_back(name, images, annotations, real_data, tmp_path):
+    """Category ids from 0, and 80 with gaps; an RGBA file, images without objects, images that the annotations do not know."""
+    from ..test_tools import QUICK
+
+    root = real_data / name
+    truth = COCO(str(root / 'annotations' / annotations))
+    classes = [c['name'] for c in truth.dataset['categories']]
+    config = tmp_path / 'mine.py'
+    where = f'data_root={str(root)!r}, ann_file={"annotations/" + annotations!r}, data_prefix=dict(img={images + "/"!r})'
+    config.write_text(
+        f'_base_ = {str(ROOT / "configs" / "demo" / "dino_shapes.py")!r}\nmetainfo = dict(classes={classes!r}, palette="random")\n'
+        f'test_dataloader = dict(dataset=dict({where}, metainfo=metainfo, pipeline=[dict(type="LoadImageFromFile"), '
+        'dict(type="Resize", scale=(160, 128), keep_ratio=True), dict(type="PackDetInputs", meta_keys=('
+        '"img_id", "img_path", "ori_shape", "img_shape", "scale_factor"))]))\n'
+        f'test_evaluator = dict(ann_file={str(root / "annotations" / annotations)!r})\n'
+        f'model = dict(bbox_head=dict(num_classes={len(classes)}))\n'
+    )
+    checkpoint = save_untrained(config, tmp_path / 'model.pth')
+    done = predict(config, checkpoint, root / images, '--out', 'out', '--batch', '3', *ALL, '--no-draw', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = read(tmp_path / 'out')
+    assert {c['id']: c['name'] for c in content['categories']} == {c['id']: c['name'] for c in truth.dataset['categories']}
+    assert (0 in {c['id'] for c in content['categories']}) == (name == 'coco_pixabay61')
+    known = {i['file_name'].split('/')[-1]: i['id'] for i in truth.dataset['images']}
+    ids = {i['file_name']: i['id'] for i in content['images']}
+    assert {n: ids[n] for n in known} == known and len(set(ids.values())) == len(ids)
+    test = tool('test', config, checkpoint, '--out', 'metrics.json', '--cfg-options', *QUICK, cwd=tmp_path)
+    assert test.returncode == 0, test.stderr
+    metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    scorer = COCOeval(truth, truth.loadRes([a for a in content['annotations'] if a['image_id'] in truth.imgs]), 'bbox')
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    for i, key in ((0, 'mAP'), (1, 'mAP_50')):
+        assert scorer.stats[i] == pytest.approx(metrics[f'coco/bbox_{key}'], abs=1.1e-3)

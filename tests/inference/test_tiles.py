@@ -109,3 +109,12 @@ def test_entries_of_a_label_map():
     entries = prediction.to_coco(5, Categories(('a', 'b', 'c'), (1, 2, 3)))
     assert [(e['category_id'], e['area'], e['image_id']) for e in entries] == [(1, 2, 5), (3, 3, 5)]
     assert np.array_equal(decode_mask(entries[1]['segmentation']), label_map == 2)
+
+
+def test_resized_predictions():
+    mask = np.zeros((10, 20), bool)
+    mask[2:5, 4:8] = True
+    larger = objects((4, 2, 8, 5, 0.9, 1), masks=[encode_mask(mask)]).resize((200, 100))  # the image of the objects has 100x100
+    assert larger.boxes.tolist() == [[4, 4, 8, 10]] and larger.masks[0]['size'] == [200, 100]
+    whole = decode_mask(larger.masks[0])
+    assert whole.sum() == mask.sum() * 20 * 5 and whole[40:100, 20:40].all()
