@@ -132,13 +132,15 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+        temporary = path.with_name(f'.{path.name[-40:]}.{os.getpid()}')  # not longer than names may be
         temporary.touch()
     except OSError as error:
         raise CheckpointError(f'cannot write {path}: {error.strerror}') from error
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        raise CheckpointError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -10,6 +10,8 @@ def check_folder_writable(option: str, folder: str | Path) -> None:
     """Raise UserError unless ``folder`` is, or can become, a folder that this process may write."""
     place = Path(os.path.abspath(folder))
     while not place.exists():
+        if place.is_symlink():
+            raise UserError(f'{option} {folder}: {place} is a link to what is not there')
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
         raise UserError(f'{option} {folder}: cannot write to {place}' + ('' if place.is_dir() else ', which is a file'))

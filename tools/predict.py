@@ -36,11 +36,11 @@ def main() -> None:
     from fastervit_backbone.inference.predictor import Predictor
     from fastervit_backbone.inference.sources import find_sources
 
-    sources = find_sources(args.sources)
+    sources = find_sources(args.sources, leave_out=args.out)
     shared = dict(threshold=args.threshold, classes=args.classes, size=args.size, tile=args.tile, overlap=args.overlap)
     options = args.cfg_options
     predictor = Predictor(args.config, args.checkpoint, device=args.device, amp=args.amp, deploy=args.deploy, options=options, **shared)
-    settings = settings_of(args.config, args.checkpoint, amp=args.amp, options=options, pictures=args.draw, **shared)
+    settings = settings_of(predictor, args.checkpoint, amp=args.amp, options=options, pictures=args.draw, **shared)
     report = Job(predictor, args.out, settings, batch=args.batch, pictures=args.draw, overwrite=args.overwrite).run(sources)
     print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)

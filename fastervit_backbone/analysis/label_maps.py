@@ -9,6 +9,9 @@ import numpy as np
 from ..data.images import open_image
 from ..errors import UserError
 
+#: Values that are no class, of 8-bit and of 16-bit files, where no class has them.
+NO_CLASS = {255, 65535}
+
 
 @dataclass(frozen=True)
 class LabelMapResults:
@@ -74,7 +77,7 @@ def analyze_label_maps(
     paths = sorted(p.relative_to(truth) for p in truth.rglob('*.png')) if truth.is_dir() else []
     if not paths:
         raise UserError(f'{truth} has no label maps (*.png)')
-    ignored = {255, 65535, *ignored} | ({0} if min(ids) > 0 else set())
+    ignored = {*ignored, *(NO_CLASS - set(ids))} | ({0} if min(ids) > 0 else set())
     count = len(names)
     total, images = np.zeros((count + 1, count + 1), np.int64), []
     for path in paths:
@@ -83,7 +86,7 @@ def analyze_label_maps(
                 f'{truth / path} has no prediction at {predicted / path} ({len(paths)} label maps in all): predict on all its images'
             )
         true = _indices(truth / path, ids, ignored)
-        guess = _indices(predicted / path, ids, ignored - set(ids))
+        guess = _indices(predicted / path, ids, NO_CLASS | ({0} if min(ids) > 0 else set()) - set(ids))
         if true.shape != guess.shape:
             raise UserError(f'{truth / path} is {true.shape[1]}x{true.shape[0]} pixels, its prediction {guess.shape[1]}x{guess.shape[0]}')
         counted = true < count
@@ -109,7 +112,7 @@ def _indices(path: Path, ids: Sequence[int], ignored: set[int]) -> np.ndarray:
         )
     table = np.full(int(present.max()) + 1, len(ids), np.int64)
     for k, i in enumerate(ids):
-        if i < len(table):
+        if i < len(table) and i not in ignored:
             table[i] = k
     return table[values.astype(np.int64)]
 

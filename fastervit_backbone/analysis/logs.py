@@ -47,6 +47,9 @@ def read_log(path: str | Path) -> Log:
     files = [path] if path.is_file() else sorted(path.glob('**/vis_data/scalars.json'), key=lambda p: p.parent.parent.name)
     if not files:
         raise UserError(f'{path} has no training log: expected a work dir of tools/train.py, or vis_data/scalars.json in one')
+    runs = {file.parent.parent.parent for file in files}
+    if path.is_dir() and len(runs) > 1:
+        raise UserError(f'{path} has logs of several work dirs, {", ".join(sorted(r.name for r in runs))}: name them one by one')
     lines: list[dict] = []
     for file in files:
         new = _read(file)
@@ -61,7 +64,10 @@ def read_log(path: str | Path) -> Log:
 
 def _read(file: Path) -> list[dict]:
     lines, last = [], 0
-    content = file.read_text().splitlines()
+    try:
+        content = file.read_text().splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f'{file} is no log of mmengine: expected a work dir, or vis_data/scalars.json in one') from error
     for number, text in enumerate(content, 1):
         try:
             line = json.loads(text)

@@ -65,6 +65,8 @@ def write_object_report(results: ObjectResults, images: Path | None, out: Path, 
         figures = []
         for i, mistake in enumerate(mistakes if images else ()):
             picture = _close_up(images / mistake.image, mistake)
+            if picture is None:
+                continue
             path = out / folder / f'{i:02}_{mistake.label.replace("/", "_")}.jpg'
             with replacing(path) as temporary:
                 picture.save(temporary, format='JPEG', quality=90)
@@ -209,8 +211,8 @@ def _matrix(axes: object, confusion: np.ndarray, names: Sequence[str]) -> None:
                 axes.text(x, y, words, ha='center', va='center', fontsize=7, color='black' if part > 0.5 else 'white')
 
 
-def _close_up(path: Path, mistake: Mistake) -> Image.Image:
-    """The mistake's surroundings: it in vermilion, the truth green, other predictions blue."""
+def _close_up(path: Path, mistake: Mistake) -> Image.Image | None:
+    """The mistake's surroundings: it in vermilion, the truth green, other predictions blue; None for a box outside of its image."""
     with open_image(path) as image:
         picture = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
     H, W = picture.shape[:2]
@@ -219,6 +221,8 @@ def _close_up(path: Path, mistake: Mistake) -> Image.Image:
     x1, y1, x2, y2 = (
         int(v) for v in (max(0, x + w / 2 - half), max(0, y + h / 2 - half), min(W, x + w / 2 + half + 1), min(H, y + h / 2 + half + 1))
     )
+    if x2 <= x1 or y2 <= y1:
+        return None
     crop = Image.fromarray(picture[y1:y2, x1:x2])
     scale = _LARGE / max(crop.size)
     scene = np.asarray(crop.resize([max(1, round(s * scale)) for s in crop.size], Image.Resampling.LANCZOS))[..., ::-1].copy()

@@ -1,16 +1,13 @@
 """Analysis behind tools/analyze_results.py: predictions and ground truth in, figures and a page out."""
 
-import contextlib
-import io
 from pathlib import Path
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from ..errors import UserError
 from ..files import check_folder_writable
 from .label_maps import analyze_label_maps
-from .objects import analyze_objects, read_detections
+from .objects import analyze_objects, read_detections, read_truth
 from .report import write_label_map_report, write_object_report
 
 
@@ -63,11 +60,7 @@ def analyze(
         raise UserError(f'no ground truth at {truth}: a COCO json, or a folder of label maps')
     if (content.get('info') or {}).get('label_maps'):
         raise UserError(f'{predictions} is about label maps, and {truth} is a file: name the folder of true label maps')
-    with contextlib.redirect_stdout(io.StringIO()):
-        try:
-            annotations = COCO(str(truth))
-        except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise UserError(f'{truth} cannot be read as COCO ({type(error).__name__}: {error})') from error
+    annotations = read_truth(truth, metric)
     objects = analyze_objects(content, annotations, kind=metric, threshold=threshold, worst=worst)
     written = write_object_report(objects, images, out, title)
     said = [', '.join(f'{name} {value:.4f}' for name, value in objects.summary.items() if name in ('AP', 'AP50', 'AP75', 'AR 100'))]

@@ -1,5 +1,6 @@
 """A local web page: drop an image, see what the model finds, move the threshold, download the result."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..checkpoint_io import replacing
 from ..data.images import open_image
 from ..errors import UserError
 from .draw import draw
@@ -52,6 +54,7 @@ def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float
     except ModuleNotFoundError as error:
         raise UserError('the page needs the package gradio: pip install gradio') from error
     categories = predictor.categories
+    folder = tempfile.TemporaryDirectory(prefix='fastervit_')  # of the jsons, one an upload; gone with the page
 
     def show(path: str | None, least: float) -> tuple:
         if path is None:
@@ -79,8 +82,9 @@ def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float
         names = dict(zip(categories.ids, categories.names, strict=True))
         image = dict(id=1, file_name=Path(path).name, height=chosen.size[0], width=chosen.size[1])
         content = dict(images=[image], categories=categories.as_coco(), annotations=[dict(e, id=i) for i, e in enumerate(entries, 1)])
-        target = Path(tempfile.mkdtemp(prefix='fastervit_')) / f'{Path(path).stem}.json'
-        target.write_text(json.dumps(content))
+        target = Path(folder.name) / hashlib.sha256(path.encode()).hexdigest()[:16] / f'{Path(path).stem}.json'
+        with replacing(target) as temporary:
+            temporary.write_text(json.dumps(content))
         whole = chosen.size[0] * chosen.size[1]
         rows = [
             [names[e['category_id']], f'{e["score"]:.2f}' if 'score' in e else f'{e["area"] / whole:.1%} of the image'] for e in entries
@@ -88,7 +92,7 @@ def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float
         said = f'{len(rows)} {"regions" if predictor.semantic else "objects"} in {chosen.size[1]}x{chosen.size[0]} pixels'
         return said, rows, str(target)
 
-    with gr.Blocks(title=title, analytics_enabled=False) as app:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(f'# {title}')
         kept = gr.State()
         with gr.Row():

@@ -1,5 +1,6 @@
 """Prediction behind tools/predict.py: sources in; pictures, label maps and one json out."""
 
+import errno
 import hashlib
 import json
 import os
@@ -22,10 +23,13 @@ from ..errors import UserError
 from ..files import check_folder_writable
 from .draw import colour_map, draw
 from .journal import Journal
-from .model import image_ids
+from .model import image_ids, test_dataset
 from .prediction import Prediction
 from .predictor import Predictor
 from .sources import Source, read_image, read_video, video_size
+
+#: Endings of what is written.
+_WRITTEN = ('.jpg', '.png', '.mp4')
 
 
 @dataclass
@@ -35,7 +39,7 @@ class Report:
     Args:
         images: predicted in this run, frames of videos each.
         before: sources that an earlier run had done.
-        failed: source name -> why it was left out.
+        failed: source name -> why it was left out: it cannot be read, predicted on, or its results written.
         seconds: in ``load``, ``model``, ``draw``, ``write``.
         elapsed: seconds from the first to the last image; loading runs beside the rest.
         json: the file with all results.
@@ -59,18 +63,19 @@ class Report:
                 f'{self.images} images in {self.elapsed:.1f} s: {self.images / self.elapsed:.3g} images/s (each part alone: {parts})'
             )
         said += [f'left out: {reason}' for reason in self.failed.values()]
-        said.append(f'written: {self.json}' + (f'; {len(self.failed)} could not be read' if self.failed else ''))
+        said.append(f'written: {self.json}' + (f'; {len(self.failed)} failed' if self.failed else ''))
         return said
 
 
-def settings_of(config: str | Path, checkpoint: str | Path, **arguments: object) -> dict:
-    """What tells one run's results from another's: the files' contents and the arguments."""
+def settings_of(predictor: Predictor, checkpoint: str | Path, **arguments: object) -> dict:
+    """What tells one run's results from another's: the weights, what the config says of the model and of images, and the arguments."""
     path = find_checkpoint(checkpoint)
     with path.open('rb') as file:  # a torch file ends with the checksums of all its parts, a safetensors file begins with its shapes
         head = file.read(2**20)
         file.seek(-min(2**20, path.stat().st_size), os.SEEK_END)
-        digest = hashlib.sha256(head + file.read()).hexdigest()[:16]
-    return dict(config=Path(config).name, checkpoint=f'{digest} {path.stat().st_size}', **arguments)
+        weights = hashlib.sha256(head + file.read()).hexdigest()[:16]
+    config = repr((predictor.config.model.to_dict(), test_dataset(predictor.config).get('pipeline'), predictor.categories))
+    return dict(checkpoint=f'{weights} {path.stat().st_size}', config=hashlib.sha256(config.encode()).hexdigest()[:16], **arguments)
 
 
 class Job:
@@ -100,30 +105,67 @@ class Job:
         self.journal = Journal(self.out, settings, overwrite)
         self._known = image_ids(predictor.config)
         entries = self.journal.done.values()
-        self._stems = {entry['stem'] for entry in entries}
+        self._stems: set[str] = set()
+        self._folders: set[str] = set()  # above stems
+        for entry in entries:
+            self._take(entry['stem'])
+        self._names = {image['file_name'] for entry in entries for image in entry['images']}
         self._next_id = 1 + max([*self._known.values(), *(i['id'] for e in entries for i in e['images']), 0])
+        for stem in self.journal.forgotten:
+            for where in (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4', f'labels/{stem}.png', f'colours/{stem}.png'):
+                (self.out / where).unlink(missing_ok=True)
 
     def run(self, sources: Sequence[Source]) -> Report:
-        """Predict on what is not done yet; then write the json of everything."""
-        todo = [s for s in sources if s.name not in self.journal.done]
-        self.report.before = len(sources) - len(todo)
+        """Predict on what is not done yet; then write the json of everything. What fails is noted and left out.
+
+        Raises:
+            UserError: the disk is full.
+        """
+        with closing(self.journal):
+            return self._run([s for s in sources if str(s.path) not in self.journal.done], len(sources))
+
+    def _run(self, todo: Sequence[Source], count: int) -> Report:
+        self.report.before = count - len(todo)
         start = time.perf_counter()
         with tqdm(total=len(todo), unit='file', disable=None) as progress:
-            images = [s for s in todo if not s.is_video]
-            for group in self._batches(images):
-                for source, pixels, prediction in zip(*group, self.predictor.predict_pixels(group[1], self.batch), strict=True):
-                    self._keep_image(source, pixels, prediction)
-                progress.update(self.report.images + len(self.report.failed) - progress.n)
+            for group, pixels in self._batches([s for s in todo if not s.is_video]):
+                for source, image, prediction in zip(group, pixels, self._predict(group, pixels), strict=True):
+                    if prediction is not None:
+                        with self._noted(source):
+                            self._keep_image(source, image, prediction)
+                progress.update(len(group))
             for source in (s for s in todo if s.is_video):
-                try:
+                with self._noted(source):
                     self._keep_video(source)
-                except UserError as error:
-                    self.report.failed[source.name] = str(error)
                 progress.update()
         self.report.elapsed = time.perf_counter() - start
         self.report.seconds['model'] = self.predictor.seconds['model']
-        self.report.json = self._write_json(sources)
+        self.report.json = self._write_json()
         return self.report
+
+    def _predict(self, sources: Sequence[Source], pixels: Sequence[np.ndarray]) -> list[Prediction | None]:
+        """Of a batch; where it cannot be done, one by one, and None for those that cannot."""
+        try:
+            return self.predictor.predict_pixels(pixels, self.batch)
+        except UserError:
+            results: list[Prediction | None] = []
+            for source, image in zip(sources, pixels, strict=True):
+                results.append(None)
+                with self._noted(source):
+                    results[-1] = self.predictor.predict_pixels([image])[0]
+            return results
+
+    @contextmanager
+    def _noted(self, source: Source) -> Iterator[None]:
+        """Note what fails in the block and go on, unless nothing more can be written."""
+        try:
+            yield
+        except (UserError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(f'--out {self.out}: {cause.strerror}; what is done is kept, the same command goes on') from error
+            words = str(error)
+            self.report.failed[source.name] = words if str(source.path) in words else f'{source.path}: {words}'
 
     def _batches(self, sources: Sequence[Source]) -> Iterator[tuple[list[Source], list[np.ndarray]]]:
         """Images of a batch, read by a second thread while the model computes."""
@@ -141,11 +183,9 @@ class Job:
         good, pixels = [], []
         with self._timed('load'):
             for source in sources:
-                try:
+                with self._noted(source):
                     pixels.append(read_image(source.path))
                     good.append(source)
-                except UserError as error:
-                    self.report.failed[source.name] = str(error)
         return good, pixels
 
     def _keep_image(self, source: Source, pixels: np.ndarray, prediction: Prediction) -> None:
@@ -159,7 +199,7 @@ class Job:
             if prediction.label_map is not None:
                 _write_image(self.out / 'labels' / f'{stem}.png', self._label_values(prediction.label_map))
                 _write_image(self.out / 'colours' / f'{stem}.png', colour_map(prediction.label_map, self.categories.names))
-            image = self._image(source.name, prediction.size, self._known.get(os.path.realpath(source.path)))
+            image = self._image(self._name(source), prediction.size, self._known.get(str(source.path)))
             self._finish(source, stem, [image], prediction.to_coco(image['id'], self.categories))
 
     def _keep_video(self, source: Source) -> None:
@@ -168,11 +208,11 @@ class Job:
         stem, writer = self._stem(source), None
         target = self.out / 'pictures' / f'{stem}.mp4'
         temporary = target.with_name(f'.{target.name}.part.mp4')
-        images, annotations = [], []
+        images, annotations, name = [], [], self._name(source)
         try:
             with tqdm(total=count or None, unit='frame', desc=source.path.name, disable=None, leave=False) as progress:
                 for pixels, prediction in self._frames(source):
-                    image = self._image(f'{source.name}#{len(images)}', prediction.size, None, frame=len(images))
+                    image = self._image(f'{name}#{len(images)}', prediction.size, None, frame=len(images))
                     images.append(image)
                     annotations += prediction.to_coco(image['id'], self.categories)
                     if self.pictures:
@@ -205,7 +245,7 @@ class Job:
         self.report.seconds[part] += time.perf_counter() - start
 
     def _finish(self, source: Source, stem: str, images: list[dict], annotations: list[dict]) -> None:
-        self.journal.add(dict(source=source.name, stem=stem, images=images, annotations=annotations))
+        self.journal.add(dict(source=str(source.path), stem=stem, images=images, annotations=annotations))
         self.report.images += len(images)
 
     def _image(self, name: str, size: tuple[int, int], image_id: int | None, **extra: int) -> dict:
@@ -213,15 +253,36 @@ class Job:
             image_id, self._next_id = self._next_id, self._next_id + 1
         return dict(id=image_id, file_name=name, height=size[0], width=size[1], **extra)
 
+    def _name(self, source: Source) -> str:
+        """What the json calls a source: its name, with folders before where another has that."""
+        name, above = source.name, [p.name for p in list(source.path.parents)[source.name.count('/') :]]
+        while name in self._names and above:
+            name = f'{above.pop(0)}/{name}'
+        self._names.add(name)
+        return name
+
     def _stem(self, source: Source) -> str:
-        """What a source's pictures are called: as it is, with its suffix where another has the same name."""
+        """What a source's pictures are called: as it is; where another has that name, or a folder would be called as a file, otherwise."""
         stem = os.path.splitext(source.name)[0]
-        if stem in self._stems:
+        if self._taken(stem):
             stem = source.name.replace('.', '_')
-        while stem in self._stems:
+        while self._taken(stem):
             stem += '_'
-        self._stems.add(stem)
+        self._take(stem)
         return stem
+
+    def _taken(self, stem: str) -> bool:
+        """Whether a file of this name is there, would be a folder that is, or needs a file to be a folder."""
+        above = [os.path.splitext(p) for p in Path(stem).parents if p.name]
+        return (
+            stem in self._stems
+            or any(f'{stem}{suffix}' in self._folders for suffix in _WRITTEN)
+            or any(suffix in _WRITTEN and name in self._stems for name, suffix in above)
+        )
+
+    def _take(self, stem: str) -> None:
+        self._stems.add(stem)
+        self._folders |= {str(p) for p in Path(stem).parents if p.name}
 
     def _label_values(self, label_map: np.ndarray) -> np.ndarray:
         """The data set's own values; what is no class has the largest of the type (255, 65535)."""
@@ -231,7 +292,7 @@ class Job:
         values[: len(ids)] = ids
         return values[label_map]
 
-    def _write_json(self, sources: Sequence[Source]) -> Path:
+    def _write_json(self) -> Path:
         path = self.out / 'predictions.json'
         entries = list(self.journal.done.values())
         annotations = [a for entry in entries for a in entry['annotations']]

@@ -3,6 +3,11 @@
 import json
 from pathlib import Path
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows: nothing is locked there
+    fcntl = None
+
 from ..errors import UserError
 
 #: One line of settings, then one for every source that is done, written after its pictures.
@@ -10,7 +15,7 @@ NAME = '.journal.jsonl'
 
 
 class Journal:
-    """Results of a folder.
+    """Results of a folder, which no other process may write into until :meth:`close`.
 
     Args:
         folder: made if need be.
@@ -18,18 +23,27 @@ class Journal:
         overwrite: forget what is there.
 
     Attributes:
-        done: source name -> its entry: ``images`` and ``annotations`` of COCO, ``stem`` of its pictures.
+        done: path of a source -> its entry: ``images`` and ``annotations`` of COCO, ``stem`` of its pictures.
+        forgotten: stems of what ``overwrite`` forgot.
 
     Raises:
-        UserError: other settings.
+        UserError: other settings, or another process writes into the folder.
     """
 
     def __init__(self, folder: Path, settings: dict, overwrite: bool) -> None:
         self.path = folder / NAME
         self.done: dict[str, dict] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        self._lock = self.path.open('a')
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f'--out {folder}: another run is writing there: wait for it, or name another folder') from error
         settings = json.loads(json.dumps(settings))
-        lines = [] if overwrite or not self.path.is_file() else self._read()
+        lines = self._read()
+        self.forgotten = [entry['stem'] for entry in lines[1:]] if overwrite else []
+        lines = [] if overwrite else lines
         if lines and lines[0] != dict(settings=settings):
             before = lines[0].get('settings', {})
             differ = sorted(k for k in before | settings if before.get(k) != settings.get(k))
@@ -38,6 +52,10 @@ class Journal:
             self.done[entry['source']] = entry
         if not lines:
             self.path.write_text(json.dumps(dict(settings=settings)) + '\n')
+
+    def close(self) -> None:
+        """Let another process write into the folder."""
+        self._lock.close()
 
     def add(self, entry: dict) -> None:
         """Note that ``entry['source']`` is done."""

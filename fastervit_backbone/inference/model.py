@@ -1,5 +1,6 @@
 """From a config and a checkpoint to a model ready to predict, and what its classes are called."""
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -43,10 +44,11 @@ def load_model(
     fit_to_machine(config, 'none')
     for key in ('init_cfg', 'pretrained'):
         config.model.backbone.pop(key, None)
-    for part in (config.model.get('test_cfg') or {}, (config.model.get('test_cfg') or {}).get('rcnn') or {}):
+    asked = copy.deepcopy(config.model)
+    for part in (asked.get('test_cfg') or {}, (asked.get('test_cfg') or {}).get('rcnn') or {}):
         if isinstance(part.get('score_thr'), float):
             part.score_thr = max(part.score_thr, threshold)
-    model = MODELS.build(config.model)
+    model = MODELS.build(asked)
     weights = unwrap_state_dict(content)
     check_fit(model, weights, str(checkpoint))
     model.load_state_dict(weights, strict=False)  # checked: at most BatchNorm's counters are missing

@@ -14,7 +14,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image, ImageOps
 from torch import nn
 
-from ..backbone import FasterViT
+from ..backbone import STRIDES, FasterViT
 from ..errors import UserError
 from .draw import draw
 from .model import default_device, load_model, test_dataset
@@ -114,8 +114,10 @@ class Predictor:
         results: list[Prediction] = []
         for i in range(0, len(pixels), batch):
             group = pixels[i : i + batch]
-            cut = self.tile is not None and any(max(p.shape[:2]) > self.tile for p in group)
-            results += [self._in_tiles(p, batch) for p in group] if cut else self._infer(group)
+            cut = [self.tile is not None and max(p.shape[:2]) > self.tile for p in group]
+            whole = [p for p, c in zip(group, cut, strict=True) if not c]
+            found = iter(self._infer(whole) if whole else ())
+            results += [self._in_tiles(p, batch) if c else next(found) for p, c in zip(group, cut, strict=True)]
         self.seconds['model'] += time.perf_counter() - start
         return results
 
@@ -132,7 +134,7 @@ class Predictor:
         Returns:
             (1, 3, H', W') on the model's device, and the (height, width) of it that is image and not padding.
         """
-        data = self._prepare(dict(img=np.ascontiguousarray(pixels), img_id=0, img_path=''))
+        data = self._prepared(pixels)
         batch = self.model.data_preprocessor(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), False)
         return batch['inputs'], tuple(data['inputs'].shape[1:])
 
@@ -145,16 +147,16 @@ class Predictor:
         found: list[Prediction] = []
         for i in range(0, len(tiles), batch):
             found += self._infer([_crop(pixels, box) for box in tiles[i : i + batch]])
-        if len(tiles) > 1:  # and all of it, as large as a tile: masks of that size fit into memory
-            part = self.tile / max(size)
-            small = cv2.resize(pixels, [max(1, round(side * part)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
-            found.append(self._infer([small])[0].resize(size))
-            tiles.append((0, 0, *size))
+        # and all of it, as large as a tile: masks of that size fit into memory
+        part = self.tile / max(size)
+        small = cv2.resize(pixels, [max(1, round(side * part)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
+        found.append(self._infer([small])[0].resize(size))
+        tiles.append((0, 0, *size))
         return merge_objects(size, tiles, found)
 
     def _infer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:
         """Whole images through the model, together where it takes them together."""
-        data = [self._prepare(dict(img=np.ascontiguousarray(p), img_id=0, img_path='')) for p in pixels]
+        data = [self._prepared(p) for p in pixels]
         groups = [data]
         if self.semantic and len({d['inputs'].shape for d in data}) > 1:  # mmseg stacks them as they are
             groups = [[d] for d in data]
@@ -163,6 +165,23 @@ class Predictor:
             for group in groups:
                 samples += self.model.test_step(dict(inputs=[d['inputs'] for d in group], data_samples=[d['data_samples'] for d in group]))
         return [self._read(sample, p.shape[:2]) for sample, p in zip(samples, pixels, strict=True)]
+
+    def _prepared(self, pixels: np.ndarray) -> dict:
+        """Through the test pipeline.
+
+        Raises:
+            UserError: a side is too short for the backbone then.
+        """
+        height, width = pixels.shape[:2]
+        multiple = 1 if self.semantic else getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)  # mmdet pads to it
+        try:
+            data = self._prepare(dict(img=np.ascontiguousarray(pixels), img_id=0, img_path=''))
+            sides = [-(-side // multiple) * multiple for side in data['inputs'].shape[1:]]
+        except cv2.error:  # a side of 0 pixels
+            sides = [0]
+        if min(sides) < STRIDES[-1]:
+            raise UserError(f'an image of {width}x{height} pixels is too narrow: prepared, a side has less than {STRIDES[-1]} pixels')
+        return data
 
     def _read(self, sample: BaseDataElement, size: tuple[int, int]) -> Prediction:
         """mmdet's or mmseg's result as ours."""
@@ -227,6 +246,8 @@ def _check_device(device: str | torch.device | None) -> torch.device:
         device = torch.device(device)
     except RuntimeError as error:
         raise UserError(f'device {device!r}: expected cpu, cuda or cuda:NUMBER') from error
+    if device.type not in ('cpu', 'cuda'):
+        raise UserError(f"device {device}: cpu and cuda are what the detectors' operators run on")
     if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f'device {device}: torch sees {torch.cuda.device_count()} CUDA devices here')
     return device

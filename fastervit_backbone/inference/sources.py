@@ -22,8 +22,8 @@ class Source:
     """A file to predict on.
 
     Args:
-        path: where it is.
-        name: its path below the folder that holds all sources, with ``/``.
+        path: where it really is, links followed: the same file by two names is one.
+        name: its path below the folder that was named, with ``/``; of a file named by itself or by a pattern its own name.
     """
 
     path: Path
@@ -35,32 +35,41 @@ class Source:
         return self.path.suffix.lower() in VIDEOS
 
 
-def find_sources(sources: Sequence[str | Path]) -> list[Source]:
+def find_sources(sources: Sequence[str | Path], leave_out: str | Path | None = None) -> list[Source]:
     """The files behind names, folders (searched through, hidden files left out) and patterns (``*``, ``?``, ``**``), each once, sorted.
+
+    Args:
+        sources: what a person named.
+        leave_out: a folder whose files are none: the results themselves.
 
     Raises:
         UserError: a name that is not there, a pattern or folder that gives nothing.
     """
-    paths: dict[Path, None] = {}
+    found: dict[Path, str] = {}
+    results = None if leave_out is None else Path(os.path.realpath(leave_out))
     for source in map(str, sources):
-        found = sorted(_files(source))
-        if not found:
+        files = [(Path(os.path.realpath(path)), name) for path, name in sorted(_files(source))]
+        files = [(path, name) for path, name in files if results is None or not path.is_relative_to(results)]
+        if not files:
             raise UserError(f'{source}: no image or video there, of {" ".join(IMAGES + VIDEOS)}')
-        paths |= dict.fromkeys(Path(os.path.abspath(path)) for path in found)
-    above = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return [Source(path, path.relative_to(above).as_posix()) for path in paths]
+        for path, name in files:
+            found.setdefault(path, name)
+    return [Source(path, name) for path, name in found.items()]
 
 
-def _files(source: str) -> Iterator[Path]:
+def _files(source: str) -> Iterator[tuple[Path, str]]:
+    """(path, name) of each."""
     path = Path(source)
     if path.is_dir():
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(f for f in folders if not f.startswith('.'))
-            yield from (Path(folder, n) for n in names if n.lower().endswith(IMAGES + VIDEOS) and not n.startswith('.'))
+            files = [Path(folder, n) for n in names if n.lower().endswith(IMAGES + VIDEOS) and not n.startswith('.')]
+            yield from ((file, file.relative_to(path).as_posix()) for file in files)
     elif path.is_file():
-        yield path  # named by itself: whatever its suffix
+        yield path, path.name  # named by itself: whatever its suffix
     elif glob.has_magic(source):
-        yield from (Path(p) for p in glob.iglob(source, recursive=True) if p.lower().endswith(IMAGES + VIDEOS))
+        files = (Path(p) for p in glob.iglob(source, recursive=True) if p.lower().endswith(IMAGES + VIDEOS))
+        yield from ((file, file.name) for file in files)
     else:
         raise UserError(f'{source} is not there: name an image, a folder, a pattern in quotes or a video')
 
@@ -98,10 +107,10 @@ def read_video(path: str | Path) -> Iterator[np.ndarray]:
     """The frames of a video, (H, W, 3), uint8, BGR.
 
     Raises:
-        UserError: not a single frame can be read.
+        UserError: after the last one that can be read, where that is not near the end.
     """
     capture = cv2.VideoCapture(str(path))
-    count = 0
+    whole, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     try:
         while True:
             there, frame = capture.read()
@@ -111,5 +120,5 @@ def read_video(path: str | Path) -> Iterator[np.ndarray]:
             yield frame
     finally:
         capture.release()
-    if not count:
-        raise UserError(f'{path}: no frame can be read: convert it, to mp4 say')
+    if count < max(1, 0.95 * whole - 2):  # files say it roughly
+        raise UserError(f'{path}: {count} of {max(whole, 0)} frames can be read: copy or convert it again')

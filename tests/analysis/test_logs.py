@@ -67,6 +67,12 @@ def test_no_logs(tmp_path):
     ):
         with pytest.raises(UserError, match=told):
             read_log(tmp_path / name)
+    (tmp_path / 'weights.pth').write_bytes(bytes(range(256)))
+    for name in ('one', 'two'):
+        write_log(tmp_path / 'runs' / name, '20260101_000000', range(1, 5))
+    for name, told in (('weights.pth', 'no log of mmengine'), ('runs', 'several work dirs, one, two')):
+        with pytest.raises(UserError, match=told):
+            read_log(tmp_path / name)
     done = tool('plot_logs', 'absent', '--out', 'a.png', cwd=tmp_path)
     assert_one_line_error(done, 'no training log')
 

@@ -88,7 +88,10 @@ def test_figures_of_objects(kind, tmp_path):
         best = max(_f1(truth, detections['annotations'], category_id, t, kind)[2] for t in np.unique(c.curve[:, 0]))
         precision, recall, f1 = _f1(truth, detections['annotations'], category_id, c.threshold, kind)
         assert (c.precision, c.recall, c.f1) == pytest.approx((precision, recall, f1)) and f1 == pytest.approx(best)
-    whole = COCOeval(truth, truth.loadRes(detections['annotations']), kind)
+    found = detections['annotations']
+    if kind == 'segm':  # as mmdet does: or the boxes' areas are taken for the masks'
+        found = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
+    whole = COCOeval(truth, truth.loadRes(found), kind)
     whole.evaluate()
     whole.accumulate()
     whole.summarize()
@@ -246,13 +249,56 @@ def test_mistakes_of_people(tmp_path):
         (changed('b.json', lambda c: c['annotations'][0].update(image_id=999)), 'truth.json', 'image 999'),
         (changed('c.json', lambda c: c['annotations'][0].update(category_id=5)), 'truth.json', 'category 5'),
         (changed('d.json', lambda c: c['annotations'][0].pop('score')), 'truth.json', 'no score'),
+        (changed('e.json', lambda c: c['annotations'][0].update(score=None)), 'truth.json', 'no score, or a bad one'),
+        (changed('f.json', lambda c: c['annotations'].append(3)), 'truth.json', 'holds no detections'),
+        (changed('g.json', lambda c: c['images'].append(c['images'][0])), 'truth.json', 'twice'),
+        (
+            changed('h.json', lambda c: [i.update(file_name='other.png') for i in c['images']]),
+            'truth.json',
+            'is other.png in the predictions',
+        ),
         ('predictions.json', bad, 'cannot be read as COCO'),
     ):
         with pytest.raises(UserError, match=told):
             analyze(tmp_path / predictions, tmp_path / truth, tmp_path / 'report')
         assert not (tmp_path / 'report').exists()
+    for arguments, told in ((dict(threshold=5), 'threshold 5'), (dict(worst=-1), 'worst -1')):
+        with pytest.raises(UserError, match=told):
+            analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'report', **arguments)
     done = tool('analyze_results', 'absent.json', 'truth.json', '--out', 'report', cwd=tmp_path)
     assert_one_line_error(done, 'no predictions at')
+
+
+def test_home_made_ground_truth(tmp_path):
+    """Without areas and crowds, with a box outside of its image: read; without annotations or masks: said."""
+    truth, _ = write_problem(tmp_path)
+    before = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'a')
+    for a in truth['annotations']:
+        a.pop('area')
+        if not a['iscrowd']:
+            a.pop('iscrowd')
+        a.pop('segmentation')
+    (tmp_path / 'bare.json').write_text(json.dumps(truth))
+    assert analyze(tmp_path / 'predictions.json', tmp_path / 'bare.json', tmp_path / 'b')[0] == before[0]
+    with pytest.raises(UserError, match='no segmentation'):
+        analyze(tmp_path / 'predictions.json', tmp_path / 'bare.json', tmp_path / 'c', metric='segm')
+    outside = dict(id=999, image_id=0, category_id=0, bbox=[500, 500, 9, 9])
+    (tmp_path / 'outside.json').write_text(json.dumps(dict(truth, annotations=[*truth['annotations'], outside])))
+    analyze(tmp_path / 'predictions.json', tmp_path / 'outside.json', tmp_path / 'd', images=tmp_path / 'images')
+    del truth['annotations']
+    (tmp_path / 'none.json').write_text(json.dumps(truth))
+    with pytest.raises(UserError, match='cannot be read as COCO'):
+        analyze(tmp_path / 'predictions.json', tmp_path / 'none.json', tmp_path / 'e')
+
+
+def test_ignored_classes(tmp_path):
+    """``ignored`` leaves out true pixels of a class: the others' figures are those without these pixels."""
+    write_label_maps(tmp_path)
+    names = [f'c{i}' for i in range(5)]
+    every = analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, range(5)).confusion
+    some = analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, range(5), ignored=(2,)).confusion
+    every[2] = 0
+    assert np.array_equal(some, every)
 
 
 def test_label_maps_that_do_not_fit(tmp_path):

@@ -1,5 +1,6 @@
 """tools/predict.py as people run it: odd folders, videos, kills, reruns; its json through the usual scorers."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -13,7 +14,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fastervit_backbone.errors import UserError
+from fastervit_backbone.inference.job import Job
 from fastervit_backbone.inference.journal import NAME, Journal
+from fastervit_backbone.inference.sources import find_sources
 
 from ..conftest import ROOT
 from ..test_tools import assert_one_line_error, environment, tool
@@ -39,7 +43,7 @@ def test_a_folder_of_odd_images(detector, tmp_path):
     done = predict(CASCADE, detector, 'odd', '--out', 'out', '--batch', '2', *ALL, cwd=tmp_path)
     assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
     bad = [n for n, good in names.items() if not good] + ['broken.mp4']
-    assert f'{len(bad)} could not be read' in done.stdout
+    assert f'; {len(bad)} failed' in done.stdout
     for name in bad:
         assert sum(name in line for line in done.stdout.splitlines() if line.startswith('left out')) == 1
     content = read(tmp_path / 'out')
@@ -168,11 +172,107 @@ def test_same_names_in_one_folder(tmp_path, detector, shapes):
     assert names == {'a.jpg', 'a_png.jpg', 'sub/a.jpg'}
 
 
+def save_small(path, seed=0, size=(64, 96)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)).save(path)
+
+
+@pytest.fixture(scope='module')
+def predictor(detector):
+    from fastervit_backbone.inference import Predictor
+
+    return Predictor(CASCADE, detector, threshold=0.2)
+
+
+def run_job(predictor, sources, out, **options):
+    report = Job(predictor, out, dict(a=1), **options).run(find_sources(sources, leave_out=out))
+    return report, {i['file_name']: i['id'] for i in read(out)['images']}
+
+
+def test_reruns_with_other_sources(predictor, tmp_path):
+    """What is the same file is done once, by whatever name; what is another file of the same name is not taken for it."""
+    for i, name in enumerate(('a/x.png', 'b/x.png', 'c/sub/x.png')):
+        save_small(tmp_path / name, i)
+    _, first = run_job(predictor, [tmp_path / 'a'], tmp_path / 'one')
+    report, both = run_job(predictor, [tmp_path / 'b'], tmp_path / 'one')
+    assert report.images == 1 and list(both) == ['x.png', 'b/x.png'] and len(set(both.values())) == 2 and both['x.png'] == first['x.png']
+    assert {p.name for p in (tmp_path / 'one' / 'pictures').iterdir()} == {'x.jpg', 'x_png.jpg'}
+    run_job(predictor, [tmp_path / 'c'], tmp_path / 'two')
+    save_small(tmp_path / 'c' / 'y.png', 5)
+    (tmp_path / 'link').symlink_to(tmp_path / 'c')
+    report, names = run_job(predictor, [tmp_path / 'c', tmp_path / 'c' / 'sub', tmp_path / 'link'], tmp_path / 'two')
+    assert report.images == 1 and sorted(names) == ['sub/x.png', 'y.png']
+
+
+def test_results_within_the_sources(predictor, tmp_path):
+    save_small(tmp_path / 'in' / 'x.png')
+    for _ in range(2):
+        _, names = run_job(predictor, [tmp_path / 'in'], tmp_path / 'in' / 'out')
+        assert list(names) == ['x.png']
+    save_small(tmp_path / 'in' / 'y.png')
+    (tmp_path / 'in' / 'x.png').unlink()
+    _, names = run_job(predictor, [tmp_path / 'in'], tmp_path / 'in' / 'out', overwrite=True)
+    assert list(names) == ['y.png'] and [p.name for p in (tmp_path / 'in' / 'out' / 'pictures').iterdir()] == ['y.jpg']
+
+
+def test_images_that_cannot_be_done_are_left_out(predictor, segmenter, tmp_path):
+    """Too narrow for a resize or the backbone, names that files cannot have, a folder called as a picture: the others are done."""
+    from fastervit_backbone.inference import Predictor
+
+    for name, size in (('good.png', (64, 96)), ('narrow.png', (1, 5000)), ('z.png', (64, 96)), ('é' * 123 + '.png', (64, 96))):
+        save_small(tmp_path / 'in' / name, size=size)
+    save_small(tmp_path / 'in' / 'good.jpg' / 'y.png')
+    for model in (predictor, Predictor(UPERNET, segmenter)):
+        out = tmp_path / f'out_{model.semantic}'
+        report, names = run_job(model, [tmp_path / 'in'], out, batch=2)
+        assert set(names) == {'good.png', 'z.png', 'é' * 123 + '.png', 'good.jpg/y.png'}
+        assert list(report.failed) == ['narrow.png'] and 'narrow.png' in report.failed['narrow.png']
+        assert len(list((out / 'pictures').rglob('*.jpg'))) - (out / 'pictures' / 'good.jpg').is_dir() in (3, 4)
+        assert not list(out.rglob('.*png*'))
+
+
+def test_a_full_disk_stops_the_run(predictor, tmp_path, monkeypatch):
+    save_small(tmp_path / 'in' / 'x.png')
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr('fastervit_backbone.inference.job._write_image', full)
+    with pytest.raises(UserError, match='No space left on device; what is done is kept'):
+        run_job(predictor, [tmp_path / 'in'], tmp_path / 'out')
+
+
+def test_a_cut_video_is_left_out(predictor, tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / 'whole.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        writer.write(rng.integers(0, 255, (48, 64, 3), np.uint8))
+    writer.release()
+    content = (tmp_path / 'whole.avi').read_bytes()
+    (tmp_path / 'cut.avi').write_bytes(content[: len(content) * 2 // 3])
+    report, names = run_job(predictor, [tmp_path / 'whole.avi', tmp_path / 'cut.avi'], tmp_path / 'out', batch=4)
+    assert len(names) == 30 and list(report.failed) == ['cut.avi'] and 'frames can be read' in report.failed['cut.avi']
+    assert [p.name for p in (tmp_path / 'out' / 'pictures').iterdir()] == ['whole.mp4']
+
+
+def test_a_changed_config_is_another(detector, shapes, tmp_path):
+    image = next((shapes / 'images' / 'val').glob('*.png'))
+    assert predict(CASCADE, detector, image, '--out', 'out', '--no-draw', cwd=tmp_path).returncode == 0
+    options = ['--cfg-options', 'model.test_cfg.rcnn.max_per_img=1']
+    (tmp_path / 'cascade_shapes.py').write_text(f'_base_ = {str(CASCADE)!r}\nmodel = dict(test_cfg=dict(rcnn=dict(max_per_img=1)))\n')
+    done = predict(tmp_path / 'cascade_shapes.py', detector, image, '--out', 'out', '--no-draw', cwd=tmp_path)
+    assert_one_line_error(done, 'another config')
+    assert_one_line_error(predict(CASCADE, detector, image, '--out', 'out', '--no-draw', *options, cwd=tmp_path), 'another config, options')
+
+
 def test_a_journal_cut_anywhere(tmp_path):
     """Whatever byte a kill left as the last: whole entries stay, and the next one follows them."""
     journal = Journal(tmp_path / 'one', dict(a=1), False)
     for name in ('x', 'ü', 'z'):
         journal.add(dict(source=name, images=[], annotations=[], stem=name))
+    with pytest.raises(UserError, match='another run is writing'):
+        Journal(tmp_path / 'one', dict(a=1), False)
+    journal.close()
     content = (tmp_path / 'one' / NAME).read_bytes()
     for cut in range(len(content) + 1):
         folder = tmp_path / f'cut{cut}'
@@ -181,7 +281,10 @@ def test_a_journal_cut_anywhere(tmp_path):
         again = Journal(folder, dict(a=1), False)
         assert list(again.done) == ['x', 'ü', 'z'][: max(0, content[:cut].count(b'\n') - 1)]
         again.add(dict(source='new', images=[], annotations=[], stem='new'))
-        assert list(Journal(folder, dict(a=1), False).done)[-1] == 'new'
+        again.close()
+        last = Journal(folder, dict(a=1), False)
+        assert list(last.done)[-1] == 'new'
+        last.close()
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,16 @@ def test_large_images_in_tiles(shapes, detector, segmenter):
     assert np.array_equal(label_map, np.concatenate([p.label_map for p in alone], 1))
 
 
+def test_tiles_are_each_images_own_matter(shapes, detector):
+    """Beside an image that is cut, a small one is looked at as ever."""
+    predictor = Predictor(CASCADE, detector, threshold=0.05, tile=130)
+    small = images_of(shapes)[0]
+    large = np.concatenate([np.asarray(Image.open(small).convert('RGB'))] * 2, 1)
+    (alone,) = predictor([small])
+    beside = predictor([large, small], batch=2)[1]
+    assert len(alone) and np.array_equal(alone.boxes, beside.boxes) and np.array_equal(alone.scores, beside.scores)
+
+
 def test_ids_of_published_data(real_data, tmp_path, monkeypatch):
     """80 classes with gaps, and ids from 0, without a word of them in the checkpoint: from the config's annotations."""
     monkeypatch.setenv('COCO_ROOT', str(real_data / 'coco_mini128'))
@@ -146,6 +156,7 @@ def test_labels_of_ade20k_count_from_one(tmp_path):
         (dict(classes=['circel']), "no class 'circel': did you mean 'circle'"),
         (dict(device='gpu'), "device 'gpu'"),
         (dict(device='cuda:99'), 'cuda:99'),
+        (dict(device='meta'), 'device meta'),
         (dict(tile=4), '32'),
         (dict(size=(8, 8)), '8x8'),
         (dict(options={'model.backbon.arch': '0'}), 'backbone'),
