@@ -1,0 +1,267 @@
+"""Every kind of broken COCO data is found and named; repaired copies are clean; no input ends in a traceback."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fastervit_backbone.audit.coco import audit, compare_splits, read_split, repair
+from fastervit_backbone.errors import UserError
+
+from ..test_tools import assert_one_line_error, tool
+
+GOOD = dict(
+    images=[dict(id=i, file_name=f'{i}.png', width=40, height=30) for i in (1, 2, 3)],
+    categories=[dict(id=1, name='cat'), dict(id=2, name='dog')],
+    annotations=[
+        dict(id=1, image_id=1, category_id=1, bbox=[2, 3, 10, 12], area=120, iscrowd=0, segmentation=[[2, 3, 12, 3, 12, 15, 2, 15]]),
+        dict(id=2, image_id=2, category_id=2, bbox=[0, 0, 40, 30], area=1200, iscrowd=0, segmentation=[[0, 0, 40, 0, 40, 30]]),
+        dict(id=3, image_id=3, category_id=1, bbox=[5, 5, 5, 5], area=25, iscrowd=0, segmentation=[[5, 5, 10, 5, 10, 10]]),
+    ],
+)
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('images')
+    for i in (1, 2, 3):
+        Image.fromarray(np.full((30, 40, 3), 60 * i, np.uint8)).save(folder / f'{i}.png')
+    (folder / 'copy.png').write_bytes((folder / '1.png').read_bytes())
+    (folder / 'cut.png').write_bytes((folder / '1.png').read_bytes()[:60])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((30, 40, 3), np.uint8)).save(folder / 'turned.jpg', exif=exif)
+    return folder
+
+
+def look(content, images, tmp_path, name='train'):
+    path = tmp_path / f'{name}.json'
+    path.write_text(json.dumps(content))
+    split = read_split(name, path, images)
+    audit(split)
+    return split
+
+
+def kinds(split, level=None):
+    return {f.kind for f in split.findings if level in (None, f.level)}
+
+
+def test_good_data_has_nothing_to_remark(images, tmp_path):
+    split = look(GOOD, images, tmp_path)
+    assert split.findings == [] and split.counts() == {'cat': 2, 'dog': 1}
+
+
+def at(path, value):
+    """A change: ``at('annotations.0.bbox', ...)``; a callable gets what is there; DROP takes it out."""
+
+    def change(content):
+        *parents, last = (int(p) if p.isdigit() else p for p in path.split('.'))
+        for part in parents:
+            content = content[part]
+        if value is DROP:
+            del content[last]
+        else:
+            content[last] = value(content[last]) if callable(value) else value
+
+    return change
+
+
+DROP = object()
+CORPUS = [
+    ('error', 'category-bad', at('categories.0.id', '1')),
+    ('error', 'category-bad', at('categories.0.name', '')),
+    ('error', 'category-bad', at('categories', lambda c: [*c, 7])),
+    ('error', 'category-id-twice', at('categories.1.id', 1)),
+    ('error', 'category-name-twice', at('categories.1.name', 'cat')),
+    ('warning', 'category-name-alike', at('categories.1.name', 'Cat ')),
+    ('error', 'no-categories', at('categories', [])),
+    ('note', 'category-id-zero', at('categories', lambda c: [dict(id=0, name='x'), *c])),
+    ('note', 'category-id-gaps', at('categories', lambda c: [*c, dict(id=9, name='x')])),
+    ('error', 'image-bad', at('images.0.file_name', None)),
+    ('error', 'image-bad', at('images.0.id', 1.5)),
+    ('error', 'image-bad', at('images', lambda i: [*i, 'x'])),
+    ('error', 'image-id-twice', at('images.1.id', 1)),
+    ('error', 'image-name-twice', at('images.1.file_name', '1.png')),
+    ('error', 'image-size-bad', at('images.0.width', 0)),
+    ('error', 'image-size-bad', at('images.0.height', DROP)),
+    ('error', 'image-size-differs', at('images.0.width', 41)),
+    ('error', 'image-missing', at('images.0.file_name', 'absent.png')),
+    ('error', 'image-unreadable', at('images.0.file_name', 'cut.png')),
+    ('warning', 'image-content-twice', at('images.1.file_name', 'copy.png')),
+    ('error', 'no-images', at('images', [])),
+    ('error', 'annotation-bad', at('annotations.0', None)),
+    ('error', 'annotation-id-bad', at('annotations.0.id', None)),
+    ('error', 'annotation-id-twice', at('annotations.1.id', 1)),
+    ('error', 'annotation-image-unknown', at('annotations.0.image_id', 99)),
+    ('error', 'annotation-image-unknown', at('annotations.0.image_id', [1])),
+    ('error', 'annotation-category-unknown', at('annotations.0.category_id', 99)),
+    ('error', 'annotation-category-unknown', at('annotations.0.category_id', {})),
+    ('error', 'box-bad', at('annotations.0.bbox', [1, 2, 3])),
+    ('error', 'box-bad', at('annotations.0.bbox', [1, 2, float('nan'), 3])),
+    ('error', 'box-bad', at('annotations.0.bbox', DROP)),
+    ('error', 'box-bad', at('annotations.0.bbox', ['1', '2', '3', '4'])),
+    ('error', 'box-degenerate', at('annotations.0.bbox', [5, 5, 0, 4])),
+    ('error', 'box-degenerate', at('annotations.0.bbox', [5, 5, -3, 4])),
+    ('error', 'box-outside', at('annotations.0.bbox', [50, 5, 10, 10])),
+    ('warning', 'box-reaches-out', at('annotations.0.bbox', [35, 5, 10, 10])),
+    ('warning', 'box-tiny', at('annotations.0.bbox', [5, 5, 0.4, 4])),
+    ('warning', 'area-missing', at('annotations.0.area', DROP)),
+    ('error', 'area-bad', at('annotations.0.area', 'large')),
+    ('warning', 'iscrowd-missing', at('annotations.0.iscrowd', DROP)),
+    ('note', 'crowds', at('annotations.0.iscrowd', 1)),
+    ('note', 'mask-none', at('annotations.0.segmentation', [])),
+    ('error', 'mask-bad', at('annotations.0.segmentation', 'polygon')),
+    ('error', 'mask-bad', at('annotations.0.segmentation', [2, 3, 4, 5, 6, 7])),
+    ('error', 'mask-bad', at('annotations.0.segmentation', dict(size=[30, 40], counts=[5, 5]))),
+    ('error', 'mask-size', at('annotations.0.segmentation', dict(size=[40, 30], counts=[1200]))),
+    ('error', 'polygon-bad', at('annotations.0.segmentation', [[1, 2, 3, 4, 5, None]])),
+    ('error', 'polygon-bad', at('annotations.0.segmentation', [[1, 2, 3, 4, 5, 6, 7]])),
+    ('error', 'polygon-short', at('annotations.0.segmentation', [[1, 2, 3, 4]])),
+    ('error', 'no-annotations', at('annotations', [])),
+    ('note', 'image-empty', at('annotations.2', DROP)),
+]
+
+
+@pytest.mark.parametrize(('level', 'kind', 'change'), CORPUS, ids=[f'{i}-{kind}' for i, (_, kind, _) in enumerate(CORPUS)])
+def test_each_is_found_and_repaired(level, kind, change, images, tmp_path):
+    content = copy.deepcopy(GOOD)
+    change(content)
+    split = look(content, images, tmp_path)
+    assert kind in kinds(split, level), split.findings
+    assert all('\n' not in f.line() for f in split.findings)
+    before = copy.deepcopy(split.content)
+    mended = look(repair(split), images, tmp_path, 'mended')
+    assert kinds(mended, 'error') <= {'no-categories', 'no-images', 'no-annotations'}, mended.findings
+    assert repr(split.content) == repr(before)  # what was read stays (nan is not itself)
+    if level == 'error' and kind not in ('no-categories', 'no-images', 'no-annotations'):
+        assert split.changes
+
+
+def test_repairs(images, tmp_path):
+    content = copy.deepcopy(GOOD)
+    content['annotations'][0] |= dict(bbox=[-4, 25, 20, 20], segmentation=[[1, 1, 2, 2], [1, 1, 5, 1, 5, 5]])
+    content['annotations'][1]['id'] = 1
+    del content['annotations'][2]['area']
+    content['images'][0]['width'] = 99
+    split = look(content, images, tmp_path)
+    mended = repair(split)
+    assert mended['annotations'][0]['bbox'] == [0, 25, 16, 5] and mended['annotations'][0]['segmentation'] == [[1, 1, 5, 1, 5, 5]]
+    assert [a['id'] for a in mended['annotations']] == [1, 4, 3] and mended['annotations'][2]['area'] == 25
+    assert mended['images'][0]['width'] == 40 and len(split.changes) == 5
+
+
+def test_a_turned_image(images, tmp_path):
+    content = copy.deepcopy(GOOD)
+    content['images'][0] |= dict(file_name='turned.jpg', width=30, height=40)
+    content['annotations'][0] |= dict(bbox=[1, 1, 5, 5])
+    assert kinds(look(content, images, tmp_path)) == set()
+    content['images'][0] |= dict(width=40, height=30)
+    (finding,) = look(content, images, tmp_path).findings
+    assert 'before EXIF turns them' in finding.message
+
+
+def test_between_splits(images, tmp_path):
+    train = look(GOOD, images, tmp_path)
+    other = copy.deepcopy(GOOD)
+    other['images'] = [dict(other['images'][0], file_name='copy.png')]
+    other['annotations'] = other['annotations'][:1]
+    other['categories'] = [dict(id=2, name='cat'), dict(id=1, name='dogs')]
+    found = {f.kind: f for f in compare_splits([train, look(other, images, tmp_path, 'val')])}
+    assert set(found) == {'classes-differ', 'ids-differ', 'splits-overlap'}
+    assert "'dogs' is nearest" in found['classes-differ'].message and found['classes-differ'].count == 2
+    assert found['splits-overlap'].examples == ('1.png = copy.png',)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 50) | st.floats() | st.text(max_size=3) | st.sampled_from(['1.png', 'cut.png', 'cat']),
+    lambda inner: (
+        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(['id', 'name', 'size', 'counts', 'bbox']), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = ['id', 'name', 'file_name', 'width', 'height', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'segmentation']
+RECORD = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8) | JSON
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    content=st.fixed_dictionaries(
+        dict(images=st.lists(RECORD, max_size=3), categories=st.lists(RECORD, max_size=3), annotations=st.lists(RECORD, max_size=3))
+    ),
+    keep=st.sets(st.sampled_from(['images', 'categories', 'annotations'])),
+    extra=st.sampled_from(FIELDS),
+    value=JSON,
+)
+def test_no_json_ends_in_a_traceback(content, keep, extra, value, images, tmp_path):
+    content = content | {k: copy.deepcopy(GOOD[k]) for k in keep}
+    for part in keep:
+        content[part][0][extra] = value
+    split = look(content, images, tmp_path)
+    compare_splits([split, split])
+    split.counts()
+    mended = look(repair(split), images, tmp_path, 'mended')
+    assert kinds(mended, 'error') <= {'no-categories', 'no-images', 'no-annotations'}, (content, mended.findings)
+
+
+def test_a_hundred_thousand_annotations(images, tmp_path):
+    """In seconds; the bound is loose, for a busy machine."""
+    import time
+
+    content = copy.deepcopy(GOOD)
+    content['annotations'] = [dict(GOOD['annotations'][i % 3], id=i) for i in range(100_000)]
+    split = look(content, images, tmp_path)
+    start = time.perf_counter()
+    audit(split)
+    assert time.perf_counter() - start < 20 and kinds(split) == set()
+
+
+def test_the_tool(images, tmp_path):
+    good, bad = tmp_path / 'good.json', tmp_path / 'bad.json'
+    good.write_text(json.dumps(GOOD))
+    content = copy.deepcopy(GOOD)
+    content['annotations'][0]['bbox'] = [50, 5, 10, 10]
+    bad.write_text(json.dumps(content))
+    (tmp_path / 'broken.json').write_text('{"images": [')
+    (tmp_path / 'list.json').write_text('[]')
+    run = lambda *arguments: tool('check_data', *arguments, '--images', images, cwd=tmp_path)  # noqa: E731
+    done = run('--train', good)
+    assert done.returncode == 0 and 'nothing to remark' in done.stdout and 'cat' in done.stdout, done.stderr
+    done = run('--train', bad, '--fix', 'fixed', '--json', 'found.json')
+    assert done.returncode == 1 and 'error: train: boxes wholly outside of their images (1)' in done.stdout
+    assert json.loads((tmp_path / 'found.json').read_text())[0]['kind'] == 'box-outside'
+    assert 'annotation 1: box outside of its image' in (tmp_path / 'fixed' / 'changes.log').read_text()
+    assert run('--train', 'fixed/train.json').returncode == 0
+    for arguments, told in (
+        (['--train', 'absent.json'], r'no annotations at absent\.json'),
+        (['--train', 'broken.json'], 'broken JSON'),
+        (['--train', 'list.json'], 'not COCO'),
+        ([], 'nothing to check'),
+        (['--train', good, '--val', images], 'check them apart'),
+        (['--train', 'fixed/train.json', '--fix', 'fixed'], 'name another folder'),
+    ):
+        assert_one_line_error(run(*arguments), told)
+
+
+def test_real_data(real_data, tmp_path):
+    """Three two-point polygons are all that is wrong with coco_pixabay61, and in its fixed copy nothing is."""
+    root = real_data / 'coco_pixabay61'
+    split = read_split('all', root / 'annotations' / 'instances_all.json', root / 'images')
+    assert [(f.kind, f.count) for f in audit(split) if f.level == 'error'] == [('polygon-short', 3)]
+    (tmp_path / 'all.json').write_text(json.dumps(repair(split)))
+    mended = read_split('all', tmp_path / 'all.json', root / 'images')
+    assert not [f for f in audit(mended) if f.level == 'error']
+    mini = real_data / 'coco_mini128'
+    splits = [read_split(n, mini / 'annotations' / f'instances_{n}2017.json', mini / f'{n}2017') for n in ('train', 'val')]
+    assert not [f for s in splits for f in audit(s) if f.level == 'error'] + [
+        f for f in compare_splits(splits) if f.kind == 'splits-overlap'
+    ]
+
+
+def test_unreadable_split(tmp_path, images):
+    with pytest.raises(UserError, match='no image folder'):
+        (tmp_path / 'a.json').write_text(json.dumps(GOOD))
+        read_split('train', tmp_path / 'a.json', tmp_path / 'absent')

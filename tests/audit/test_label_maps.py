@@ -1,0 +1,93 @@
+"""Label maps: values counted, what is no class named, 0 and 255 explained, images in both splits."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastervit_backbone.audit.label_maps import LabelSplit, audit_labels
+
+from ..test_tools import assert_one_line_error, tool
+
+
+def write(folder, name, values, image=None):
+    for sub in ('images', 'labels'):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    values = np.asarray(values)
+    rng = np.random.default_rng(abs(hash(name)) % 1000)
+    pixels = rng.integers(0, 255, (*values.shape[:2], 3), np.uint8) if image is None else image
+    Image.fromarray(pixels).save(folder / 'images' / f'{name}.jpg')
+    Image.fromarray(values.astype(np.uint8)).save(folder / 'labels' / f'{name}.png')
+
+
+@pytest.fixture
+def split(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in 'abc':
+        write(tmp_path, name, rng.integers(0, 3, (20, 30)))
+    return LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
+
+
+def kinds(findings, level=None):
+    return {f.kind for f in findings if level in (None, f.level)}
+
+
+def test_good(split):
+    assert audit_labels(split, ['sky', 'road', 'tree']) == []
+    assert split.pixels.sum() == 3 * 600 and (split.maps[:3] == 3).all()
+
+
+def test_each_kind(split, tmp_path):
+    classes = ['sky', 'road', 'tree', 'car']
+    write(tmp_path, 'value', np.full((20, 30), 9))
+    write(tmp_path, 'size', np.zeros((21, 30)), np.zeros((20, 30, 3), np.uint8))
+    write(tmp_path, 'twin', np.zeros((20, 30)), np.asarray(Image.open(tmp_path / 'images' / 'a.jpg')))
+    (tmp_path / 'images' / 'twin.jpg').write_bytes((tmp_path / 'images' / 'a.jpg').read_bytes())
+    write(tmp_path, 'picture', np.zeros((20, 30, 3)))
+    write(tmp_path, 'cut', np.zeros((20, 30)))
+    (tmp_path / 'images' / 'cut.jpg').write_bytes((tmp_path / 'images' / 'cut.jpg').read_bytes()[:300])
+    write(tmp_path, 'torn', np.zeros((20, 30)))
+    (tmp_path / 'labels' / 'torn.png').write_bytes(b'x')
+    (tmp_path / 'labels' / 'b.png').unlink()
+    (tmp_path / 'images' / 'c.jpg').unlink()
+    found = {f.kind: f for f in audit_labels(split, classes)}
+    errors = {'value-unknown', 'label-size', 'label-picture', 'image-unreadable', 'label-unreadable', 'label-missing'}
+    assert {k for k, f in found.items() if f.level == 'error'} == errors
+    assert {k for k, f in found.items() if f.level == 'warning'} == {'image-missing', 'image-content-twice', 'class-absent'}
+    assert found['value-unknown'].examples == ('value.jpg: 9',) and found['class-absent'].examples == ('car',)
+    assert 'value-unknown' not in kinds(audit_labels(LabelSplit('t', split.images, split.labels), classes, ignored=(9,)))
+
+
+def test_masks_of_0_and_255(tmp_path):
+    write(tmp_path, 'a', np.eye(20) * 255)
+    split = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    assert kinds(audit_labels(split, ['background', 'thing']), 'error') == {'masks-0-255'}
+
+
+def test_zero_that_means_nothing(tmp_path):
+    write(tmp_path, 'a', np.arange(600).reshape(20, 30) % 3)
+    split = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    assert audit_labels(split, ['one', 'two'], reduce_zero_label=True) == []
+    split = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    assert kinds(audit_labels(split, ['one', 'two'])) == {'value-unknown'}
+
+
+def test_the_tool(split, tmp_path):
+    run = lambda *arguments: tool('check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path)  # noqa: E731
+    done = run('--classes', 'sky', 'road', 'tree')
+    assert done.returncode == 0 and '0 sky' in done.stdout and 'nothing to remark' in done.stdout, done.stderr
+    assert run('--classes', 'sky', 'road').returncode == 1
+    both = run('--val', 'labels', '--classes', 'sky', 'road', 'tree')
+    assert both.returncode == 1 and 'in train and in val' in both.stdout
+    assert_one_line_error(run('--fix', 'out'), 'label maps are written again')
+    assert_one_line_error(tool('check_data', '--train', 'labels', '--images', 'absent', cwd=tmp_path), 'no folder at absent')
+
+
+def test_real_data(real_data):
+    """CamVid's void is 11, which is no class unless it is said to be none."""
+    root = real_data / 'camvid_mini'
+    for part in ('training', 'validation'):
+        split = LabelSplit(part, root / 'images' / part, root / 'annotations' / part)
+        names = [f'c{i}' for i in range(11)]
+        assert kinds(audit_labels(split, names), 'error') == {'value-unknown'}
+        again = LabelSplit(part, split.images, split.labels)
+        assert not kinds(audit_labels(again, names, ignored=(11,)), 'error')
