@@ -90,7 +90,7 @@ def analyze_label_maps(
         if true.shape != guess.shape:
             raise UserError(f'{truth / path} is {true.shape[1]}x{true.shape[0]} pixels, its prediction {guess.shape[1]}x{guess.shape[0]}')
         counted = true < count
-        one = np.bincount(true[counted] * (count + 1) + guess[counted], minlength=(count + 1) ** 2).reshape(count + 1, count + 1)[:, :]
+        one = np.bincount(true[counted] * (count + 1) + guess[counted], minlength=(count + 1) ** 2).reshape(count + 1, count + 1)
         total += one
         images.append(
             (path.as_posix(), float(np.diag(one)[:-1].sum() / max(1, one.sum())), float(np.nanmean(_iou(one))) if one.any() else 1.0)

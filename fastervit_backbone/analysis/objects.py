@@ -2,11 +2,8 @@
 
 import contextlib
 import io
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 
 import numpy as np
 import supervision as sv
@@ -14,6 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import UserError
+from .coco_files import check_pair
 
 #: Least intersection over union of a match, for everything but AP over thresholds.
 IOU = 0.5
@@ -90,31 +88,11 @@ _SUMMARY = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
 _SUMMARY += ('AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
 
 
-def read_detections(path: str | Path) -> dict:
-    """A json of tools/predict.py, or COCO's bare list of results, as a dict with ``annotations``.
-
-    Raises:
-        UserError: neither.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f'no predictions at {path}: tools/predict.py writes predictions.json')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-    except ValueError as error:
-        raise UserError(f'{path} is broken JSON ({error}): predict again') from error
-    content = dict(annotations=content) if isinstance(content, list) else content
-    entries = content.get('annotations') if isinstance(content, dict) else None
-    if not isinstance(entries, list) or not all(isinstance(a, dict) for a in entries):
-        raise UserError(f'{path} is JSON but holds no detections: expected predictions.json of tools/predict.py, or a list of COCO results')
-    return content
-
-
 def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', threshold: float = 0.3, worst: int = 24) -> ObjectResults:
     """Compare.
 
     Args:
-        detections: as :func:`read_detections` gives them.
+        detections: as :func:`~fastervit_backbone.analysis.coco_files.read_detections` gives them.
         truth: ground truth.
         kind: 'bbox' or 'segm'.
         threshold: score from which detections count in the confusion matrix and as false positives.
@@ -126,7 +104,7 @@ def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', thresh
     if not 0 <= threshold <= 1 or worst < 0:
         raise UserError(f'--threshold {threshold}, --worst {worst}: a score from 0 to 1, and a number from 0')
     found = detections['annotations']
-    _check(detections, truth, kind)
+    check_pair(detections, truth, kind)
     if kind == 'segm':  # or pycocotools takes the boxes' areas for the masks'
         found = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
     categories = truth.loadCats(sorted(truth.getCatIds()))  # the order of COCOeval
@@ -147,79 +125,6 @@ def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', thresh
         sorted((m for m in mistakes if m.score is not None), key=lambda m: -m.score)[:worst],
         sorted((m for m in mistakes if m.score is None), key=lambda m: -m.box[2] * m.box[3])[:worst],
     )
-
-
-def _check(detections: dict, truth: COCO, kind: str) -> None:
-    found, names = detections['annotations'], {c['id']: c['name'] for c in truth.loadCats(truth.getCatIds())}
-    for category in detections.get('categories', ()):
-        if names.get(category['id'], category['name']) != category['name']:
-            raise UserError(
-                f'category {category["id"]} is {category["name"]!r} in the predictions and {names[category["id"]]!r} in the ground truth: '
-                'predict with the data set of the ground truth in the config, so that the ids are its own'
-            )
-    _check_images(detections.get('images', ()), truth, {a.get('image_id') for a in found})
-    for what, key, known in (('image', 'image_id', set(truth.imgs)), ('category', 'category_id', set(names))):
-        strange = sorted({a.get(key) for a in found} - known, key=str)
-        if strange:
-            raise UserError(
-                f'{what} {strange[0]} of the predictions is not in the ground truth ({len(strange)} are not): are they of one data set?'
-            )
-    needed = dict(score=_is_number, bbox=_is_box) | (dict(segmentation=bool) if kind == 'segm' else {})
-    for i, a in enumerate(found):
-        for key, good in needed.items():
-            if not good(a.get(key)):
-                remedy = ': compare boxes (--metric bbox)' if key == 'segmentation' else ': predict again'
-                raise UserError(f'prediction {i} has no {key}, or a bad one, {str(a.get(key))[:40]!r}{remedy}')
-
-
-def _check_images(images: Sequence[dict], truth: COCO, used: set) -> None:
-    """The same id must be the same image."""
-    seen = set()
-    for image in images:
-        if image['id'] in seen:
-            raise UserError(f'image {image["id"]} is in the predictions twice: predict again into an empty folder')
-        seen.add(image['id'])
-        true = truth.imgs.get(image['id']) if image['id'] in used else None
-        name = str(image.get('file_name', ''))
-        if true is not None and PurePosixPath(name).name != PurePosixPath(str(true.get('file_name', ''))).name:
-            raise UserError(
-                f'image {image["id"]} is {name} in the predictions and {true.get("file_name")} in the ground truth: predict with the '
-                'data set of the ground truth as test data of the config, so that the ids are its own'
-            )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_box(value: object) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 4 and all(map(_is_number, value))
-
-
-def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
-    """A COCO json; what home-made ones leave out (``iscrowd``, ``area``) is filled in.
-
-    Raises:
-        UserError: it is none, or has no masks where they are to be compared.
-    """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-        truth, truth_annotations = COCO(), content['annotations']
-        for a in truth_annotations:
-            if not _is_box(a['bbox']):
-                raise ValueError(f'annotation {a.get("id")} has the box {a["bbox"]!r}')
-            a.setdefault('iscrowd', 0)
-            a.setdefault('area', a['bbox'][2] * a['bbox'][3])
-        truth.dataset = dict(content, images=content['images'], categories=content['categories'])
-        with contextlib.redirect_stdout(io.StringIO()):
-            truth.createIndex()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f'{path} cannot be read as COCO ({type(error).__name__}: {error})') from error
-    bare = [a['id'] for a in truth_annotations if not a.get('segmentation')] if kind == 'segm' else []
-    if bare:
-        raise UserError(f'{path}: annotation {bare[0]} has no segmentation ({len(bare)} have none): compare boxes (--metric bbox)')
-    return truth
 
 
 def _nothing(truth: COCO) -> COCO:

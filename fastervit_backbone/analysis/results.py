@@ -6,8 +6,9 @@ import numpy as np
 
 from ..errors import UserError
 from ..files import check_folder_writable
+from .coco_files import read_detections, read_truth
 from .label_maps import analyze_label_maps
-from .objects import analyze_objects, read_detections, read_truth
+from .objects import analyze_objects
 from .report import write_label_map_report, write_object_report
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 #: Places named for each kind of finding.
@@ -61,3 +62,10 @@ class Collector:
             for kind, (level, message) in self._messages.items()
         ]
         return sorted(found, key=lambda f: ('error', 'warning', 'note').index(f.level))
+
+
+def add_overlap(found: Collector, one: str, hashes: Mapping[str, Sequence[str]], other: str, others: Mapping[str, Sequence[str]]) -> None:
+    """Note the images that two splits share; ``hashes``: content of a file -> its names."""
+    for digest in sorted(set(hashes) & set(others)):
+        message = f'images that are in {one} and in {other}: scores on them mean nothing'
+        found.add('error', 'splits-overlap', message, f'{hashes[digest][0]} = {others[digest][0]}')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import open_image
+from ..data.images import open_image, upright_size
 from ..data.label_maps import IGNORED
 from ..errors import UserError
 from .findings import Collector, Finding
@@ -99,7 +99,7 @@ def _look(pair: tuple[Path, Path]) -> tuple[tuple[str, str] | None, str | None, 
     digest = hashlib.sha256(image_path.read_bytes()).hexdigest()
     try:
         with open_image(image_path) as image:
-            size = image.size[::-1] if image.getexif().get(0x0112, 1) >= 5 else image.size
+            size = upright_size(image)
             image.load()
     except UserError:
         return ('image-unreadable', 'images that cannot be read'), digest, None

@@ -11,9 +11,10 @@ from tqdm import tqdm
 from ..checkpoint_io import replacing
 from ..errors import UserError
 from ..files import check_file_writable, check_folder_writable
-from .coco import audit, class_table, compare_splits, read_split, write_repaired
-from .findings import Collector, Finding
+from .coco import audit, class_table, compare_splits, read_split
+from .findings import Collector, Finding, add_overlap
 from .label_maps import LabelSplit, audit_labels, pixel_table
+from .repair import write_repaired
 
 
 def check_data(
@@ -87,9 +88,7 @@ def _overlap(splits: Sequence[LabelSplit]) -> list[Finding]:
     found = Collector('')
     for i, a in enumerate(splits):
         for b in splits[i + 1 :]:
-            for digest in sorted(set(a.hashes) & set(b.hashes)):
-                message = f'images that are in {a.name} and in {b.name}: scores on them mean nothing'
-                found.add('error', 'splits-overlap', message, f'{a.hashes[digest][0]} = {b.hashes[digest][0]}')
+            add_overlap(found, a.name, a.hashes, b.name, b.hashes)
     return found.findings()
 
 

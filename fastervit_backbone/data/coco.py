@@ -61,7 +61,7 @@ def check_coco(
             if not (start.startswith(b'{') and file.read().rstrip().endswith(b'}')):
                 raise UserError(f'{ann_file} is cut off or not JSON: fetch or write it again')
         return None
-    content = _read_json(ann_file)
+    content = read_coco(ann_file)
     images = content['images']
     if not images:
         raise UserError(f'{ann_file} lists 0 images: nothing to train or evaluate on')
@@ -120,10 +120,15 @@ def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
     return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
 
 
-def _read_json(path: Path) -> dict:
+def read_coco(path: Path) -> dict:
+    """A json with COCO's three lists.
+
+    Raises:
+        UserError: broken JSON, or one without them.
+    """
     try:
         content = json.loads(path.read_text(encoding='utf-8-sig'))  # Windows editors begin a file with a mark
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is broken JSON ({error}): fetch or write it again') from error
     missing = [k for k in ('images', 'annotations', 'categories') if not isinstance(content, dict) or not isinstance(content.get(k), list)]
     if missing:
@@ -143,3 +148,13 @@ def _check_classes(path: Path, there: list[str], wanted: Sequence[str]) -> None:
     order = [name for name in there if name in wanted]
     if order != list(wanted):  # mmdet numbers labels in the file's order, whatever the order of the classes
         raise UserError(f'the classes {list(wanted)} stand in another order in {path}, and labels follow the file: write {order}')
+
+
+def is_number(value: object) -> bool:
+    """A finite number, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_box(value: object) -> bool:
+    """Four finite numbers."""
+    return isinstance(value, list | tuple) and len(value) == 4 and all(map(is_number, value))

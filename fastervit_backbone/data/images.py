@@ -8,6 +8,8 @@ from PIL import Image
 
 from ..errors import UserError
 
+_ORIENTATION = 0x0112  # EXIF's tag; from 5 on the image is stored on its side
+
 
 @contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
@@ -23,3 +25,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a SyntaxError
         raise UserError(f'{path} cannot be read as an image ({error}): write or unpack it again, or take it out') from error
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) as it is when loaded for training, turned as EXIF says."""
+    return image.size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else image.size

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
-from .images import open_image
+from .images import open_image, upright_size
 
 #: The pixel value that mmseg and torch leave out of loss and metric.
 IGNORED = 255
@@ -67,9 +67,7 @@ def _read_values(pair: tuple[str, str]) -> np.ndarray:
     """Distinct pixel values of a label map, which must be one channel of its image's size."""
     image_path, label_path = pair
     with open_image(image_path) as image:
-        size = image.size
-        if image.getexif().get(0x0112, 1) >= 5:  # stored on its side, and turned when it is loaded
-            size = size[::-1]
+        size = upright_size(image)
     with open_image(label_path) as labels:
         if labels.size != size:
             raise UserError(

@@ -1,5 +1,6 @@
 """What training and evaluation share: a checked config, a runner, the run's folder."""
 
+import copy
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,10 +61,17 @@ def build_runner(config: Config, launcher: str) -> Runner:
 
 def build_untrained(model: ConfigDict) -> nn.Module:
     """A config's model with fresh weights: none is fetched, and none left as the allocator gave it (DINO's level embedding would be)."""
-    backbone = {key: value for key, value in model.backbone.items() if key not in ('init_cfg', 'pretrained')}
-    built = MODELS.build(ConfigDict(model, backbone=backbone))
+    model = copy.deepcopy(model)
+    drop_pretrained(model)
+    built = MODELS.build(model)
     built.init_weights()
     return built
+
+
+def drop_pretrained(model: ConfigDict) -> None:
+    """Take out, in place, what would fetch weights for a config's backbone."""
+    for key in ('init_cfg', 'pretrained'):
+        model.backbone.pop(key, None)
 
 
 def bare(model: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from ..checkpoint import check_fit
 from ..checkpoint_io import fetch, read_checkpoint, safe_loading, unwrap_state_dict
 from ..errors import UserError
 from .checks import check_batch, world_size
-from .runs import bare, build_runner, last_checkpoint, prepare, say
+from .runs import bare, build_runner, drop_pretrained, last_checkpoint, prepare, say
 
 
 def train(
@@ -93,8 +93,7 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
             say(f'nothing to resume in {config.work_dir}: starting from the beginning')
             last, resume = config.get('load_from'), False
         else:
-            for key in ('init_cfg', 'pretrained'):  # the checkpoint has it all
-                config.model.backbone.pop(key, None)
+            drop_pretrained(config.model)  # the checkpoint has it all
     if not last:
         config.update(resume=False, load_from=None)
         return None

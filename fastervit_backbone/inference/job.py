@@ -24,12 +24,10 @@ from ..files import check_folder_writable
 from .draw import colour_map, draw
 from .journal import Journal
 from .model import image_ids, test_dataset
+from .names import Names
 from .prediction import Prediction
 from .predictor import Predictor
 from .sources import Source, read_image, read_video, video_size
-
-#: Endings of what is written.
-_WRITTEN = ('.jpg', '.png', '.mp4')
 
 
 @dataclass
@@ -105,11 +103,9 @@ class Job:
         self.journal = Journal(self.out, settings, overwrite)
         self._known = image_ids(predictor.config)
         entries = self.journal.done.values()
-        self._stems: set[str] = set()
-        self._folders: set[str] = set()  # above stems
+        self._names = Names()
         for entry in entries:
-            self._take(entry['stem'])
-        self._names = {image['file_name'] for entry in entries for image in entry['images']}
+            self._names.take(entry['stem'], *(image['file_name'] for image in entry['images']))
         self._next_id = 1 + max([*self._known.values(), *(i['id'] for e in entries for i in e['images']), 0])
         for stem in self.journal.forgotten:
             for where in (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4', f'labels/{stem}.png', f'colours/{stem}.png'):
@@ -189,7 +185,7 @@ class Job:
         return good, pixels
 
     def _keep_image(self, source: Source, pixels: np.ndarray, prediction: Prediction) -> None:
-        stem = self._stem(source)
+        stem = self._names.stem(source)
         if self.pictures:
             with self._timed('draw'):
                 picture = draw(pixels, prediction, self.categories)
@@ -199,16 +195,16 @@ class Job:
             if prediction.label_map is not None:
                 _write_image(self.out / 'labels' / f'{stem}.png', self._label_values(prediction.label_map))
                 _write_image(self.out / 'colours' / f'{stem}.png', colour_map(prediction.label_map, self.categories.names))
-            image = self._image(self._name(source), prediction.size, self._known.get(str(source.path)))
+            image = self._image(self._names.name(source), prediction.size, self._known.get(str(source.path)))
             self._finish(source, stem, [image], prediction.to_coco(image['id'], self.categories))
 
     def _keep_video(self, source: Source) -> None:
         """Frames in, a video with pictures out; noted when it is whole."""
         rate, count = video_size(source.path)
-        stem, writer = self._stem(source), None
+        stem, writer = self._names.stem(source), None
         target = self.out / 'pictures' / f'{stem}.mp4'
         temporary = target.with_name(f'.{target.name}.part.mp4')
-        images, annotations, name = [], [], self._name(source)
+        images, annotations, name = [], [], self._names.name(source)
         try:
             with tqdm(total=count or None, unit='frame', desc=source.path.name, disable=None, leave=False) as progress:
                 for pixels, prediction in self._frames(source):
@@ -252,37 +248,6 @@ class Job:
         if image_id is None:
             image_id, self._next_id = self._next_id, self._next_id + 1
         return dict(id=image_id, file_name=name, height=size[0], width=size[1], **extra)
-
-    def _name(self, source: Source) -> str:
-        """What the json calls a source: its name, with folders before where another has that."""
-        name, above = source.name, [p.name for p in list(source.path.parents)[source.name.count('/') :]]
-        while name in self._names and above:
-            name = f'{above.pop(0)}/{name}'
-        self._names.add(name)
-        return name
-
-    def _stem(self, source: Source) -> str:
-        """What a source's pictures are called: as it is; where another has that name, or a folder would be called as a file, otherwise."""
-        stem = os.path.splitext(source.name)[0]
-        if self._taken(stem):
-            stem = source.name.replace('.', '_')
-        while self._taken(stem):
-            stem += '_'
-        self._take(stem)
-        return stem
-
-    def _taken(self, stem: str) -> bool:
-        """Whether a file of this name is there, would be a folder that is, or needs a file to be a folder."""
-        above = [os.path.splitext(p) for p in Path(stem).parents if p.name]
-        return (
-            stem in self._stems
-            or any(f'{stem}{suffix}' in self._folders for suffix in _WRITTEN)
-            or any(suffix in _WRITTEN and name in self._stems for name, suffix in above)
-        )
-
-    def _take(self, stem: str) -> None:
-        self._stems.add(stem)
-        self._folders |= {str(p) for p in Path(stem).parents if p.name}
 
     def _label_values(self, label_map: np.ndarray) -> np.ndarray:
         """The data set's own values; what is no class has the largest of the type (255, 65535)."""

@@ -16,7 +16,7 @@ from ..checkpoint_io import read_checkpoint, unwrap_state_dict
 from ..engine.checks import check_channels, fit_heads, fit_to_machine
 from ..engine.data_checks import classes_of, is_semantic, leaf_datasets
 from ..engine.options import load_config
-from ..engine.runs import find_checkpoint
+from ..engine.runs import drop_pretrained, find_checkpoint
 from ..errors import UserError
 from .prediction import Categories
 
@@ -42,8 +42,7 @@ def load_model(
     categories = _categories(config, (content.get('meta') or {}).get('dataset_meta') or {})
     fit_heads(config, len(categories.names))
     fit_to_machine(config, 'none')
-    for key in ('init_cfg', 'pretrained'):
-        config.model.backbone.pop(key, None)
+    drop_pretrained(config.model)
     asked = copy.deepcopy(config.model)
     for part in (asked.get('test_cfg') or {}, (asked.get('test_cfg') or {}).get('rcnn') or {}):
         if isinstance(part.get('score_thr'), float):
