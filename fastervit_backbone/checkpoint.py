@@ -128,14 +128,17 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
         model: a detector or segmenter, or a backbone.
         tensors: the state dict, without ``module.``.
         name: what to call it.
-        partial: enough if something fits (a start for other classes).
+        partial: enough if the backbone fits (a start for other classes, or another head).
 
     Raises:
         CheckpointError: missing, homeless or differently shaped tensors; names them and, for a FasterViT, the arch of the file.
     """
     own = model.state_dict()
     problems = _compare(own, tensors)
-    if not problems or (partial and any(k in own and own[k].shape == v.shape for k, v in tensors.items())):
+    if partial and any(k.startswith('backbone.') for k in own):
+        parts = ({k: v for k, v in one.items() if k.startswith('backbone.')} for one in (own, tensors))
+        problems = _compare(*parts)
+    if not problems:
         return
     hint = ''
     if any(k.startswith(('stem.', 'patch_embed.')) for k in tensors) and not any(k.startswith('stem.') for k in own):

@@ -5,7 +5,8 @@ import os
 import pickletools
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.parse import urlparse
@@ -18,6 +19,10 @@ from .errors import CheckpointError
 LICENCE_NOTE = (
     'The published FasterViT weights are under a non-commercial licence (NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
 )
+
+_TRUSTED = ContextVar('trusted', default=False)
+#: torch's own variable.
+_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 def log(message: str) -> None:
@@ -50,7 +55,7 @@ def read_checkpoint(source: str | Path) -> dict:
             if not file.read(4).startswith((b'PK\x03\x04', b'\x80')):  # torch's zip archive, or a pickle from before it
                 raise CheckpointError(_not_a_checkpoint(path))
         with safe_loading():
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            content = torch.load(path, map_location='cpu', weights_only=not _TRUSTED.get())
     except CheckpointError:
         raise
     except OSError as error:
@@ -145,11 +150,37 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def safe_loading() -> AbstractContextManager:
-    """While this is entered, ``torch.load(weights_only=True)`` takes what published files and mmengine's checkpoints hold beside tensors.
+@contextmanager
+def trusting_pickles(trusted: bool = True) -> Iterator[None]:
+    """While this is entered, checkpoints may run code: for files of your own that hold more than data (``--trust-pickle``)."""
+    token = _TRUSTED.set(trusted)
+    try:
+        yield
+    finally:
+        _TRUSTED.reset(token)
 
-    Plain records only: argparse's namespace, numpy arrays and numbers, mmengine's log buffers.
+
+@contextmanager
+def safe_loading() -> Iterator[None]:
+    """While this is entered, ``torch.load`` reads data alone, whoever calls it, but what published files and mmengine's checkpoints hold.
+
+    Plain records only: argparse's namespace, numpy arrays and numbers, mmengine's log buffers. Where pickles are trusted nothing changes.
     """
+    if _TRUSTED.get():
+        yield
+        return
+    before = os.environ.get(_FORCE)
+    os.environ[_FORCE] = '1'  # libraries try weights_only=False after a refusal
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            yield
+    finally:
+        os.environ.pop(_FORCE)
+        if before is not None:
+            os.environ[_FORCE] = before
+
+
+def _allowed() -> list:
     import numpy as np
 
     multiarray = sys.modules[np.zeros(1).__reduce__()[0].__module__]  # numpy._core.multiarray; numpy 1: numpy.core.multiarray
@@ -165,7 +196,7 @@ def safe_loading() -> AbstractContextManager:
             return getattr(owner, name)
 
         allowed += [HistoryBuffer, (history_method, 'builtins.getattr')]
-    return torch.serialization.safe_globals(allowed)
+    return allowed
 
 
 def _refusal(path: Path) -> str:
@@ -184,7 +215,10 @@ def _refusal(path: Path) -> str:
                 elif isinstance(argument, str):
                     strings.append(argument)
             wanted = [name for name in wanted if not name.startswith(('torch.', 'collections.OrderedDict'))]
-    return f'refused to read {path}: the pickle wants to run {", ".join(wanted)}, which is code, not weights' if wanted else ''
+    if not wanted:
+        return ''
+    what = ', '.join(wanted)
+    return f'refused to read {path}: the pickle wants to run {what}, which is code, not weights (--trust-pickle: for your own files)'
 
 
 def _not_a_checkpoint(path: Path) -> str:

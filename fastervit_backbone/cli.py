@@ -3,21 +3,22 @@
 import argparse
 import ast
 import atexit
+import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from .errors import UserError
+from .errors import Interrupted, UserError
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a tool's ``main``; exits with 2 after a :class:`UserError`, 130 after Ctrl-C."""
+    """Run a tool's ``main``; exits with 2 after a :class:`UserError`, 128 + its number after a signal."""
     code: object = 0
     try:
         main()
     except UserError as error:
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-        code = 2
+        print(f'{"stopped" if isinstance(error, Interrupted) else "error"}: {" ".join(str(error).split())}', file=sys.stderr)
+        code = error.exit_code
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         code = 130
@@ -50,13 +51,33 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[-1])
 
 
+def parse_strictly(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """``parser.parse_args``, which says what an option that there is not may have been meant to be. Options are not shortened."""
+    parser.allow_abbrev = False
+    known = [option for action in parser._actions for option in action.option_strings]
+    for word in sys.argv[1:] if arguments is None else arguments:
+        name = word.split('=')[0]
+        if name.startswith('--') and name not in (*known, '--'):
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(f'there is no option {name}' + (f': did you mean {near[0]}?' if near else ', --help lists them'))
+    return parser.parse_args(arguments)
+
+
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that tools/train.py and tools/test.py share."""
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config: a.b=1 c.0.d="[1,2]"')
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how several processes were started'
     )
+    add_trust_argument(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_trust_argument(parser: argparse.ArgumentParser) -> None:
+    """``--trust-pickle``, for :func:`~fastervit_backbone.checkpoint_io.trusting_pickles`."""
+    parser.add_argument(
+        '--trust-pickle', action='store_true', help='run the code that a checkpoint holds beside its weights: for files of your own alone'
+    )
 
 
 class OptionAction(argparse.Action):

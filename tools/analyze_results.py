@@ -7,7 +7,7 @@ Label maps: python tools/analyze_results.py predictions work_dirs/demo/data/labe
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument('--threshold', type=float, default=0.3, help='score from which an object counts in the confusion matrix (0.3)')
     parser.add_argument('--worst', type=int, default=24, help='pictures of each sort of mistake (24)')
     parser.add_argument('--ignore', type=int, nargs='+', default=[], metavar='VALUE', help='true labels that count nowhere, beside 255')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from fastervit_backbone.analysis.results import analyze  # after parsing: --help answers at once
 

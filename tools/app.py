@@ -7,7 +7,7 @@ It answers on this machine alone; --host 0.0.0.0 lets others in, who then can ru
 
 import argparse
 
-from fastervit_backbone.cli import OptionAction, parse_size, run_cli
+from fastervit_backbone.cli import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -24,16 +24,19 @@ def main() -> None:
     parser.add_argument('--device', help='cpu, cuda, cuda:1 (default: CUDA where there is a device)')
     parser.add_argument('--deploy', action='store_true', help='run the backbone in deploy mode: faster, same results within rounding')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config')
-    args = parser.parse_args()
+    add_trust_argument(parser)
+    args = parse_strictly(parser)
 
     from pathlib import Path
 
+    from fastervit_backbone.checkpoint_io import trusting_pickles
     from fastervit_backbone.errors import UserError
     from fastervit_backbone.inference import Predictor  # after parsing: --help answers at once
     from fastervit_backbone.inference.app import LEAST, build_app
 
     options = dict(device=args.device, size=args.size, deploy=args.deploy, options=args.cfg_options)
-    predictor = Predictor(args.config, args.checkpoint, threshold=LEAST, **options)
+    with trusting_pickles(args.trust_pickle):
+        predictor = Predictor(args.config, args.checkpoint, threshold=LEAST, **options)
     app = build_app(predictor, threshold=args.threshold, megapixels=args.max_megapixels, title=Path(args.config).stem)
     limits = dict(max_file_size=args.max_megabytes * 2**20, share=False, show_error=True)
     try:

@@ -11,7 +11,7 @@ Models: fastervit:ARCH[:deploy], published:ARCH (the pip package fastervit), tim
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument('--stages', action='store_true', help='profile one FasterViT: time, FLOPs, memory of every stage, and by operation')
     parser.add_argument('--data', metavar='CONFIG', help="img/s of a config's loading and augmentation, and of COCO evaluation")
     parser.add_argument('--out', metavar='PATH', help='write PATH.md and pictures, and tables as PATH.json: docs/benchmarks/cpu')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from fastervit_backbone.analysis import benchmark  # after parsing: --help answers at once
 

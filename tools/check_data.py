@@ -9,7 +9,7 @@ Exit code: 1 with errors, 0 with warnings or nothing, 2 where it could not look.
 import argparse
 import sys
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument('--no-read', dest='read', action='store_false', help='of a COCO json: do not open the images')
     parser.add_argument('--fix', metavar='OUT', help='of a COCO json: write repaired copies and a log of every change into this folder')
     parser.add_argument('--json', metavar='FILE', help='write the findings here, for programs')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from fastervit_backbone.audit.run import check_data  # after parsing: --help answers at once
 

@@ -6,7 +6,7 @@ Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import add_trust_argument, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -14,11 +14,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('input', help='published file (path or URL), or a detector checkpoint with a FasterViT in it')
     parser.add_argument('output', help='.safetensors or .pth')
-    args = parser.parse_args()
+    add_trust_argument(parser)
+    args = parse_strictly(parser)
 
     from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoint_io import trusting_pickles
 
-    print(convert_checkpoint(args.input, args.output))
+    with trusting_pickles(args.trust_pickle):
+        print(convert_checkpoint(args.input, args.output))
     print(f'written: {args.output}')
 
 

@@ -6,7 +6,7 @@ Example: python tools/demo_page.py work_dirs/demo --record docs/trained.json
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('root', help='folder with the runs in cascade/, dino/, upernet/ and fpn/')
     parser.add_argument('--record', metavar='FILE', help='also write results for the table of models here, with the logs beside')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from fastervit_backbone.analysis.demo_page import write_page  # after parsing: --help answers at once
 

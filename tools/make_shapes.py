@@ -6,7 +6,7 @@ Example: python tools/make_shapes.py work_dirs/demo/data
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 from fastervit_backbone.data.shapes import make_shapes
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument('--val', type=int, default=50, help='validation images (default 50)')
     parser.add_argument('--size', type=int, nargs=2, default=(128, 160), metavar=('HEIGHT', 'WIDTH'), help='pixels (default 128 160)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same pixels (default 0)')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
     root = make_shapes(args.root, args.train, args.val, tuple(args.size), args.seed)
     print(f'shapes: {args.train} training and {args.val} validation images in {root}')
 

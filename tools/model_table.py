@@ -7,7 +7,7 @@ All of docs/models.md (half an hour on two cores): python tools/model_table.py -
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', nargs='+', metavar='FILE', help='configs to count (default: all of configs/)')
     parser.add_argument('--markdown', metavar='FILE', help='write the page here as well')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from fastervit_backbone.analysis.model_table import write_table  # after parsing: --help answers at once
 

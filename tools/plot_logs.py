@@ -6,7 +6,7 @@ Example: python tools/plot_logs.py work_dirs/demo/cascade work_dirs/demo/dino --
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument('--keys', nargs='+', default=[], help='what to draw, by the names in the log (loss, lr and the main metrics)')
     parser.add_argument('--smooth', type=int, default=1, metavar='POINTS', help='draw the mean over so many points (1)')
     parser.add_argument('--names', nargs='+', help='of the runs, for the legend (default: their folders)')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from dataclasses import replace
 

@@ -8,7 +8,7 @@ A killed run goes on where it stopped when it is started again. Exit code 1: som
 import argparse
 import sys
 
-from fastervit_backbone.cli import OptionAction, parse_size, run_cli
+from fastervit_backbone.cli import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -30,16 +30,19 @@ def main() -> None:
     parser.add_argument('--no-draw', dest='draw', action='store_false', help='no annotated pictures and videos')
     parser.add_argument('--overwrite', action='store_true', help='do again what is done')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config')
-    args = parser.parse_args()
+    add_trust_argument(parser)
+    args = parse_strictly(parser)
 
-    from fastervit_backbone.inference.job import Job, settings_of  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.inference.job import Job, settings_of
     from fastervit_backbone.inference.predictor import Predictor
     from fastervit_backbone.inference.sources import find_sources
 
     sources = find_sources(args.sources, leave_out=args.out)
     shared = dict(threshold=args.threshold, classes=args.classes, size=args.size, tile=args.tile, overlap=args.overlap)
     options = args.cfg_options
-    predictor = Predictor(args.config, args.checkpoint, device=args.device, amp=args.amp, deploy=args.deploy, options=options, **shared)
+    with trusting_pickles(args.trust_pickle):
+        predictor = Predictor(args.config, args.checkpoint, device=args.device, amp=args.amp, deploy=args.deploy, options=options, **shared)
     settings = settings_of(predictor, args.checkpoint, amp=args.amp, options=options, pictures=args.draw, **shared)
     report = Job(predictor, args.out, settings, batch=args.batch, pictures=args.draw, overwrite=args.overwrite).run(sources)
     print('\n'.join(report.lines()), flush=True)

@@ -8,7 +8,7 @@ Examples: python tools/prepare_data.py coco ~/Downloads          (archives or fo
 
 import argparse
 
-from fastervit_backbone.cli import run_cli
+from fastervit_backbone.cli import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument('source', nargs='*', help='archives, or folders with archives or with the data set (linked, not copied)')
     parser.add_argument('--root', help='where to (default: COCO_ROOT, ADE_ROOT or VOC_ROOT, else the place under data/ that configs use)')
     parser.add_argument('--download', action='store_true', help='fetch what is missing')
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
     from fastervit_backbone.data.prepare import DATA_SETS, prepare  # after parsing: --help answers at once
 

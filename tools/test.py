@@ -6,7 +6,7 @@ Example: python tools/test.py configs/cascade_fastervit0_3x.py work_dirs/cascade
 
 import argparse
 
-from fastervit_backbone.cli import add_run_arguments, run_cli
+from fastervit_backbone.cli import add_run_arguments, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -20,21 +20,23 @@ def main() -> None:
     parser.add_argument('--deploy', action='store_true', help='run the backbone in deploy mode: faster, same figures within rounding')
     parser.add_argument('--out', help='write predictions (.pkl) or metrics (.json) here')
     add_run_arguments(parser)
-    args = parser.parse_args()
+    args = parse_strictly(parser)
 
-    from fastervit_backbone.engine.testing import test  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.engine.testing import test
 
-    test(
-        args.config,
-        args.checkpoint,
-        work_dir=args.work_dir,
-        show_dir=args.show_dir,
-        out=args.out,
-        tta=args.tta,
-        deploy=args.deploy,
-        options=args.cfg_options,
-        launcher=args.launcher,
-    )
+    with trusting_pickles(args.trust_pickle):
+        test(
+            args.config,
+            args.checkpoint,
+            work_dir=args.work_dir,
+            show_dir=args.show_dir,
+            out=args.out,
+            tta=args.tta,
+            deploy=args.deploy,
+            options=args.cfg_options,
+            launcher=args.launcher,
+        )
 
 
 if __name__ == '__main__':

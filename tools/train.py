@@ -7,7 +7,7 @@ Several GPUs: torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytor
 
 import argparse
 
-from fastervit_backbone.cli import add_run_arguments, run_cli
+from fastervit_backbone.cli import add_run_arguments, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='for checkpoints and logs (default: work_dirs/CONFIG)')
-    parser.add_argument('--amp', action='store_true', help='mixed precision (CUDA)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision (CUDA): bfloat16 where the device has it, else float16')
     parser.add_argument(
         '--resume', nargs='?', const=True, default=False, help='go on from the last checkpoint of the work dir, or from this file'
     )
@@ -23,21 +23,29 @@ def main() -> None:
     parser.add_argument(
         '--no-auto-scale-lr', dest='auto_scale_lr', action='store_false', help="keep the config's learning rate whatever the batch"
     )
-    add_run_arguments(parser)
-    args = parser.parse_args()
-
-    from fastervit_backbone.engine.training import train  # after parsing: --help answers at once
-
-    train(
-        args.config,
-        work_dir=args.work_dir,
-        amp=args.amp,
-        resume=args.resume,
-        seed=args.seed,
-        auto_scale_lr=args.auto_scale_lr,
-        options=args.cfg_options,
-        launcher=args.launcher,
+    parser.add_argument('--max-unreadable', type=int, default=10, help='images that cannot be read and are passed over (default 10)')
+    parser.add_argument(
+        '--max-non-finite', type=int, default=5, help='steps in a row without a finite loss that are passed over, then stop (default 5)'
     )
+    add_run_arguments(parser)
+    args = parse_strictly(parser)
+
+    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.engine.training import train
+
+    with trusting_pickles(args.trust_pickle):
+        train(
+            args.config,
+            work_dir=args.work_dir,
+            amp=args.amp,
+            resume=args.resume,
+            seed=args.seed,
+            auto_scale_lr=args.auto_scale_lr,
+            max_unreadable=args.max_unreadable,
+            max_non_finite=args.max_non_finite,
+            options=args.cfg_options,
+            launcher=args.launcher,
+        )
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ Example: python tools/visualize_attention.py configs/demo/cascade_shapes.py work
 
 import argparse
 
-from fastervit_backbone.cli import OptionAction, parse_size, run_cli
+from fastervit_backbone.cli import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -22,14 +22,17 @@ def main() -> None:
     parser.add_argument('--size', type=parse_size, metavar='HxW', help="fit the image into this size (default: the config's)")
     parser.add_argument('--device', help='cpu, cuda, cuda:1 (default: CUDA where there is a device)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config')
-    args = parser.parse_args()
+    add_trust_argument(parser)
+    args = parse_strictly(parser)
 
     from fastervit_backbone.analysis.attention_pictures import visualize  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoint_io import trusting_pickles
     from fastervit_backbone.files import check_folder_writable
     from fastervit_backbone.inference import Predictor
 
     check_folder_writable('--out', args.out)
-    predictor = Predictor(args.config, args.checkpoint, device=args.device, size=args.size, options=args.cfg_options)
+    with trusting_pickles(args.trust_pickle):
+        predictor = Predictor(args.config, args.checkpoint, device=args.device, size=args.size, options=args.cfg_options)
     query = None if args.query is None else tuple(args.query)
     print('\n'.join(visualize(predictor, args.image, args.out, query=query, stage=args.stage, block=args.block)))
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -64,13 +64,13 @@ def check_data(
             raise UserError('--fix repairs COCO jsons: label maps are written again by what made them')
         maps = [LabelSplit(name, folder, Path(path)) for (name, path), folder in zip(splits.items(), folders, strict=True)]
         for split in maps:
-            audit_labels(split, classes, reduce_zero_label=reduce_zero_label, ignored=ignored, progress=_progress(split.name))
+            audit_labels(split, classes, reduce_zero_label=reduce_zero_label, ignored=ignored, progress=progress_bar(split.name))
         said += pixel_table(maps, classes, reduce_zero_label)
         found = [f for split in maps for f in split.findings] + _overlap(maps)
     else:
         jsons = [read_split(name, path, folder) for (name, path), folder in zip(splits.items(), folders, strict=True)]
         for split in jsons:
-            audit(split, read_images=read_images, progress=_progress(split.name))
+            audit(split, read_images=read_images, progress=progress_bar(split.name))
         said += class_table(jsons)
         found = [f for split in jsons for f in split.findings] + compare_splits(jsons)
     said += ['', *(f.line() for f in found)]
@@ -92,7 +92,9 @@ def _overlap(splits: Sequence[LabelSplit]) -> list[Finding]:
     return found.findings()
 
 
-def _progress(name: str) -> object:
+def progress_bar(name: str) -> Callable[[Iterable, int], Iterable]:
+    """For an audit's ``progress``: a bar on stderr, where that is a terminal."""
+
     def wrap(results: Iterable, count: int) -> Iterable:
         return tqdm(results, total=count, desc=name, unit='image', disable=None, file=sys.stderr)
 

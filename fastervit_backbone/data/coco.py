@@ -2,8 +2,8 @@
 
 import difflib
 import json
-import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,7 +103,7 @@ def _check_entries(path: Path, content: dict) -> None:
                     'correct it, or take the annotation out'
                 )
         box = annotation['bbox']
-        if len(box) != 4 or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
+        if len(box) != 4 or not all(map(is_number, box)):
             raise UserError(f'{path}: the annotation {annotation["id"]} has bbox {box}: it needs 4 numbers, x, y, width, height in pixels')
 
 
@@ -151,8 +151,8 @@ def _check_classes(path: Path, there: list[str], wanted: Sequence[str]) -> None:
 
 
 def is_number(value: object) -> bool:
-    """A finite number, and no bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite number that fits a float, and no bool."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def is_box(value: object) -> bool:

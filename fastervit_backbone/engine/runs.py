@@ -19,6 +19,10 @@ from .checks import check_channels, fit_classes, fit_label_loading, fit_to_machi
 from .coco_eval import use_faster_coco_eval
 from .data_checks import check_data
 from .options import load_config
+from .resumable_runner import ResumableRunner
+
+#: The checkpoint of a run that was asked to stop.
+INTERRUPTED = 'interrupted.pth'
 
 
 def prepare(
@@ -52,7 +56,7 @@ def build_runner(config: Config, launcher: str) -> Runner:
     if config.get('default_scope') == 'mmdet':
         use_faster_coco_eval()
     try:
-        return RUNNERS.build(config) if 'runner_type' in config else Runner.from_cfg(config)
+        return RUNNERS.build(config) if 'runner_type' in config else ResumableRunner.from_cfg(config)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
@@ -79,15 +83,19 @@ def bare(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def last_checkpoint(work_dir: str | Path) -> str | None:
-    """What mmengine noted as last, wherever the folder has moved since."""
-    note = Path(work_dir) / 'last_checkpoint'
-    if not note.is_file():
-        return None
-    noted = Path(note.read_text().strip())
-    if not noted.name:  # killed while writing it
-        raise UserError(f'{note} is empty: name the checkpoint itself')
-    return str(noted if noted.is_file() else note.with_name(noted.name))
+def checkpoints_of(work_dir: str | Path) -> list[Path]:
+    """Checkpoints that a run can go on from, the one noted as last before others, then the newest first; wherever the folder has moved."""
+    work_dir = Path(work_dir)
+    found = [p for pattern in ('epoch_*.pth', 'iter_*.pth', INTERRUPTED) for p in work_dir.glob(pattern)]
+    found.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    note = work_dir / 'last_checkpoint'
+    noted = Path(note.read_text().strip()) if note.is_file() else Path()  # empty where the run was killed while writing it
+    if noted.name:
+        noted = noted if noted.is_file() else work_dir / noted.name
+        found.sort(key=lambda p: p.name != noted.name)
+        if noted.is_file() and noted not in found:  # of another name or place
+            found.insert(0, noted)
+    return found
 
 
 def find_checkpoint(checkpoint: str | Path) -> Path:
@@ -98,10 +106,10 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     """
     path = Path(checkpoint)
     if path.is_dir():
-        last = last_checkpoint(path)
-        if last is None:
+        found = checkpoints_of(path)
+        if not found:
             raise UserError(f'{path} is a folder without a checkpoint: train first, or name a file')
-        path = Path(last)
+        path = found[0]
     return fetch(path if path.exists() else str(checkpoint))
 
 

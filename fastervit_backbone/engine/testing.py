@@ -19,7 +19,7 @@ from .pictures import SegmentationPictures, write_overview
 from .runs import bare, build_runner, find_checkpoint, prepare, say
 
 #: mmengine's names of the figures people ask for first, and what divides them to give 0..1.
-_FIGURES = {
+FIGURES = {
     'coco/bbox_mAP': ('box AP', 1),
     'coco/segm_mAP': ('mask AP', 1),
     'pascal_voc/mAP': ('mAP', 1),
@@ -142,7 +142,7 @@ def _dump_predictions(runner: Runner, path: Path, semantic: bool) -> None:
 
 
 def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | None) -> list[str]:
-    lines = [', '.join(f'{name} {metrics[key] / whole:.3f}' for key, (name, whole) in _FIGURES.items() if key in metrics)]
+    lines = [', '.join(f'{name} {metrics[key] / whole:.3f}' for key, (name, whole) in FIGURES.items() if key in metrics)]
     if not metrics:
         lines = ['no detections in any image, so there is nothing to score: AP 0']
     if show_dir is not None:

@@ -1,7 +1,10 @@
 """Training behind tools/train.py."""
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from urllib.error import URLError
 
 import torch
@@ -12,9 +15,10 @@ from torch import nn
 
 from ..checkpoint import check_fit
 from ..checkpoint_io import fetch, read_checkpoint, safe_loading, unwrap_state_dict
-from ..errors import UserError
+from ..errors import CheckpointError, UserError
 from .checks import check_batch, world_size
-from .runs import bare, build_runner, drop_pretrained, last_checkpoint, prepare, say
+from .guards import CountUnreadable, SaveWhenAsked, StopAtNonFinite
+from .runs import bare, build_runner, checkpoints_of, drop_pretrained, prepare, say
 
 
 def train(
@@ -25,6 +29,8 @@ def train(
     resume: bool | str = False,
     seed: int | None = None,
     auto_scale_lr: bool = True,
+    max_unreadable: int = 10,
+    max_non_finite: int = 5,
     options: Mapping[str, object] | None = None,
     launcher: str = 'none',
 ) -> nn.Module:
@@ -33,10 +39,12 @@ def train(
     Args:
         config_path: the config.
         work_dir: where checkpoints and logs go; default ``work_dirs/<config name>``.
-        amp: mixed precision (float16 with loss scaling); needs a CUDA device.
+        amp: mixed precision, bfloat16 where the device has it, else float16 with loss scaling; needs a CUDA device.
         resume: True goes on from the last checkpoint in ``work_dir`` (from the start where there is none), a path from that one.
         seed: of everything random.
         auto_scale_lr: scale the learning rate linearly to the real batch (batch size x processes).
+        max_unreadable: images that cannot be read and are left out before the run stops.
+        max_non_finite: steps in a row whose loss or gradients are not finite, and which are left out, before the run stops.
         options: ``--cfg-options``.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
@@ -45,30 +53,73 @@ def train(
 
     Raises:
         UserError: bad input. Configs, data and files are checked before anything is built or written.
+        Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
     """
     options = dict(options or {})
     if amp:
         if not torch.cuda.is_available():
             raise UserError('--amp needs a CUDA device, and torch sees none here: leave it out')
-        options = {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.loss_scale': 'dynamic'} | options
+        options = {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.dtype': amp_dtype()} | options
     config = prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
+    if min(max_unreadable, max_non_finite - 1) < 0:
+        raise UserError(f'--max-unreadable {max_unreadable}, --max-non-finite {max_non_finite}: numbers from 0, and from 1')
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     weights = _find_start(config, resume or config.get('resume', False))
+    _keep_previous(config)
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
     runner = build_runner(config, launcher)
     if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
         check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # mmengine reads its own: do not hold a second copy while it trains
-    runner.register_hook(_KeepCategoryIds())
+    stopper = SaveWhenAsked()
+    for hook in (_KeepCategoryIds(), CountUnreadable(max_unreadable), StopAtNonFinite(max_non_finite), stopper):
+        runner.register_hook(hook)
     try:
-        with safe_loading():
+        with safe_loading(), _plain_errors(config):
             return runner.train()
+    finally:
+        stopper.restore()
+
+
+def amp_dtype() -> str:
+    """bfloat16 where the CUDA device computes in it: it has float32's range, so that nothing need be scaled."""
+    return 'bfloat16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'float16'
+
+
+@contextmanager
+def _plain_errors(config: Config) -> Iterator[None]:
+    """What can happen to a run in words, with what to do."""
+    again = '--resume goes on from the last checkpoint'
+    try:
+        yield
+    except UserError:
+        raise
     except URLError as error:  # mmdet's and mmseg's own backbones fetch theirs when training starts
         raise UserError(
             f'pretrained weights cannot be fetched ({error.reason}): connect to the network, or start from nothing with '
             '--cfg-options model.backbone.init_cfg=None'
+        ) from error
+    except UnpicklingError as error:
+        raise CheckpointError(f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused') from error
+    except torch.OutOfMemoryError as error:
+        batch = config.train_dataloader.batch_size
+        raise UserError(
+            f'the GPU has too little memory for batch {batch} ({str(error).split(". ")[0]}): '
+            f'train_dataloader.batch_size={max(1, batch // 2)}, --amp, or model.backbone.with_cp=True; {again}'
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise UserError(f'cannot write {error.filename or config.work_dir} ({error.strerror}): make space; {again}') from error
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        cause = str(error).split('\n')[0]
+        raise UserError(
+            f'a process that loads data died ({cause}), often for lack of memory: train_dataloader.num_workers='
+            f'{max(0, config.train_dataloader.get("num_workers", 0) // 2)} takes less; {again}'
         ) from error
 
 
@@ -88,23 +139,57 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
     """Settle ``resume`` and ``load_from``, a file on this disk or None; returns the weights in that file, read once."""
     last = config.get('load_from')
     if resume:
-        last = last_checkpoint(config.work_dir) if resume is True else str(resume)
-        if last is None:
+        found = checkpoints_of(config.work_dir) if resume is True else [fetch(str(resume))]
+        if not found:
             say(f'nothing to resume in {config.work_dir}: starting from the beginning')
-            last, resume = config.get('load_from'), False
+            resume = False
         else:
+            last, content = _read_first(found)
+            if not {'optimizer', 'meta'} <= content.keys():
+                raise UserError(f'{last} holds weights and no state to resume: start from it with --cfg-options load_from={last}')
             drop_pretrained(config.model)  # the checkpoint has it all
+            _take_seed(config, content['meta'].get('seed'))
     if not last:
         config.update(resume=False, load_from=None)
         return None
-    last = str(fetch(last))
-    content = read_checkpoint(last)
+    if not resume:
+        last = str(fetch(last))
+        content = read_checkpoint(last)
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, whole = content.get('meta', {}).get(unit, 0), config.train_cfg.get(limit)
         if resume and whole is not None and done >= whole:
             say(f'{last} is of {unit} {done}, and train_cfg.{limit} is {whole}: nothing is left to train')
     config.update(resume=bool(resume), load_from=last)
     return unwrap_state_dict(content)
+
+
+def _read_first(found: Sequence[Path]) -> tuple[str, dict]:
+    """The first of these that can be read, and what is in it; says which cannot."""
+    for i, path in enumerate(found):
+        try:
+            return str(path), read_checkpoint(path)
+        except CheckpointError as error:
+            if i + 1 == len(found):
+                raise
+            say(f'{error}: going on from {found[i + 1]}, the one before')
+    raise AssertionError('there is one')
+
+
+def _take_seed(config: Config, seed: int | None) -> None:
+    """The run that goes on has the seed it began with."""
+    before = (config.get('randomness') or {}).get('seed')
+    if seed is not None and before != seed:
+        if before is not None:
+            say(f'seed {before} -> {seed}, which the run began with')
+        config.randomness = dict(config.get('randomness') or {}, seed=seed)
+
+
+def _keep_previous(config: Config) -> None:
+    """mmengine removes what is too many before it writes the next one."""
+    hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
+    if hook.get('max_keep_ckpts') == 1:
+        hook.max_keep_ckpts = 2
+        say('default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole')
 
 
 def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:

@@ -1,0 +1,215 @@
+"""Hooks that keep a run from being lost: signals, losses that are not finite, images that cannot be read."""
+
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import EMAHook, Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ..checkpoint_io import replacing
+from ..errors import Interrupted, UserError
+from .draws import seed_all, unreadable_of
+from .runs import INTERRUPTED, bare
+from .workers import leave_with_workers
+
+#: Several processes agree on a signal every so many iterations.
+_AGREE_EVERY = 10
+
+
+class SaveWhenAsked(Hook):
+    """SIGTERM or Ctrl-C: the iteration is finished, a checkpoint written, the run ended. A second one ends it at once."""
+
+    priority = 'LOWEST'
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._before: dict[int, object] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Take the two signals."""
+        leave_with_workers()
+        if runner.rank == 0:
+            for part in Path(runner.work_dir).glob('.*.pth.part'):  # of a run that was killed while it saved
+                part.unlink()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = number
+
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
+        """End here if asked."""
+        if get_world_size() > 1:
+            if runner.iter % _AGREE_EVERY:
+                return
+            asked = torch.tensor(self.asked, device=next(runner.model.parameters()).device)
+            all_reduce(asked, 'max')
+            self.asked = int(asked)
+        if self.asked:
+            self._end(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
+
+    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
+        """End here if asked: the evaluation will be made again."""
+        if self.asked and get_world_size() == 1:
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):  # gives the model its own weights back
+                    hook.after_val_epoch(runner)
+            self._end(runner, dict(epoch=runner.epoch, iter=runner.iter))
+
+    def _end(self, runner: Runner, meta: dict) -> None:
+        runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
+        path = Path(runner.work_dir) / INTERRUPTED
+        if runner.rank == 0:
+            with replacing(path.with_name('last_checkpoint')) as temporary:
+                temporary.write_text(str(path))
+        raise Interrupted(f'{signal.Signals(self.asked).name} at iteration {meta["iter"]}: saved {path}, --resume goes on', self.asked)
+
+    def after_train(self, runner: Runner) -> None:
+        """A finished run needs no broken-off state."""
+        if runner.rank == 0:
+            (Path(runner.work_dir) / INTERRUPTED).unlink(missing_ok=True)
+
+    def restore(self) -> None:
+        """Put the handlers of before back."""
+        while self._before:
+            number, handler = self._before.popitem()
+            signal.signal(number, handler)
+
+
+class CountUnreadable(Hook):
+    """Says which images could not be read, and ends the run when there are more than ``limit``."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.seen = limit, set()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
+        """Look at the notes in the batch."""
+        for path, reason in unreadable_of(samples_of(data_batch)):
+            if path in self.seen:
+                continue
+            self.seen.add(path)
+            if len(self.seen) > self.limit:
+                raise UserError(
+                    f'{len(self.seen)} images cannot be read, the last {path} ({reason}), and --max-unreadable is {self.limit}: '
+                    'tools/check_data.py names them all'
+                )
+            runner.logger.warning(f'{path} cannot be read ({reason}): another image takes its place ({len(self.seen)} of {self.limit})')
+
+
+def samples_of(batch: object) -> Sequence:
+    """The data samples in a batch, where it has them as mmdet and mmseg do."""
+    samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
+    return [s for s in samples if hasattr(s, 'metainfo')] if isinstance(samples, Sequence) else ()
+
+
+class StopAtNonFinite(Hook):
+    """A step whose loss or gradients are not finite leaves the weights alone; ``limit`` of them in a row end the run, with a report.
+
+    ``non_finite.json`` in the work dir has iteration, images, losses, and the first module whose output is not finite.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.bad, self._lost = limit, 0, False
+        self._statistics: list[Tensor] = []
+        self._kept: list[Tensor] = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at gradients before every step of the optimizer."""
+        if isinstance(runner.optim_wrapper, OptimWrapper):
+            runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
+        self._statistics = [b for b in runner.model.buffers() if b.is_floating_point()]
+        self._kept = [b.clone() for b in self._statistics]
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
+        """Keep BatchNorm's statistics."""
+        if self._kept:
+            torch._foreach_copy_(self._kept, self._statistics)
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters], foreach=None)
+        if not bool(torch.isfinite(norm)):
+            self._lost = True
+            for p in parameters:
+                p.grad = None  # the optimizer passes over what has none
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Judge the step."""
+        losses = {k: float(v) for k, v in (outputs or {}).items() if isinstance(v, Tensor | float) and 'loss' in k}
+        bad = self._lost or any(v - v != 0 for v in losses.values())
+        self._lost = False
+        if not bad:
+            self.bad = 0
+            return
+        self.bad += 1
+        if self._kept:  # BatchNorm's, which the forward pass wrote
+            torch._foreach_copy_(self._statistics, self._kept)
+        samples = samples_of(data_batch)
+        images = [dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path')) for s in samples]
+        names = ', '.join(str(i['id'] if i['id'] is not None else i['path']) for i in images)
+        what = 'the loss' if any(v - v != 0 for v in losses.values()) else 'a gradient'
+        runner.logger.warning(
+            f'{what} is not finite at iteration {runner.iter + 1} (images {names}): the weights are left as they were '
+            f'({self.bad} of {self.limit} in a row)'
+        )
+        if self.bad < self.limit:
+            return
+        seed_all(runner.seed, runner.iter, runner.rank)
+        where = first_non_finite(bare(runner.model), data_batch)
+        report = dict(iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses={k: str(v) for k, v in losses.items()})
+        path = Path(runner.work_dir) / 'non_finite.json'
+        if runner.rank == 0:
+            with replacing(path) as temporary:
+                temporary.write_text(json.dumps(report | dict(first=where), indent=2) + '\n')
+        raise UserError(
+            f'{what} was not finite in {self.limit} steps in a row, last at iteration {runner.iter + 1} (images {names}); first not '
+            f'finite: {where} ({path}). Those steps changed no weights: go on with --resume and a smaller optim_wrapper.optimizer.lr, '
+            'with optim_wrapper.clip_grad, or without --amp'
+        )
+
+
+@torch.no_grad()
+def first_non_finite(model: nn.Module, batch: Mapping) -> str:
+    """Run a batch through again; what is not finite first: an input, a parameter, or a module's output, in words."""
+    for name, parameter in model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            return f'the parameter {name}'
+    found: list[str] = []
+
+    def look(name: str, module: nn.Module, inputs: object, output: object) -> None:
+        if not found and not _finite(output):
+            found.append(f'the output of {name or "the model"} ({type(module).__name__})')
+
+    handles = [module.register_forward_hook(partial(look, name)) for name, module in model.named_modules()]
+    try:
+        data = model.data_preprocessor(batch, True)
+        if not _finite(data):
+            return 'the images, as the model gets them'
+        model(**data, mode='loss')
+    except (ValueError, RuntimeError, AssertionError) as error:  # heads that take no such numbers
+        found.append(f'{type(error).__name__} in the forward pass ({" ".join(str(error).split())[:80]})')
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else 'nothing in the forward pass: a gradient'
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool(torch.isfinite(value).all())
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return all(map(_finite, values))

@@ -1,0 +1,92 @@
+"""mmengine's runner, with checkpoints that are whole or not there, and training that goes on exactly."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import load_state_dict
+
+from ..checkpoint_io import read_checkpoint, unwrap_state_dict
+from ..errors import UserError
+from .loops import EXACT_LOOPS, EvaluateAgain, SeedIterations, exact_loader
+from .workers import with_outliving_workers
+
+
+class ResumableRunner(Runner):
+    """Where training uses mmengine's own loops, it is exact: :mod:`fastervit_backbone.engine.loops`."""
+
+    def __init__(
+        self,
+        *args,
+        train_dataloader: Mapping | None = None,
+        val_dataloader: Mapping | None = None,
+        train_cfg: Mapping | None = None,
+        custom_hooks: list | None = None,
+        **kwargs,
+    ) -> None:
+        loop = EXACT_LOOPS.get((train_cfg or {}).get('type'))
+        if loop is not None and isinstance(train_dataloader, Mapping):
+            train_cfg, train_dataloader = dict(train_cfg, type=loop), with_outliving_workers(exact_loader(train_dataloader))
+            custom_hooks = [*(custom_hooks or ()), SeedIterations(), EvaluateAgain()]
+            if isinstance(val_dataloader, Mapping):
+                val_dataloader = with_outliving_workers(val_dataloader)
+        super().__init__(
+            *args,
+            train_dataloader=train_dataloader,
+            val_dataloader=val_dataloader,
+            train_cfg=train_cfg,
+            custom_hooks=custom_hooks,
+            **kwargs,
+        )
+
+    def dump_config(self) -> None:
+        """Leave the config in the work dir, unless it is the one that was given."""
+        given = self.cfg.filename
+        if given is None or Path(given).resolve() != (Path(self.work_dir) / Path(given).name).resolve():
+            super().dump_config()
+
+    def load_checkpoint(
+        self, filename: str, map_location: object = 'cpu', strict: bool = False, revise_keys: list | None = None
+    ) -> dict[str, object]:
+        """Read as everything here is read: safetensors too, and no code out of a file.
+
+        Raises:
+            CheckpointError: it cannot be.
+        """
+        checkpoint = read_checkpoint(filename)
+        checkpoint['state_dict'] = weights = unwrap_state_dict(checkpoint)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        own = model.state_dict()
+        other = [] if self._resume else [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
+        for key in other:
+            del weights[key]
+        if other:
+            self.logger.warning(f'{len(other)} tensors of {filename} have another shape here, and start fresh: {", ".join(other)}')
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        load_state_dict(model, weights, strict, self.logger)
+        self._has_loaded = True
+        self.logger.info(f'Load checkpoint from {filename}')
+        return checkpoint
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Write beside, then put in place: killed or out of space, the file that was there is there.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        path = Path(out_dir) / filename
+        part = path.with_name(f'.{filename}.part')
+        try:
+            super().save_checkpoint(out_dir, part.name, *args, **kwargs)
+            if is_main_process() and part.is_file():  # sharded checkpoints are folders of their own
+                with part.open('rb') as file:
+                    os.fsync(file.fileno())
+                os.replace(part, path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise UserError(
+                f'cannot write the checkpoint {path} ({error.strerror or error}): make space there; --resume goes on from the one before'
+            ) from error

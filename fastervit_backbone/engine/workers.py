@@ -1,0 +1,36 @@
+"""Processes that load data, and signals."""
+
+import atexit
+import multiprocessing
+import os
+import signal
+from collections.abc import Mapping
+
+#: Set when the main process ends: its workers may then.
+_LEAVING = multiprocessing.Value('b', 0)
+
+
+def outlive_signals(worker_id: int) -> None:
+    """For a dataloader's ``worker_init_fn``: a signal to the whole group, as schedulers and Ctrl-C send it, is the main process's matter.
+
+    Its workers are needed until the iteration is finished, and end with it.
+    """
+    if multiprocessing.get_start_method() == 'fork':  # else the flag is another one
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0) if _LEAVING.value else None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def leave_with_workers() -> None:
+    """Let the workers go when this process ends; to be called before they are started."""
+    _LEAVING.value = 0
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    _LEAVING.value = 1
+
+
+def with_outliving_workers(loader: Mapping) -> dict:
+    """A dataloader's config whose workers :func:`outlive_signals`, unless it starts them in a way of its own."""
+    own = {'worker_init_fn', 'disable_subprocess_warning'} & loader.keys()
+    return dict(loader) if own else dict(loader, worker_init_fn=dict(type=outlive_signals))

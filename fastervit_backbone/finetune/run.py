@@ -1,0 +1,139 @@
+"""Fine-tuning behind tools/finetune.py."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..checkpoint_io import fetch, read_checkpoint, replacing, unwrap_state_dict
+from ..engine.runs import find_checkpoint, say
+from ..engine.testing import FIGURES
+from ..engine.training import train as train_config
+from ..errors import CheckpointError, UserError
+from ..files import check_folder_writable
+from .flat_config import build_config, write_config
+from .own_data import read_own_data
+from .plan import MODELS, PRESETS, Plan, describe, make_plan
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What came out.
+
+    Attributes:
+        config: the flat config.
+        plan: what was decided.
+        best: checkpoint with the best figure; None where nothing was trained (``dry_run``).
+        metric: its name: 'mask AP', 'box AP' or 'mIoU'.
+        value: of the best checkpoint on the validation data, 0..1.
+    """
+
+    config: Path
+    plan: Plan
+    best: Path | None = None
+    metric: str = ''
+    value: float = 0.0
+
+
+def finetune(
+    train: str | Path,
+    val: str | Path,
+    images: str | Path | Sequence[str | Path],
+    *,
+    model: str = 'cascade',
+    arch: str = '0',
+    preset: str = 'standard',
+    classes: Sequence[str] | None = None,
+    ignore: int | None = None,
+    work_dir: str | Path | None = None,
+    start: str | Path = 'published',
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    epochs: int | None = None,
+    lr: float | None = None,
+    seed: int = 0,
+    amp: bool = True,
+    resume: bool = False,
+    dry_run: bool = False,
+) -> Finetuned:
+    """Train a detector or segmenter on data of one's own.
+
+    Args:
+        train: COCO json, or folder of label maps.
+        val: likewise.
+        images: folder of the images, or two: of train and of val.
+        model: 'cascade', 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps).
+        arch: of FasterViT: '0' .. '4', or 'nano', which a CPU trains in minutes.
+        preset: 'quick', 'standard' or 'long'.
+        classes: of label maps: names of the values 0, 1, ...
+        ignore: of label maps: a value that means "no class", beside 255.
+        work_dir: default ``work_dirs/finetune/MODEL_ARCH``.
+        start: 'published' weights of the backbone, 'nothing', or a file or work dir: of a backbone, or of a whole model (whose heads may
+            have other classes, and start fresh then).
+        size: (height, width), instead of what is chosen.
+        batch: images of a step, likewise.
+        epochs: likewise.
+        lr: likewise.
+        seed: of everything random.
+        amp: mixed precision where there is a CUDA device.
+        resume: go on with the run in ``work_dir``, with the config that is there.
+        dry_run: decide and say, write and train nothing.
+
+    Raises:
+        UserError: bad input; data with errors.
+    """
+    for option, value, known in (('model', model, MODELS), ('preset', preset, PRESETS)):
+        if value not in known:
+            raise UserError(f'--{option} {value}: one of {", ".join(known)}')
+    work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / f'{model}_{arch}')
+    check_folder_writable('--work-dir', work_dir)
+    path = work_dir / 'finetune.py'
+    folders = [images] if isinstance(images, str | Path) else list(images)
+    data = read_own_data(train, val, folders, classes, ignore)
+    weights = None
+    if start not in ('published', 'nothing'):
+        weights = find_checkpoint(start)
+        start = 'model' if any(k.startswith('backbone.') for k in unwrap_state_dict(read_checkpoint(weights))) else 'backbone'
+    asked = dict(size=size, batch=batch, epochs=epochs, start=str(start), weights=weights, amp=amp)
+    plan = make_plan(data, model=model, arch=arch, preset=preset, **asked)
+    for finding in data.findings:
+        say(finding.line())
+    words = describe(plan, data)
+    say('\n'.join([f'{name:<12}{text}' for name, text in words.items()] + [f'  because   {reason}' for reason in plan.reasons]))
+    if dry_run:
+        say(f'nothing was trained; without --dry-run the config goes to {path}')
+        return Finetuned(path, plan)
+    if resume and path.is_file():
+        say(f'going on with {path}, as it is')
+    elif path.exists():
+        raise UserError(
+            f'{work_dir} has a run already: --resume goes on with it, another --work-dir starts one, tools/train.py takes {path}'
+        )
+    else:
+        config = build_config(data, plan, seed=seed, lr=lr)
+        if plan.start == 'published':
+            _fetch(config)
+        with replacing(path) as temporary:
+            write_config(config, temporary, words, shlex.join(['python', *sys.argv]))
+        say(f'config: {path}')
+    train_config(path, work_dir=work_dir, resume=resume)
+    found = sorted(work_dir.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UserError(f'{work_dir} has no best checkpoint: nothing was found in any evaluation, train longer (--preset, --epochs)')
+    best = found[-1]
+    name, whole = FIGURES[Config.fromfile(path).default_hooks.checkpoint.save_best]
+    value = float(read_checkpoint(best)['message_hub']['runtime_info']['best_score']) / whole
+    say(f'best: {name} {value:.3f}, {best}')
+    say(f'predict: python tools/predict.py {path} {best} {folders[-1]} --out {work_dir / "predictions"}')
+    return Finetuned(path, plan, best, name, value)
+
+
+def _fetch(config: Config) -> None:
+    """The published weights, before anything is written."""
+    try:
+        fetch(config.model.backbone.init_cfg.checkpoint)
+    except CheckpointError as error:
+        raise UserError(f'{str(error).split(";")[0]}; or --start nothing, or --start FILE') from error
