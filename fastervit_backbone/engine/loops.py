@@ -96,7 +96,21 @@ class EvaluateAgain(Hook):
 
 @HOOKS.register_module()
 class EarlyStopping(EarlyStoppingHook):
-    """mmengine's, whose count goes into checkpoints."""
+    """mmengine's, whose count begins after some epochs and goes into checkpoints.
+
+    Args:
+        begin: the first epoch whose evaluation counts.
+        arguments: mmengine's.
+    """
+
+    def __init__(self, begin: int = 0, **arguments) -> None:
+        super().__init__(**arguments)
+        self.begin = begin
+
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Count."""
+        if runner.epoch >= self.begin:
+            super().after_val_epoch(runner, metrics or {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep."""

@@ -55,6 +55,7 @@ def build_runner(config: Config, launcher: str) -> Runner:
         torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
     if config.get('default_scope') == 'mmdet':
         use_faster_coco_eval()
+    (config.get('visualizer') or {}).pop('name', None)  # or a second run of this process would log to the first one's folder
     try:
         return RUNNERS.build(config) if 'runner_type' in config else ResumableRunner.from_cfg(config)
     except KeyError as error:

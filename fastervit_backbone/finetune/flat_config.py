@@ -29,7 +29,8 @@ _PARTS = {
     'param_scheduler': 'Warm-up, then a cosine down to nothing. T_max and end are in epochs where by_epoch is True.',
     'auto_scale_lr': 'lr is for this many images a step: tools/train.py scales it when several processes make more.',
     'default_hooks': 'Logs and checkpoints: the last two and the best.',
-    'custom_hooks': 'EMA: what is evaluated and saved as best is the average of the weights. Early stopping: patience counts evaluations.',
+    'custom_hooks': 'EMA: what is evaluated and saved as best is the average of the weights. Early stopping: patience counts evaluations,\n'
+    '# from epoch begin on.',
     'randomness': '',
     'env_cfg': 'Runtime.',
     'vis_backends': '',
@@ -77,7 +78,10 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     )
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
     ema = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=plan.ema, update_buffers=True)] if plan.ema else []
-    config.custom_hooks = [*ema, dict(type='EarlyStopping', monitor=figure, patience=plan.patience, min_delta=0.0)]
+    config.custom_hooks = [
+        *ema,
+        dict(type='EarlyStopping', monitor=figure, patience=plan.patience, begin=plan.epochs // 2, strict=False, min_delta=0.0),
+    ]
     config.randomness = dict(seed=seed)
     config.load_from, config.resume = _path(plan.weights) if plan.start == 'model' else None, False
     modules = ['fastervit_backbone'] + ([] if coco else ['fastervit_backbone.engine.label_map_dataset'])

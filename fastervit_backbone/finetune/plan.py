@@ -35,14 +35,14 @@ _LARGEST_BATCH = 16
 
 @dataclass(frozen=True)
 class Preset:
-    """How long: at least so many epochs and iterations; evaluations without a better figure before it ends."""
+    """How long: at least so many epochs and iterations; evaluations without a better figure, in its second half, that end it."""
 
     epochs: int
     iterations: int
     patience: int
 
 
-PRESETS = {'quick': Preset(12, 400, 4), 'standard': Preset(36, 3000, 6), 'long': Preset(100, 12000, 10)}
+PRESETS = {'quick': Preset(12, 400, 3), 'standard': Preset(36, 3000, 4), 'long': Preset(100, 12000, 4)}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Plan:
         workers: processes that load them.
         epochs: at most.
         every: epochs between evaluations.
-        patience: evaluations without a better figure before it ends.
+        patience: evaluations without a better figure, in the second half, that end it.
         frozen_stages: of the backbone; -1 none.
         decay_rate: of the learning rate, layer by layer towards the image; 1 none.
         ema: momentum of the average of the weights; None without.
@@ -216,7 +216,7 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
         'data': f'{data.count} training images{empty}; {len(data.classes)} classes: {shown}',
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind == 'labels' else ''),
         'batch': f'{plan.batch}, {plan.workers} processes load',
-        'epochs': f'{plan.epochs}, evaluated every {plan.every}, ended after {plan.patience} evaluations without a better figure',
+        'epochs': f'{plan.epochs}, evaluated every {plan.every}; in the second half {plan.patience} without a better figure end it',
         'start': {'published': 'published weights (non-commercial licence, see NOTICE)', 'nothing': 'fresh weights'}.get(
             plan.start, f'{plan.start}, {plan.weights}'
         ),

@@ -1,0 +1,324 @@
+"""Runs that are killed, asked to stop, out of space, or fed with what cannot be: what is left is what the unbroken run would have."""
+
+import copy
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.engine.draws import Draw, EnduringDataset, ExactBatches
+from fastervit_backbone.engine.guards import CountUnreadable, StopAtNonFinite, first_non_finite
+from fastervit_backbone.engine.loops import EarlyStopping
+from fastervit_backbone.engine.runs import checkpoints_of
+from fastervit_backbone.engine.training import train
+from fastervit_backbone.errors import UserError
+
+from ..conftest import ROOT
+from ..test_tools import DEMO, SEGMENTER, assert_one_line_error, environment, tool
+
+EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
+EPOCHS = ['train_cfg.max_epochs=3', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=2']
+EPOCHS += ['default_hooks.checkpoint.save_best=coco/bbox_mAP', f'custom_hooks={EMA}', 'model.test_cfg.rcnn.score_thr=0.0']
+HERE = {
+    f'{split}_dataloader.{key}': value for split in ('train', 'val') for key, value in (('num_workers', 0), ('persistent_workers', False))
+}
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=12, val=3, size=(64, 96))
+
+
+@pytest.fixture
+def root(shapes, monkeypatch):
+    time.sleep(1)  # mmengine names runs by the second, and these end within one
+    monkeypatch.setenv('SHAPES_ROOT', str(shapes))
+    return shapes
+
+
+def start(work, shapes, config, options):
+    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work), '--seed', '3', '--resume']
+    said = (work.parent / f'{work.name}.log').open('a')
+    return subprocess.Popen(
+        [*command, '--cfg-options', *options], env=environment(SHAPES_ROOT=str(shapes)), stdout=said, stderr=said, start_new_session=True
+    )
+
+
+def finish(work, shapes, config, options):
+    process = start(work, shapes, config, options)
+    assert process.wait(300) == 0, (work.parent / f'{work.name}.log').read_text()[-3000:]
+
+
+def assert_same(one, other, where=''):
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            assert_same(one[key], other[key], f'{where}.{key}')
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f'{where}.{i}')
+    else:
+        assert one == other, where
+
+
+def assert_same_end(one, other, name):
+    """Weights, average, optimizer and schedule, bit by bit."""
+    contents = [torch.load(work / name, weights_only=False) for work in (one, other)]
+    for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
+        assert_same(*(content[key] for content in contents), key)
+    assert contents[0]['meta']['iter'] == contents[1]['meta']['iter']
+
+
+@pytest.mark.parametrize('kills', [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments(kills, shapes, tmp_path):
+    options = ['train_dataloader.num_workers=2', f'custom_hooks={EMA}', 'default_hooks.checkpoint.interval=2']
+    options += [f'train_cfg.max_iters={20 * kills}', 'train_cfg.val_interval=7', 'param_scheduler.1.end=200']
+    finish(tmp_path / 'unbroken', shapes, SEGMENTER, options)
+    broken, moments = tmp_path / 'broken', random.Random(kills)
+    for _ in range(kills):
+        before = len(list(broken.glob('*/*.log')))
+        process = start(broken, shapes, SEGMENTER, options)
+        while len(list(broken.glob('*/*.log'))) == before and process.poll() is None:  # its imports take most of its time
+            time.sleep(0.05)
+        time.sleep(moments.uniform(1, 6))
+        assert process.poll() is None, 'it ended before it was killed'
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    finish(broken, shapes, SEGMENTER, options)
+    assert_same_end(tmp_path / 'unbroken', broken, f'iter_{20 * kills}.pth')
+    assert not list(broken.glob('.*.part'))
+
+
+def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_path):
+    unbroken, broken = tmp_path / 'unbroken', tmp_path / 'broken'
+    finish(unbroken, shapes, DEMO, EPOCHS)
+    process = start(broken, shapes, DEMO, [*EPOCHS, 'default_hooks.logger.interval=1'])
+    while process.poll() is None and 'Epoch(train) [2][2/6]' not in (tmp_path / 'broken.log').read_text():
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)  # the whole group, as schedulers do: those that load data too
+    assert process.wait(60) == 128 + signal.SIGTERM
+    said = (tmp_path / 'broken.log').read_text()
+    assert 'stopped: SIGTERM at iteration' in said and '--resume goes on' in said and 'Traceback' not in said
+    assert checkpoints_of(broken)[0].name == 'interrupted.pth'
+    finish(broken, shapes, DEMO, EPOCHS)
+    assert_same_end(unbroken, broken, 'epoch_3.pth')
+    assert not (broken / 'interrupted.pth').exists()
+
+    again = tmp_path / 'again'  # as after a kill between the checkpoint of the second epoch and the end of its evaluation
+    again.mkdir()
+    shutil.copy(unbroken / 'epoch_2.pth', again)
+    finish(again, shapes, DEMO, EPOCHS)
+    assert_same_end(unbroken, again, 'epoch_3.pth')
+    said = (tmp_path / 'again.log').read_text()
+    assert said.index('Epoch(val) [2]') < said.index('Epoch(val) [3]')
+    assert [p.name for p in again.glob('best_*')] == [p.name for p in unbroken.glob('best_*')]
+
+
+def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
+    options = ' '.join(f'{k}={v}' for k, v in HERE.items())
+    command = f'{sys.executable} {ROOT / "tools" / "train.py"} {SEGMENTER} --work-dir work --cfg-options {options} train_cfg.max_iters=2'
+    keep = 'default_hooks.checkpoint.interval=1 train_cfg.val_interval=9'
+    full = f'ulimit -f 20000; {command.replace("max_iters=2", "max_iters=4")} {keep}'.replace('--work-dir', '--resume --work-dir')
+    run = dict(shell=True, cwd=tmp_path, env=environment(SHAPES_ROOT=str(shapes)), capture_output=True, text=True, executable='/bin/bash')
+    assert subprocess.run(f'{command} {keep}', **run).returncode == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('iter_*.pth')}
+    assert_one_line_error(subprocess.run(full, **run), r'cannot write the checkpoint .*iter_3\.pth \(File too large\): make space')
+    after = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('*.pth')}
+    assert list(after) == ['iter_2.pth'] and after['iter_2.pth'] == before['iter_2.pth']  # the one before stays
+    assert not list((tmp_path / 'work').glob('.*.part'))
+
+    (tmp_path / 'dies.py').write_text(
+        'import os\nfrom mmcv.transforms import BaseTransform\nfrom mmengine.registry import TRANSFORMS\n'
+        '@TRANSFORMS.register_module()\nclass Dies(BaseTransform):\n    def transform(self, results):\n        os.kill(os.getpid(), 9)\n'
+    )
+    (tmp_path / 'config.py').write_text(
+        f"_base_ = '{SEGMENTER}'\n"
+        "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'dies'])\n"
+        "train_dataloader = dict(num_workers=1, dataset=dict(pipeline=[dict(type='Dies')]))\n"
+    )
+    done = tool('train', 'config.py', cwd=tmp_path, SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}')
+    assert_one_line_error(done, r'a process that loads data died .*num_workers=0')
+
+
+def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
+    mine = tmp_path / 'shapes'
+    shutil.copytree(root, mine)
+    monkeypatch.setenv('SHAPES_ROOT', str(mine))
+    bad = sorted((mine / 'images' / 'train').iterdir())[:2]
+    bad[0].write_bytes(bad[0].read_bytes()[:60])
+    bad[1].write_text('no image')
+    options = HERE | {'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 3, 'train_dataloader.batch_size': 3}
+    train(DEMO, work_dir=tmp_path / 'work', seed=0, options=options)
+    said = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    for i, path in enumerate(bad):
+        assert said.count(f'{path} cannot be read') == 1
+        assert f'another image takes its place ({i + 1} of 10)' in said
+    with pytest.raises(UserError, match=r'2 images cannot be read, the last .*--max-unreadable is 1'):
+        train(DEMO, work_dir=tmp_path / 'strict', seed=0, max_unreadable=1, options=options)
+
+
+def test_steps_that_are_not_finite(root, tmp_path):
+    options = HERE | {'train_cfg.max_iters': 30, 'optim_wrapper.optimizer.lr': 1e30, 'optim_wrapper.clip_grad.max_norm': 1e30}
+    options |= {'param_scheduler.0.start_factor': 1.0, 'default_hooks.checkpoint.interval': 1}
+    with pytest.raises(UserError, match=r'not finite in 3 steps in a row, last at iteration \d+ \(images .*\.png\); first not finite: the'):
+        train(SEGMENTER, work_dir=tmp_path, seed=0, max_non_finite=3, options=options)
+    report = json.loads((tmp_path / 'non_finite.json').read_text())
+    assert report['iteration'] >= 3 and len(report['images']) == 4 and report['first'].startswith('the ') and report['losses']
+
+
+class Doubtful(BaseModel):
+    """A loss that can be told to be NaN, after a BatchNorm that sees it all."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(2), nn.Linear(2, 1)
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        return dict(loss=self.layer(self.norm(inputs)).square().mean())
+
+
+def test_such_a_step_changes_nothing():
+    from mmengine.optim import OptimWrapper
+
+    model = Doubtful()
+    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1))
+    guard, said = StopAtNonFinite(2), []
+    logger = SimpleNamespace(warning=said.append)
+    runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=4, epoch=0, seed=0, rank=0, logger=logger, work_dir='.')
+    guard.before_train(runner)
+    good, bad = torch.randn(4, 2), torch.full((4, 2), float('nan'))
+
+    def step(inputs):
+        batch = dict(inputs=inputs, data_samples=[BaseDataElement(metainfo=dict(img_id=7))])
+        guard.before_train_iter(runner, 0, batch)
+        outputs = model.train_step(batch, wrapper)
+        guard.after_train_iter(runner, 0, batch, outputs)
+
+    step(good)
+    before = copy.deepcopy(model.state_dict())
+    step(bad)
+    after = model.state_dict()
+    assert all(torch.equal(after[k], before[k]) for k in after if 'num_batches' not in k)
+    assert len(said) == 1 and 'iteration 5 (images 7)' in said[0] and '(1 of 2 in a row)' in said[0]
+    step(good)  # the count begins anew
+    assert guard.bad == 0 and not all(torch.equal(model.state_dict()[k], before[k]) for k in before)
+    assert first_non_finite(model, dict(inputs=bad)) == 'the images, as the model gets them'
+    with torch.no_grad():
+        model.layer.weight.fill_(3e38)
+        assert first_non_finite(model, dict(inputs=good)) == 'the output of layer (Linear)'
+        model.layer.bias.fill_(float('inf'))
+    assert first_non_finite(model, dict(inputs=good)) == 'the parameter layer.bias'
+
+
+class Numbers(torch.utils.data.Dataset):
+    @property
+    def metainfo(self):
+        return dict(classes=('a',))
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        assert type(index) is int
+        return dict(inputs=torch.tensor([index, random.random(), np.random.rand(), torch.rand(()).item()]))
+
+
+@pytest.mark.parametrize('workers', [0, 3])
+@pytest.mark.parametrize('endless', [False, True])
+def test_batches_from_any_iteration_on(workers, endless):
+    from mmengine.dataset import DefaultSampler, InfiniteSampler
+
+    def batches(first, count, workers):
+        sampler = (InfiniteSampler if endless else DefaultSampler)(Numbers(), shuffle=True, seed=5)
+        drawn = ExactBatches(sampler, 3)
+        drawn.begin(100 + first, first, 5)
+        loader = torch.utils.data.DataLoader(EnduringDataset(Numbers()), batch_sampler=drawn, num_workers=workers)
+        return [b['inputs'] for b, _ in zip(loader, range(count), strict=False)]
+
+    whole, rest = batches(0, 4, 0), batches(1, 3, workers)
+    assert len(whole) == 4 and all(torch.equal(a, b) for a, b in zip(whole[1:], rest, strict=True))
+    assert len({float(v) for batch in whole for v in batch[:, 1]}) > 8  # no two samples are random alike
+
+
+def test_a_draw_is_an_index():
+    import pickle
+
+    draw = pickle.loads(pickle.dumps(Draw(4, (1, 2, 4))))
+    assert draw == 4 and [10, 11, 12, 13, 14][draw] == 14 and draw.seed == (1, 2, 4)
+
+
+def test_unreadable_images_are_counted_once():
+    hook, said = CountUnreadable(1), []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append))
+    batch = dict(data_samples=[BaseDataElement(metainfo=dict(unreadable=[('a.png', 'cut')])), BaseDataElement()])
+    for _ in range(3):
+        hook.before_train_iter(runner, 0, batch)
+    assert len(said) == 1
+    batch['data_samples'][1].set_metainfo(dict(unreadable=[('b.png', 'gone')]))
+    with pytest.raises(UserError, match=r'2 images cannot be read, the last b\.png \(gone\)'):
+        hook.before_train_iter(runner, 0, batch)
+
+
+def test_the_count_of_early_stopping_is_kept():
+    one, other = (EarlyStopping(begin=2, monitor='mIoU', patience=9) for _ in range(2))
+    checkpoint = {}
+    one.after_val_epoch(SimpleNamespace(epoch=1), dict(mIoU=0.9))  # too early to count
+    runner = SimpleNamespace(_resume=True, epoch=2)
+    for score in (0.5, 0.4, 0.4):
+        one.after_val_epoch(runner, dict(mIoU=score))
+    one.before_save_checkpoint(runner, checkpoint)
+    other.after_load_checkpoint(runner, checkpoint)
+    assert (other.wait_count, other.best_score) == (2, 0.5)
+
+
+def test_which_checkpoint_is_last(tmp_path):
+    for i, name in enumerate(('epoch_1.pth', 'epoch_2.pth', 'interrupted.pth')):
+        (tmp_path / name).write_bytes(b'x')
+        os.utime(tmp_path / name, (i, i))
+    assert [p.name for p in checkpoints_of(tmp_path)] == ['interrupted.pth', 'epoch_2.pth', 'epoch_1.pth']
+    for note, first in (('/gone/epoch_1.pth', 'epoch_1.pth'), ('', 'interrupted.pth'), ('/gone/epoch_9.pth', 'interrupted.pth')):
+        (tmp_path / 'last_checkpoint').write_text(note)
+        assert checkpoints_of(tmp_path)[0].name == first
+
+
+def test_a_broken_last_checkpoint(root, tmp_path, capsys):
+    options = HERE | {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 9, 'default_hooks.checkpoint.interval': 1}
+    train(SEGMENTER, work_dir=tmp_path, seed=0, options=options)
+    time.sleep(1)
+    (tmp_path / 'iter_2.pth').write_bytes((tmp_path / 'iter_2.pth').read_bytes()[:1000])
+    train(SEGMENTER, work_dir=tmp_path, resume=True, seed=4, options=options | {'train_cfg.max_iters': 3})
+    said = capsys.readouterr().out
+    assert f'going on from {tmp_path / "iter_1.pth"}, the one before' in said and 'seed 4 -> 0, which the run began with' in said
+    assert torch.load(tmp_path / 'iter_3.pth', weights_only=False)['meta']['iter'] == 3
+
+
+def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
+    options = HERE | {'train_cfg.max_iters': 1, 'train_cfg.val_interval': 9, 'default_hooks.checkpoint.max_keep_ckpts': 1}
+    train(SEGMENTER, work_dir=tmp_path, seed=0, options=options)
+    assert 'max_keep_ckpts 1 -> 2' in capsys.readouterr().out
+    assert Config.fromfile(tmp_path / SEGMENTER.name).default_hooks.checkpoint.max_keep_ckpts == 2
+    weights = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict']), weights)
+    with pytest.raises(UserError, match=r'holds weights and no state to resume: start from it with --cfg-options load_from='):
+        train(SEGMENTER, work_dir=tmp_path, resume=weights, options=options)
