@@ -26,7 +26,7 @@ from .inference.conftest import CASCADE, UPERNET, save_untrained
 from .inference.test_sources import make_video
 from .test_tools import QUICK, environment
 
-PAGES = ('quickstart', 'predict', 'analyse')
+PAGES = ('quickstart', 'predict', 'analyse', 'finetune')
 
 
 def blocks(page, language):
@@ -74,9 +74,14 @@ def test_commands(page, place):
     typed = commands(page)
     assert len(typed) >= 5 and all(c.startswith('python tools/') for c in typed)
     for command in typed:
-        if 'make_shapes' in command:  # has been called, for fewer images
+        if 'make_shapes' in command and page == 'quickstart':  # has been called, for fewer images
             continue
-        if 'tools/train.py' in command:
+        command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96')
+        if 'tools/finetune.py' in command:
+            command += ' --epochs 2 --batch 2'
+        if 'tools/train.py' in command and page == 'finetune':
+            command += ' train_cfg.max_epochs=1'
+        elif 'tools/train.py' in command:
             options = ' '.join(f"'{o}'" for o in QUICK)
             command += f' --cfg-options {options} train_cfg.max_epochs=1 train_dataloader.batch_size=2'
             command = command.replace('work_dirs/demo/cascade', 'work_dirs/demo/trained')
@@ -99,6 +104,9 @@ def test_commands(page, place):
         frames = [i for i in json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images'] if 'frame' in i]
         assert len(frames) == 3 and (place / 'predictions_2' / 'pictures' / 'clip.mp4').is_file()
         assert (place / 'labels' / 'colours' / 'large.png').is_file() and (place / 'large' / 'predictions.json').is_file()
+    if page == 'finetune':
+        assert len(json.loads((place / 'my_predictions' / 'predictions.json').read_text())['images']) == 3
+        assert (place / 'my_labels' / 'best.pth').is_file() and list((place / 'my_second_run').glob('epoch_1.pth'))
     if page == 'analyse':
         for name in ('analysis', 'analysis_masks', 'analysis_labels'):
             assert (place / name / 'report.html').stat().st_size > 10**4
@@ -111,6 +119,14 @@ def test_python_of_the_predict_page(place):
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert Image.open(place / 'b_drawn.png').size == (427, 640)
+
+
+def test_python_of_the_finetune_page(place):
+    make_shapes(place / 'my_data', train=6, val=3, size=(64, 96))
+    code = blocks('finetune', 'python')[0].replace("preset='quick'", 'epochs=2, batch=2')
+    process = run(f'python - <<"END"\n{code}END\n', place)
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0 and 'my_python_run/best.pth' in said.splitlines()[-1], said
 
 
 def test_config_with_loggers(place):

@@ -5,7 +5,7 @@ import torch
 
 from fastervit_backbone import FasterViT
 
-from .conftest import lively
+from .conftest import ROOT, lively
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
 
@@ -29,3 +29,16 @@ def test_mixed_precision_trains(dtype):
         loss = sum((m * torch.randn_like(m)).mean() for m in net(torch.randn(2, 3, 160, 224, device='cuda')))
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize('family', ['cascade', 'dino', 'upernet', 'fpn'])
+def test_fifty_steps_of_every_family(family, tmp_path, monkeypatch):
+    """tools/train.py --amp: no step may be left out for a loss or a gradient that is not finite."""
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmseg')
+    from fastervit_backbone.data.shapes import make_shapes
+    from fastervit_backbone.engine.training import train
+
+    monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=100, val=2)))
+    length = {'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4} if family in ('cascade', 'dino') else {'train_cfg.max_iters': 50}
+    train(ROOT / 'configs' / 'demo' / f'{family}_shapes.py', work_dir=tmp_path / 'work', amp=True, max_non_finite=1, options=length)

@@ -1,6 +1,7 @@
 """Fine-tuning behind tools/finetune.py."""
 
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -123,10 +124,12 @@ def finetune(
     found = sorted(work_dir.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
     if not found:
         raise UserError(f'{work_dir} has no best checkpoint: nothing was found in any evaluation, train longer (--preset, --epochs)')
-    best = found[-1]
+    best = work_dir / 'best.pth'
+    with replacing(best) as temporary:
+        shutil.copyfile(found[-1], temporary)
     name, whole = FIGURES[Config.fromfile(path).default_hooks.checkpoint.save_best]
     value = float(read_checkpoint(best)['message_hub']['runtime_info']['best_score']) / whole
-    say(f'best: {name} {value:.3f}, {best}')
+    say(f'best: {name} {value:.3f}, {best} (a copy of {found[-1].name})')
     say(f'predict: python tools/predict.py {path} {best} {folders[-1]} --out {work_dir / "predictions"}')
     return Finetuned(path, plan, best, name, value)
 
