@@ -31,8 +31,9 @@ demo-all: demo
 	$(call run_demo,fpn)
 	@$(RUN) tools/demo_page.py $(DEMO)
 
+# two to four processes, a thread each
 test: setup
-	@$(RUN) -m pytest -q
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup
 	@$(RUN) -m pytest -q -m slow

@@ -27,13 +27,14 @@ def main() -> None:
     parser.add_argument('--no-read', dest='read', action='store_false', help='of a COCO json: do not open the images')
     parser.add_argument('--fix', metavar='OUT', help='of a COCO json: write repaired copies and a log of every change into this folder')
     parser.add_argument('--json', metavar='FILE', help='write the findings here, for programs')
+    parser.add_argument('--sheet', metavar='FILE', help='draw images of every split with their annotations onto one picture')
     args = parse_strictly(parser)
 
     from fastervit_backbone.audit.run import check_data  # after parsing: --help answers at once
 
     splits = {name: value for name in ('train', 'val', 'test') if (value := getattr(args, name))}
     options = dict(classes=args.classes, reduce_zero_label=args.reduce_zero_label, ignored=tuple(args.ignore), read_images=args.read)
-    lines, errors = check_data(splits, args.images, fix=args.fix, record=args.json, **options)
+    lines, errors = check_data(splits, args.images, fix=args.fix, record=args.json, sheet=args.sheet, **options)
     print('\n'.join(lines), flush=True)
     sys.exit(1 if errors else 0)
 

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import open_image, upright_size
+from ..data.images import images_below, open_image, upright_size
 from ..data.label_maps import IGNORED
 from ..errors import UserError
 from .findings import Collector, Finding
-
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 
 
 @dataclass
@@ -38,6 +36,14 @@ class LabelSplit:
     hashes: dict[str, list[str]] = field(default_factory=dict)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(2**16, np.int64))
     maps: np.ndarray = field(default_factory=lambda: np.zeros(2**16, np.int64))
+
+
+def pair_files(split: LabelSplit) -> tuple[list[tuple[Path, Path]], list[str], list[str]]:
+    """(image and label map of the same name, names of images alone, names of label maps alone)."""
+    images = {p.relative_to(split.images).with_suffix(''): p for p in images_below(split.images)}
+    labels = {p.relative_to(split.labels).with_suffix(''): p for p in sorted(split.labels.rglob('*.png'))}
+    pairs = [(images[n], labels[n]) for n in sorted(set(images) & set(labels))]
+    return pairs, *(sorted(map(str, set(one) - set(other))) for one, other in ((images, labels), (labels, images)))
 
 
 def audit_labels(
@@ -64,15 +70,13 @@ def audit_labels(
         if not folder.is_dir():
             raise UserError(f'{split.name}: no folder at {folder}')
     found = Collector(split.name)
-    images = {p.relative_to(split.images).with_suffix(''): p for p in sorted(split.images.rglob('*')) if p.suffix.lower() in IMAGES}
-    labels = {p.relative_to(split.labels).with_suffix(''): p for p in sorted(split.labels.rglob('*.png'))}
-    if not images:
+    pairs, images, labels = pair_files(split)
+    if not images and not pairs:
         found.add('error', 'no-images', 'no images')
-    for name in sorted(set(images) - set(labels)):
-        found.add('error', 'label-missing', 'images without a label map of their name', str(name))
-    for name in sorted(set(labels) - set(images)):
-        found.add('warning', 'image-missing', 'label maps without an image of their name', str(name))
-    pairs = [(images[n], labels[n]) for n in sorted(set(images) & set(labels))]
+    for name in images:
+        found.add('error', 'label-missing', 'images without a label map of their name', name)
+    for name in labels:
+        found.add('warning', 'image-missing', 'label maps without an image of their name', name)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(_look, pairs)
         for (image, _), (problem, digest, counts) in zip(pairs, progress(results, len(pairs)) if progress else results, strict=True):

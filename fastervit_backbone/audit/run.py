@@ -27,6 +27,7 @@ def check_data(
     read_images: bool = True,
     fix: str | None = None,
     record: str | None = None,
+    sheet: str | None = None,
 ) -> tuple[list[str], int]:
     """Look through COCO jsons or folders of label maps.
 
@@ -39,6 +40,7 @@ def check_data(
         read_images: of COCO jsons: open the image files.
         fix: folder for repaired jsons.
         record: json file for the findings.
+        sheet: picture file for a contact sheet.
 
     Returns:
         lines for people, and how many kinds of errors there are.
@@ -52,8 +54,9 @@ def check_data(
         raise UserError(f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each')
     if fix is not None:
         check_folder_writable('--fix', fix)
-    if record is not None:
-        check_file_writable('--json', record)
+    for option, path in (('--json', record), ('--sheet', sheet)):
+        if path is not None:
+            check_file_writable(option, path)
     folders = [Path(images[min(i, len(images) - 1)]) for i in range(len(splits))]
     kinds = {Path(path).is_dir() for path in splits.values()}
     if len(kinds) > 1:
@@ -78,6 +81,10 @@ def check_data(
     said.append(', '.join(f'{n} kind{"s" * (n != 1)} of {level}' for level, n in counts.items() if n) or 'nothing to remark')
     if fix is not None:
         said += write_repaired(jsons, fix)
+    if sheet is not None:
+        from .sheet import write_sheet  # supervision takes seconds
+
+        said.append(f'contact sheet: {write_sheet(maps if kinds == {True} else jsons, sheet, classes)}')
     if record is not None:
         with replacing(Path(record)) as temporary:
             temporary.write_text(json.dumps([dataclasses.asdict(f) for f in found], indent=2) + '\n')

@@ -8,6 +8,8 @@ from PIL import Image
 
 from ..errors import UserError
 
+#: Endings of image files, in small letters.
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 _ORIENTATION = 0x0112  # EXIF's tag; from 5 on the image is stored on its side
 
 
@@ -25,6 +27,11 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a SyntaxError
         raise UserError(f'{path} cannot be read as an image ({error}): write or unpack it again, or take it out') from error
+
+
+def images_below(folder: str | Path) -> list[Path]:
+    """Image files in a folder and those within it, sorted."""
+    return sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGES)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from ..engine.checks import fit_heads
 from ..engine.data_checks import as_list
 from ..engine.options import load_config
 from .own_data import OwnData
@@ -15,7 +16,7 @@ from .plan import Plan
 _PARTS = {
     'custom_imports': '',
     'default_scope': '',
-    'model': 'Model. num_classes of every head follows the data (tools/train.py sees to it).',
+    'model': 'Model.',
     'train_dataloader': 'Training data; batch_size is for each process. Images without objects are kept unless the dataset has\n'
     '# filter_cfg=dict(filter_empty_gt=True).',
     'val_dataloader': 'Validation data.',
@@ -56,6 +57,7 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     coco = data.kind == 'coco'
     masks = coco and data.masks and bool((config.model.get('roi_head') or {}).get('mask_head'))
     _set_model(config, data, plan, masks)
+    fit_heads(config, len(data.classes))
     pipelines = _coco_pipelines(plan, masks) if coco else _label_pipelines(plan)
     config.train_dataloader = _loader(data, plan, 0, pipelines[0])
     config.val_dataloader = _loader(data, plan, 1, pipelines[1])

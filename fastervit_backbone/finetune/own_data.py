@@ -8,9 +8,9 @@ import numpy as np
 
 from ..audit.coco import audit, compare_splits, read_split
 from ..audit.findings import Collector, Finding, add_overlap
-from ..audit.label_maps import IMAGES, LabelSplit, audit_labels
+from ..audit.label_maps import LabelSplit, audit_labels
 from ..audit.run import progress_bar
-from ..data.images import open_image, upright_size
+from ..data.images import images_below, open_image, upright_size
 from ..errors import UserError
 
 #: Image files are opened when there are no more of them than this; tools/check_data.py opens all.
@@ -113,8 +113,8 @@ def _labels(paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Seque
     findings = [f for split in splits for f in split.findings] + overlap.findings()
     command = f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {" ".join(map(str, dict.fromkeys(folders)))}'
     _stop_at_errors(findings, f'{command} --classes {" ".join(classes)}' + ('' if ignored is None else f' --ignore {ignored}'))
-    files = [p for p in sorted(folders[0].rglob('*')) if p.suffix.lower() in IMAGES]
-    suffixes = {p.suffix for folder in set(folders) for p in folder.rglob('*') if p.suffix.lower() in IMAGES}
+    files = images_below(folders[0])
+    suffixes = {p.suffix for folder in set(folders) for p in images_below(folder)}
     if len(suffixes) > 1:
         raise UserError(f'the images end in {", ".join(sorted(suffixes))}: with label maps all must end alike')
     sizes = []

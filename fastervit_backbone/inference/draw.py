@@ -44,13 +44,14 @@ def picture_scale(size: tuple[int, int]) -> float:
     return MOST / longer if longer > MOST else max(1.0, LEAST / longer)
 
 
-def draw(pixels: np.ndarray, prediction: Prediction, categories: Categories) -> np.ndarray:
+def draw(pixels: np.ndarray, prediction: Prediction, categories: Categories, scores: bool = True) -> np.ndarray:
     """Boxes, masks and names, or coloured regions with names.
 
     Args:
         pixels: the image (H, W, 3), uint8, BGR; not changed.
         prediction: of it.
         categories: names of its classes.
+        scores: say them beside the names.
 
     Returns:
         (H', W', 3), uint8, BGR; size by :func:`picture_scale`.
@@ -75,7 +76,10 @@ def draw(pixels: np.ndarray, prediction: Prediction, categories: Categories) -> 
                 scene[y1:y2, x1:x2] = painter.annotate(np.ascontiguousarray(scene[y1:y2, x1:x2]), one)
     thickness = max(1, sv.calculate_optimal_line_thickness((size[0], size[1])))
     scene = sv.BoxAnnotator(color=colours, thickness=thickness).annotate(scene, found)
-    words = [f'{categories.names[k]} {score:.2f}' for k, score in zip(prediction.labels, prediction.scores, strict=True)]
+    words = [
+        f'{categories.names[k]} {score:.2f}' if scores else categories.names[k]
+        for k, score in zip(prediction.labels, prediction.scores, strict=True)
+    ]
     return _names(scene, found, words, sv.Position.TOP_LEFT, categories.names)
 
 

@@ -10,10 +10,11 @@ import cv2
 import numpy as np
 from PIL import ImageOps
 
+from ..data.images import IMAGES as TRAINED_ON
 from ..data.images import open_image
 from ..errors import UserError
 
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
+IMAGES = (*TRAINED_ON, '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 
 

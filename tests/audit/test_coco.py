@@ -254,3 +254,38 @@ def test_unreadable_split(tmp_path, images):
     with pytest.raises(UserError, match='no image folder'):
         (tmp_path / 'a.json').write_text(json.dumps(GOOD))
         read_split('train', tmp_path / 'a.json', tmp_path / 'absent')
+
+
+def test_contact_sheet(tmp_path):
+    pytest.importorskip('supervision')
+    from fastervit_backbone.audit.sheet import write_sheet
+    from fastervit_backbone.data.shapes import make_shapes
+
+    shapes = make_shapes(tmp_path / 'shapes', train=14, val=2, size=(64, 96))
+    path = shapes / 'annotations' / 'instances_train.json'
+    content = json.loads(path.read_text())
+    content['annotations'][0]['segmentation'] = [[1, 2, 3, 4]]  # which nothing can draw
+    content['annotations'][1]['bbox'] = 'nowhere'
+    path.write_text(json.dumps(content))
+    splits = [read_split(s, shapes / 'annotations' / f'instances_{s}.json', shapes / 'images' / s) for s in ('train', 'val')]
+    for split in splits:
+        audit(split)
+    with Image.open(write_sheet(splits, tmp_path / 'sheet.png')) as sheet:
+        assert sheet.width == 1680 and sheet.height == 4 * (280 + 16)  # 12 + 2 images, four in a row
+        assert len(sheet.crop((0, 16, 420, 296)).getcolors(10**6)) > 1000
+    with pytest.raises(UserError, match=r'--sheet a\.gif: the name must end in \.jpg or \.png'):
+        write_sheet(splits, 'a.gif')
+
+
+def test_a_number_too_large_for_a_float(tmp_path):
+    (tmp_path / 'images').mkdir()
+    Image.new('RGB', (10, 10)).save(tmp_path / 'images' / 'a.png')
+    big = 10**400
+    content = dict(
+        images=[dict(id=1, file_name='a.png', width=10, height=10)],
+        categories=[dict(id=1, name='a')],
+        annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, big, 1], area=big)],
+    )
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    found = audit(read_split('train', tmp_path / 'a.json', tmp_path / 'images'))
+    assert [f.kind for f in found if f.level == 'error'] == ['box-bad', 'area-bad']
