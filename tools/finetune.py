@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='of everything random (0)')
     parser.add_argument('--no-amp', dest='amp', action='store_false', help='float32 on a GPU too')
     parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
+    parser.add_argument('--config-only', action='store_true', help='write the config and stop: for several GPUs, or to edit it first')
     parser.add_argument('--dry-run', action='store_true', help='say what would be done')
     add_trust_argument(parser)
     args = vars(parse_strictly(parser))

@@ -11,7 +11,8 @@ from tqdm import tqdm
 from ..checkpoint_io import replacing
 from ..errors import UserError
 from ..files import check_file_writable, check_folder_writable
-from .coco import audit, class_table, compare_splits, read_split
+from .coco import audit, read_split
+from .compare import class_table, compare_splits
 from .findings import Collector, Finding, add_overlap
 from .label_maps import LabelSplit, audit_labels, pixel_table
 from .repair import write_repaired

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,6 @@ from ..checkpoint_io import replacing
 from ..errors import Interrupted, UserError
 from .draws import seed_all, unreadable_of
 from .runs import INTERRUPTED, bare
-from .workers import leave_with_workers
 
 #: Several processes agree on a signal every so many iterations.
 _AGREE_EVERY = 10
@@ -35,10 +35,11 @@ class SaveWhenAsked(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Take the two signals."""
-        leave_with_workers()
         if runner.rank == 0:
             for part in Path(runner.work_dir).glob('.*.pth.part'):  # of a run that was killed while it saved
                 part.unlink()
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python lets no other one take signals
         for number in (signal.SIGTERM, signal.SIGINT):
             self._before[number] = signal.signal(number, self._note)
 
@@ -149,9 +150,9 @@ class StopAtNonFinite(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Mapping[str, Tensor] | None = None
     ) -> None:
         """Judge the step."""
-        losses = {k: float(v) for k, v in (outputs or {}).items() if isinstance(v, Tensor | float) and 'loss' in k}
-        bad = self._lost or any(v - v != 0 for v in losses.values())
-        self._lost = False
+        losses = {k: v.detach() for k, v in (outputs or {}).items() if isinstance(v, Tensor) and 'loss' in k}
+        lost = bool(losses) and not bool(torch.isfinite(torch.stack([v.float().sum() for v in losses.values()])).all())
+        bad, self._lost = self._lost or lost, False
         if not bad:
             self.bad = 0
             return
@@ -161,7 +162,7 @@ class StopAtNonFinite(Hook):
         samples = samples_of(data_batch)
         images = [dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path')) for s in samples]
         names = ', '.join(str(i['id'] if i['id'] is not None else i['path']) for i in images)
-        what = 'the loss' if any(v - v != 0 for v in losses.values()) else 'a gradient'
+        what = 'the loss' if lost else 'a gradient'
         runner.logger.warning(
             f'{what} is not finite at iteration {runner.iter + 1} (images {names}): the weights are left as they were '
             f'({self.bad} of {self.limit} in a row)'
@@ -170,7 +171,9 @@ class StopAtNonFinite(Hook):
             return
         seed_all(runner.seed, runner.iter, runner.rank)
         where = first_non_finite(bare(runner.model), data_batch)
-        report = dict(iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses={k: str(v) for k, v in losses.items()})
+        report = dict(
+            iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses={k: str(float(v)) for k, v in losses.items()}
+        )
         path = Path(runner.work_dir) / 'non_finite.json'
         if runner.rank == 0:
             with replacing(path) as temporary:

@@ -19,6 +19,7 @@ from ..errors import CheckpointError, UserError
 from .checks import check_batch, world_size
 from .guards import CountUnreadable, SaveWhenAsked, StopAtNonFinite
 from .runs import bare, build_runner, checkpoints_of, drop_pretrained, prepare, say
+from .workers import release_workers
 
 
 def train(
@@ -81,6 +82,7 @@ def train(
             return runner.train()
     finally:
         stopper.restore()
+        release_workers()
 
 
 def amp_dtype() -> str:
@@ -103,7 +105,7 @@ def _plain_errors(config: Config) -> Iterator[None]:
         ) from error
     except UnpicklingError as error:
         raise CheckpointError(f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused') from error
-    except torch.OutOfMemoryError as error:
+    except torch.cuda.OutOfMemoryError as error:
         batch = config.train_dataloader.batch_size
         raise UserError(
             f'the GPU has too little memory for batch {batch} ({str(error).split(". ")[0]}): '

@@ -20,17 +20,16 @@ def outlive_signals(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def leave_with_workers() -> None:
-    """Let the workers go when this process ends; to be called before they are started."""
-    _LEAVING.value = 0
-    atexit.register(_leave)
-
-
-def _leave() -> None:
+def release_workers() -> None:
+    """Let the workers end when they are told to; also at the end of this process."""
     _LEAVING.value = 1
+
+
+atexit.register(release_workers)
 
 
 def with_outliving_workers(loader: Mapping) -> dict:
     """A dataloader's config whose workers :func:`outlive_signals`, unless it starts them in a way of its own."""
+    _LEAVING.value = 0
     own = {'worker_init_fn', 'disable_subprocess_warning'} & loader.keys()
     return dict(loader) if own else dict(loader, worker_init_fn=dict(type=outlive_signals))

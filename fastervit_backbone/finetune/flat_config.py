@@ -91,16 +91,15 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     return Config(config)
 
 
-def write_config(config: Config, path: Path, head: Mapping[str, str], command: str) -> None:
-    """Write it as a person would want to find it.
+def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
+    """The config as a person would want to find it.
 
     Args:
         config: as built.
-        path: file.
         head: what the plan says of itself.
         command: that made it.
     """
-    lines = [f'# Written by: {command}', f'# Edit it as you like, then: python tools/train.py {path.name} --work-dir FOLDER', '#']
+    lines = [f'# Written by: {command}', '# Edit it as you like, then: python tools/train.py THIS_FILE --work-dir FOLDER', '#']
     lines += [f'# {name}: {text}' for name, text in head.items()]
     for key, comment in _PARTS.items():
         if key not in config:
@@ -111,7 +110,7 @@ def write_config(config: Config, path: Path, head: Mapping[str, str], command: s
             lines.append(f'{key} = {same}')
         else:
             lines.append(Config({key: config[key]}).pretty_text.strip())
-    path.write_text('\n'.join(lines) + '\n')
+    return '\n'.join(lines) + '\n'
 
 
 def _path(path: str | Path) -> str:

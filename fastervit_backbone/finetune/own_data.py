@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audit.coco import audit, compare_splits, read_split
+from ..audit.coco import audit, read_split
+from ..audit.compare import compare_splits
 from ..audit.findings import Collector, Finding, add_overlap
 from ..audit.label_maps import LabelSplit, audit_labels
 from ..audit.run import progress_bar

@@ -31,6 +31,8 @@ _STATE = 20
 #: Part of the memory found that is used.
 _MEMORY_USED = 0.7
 _LARGEST_BATCH = 16
+#: Bytes that are taken to be free where nothing says.
+_UNKNOWN_MEMORY = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def _batch_for(arch: str, size: tuple[int, int], amp: bool) -> tuple[int, str]:
     """As many images as the memory found is estimated to hold; a CPU gets few, more do not make it faster."""
     image, parameters = training_bytes(arch, size)
     gpu = torch.cuda.is_available()
-    free = torch.cuda.mem_get_info()[0] if gpu else os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    free = torch.cuda.mem_get_info()[0] if gpu else _free_memory()
     image *= _WHOLE_MODEL * (0.6 if gpu and amp else 1.0)
     room = max(0.0, _MEMORY_USED * free - _STATE * parameters)
     batch = 1
@@ -188,6 +190,13 @@ def _batch_for(arch: str, size: tuple[int, int], amp: bool) -> tuple[int, str]:
         batch *= 2
     where = 'GPU' if gpu else 'CPU'
     return batch, f'batch {batch}: about {image / 2**30:.2g} GiB an image (estimated), {free / 2**30:.3g} GiB free on the {where}'
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    except (AttributeError, ValueError):  # macOS and Windows do not say
+        return _UNKNOWN_MEMORY
 
 
 def training_bytes(arch: str, size: tuple[int, int]) -> tuple[float, int]:

@@ -15,7 +15,7 @@ from ..engine.testing import FIGURES
 from ..engine.training import train as train_config
 from ..errors import CheckpointError, UserError
 from ..files import check_folder_writable
-from .flat_config import build_config, write_config
+from .flat_config import build_config, config_text
 from .own_data import read_own_data
 from .plan import MODELS, PRESETS, Plan, describe, make_plan
 
@@ -27,7 +27,7 @@ class Finetuned:
     Attributes:
         config: the flat config.
         plan: what was decided.
-        best: checkpoint with the best figure; None where nothing was trained (``dry_run``).
+        best: checkpoint with the best figure; None where nothing was trained (``dry_run``, ``config_only``).
         metric: its name: 'mask AP', 'box AP' or 'mIoU'.
         value: of the best checkpoint on the validation data, 0..1.
     """
@@ -58,6 +58,7 @@ def finetune(
     seed: int = 0,
     amp: bool = True,
     resume: bool = False,
+    config_only: bool = False,
     dry_run: bool = False,
 ) -> Finetuned:
     """Train a detector or segmenter on data of one's own.
@@ -81,6 +82,7 @@ def finetune(
         seed: of everything random.
         amp: mixed precision where there is a CUDA device.
         resume: go on with the run in ``work_dir``, with the config that is there.
+        config_only: write the config and train nothing.
         dry_run: decide and say, write and train nothing.
 
     Raises:
@@ -118,8 +120,11 @@ def finetune(
         if plan.start == 'published':
             _fetch(config)
         with replacing(path) as temporary:
-            write_config(config, temporary, words, shlex.join(['python', *sys.argv]))
+            temporary.write_text(config_text(config, words, shlex.join(['python', *sys.argv])))
         say(f'config: {path}')
+    if config_only:
+        say(f'train it: python tools/train.py {path} --work-dir {work_dir}')
+        return Finetuned(path, plan)
     train_config(path, work_dir=work_dir, resume=resume)
     found = sorted(work_dir.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
     if not found:

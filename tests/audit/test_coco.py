@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastervit_backbone.audit.coco import audit, compare_splits, read_split
+from fastervit_backbone.audit.coco import audit, read_split
+from fastervit_backbone.audit.compare import compare_splits
 from fastervit_backbone.audit.repair import repair
 from fastervit_backbone.errors import UserError
 
