@@ -79,7 +79,7 @@ def test_the_tools_way_around(trap, shapes, tmp_path):
         ('predict', [DEMO, path, shapes / 'images' / 'val', '--out', 'p']),
         ('convert_checkpoint', [path, 'c.pth']),
     ):
-        assert_one_line_error(tool(name, *arguments, cwd=tmp_path), 'refused to read .*trap.pth')
+        assert_one_line_error(tool(name, *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)), 'refused to read .*trap.pth')
     assert not sprung.exists()
     done = tool('convert_checkpoint', path, 'c.pth', '--trust-pickle', cwd=tmp_path)
     assert done.returncode == 0 and sprung.exists(), done.stderr
@@ -98,12 +98,12 @@ def test_trust_ends(trap):
     assert not sprung.exists()
 
 
-def test_safetensors_are_read_like_pickles(trap, tmp_path):
+def test_safetensors_are_read_like_pickles(trap, shapes, tmp_path):
     with trusting_pickles():
         weights = read_checkpoint(trap[0])['state_dict']
     path = tmp_path / 'whole.safetensors'
     write_state_dict(weights, path, {})
-    done = tool('test', DEMO, path, '--out', 'm.json', '--cfg-options', *QUICK, cwd=tmp_path)
+    done = tool('test', DEMO, path, '--out', 'm.json', '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0, done.stderr
     model = train(DEMO, work_dir=tmp_path / 'w', options=LOADERS | {'load_from': str(path), 'optim_wrapper.optimizer.lr': 0.0})
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items() if 'running' not in k and 'num_batches' not in k)
