@@ -1,11 +1,15 @@
 """Two processes against one, with torchrun and gloo: the same loss for the same global batch, the same figures."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
+import torch
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
@@ -150,3 +154,27 @@ def test_the_fsdp_config_of_the_docs_builds(tmp_path):
     assert callable(FUNCTIONS.get(config.strategy.model_wrapper.auto_wrap_policy.type))
     assert isinstance(STRATEGIES.build(dict(config.strategy, work_dir=str(tmp_path))), FSDPStrategy)
     assert config.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+
+
+def test_asked_to_stop(shapes, tmp_path):
+    """A signal to all: every process leaves after the checkpoint is there, and the run goes on from it."""
+    options = [
+        *QUICK,
+        'train_cfg.max_epochs=40',
+        'train_cfg.val_interval=40',
+        'train_dataloader.batch_size=1',
+        'default_hooks.logger.interval=1',
+    ]
+    command = [*LAUNCH, str(ROOT / 'tools' / 'train.py'), str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), '--launcher', 'pytorch']
+    command += ['--work-dir', 'work', '--cfg-options', *options]
+    said = tmp_path / 'said.log'
+    with said.open('w') as file:
+        run = dict(cwd=tmp_path, env=environment(SHAPES_ROOT=str(shapes)), stdout=file, stderr=file, start_new_session=True)
+        process = subprocess.Popen(command, **run)
+        while process.poll() is None and '[2][1/2]' not in said.read_text():
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        assert process.wait(120) != 0
+    kept = torch.load(tmp_path / 'work' / 'interrupted.pth', weights_only=False)['meta']
+    assert 3 <= kept['iter'] < 80, said.read_text()
+    assert 'stopped: SIGTERM at iteration' in said.read_text()

@@ -91,7 +91,7 @@ def _audit_categories(entries: Sequence, found: Collector) -> dict:
     lower: dict[str, str] = {}
     for i, c in enumerate(entries):
         if not is_category(c):
-            found.add('error', 'category-bad', 'categories without a whole number as id and a name', f'entry {i}')
+            found.add('error', 'category-bad', 'categories without a whole number as id and a printable name', f'entry {i}')
             continue
         if c['id'] in categories:
             found.add('error', 'category-id-twice', 'category ids that occur twice: give each class its own', c['id'])
@@ -287,8 +287,9 @@ def is_id(value: object) -> bool:
 
 
 def is_category(value: object) -> bool:
-    """A record with a whole number as id and a name."""
-    return isinstance(value, dict) and is_id(value.get('id')) and isinstance(value.get('name'), str) and bool(value['name'].strip())
+    """A record with a whole number as id and a name of printable characters; ``{{`` would mean something in a config."""
+    name = value.get('name') if isinstance(value, dict) else None
+    return isinstance(name, str) and is_id(value.get('id')) and bool(name.strip()) and name.isprintable() and '{{' not in name
 
 
 def is_size(value: object) -> bool:

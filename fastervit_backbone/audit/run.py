@@ -58,6 +58,10 @@ def check_data(
     for option, path in (('--json', record), ('--sheet', sheet)):
         if path is not None:
             check_file_writable(option, path)
+    if sheet is not None:
+        from .sheet import check_sheet, write_sheet  # supervision takes seconds
+
+        check_sheet(sheet)
     folders = [Path(images[min(i, len(images) - 1)]) for i in range(len(splits))]
     kinds = {Path(path).is_dir() for path in splits.values()}
     if len(kinds) > 1:
@@ -83,9 +87,11 @@ def check_data(
     if fix is not None:
         said += write_repaired(jsons, fix)
     if sheet is not None:
-        from .sheet import write_sheet  # supervision takes seconds
-
-        said.append(f'contact sheet: {write_sheet(maps if kinds == {True} else jsons, sheet, classes)}')
+        options = dict(reduce_zero_label=reduce_zero_label, ignored=ignored)
+        try:
+            said.append(f'contact sheet: {write_sheet(maps if kinds == {True} else jsons, sheet, classes, **options)}')
+        except UserError as error:
+            said.append(f'no contact sheet: {error}')
     if record is not None:
         with replacing(Path(record)) as temporary:
             temporary.write_text(json.dumps([dataclasses.asdict(f) for f in found], indent=2) + '\n')

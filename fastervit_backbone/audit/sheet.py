@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -22,21 +23,37 @@ from .repair import repair
 _EACH, _CELL, _COLUMNS, _TEXT = 12, 420, 4, 16
 
 
-def write_sheet(splits: Sequence[Split | LabelSplit], path: str | Path, classes: Sequence[str] | None = None) -> Path:
+def check_sheet(path: str | Path) -> None:
+    """Raise UserError where a sheet cannot be called so."""
+    if Path(path).suffix not in ('.jpg', '.png'):
+        raise UserError(f'--sheet {path}: the name must end in .jpg or .png')
+
+
+def write_sheet(
+    splits: Sequence[Split | LabelSplit],
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    reduce_zero_label: bool = False,
+    ignored: Sequence[int] = (),
+) -> Path:
     """Draw up to twelve images of each split, evenly out of all, as far as they can be read.
 
     Args:
         splits: looked through before.
         path: ``.jpg`` or ``.png``.
         classes: of label maps.
+        reduce_zero_label: of label maps: 0 means "no class" and 1 is the first.
+        ignored: of label maps: values that mean "no class".
 
     Raises:
         UserError: another ending, or no image can be shown.
     """
     path = Path(path)
-    if path.suffix not in ('.jpg', '.png'):
-        raise UserError(f'--sheet {path}: the name must end in .jpg or .png')
-    cells = [cell for split in splits for cell in (_objects(split) if isinstance(split, Split) else _labels(split, classes))]
+    check_sheet(path)
+    cells: list[tuple[str, Image.Image]] = []
+    for split in splits:
+        cells += _objects(split) if isinstance(split, Split) else _labels(split, classes, reduce_zero_label, ignored)
     if not cells:
         raise UserError(f'--sheet {path}: no image can be shown')
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
@@ -66,7 +83,8 @@ def _objects(split: Split) -> Iterator[tuple[str, Image.Image]]:
         masks = [_mask(a.get('segmentation'), h, w) for a in found]
         labels = np.array([ids.index(a['category_id']) for a in found], int)
         shown = Prediction((h, w), boxes, np.ones(len(found), np.float32), labels, masks if found else None)
-        yield f'{split.name}: {entry["file_name"]}, {len(found)} objects', _cell(split.images / entry['file_name'], shown, categories)
+        with suppress(UserError):
+            yield f'{split.name}: {entry["file_name"]}, {len(found)} objects', _cell(split.images / entry['file_name'], shown, categories)
 
 
 def _mask(segmentation: object, h: int, w: int) -> dict:
@@ -77,7 +95,9 @@ def _mask(segmentation: object, h: int, w: int) -> dict:
     return segmentation if isinstance(segmentation['counts'], str | bytes) else coco_mask.frPyObjects(segmentation, h, w)
 
 
-def _labels(split: LabelSplit, classes: Sequence[str] | None) -> Iterator[tuple[str, Image.Image]]:
+def _labels(
+    split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, ignored: Sequence[int]
+) -> Iterator[tuple[str, Image.Image]]:
     names = tuple(classes) if classes else tuple(f'value {v}' for v in range(int(np.flatnonzero(split.pixels[:255]).max(initial=0)) + 1))
     for image, label in _some(pair_files(split)[0]):
         try:
@@ -87,8 +107,10 @@ def _labels(split: LabelSplit, classes: Sequence[str] | None) -> Iterator[tuple[
             continue
         if values.ndim != 2:
             continue
-        shown = Prediction(values.shape, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), label_map=values.astype(np.uint16))
-        yield f'{split.name}: {image.name}', _cell(image, shown, Categories(names, tuple(range(len(names)))))
+        values = np.where(np.isin(values, [255, *ignored]), 2**16 - 1, values.astype(np.int64) - reduce_zero_label).astype(np.uint16)
+        shown = Prediction(values.shape, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), label_map=values)  # -1 is 65535: no class
+        with suppress(UserError):  # the findings name it
+            yield f'{split.name}: {image.name}', _cell(image, shown, Categories(names, tuple(range(len(names)))))
 
 
 def _some(entries: Sequence) -> list:

@@ -66,7 +66,8 @@ def convert_yolo(path: str | Path) -> dict[str, Converted]:
 def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, str]) -> Converted:
     files: list[Path] = []
     for place in places if isinstance(places, list) else [places]:
-        folder = next((p for p in (root / str(place), beside / str(place)) if p.exists()), None)
+        tried = (root / str(place), beside / str(place), beside / str(place).removeprefix('../'))  # the last: as Roboflow exports it
+        folder = next((p for p in tried if p.exists()), None)
         if folder is None:
             raise UserError(
                 f'no folder or list of images at {os.path.abspath(root / str(place))}: correct path or {place} in the data.yaml'
@@ -78,6 +79,8 @@ def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, st
     if not files:
         raise UserError(f'{os.path.abspath(root / str(places))} has no images')
     above, entries, skipped = _images(files)
+    if not any(_label_file(file).is_file() for file in files):
+        raise UserError(f'no image of {places} has a label file: {_label_file(files[0])} is not there, nor is any other')
     annotations = []
     for image, file in entries:
         text = _label_file(file)

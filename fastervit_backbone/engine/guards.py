@@ -1,15 +1,17 @@
 """Hooks that keep a run from being lost: signals, losses that are not finite, images that cannot be read."""
 
+import copy
 import json
 import signal
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, barrier, get_world_size
 from mmengine.hooks import EMAHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -20,17 +22,20 @@ from ..errors import Interrupted, UserError
 from .draws import seed_all, unreadable_of
 from .runs import INTERRUPTED, bare
 
-#: Several processes agree on a signal every so many iterations.
-_AGREE_EVERY = 10
+#: Seconds in which a second signal is the first one come again: managers tell every process, and so do those that started them.
+_ONE_SIGNAL = 3.0
 
 
 class SaveWhenAsked(Hook):
-    """SIGTERM or Ctrl-C: the iteration is finished, a checkpoint written, the run ended. A second one ends it at once."""
+    """SIGTERM or Ctrl-C: the iteration is finished, a checkpoint written, the run ended. A second one, seconds later, ends it at once.
+
+    Of several processes one that is asked suffices, and an evaluation is finished first.
+    """
 
     priority = 'LOWEST'
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked, self._when, self._saving = 0, 0.0, False
         self._before: dict[int, object] = {}
 
     def before_train(self, runner: Runner) -> None:
@@ -44,15 +49,14 @@ class SaveWhenAsked(Hook):
             self._before[number] = signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if not self.asked:
+            self.asked, self._when = number, time.monotonic()
+        elif not self._saving and time.monotonic() - self._when > _ONE_SIGNAL:
             raise KeyboardInterrupt
-        self.asked = number
 
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
         """End here if asked."""
         if get_world_size() > 1:
-            if runner.iter % _AGREE_EVERY:
-                return
             asked = torch.tensor(self.asked, device=next(runner.model.parameters()).device)
             all_reduce(asked, 'max')
             self.asked = int(asked)
@@ -68,11 +72,13 @@ class SaveWhenAsked(Hook):
             self._end(runner, dict(epoch=runner.epoch, iter=runner.iter))
 
     def _end(self, runner: Runner, meta: dict) -> None:
+        self._saving = True
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
         path = Path(runner.work_dir) / INTERRUPTED
         if runner.rank == 0:
             with replacing(path.with_name('last_checkpoint')) as temporary:
                 temporary.write_text(str(path))
+        barrier()  # whoever leaves first ends the others
         raise Interrupted(f'{signal.Signals(self.asked).name} at iteration {meta["iter"]}: saved {path}, --resume goes on', self.asked)
 
     def after_train(self, runner: Runner) -> None:
@@ -122,7 +128,8 @@ class StopAtNonFinite(Hook):
     priority = 'VERY_HIGH'
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.bad, self._lost = limit, 0, False
+        self.limit, self.bad, self._lost, self._stepped = limit, 0, False, False
+        self._batch: Mapping | None = None
         self._statistics: list[Tensor] = []
         self._kept: list[Tensor] = []
 
@@ -137,8 +144,11 @@ class StopAtNonFinite(Hook):
         """Keep BatchNorm's statistics."""
         if self._kept:
             torch._foreach_copy_(self._kept, self._statistics)
+        self._stepped = False
+        self._batch = copy.deepcopy(data_batch) if self.bad else None  # mmseg pads labels in place
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        self._stepped = True
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters], foreach=None)
         if not bool(torch.isfinite(norm)):
@@ -152,7 +162,7 @@ class StopAtNonFinite(Hook):
         """Judge the step."""
         losses = {k: v.detach() for k, v in (outputs or {}).items() if isinstance(v, Tensor) and 'loss' in k}
         lost = bool(losses) and not bool(torch.isfinite(torch.stack([v.float().sum() for v in losses.values()])).all())
-        bad, self._lost = self._lost or lost, False
+        bad, self._lost = self._lost or lost or self._hopeless(runner), False
         if not bad:
             self.bad = 0
             return
@@ -170,7 +180,8 @@ class StopAtNonFinite(Hook):
         if self.bad < self.limit:
             return
         seed_all(runner.seed, runner.iter, runner.rank)
-        where = first_non_finite(bare(runner.model), data_batch)
+        with runner.optim_wrapper.optim_context(runner.model):
+            where = first_non_finite(bare(runner.model), data_batch if self._batch is None else self._batch)
         report = dict(
             iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses={k: str(float(v)) for k, v in losses.items()}
         )
@@ -183,6 +194,11 @@ class StopAtNonFinite(Hook):
             f'finite: {where} ({path}). Those steps changed no weights: go on with --resume and a smaller optim_wrapper.optimizer.lr, '
             'with optim_wrapper.clip_grad, or without --amp'
         )
+
+    def _hopeless(self, runner: Runner) -> bool:
+        """float16: gradients that are not finite although nothing is left to scale them down by; the scaler left the step out."""
+        scaler = getattr(runner.optim_wrapper, 'loss_scaler', None)
+        return scaler is not None and scaler.is_enabled() and not self._stepped and scaler.get_scale() < 1
 
 
 @torch.no_grad()

@@ -12,9 +12,28 @@ from .draws import EnduringDataset, ExactBatches, seed_all
 class ExactEpochLoop(EpochBasedTrainLoop):
     """Epochs; one that was broken off goes on within."""
 
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._begin = 0  # iteration of the epoch's first step
+
+    def note_place(self, meta: dict) -> None:
+        """Write into a checkpoint's meta where in its epoch it is."""
+        begin = self._begin if meta['epoch'] == self._epoch and meta['iter'] > self._begin else meta['iter']
+        meta.update(epoch_begin=begin, epoch_length=len(self.dataloader))
+
+    def find_place(self, meta: Mapping) -> None:
+        """Go on from there; where an epoch has another length now (batch, processes or images are others), it begins anew."""
+        length = len(self.dataloader)
+        self._begin = meta.get('epoch_begin', meta['epoch'] * length)
+        before = meta.get('epoch_length', length)
+        if not 0 <= self._iter - self._begin <= length or before != length:
+            if self._iter != self._begin:
+                self.runner.logger.warning(f'an epoch has {length} steps, and had {before}: epoch {self._epoch + 1} begins anew')
+            self._begin = self._iter
+
     def run_epoch(self) -> None:
         """The rest of the epoch."""
-        done = self._iter - self._epoch * len(self.dataloader)
+        done = self._iter - self._begin
         self.dataloader.batch_sampler.begin(self._iter, done, self.runner.seed)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
@@ -22,10 +41,11 @@ class ExactEpochLoop(EpochBasedTrainLoop):
             self.run_iter(i, batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+        self._begin = self._iter
 
     def evaluation_is_due(self) -> bool:
         """Whether an evaluation belongs here, before the next iteration."""
-        if not self._epoch or self._iter != self._epoch * len(self.dataloader):
+        if not self._epoch or self._iter != self._begin:
             return False
         self._decide_current_val_interval()
         return self._epoch >= self.val_begin and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)
@@ -37,6 +57,12 @@ class ExactIterLoop(IterBasedTrainLoop):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.dataloader_iterator = _Endless(self)
+
+    def note_place(self, meta: dict) -> None:
+        """The number of the iteration says it all."""
+
+    def find_place(self, meta: Mapping) -> None:
+        """Known."""
 
     def evaluation_is_due(self) -> bool:
         """Whether an evaluation belongs here, before the next iteration."""
@@ -74,13 +100,17 @@ class _Endless:
 
 
 class SeedIterations(Hook):
-    """What is random in an iteration follows from the seed, its number and the process: nothing needs to be kept to go on."""
+    """What is random in an iteration follows from the seed, its number and the process: only the place needs to be kept to go on."""
 
     priority = 'HIGHEST'
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         """Seed."""
         seed_all(runner.seed, runner.iter, runner.rank)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep the place."""
+        runner.train_loop.note_place(checkpoint['meta'])
 
 
 class EvaluateAgain(Hook):

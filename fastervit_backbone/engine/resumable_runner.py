@@ -1,11 +1,13 @@
 """mmengine's runner, with checkpoints that are whole or not there, and training that goes on exactly."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import load_state_dict
 
@@ -67,9 +69,36 @@ class ResumableRunner(Runner):
             self.logger.warning(f'{len(other)} tensors of {filename} have another shape here, and start fresh: {", ".join(other)}')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_state_dict(model, weights, strict, self.logger)
-        self._has_loaded = True
+        self._has_loaded, self._meta = True, checkpoint.get('meta', {})
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Go on from a checkpoint, at the same place of the epoch, with the learning rate that the config has now."""
+        wanted = [self._initial(group) for group in self._groups()]
+        super().resume(filename, *args, **kwargs)
+        if hasattr(self.train_loop, 'find_place'):
+            self.train_loop.find_place(self._meta)
+        groups = self._groups()
+        if not wanted or len(wanted) != len(groups) or all(map(math.isclose, wanted, map(self._initial, groups))):
+            return
+        ratios = [new / old if (old := self._initial(group)) else 1.0 for new, group in zip(wanted, groups, strict=True)]
+        self.logger.warning(f'the learning rate is {ratios[0]:.4g} times that of the checkpoint from here on, as the config says')
+        for group, ratio in zip(groups, ratios, strict=True):
+            for key in ('lr', 'initial_lr'):
+                if key in group:
+                    group[key] *= ratio
+        for scheduler in self.param_schedulers if isinstance(self.param_schedulers, list) else ():
+            if scheduler.param_name == 'lr':
+                scheduler.base_values = [value * ratio for value, ratio in zip(scheduler.base_values, ratios, strict=True)]
+
+    def _groups(self) -> list[dict]:
+        return self.optim_wrapper.param_groups if isinstance(self.optim_wrapper, OptimWrapper) else []
+
+    @staticmethod
+    def _initial(group: Mapping) -> float:
+        """A group's learning rate before any schedule."""
+        return group.get('initial_lr', group['lr'])
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
         """Write beside, then put in place: killed or out of space, the file that was there is there.
@@ -82,7 +111,7 @@ class ResumableRunner(Runner):
         try:
             super().save_checkpoint(out_dir, part.name, *args, **kwargs)
             if is_main_process() and part.is_file():  # sharded checkpoints are folders of their own
-                with part.open('rb') as file:
+                with part.open('r+b') as file:
                     os.fsync(file.fileno())
                 os.replace(part, path)
         except OSError as error:

@@ -1,6 +1,7 @@
 """Training behind tools/train.py."""
 
 import errno
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +61,7 @@ def train(
     if amp:
         if not torch.cuda.is_available():
             raise UserError('--amp needs a CUDA device, and torch sees none here: leave it out')
-        options = {'optim_wrapper.type': 'AmpOptimWrapper', 'optim_wrapper.dtype': amp_dtype()} | options
+        options = {f'optim_wrapper.{k}': v for k, v in amp_options().items()} | options
     config = prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
     if min(max_unreadable, max_non_finite - 1) < 0:
         raise UserError(f'--max-unreadable {max_unreadable}, --max-non-finite {max_non_finite}: numbers from 0, and from 1')
@@ -85,9 +86,11 @@ def train(
         release_workers()
 
 
-def amp_dtype() -> str:
-    """bfloat16 where the CUDA device computes in it: it has float32's range, so that nothing need be scaled."""
-    return 'bfloat16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'float16'
+def amp_options() -> dict[str, object]:
+    """For ``optim_wrapper``: bfloat16 where the CUDA device computes in it, which has float32's range and needs no loss scaling."""
+    wide = torch.cuda.is_bf16_supported(including_emulation=False)
+    dtype, scale = ('bfloat16', dict(enabled=False)) if wide else ('float16', 'dynamic')
+    return dict(type='AmpOptimWrapper', dtype=dtype, loss_scale=scale)
 
 
 @contextmanager
@@ -96,8 +99,10 @@ def _plain_errors(config: Config) -> Iterator[None]:
     again = '--resume goes on from the last checkpoint'
     try:
         yield
-    except UserError:
-        raise
+    except UserError as error:
+        if not str(error).startswith('Caught '):
+            raise
+        raise UserError(str(error).rsplit('Error: ', 1)[-1]) from error  # of a process that loads data, with its traceback
     except URLError as error:  # mmdet's and mmseg's own backbones fetch theirs when training starts
         raise UserError(
             f'pretrained weights cannot be fetched ({error.reason}): connect to the network, or start from nothing with '
@@ -116,7 +121,7 @@ def _plain_errors(config: Config) -> Iterator[None]:
             raise
         raise UserError(f'cannot write {error.filename or config.work_dir} ({error.strerror}): make space; {again}') from error
     except RuntimeError as error:
-        if 'DataLoader worker' not in str(error):
+        if not re.match(r'DataLoader worker \(pid', str(error)):
             raise
         cause = str(error).split('\n')[0]
         raise UserError(

@@ -9,8 +9,9 @@ from mmengine.config import Config, ConfigDict
 from ..engine.checks import fit_heads
 from ..engine.data_checks import as_list
 from ..engine.options import load_config
+from ..engine.training import amp_options
 from .own_data import OwnData
-from .plan import Plan
+from .plan import Plan, steps_of
 
 #: What is kept of the base config, in the order it is written, with what is said above it.
 _PARTS = {
@@ -69,7 +70,7 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
         config.val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
     config.test_evaluator = config.val_evaluator
     figure = 'mIoU' if not coco else 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
-    steps = -(-data.count // plan.batch)
+    steps = steps_of(data, plan.batch)
     _set_schedule(config, base, plan, steps, lr)
     config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=plan.epochs, val_interval=plan.every)
     config.val_cfg, config.test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
@@ -101,6 +102,7 @@ def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
     """
     lines = [f'# Written by: {command}', '# Edit it as you like, then: python tools/train.py THIS_FILE --work-dir FOLDER', '#']
     lines += [f'# {name}: {text}' for name, text in head.items()]
+    lines = [' '.join(line.split()) for line in lines]  # whatever is in the data, a comment ends with its line
     for key, comment in _PARTS.items():
         if key not in config:
             continue
@@ -155,6 +157,8 @@ def _loader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> dict
         sampler=dict(type='DefaultSampler', shuffle=training),
         dataset=dataset,
     )
+    if training and data.kind == 'labels':
+        loader['drop_last'] = True  # one image alone is too little for BatchNorm
     if training and data.kind == 'coco':
         loader['batch_sampler'] = dict(type='AspectRatioBatchSampler')
     return loader
@@ -197,10 +201,10 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
     if not optim.get('clip_grad'):
         optim.clip_grad = dict(max_norm=10)
     if plan.amp:
-        optim.update(type='AmpOptimWrapper', dtype=plan.amp)
-    warm = min(500, max(1, plan.epochs * steps // 10))
+        optim.update(amp_options())
+    warm = min(500, plan.epochs * steps // 10)
     config.param_scheduler = [
-        dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm),
+        *([dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm)] if warm > 1 else []),
         dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=plan.epochs, T_max=plan.epochs, convert_to_iter_based=True),
     ]
     config.auto_scale_lr = dict(base_batch_size=plan.batch)

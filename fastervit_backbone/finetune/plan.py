@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from pathlib import Path
 import torch
 
 from ..backbone import FasterViT
-from ..engine.training import amp_dtype
 from ..errors import UserError
 from .own_data import OwnData
 
@@ -62,7 +62,7 @@ class Plan:
         frozen_stages: of the backbone; -1 none.
         decay_rate: of the learning rate, layer by layer towards the image; 1 none.
         ema: momentum of the average of the weights; None without.
-        amp: dtype of mixed precision, or None.
+        amp: whether in mixed precision.
         start: 'published', 'nothing', 'backbone' or 'model'.
         weights: file of the last two.
         reasons: lines that say why.
@@ -78,7 +78,7 @@ class Plan:
     frozen_stages: int
     decay_rate: float
     ema: float | None
-    amp: str | None
+    amp: bool
     start: str
     weights: Path | None
     reasons: tuple[str, ...]
@@ -127,13 +127,14 @@ def make_plan(
         start = 'nothing'  # there are none
     base, reasons = find_base(model, arch), []
     size = size or _size_for(data, arch)
+    least = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
     if batch is None:
-        batch, why = _batch_for(arch, size, amp)
+        batch, why = _batch_for(arch, size, amp, least)
         reasons.append(why)
-    if batch < 1 or (model == 'upernet' and batch < 2):
-        raise UserError(f'--batch {batch}: at least {2 if model == "upernet" else 1}')
+    if batch < least or data.count < least:
+        raise UserError(f'--batch {batch} of {data.count} training images: at least {least}')
     batch = min(batch, data.count)
-    steps = math.ceil(data.count / batch)
+    steps = steps_of(data, batch)
     wanted = PRESETS[preset]
     if epochs is None:
         epochs = max(wanted.epochs, math.ceil(wanted.iterations / steps))
@@ -157,11 +158,16 @@ def make_plan(
         frozen_stages=frozen,
         decay_rate=decay,
         ema=min(0.02, max(2e-4, 20 / total)),
-        amp=amp_dtype() if amp and torch.cuda.is_available() else None,
+        amp=amp and torch.cuda.is_available(),
         start=start,
         weights=weights,
         reasons=tuple(reasons),
     )
+
+
+def steps_of(data: OwnData, batch: int) -> int:
+    """Of an epoch; of label maps the last, smaller batch is left out."""
+    return max(1, data.count // batch) if data.kind == 'labels' else math.ceil(data.count / batch)
 
 
 def _models_for(data: OwnData) -> list[str]:
@@ -178,14 +184,14 @@ def _size_for(data: OwnData, arch: str) -> tuple[int, int]:
     return tuple(max(64, round(v * scale / 32) * 32) for v in (height, width))
 
 
-def _batch_for(arch: str, size: tuple[int, int], amp: bool) -> tuple[int, str]:
+def _batch_for(arch: str, size: tuple[int, int], amp: bool, least: int) -> tuple[int, str]:
     """As many images as the memory found is estimated to hold; a CPU gets few, more do not make it faster."""
     image, parameters = training_bytes(arch, size)
     gpu = torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] if gpu else _free_memory()
     image *= _WHOLE_MODEL * (0.6 if gpu and amp else 1.0)
     room = max(0.0, _MEMORY_USED * free - _STATE * parameters)
-    batch = 1
+    batch = least
     while batch * 2 <= min(room / image, _LARGEST_BATCH if gpu else 4):
         batch *= 2
     where = 'GPU' if gpu else 'CPU'
@@ -193,10 +199,15 @@ def _batch_for(arch: str, size: tuple[int, int], amp: bool) -> tuple[int, str]:
 
 
 def _free_memory() -> int:
+    """What Linux says is available, and no more than a container's limit."""
     try:
-        return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    except (AttributeError, ValueError):  # macOS and Windows do not say
+        said = re.search(r'MemAvailable:\s+(\d+) kB', Path('/proc/meminfo').read_text())
+        free = int(said[1]) * 1024 if said else _UNKNOWN_MEMORY
+    except OSError:
         return _UNKNOWN_MEMORY
+    limit = Path('/sys/fs/cgroup/memory.max')
+    text = limit.read_text().strip() if limit.is_file() else ''
+    return min(free, int(text)) if text.isdecimal() else free
 
 
 def training_bytes(arch: str, size: tuple[int, int]) -> tuple[float, int]:
@@ -232,5 +243,5 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
         'frozen': f'{plan.frozen_stages} (stages; 0 is the stem alone)' if plan.frozen_stages >= 0 else 'nothing',
         'layer decay': f'{plan.decay_rate:g}',
         'EMA': 'none' if plan.ema is None else f'momentum {plan.ema:g}',
-        'precision': plan.amp or 'float32',
+        'precision': 'mixed' if plan.amp else 'float32',
     }

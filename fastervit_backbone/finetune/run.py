@@ -26,14 +26,14 @@ class Finetuned:
 
     Attributes:
         config: the flat config.
-        plan: what was decided.
+        plan: what was decided; None where a run was gone on with.
         best: checkpoint with the best figure; None where nothing was trained (``dry_run``, ``config_only``).
         metric: its name: 'mask AP', 'box AP' or 'mIoU'.
         value: of the best checkpoint on the validation data, 0..1.
     """
 
     config: Path
-    plan: Plan
+    plan: Plan | None
     best: Path | None = None
     metric: str = ''
     value: float = 0.0
@@ -81,7 +81,7 @@ def finetune(
         lr: likewise.
         seed: of everything random.
         amp: mixed precision where there is a CUDA device.
-        resume: go on with the run in ``work_dir``, with the config that is there.
+        resume: go on with the run in ``work_dir``, with the config that is there; ``size``, ``batch``, ... are in that.
         config_only: write the config and train nothing.
         dry_run: decide and say, write and train nothing.
 
@@ -95,6 +95,20 @@ def finetune(
     check_folder_writable('--work-dir', work_dir)
     path = work_dir / 'finetune.py'
     folders = [images] if isinstance(images, str | Path) else list(images)
+    if resume and path.is_file():
+        given = [
+            o for o, v in (('--size', size), ('--batch', batch), ('--epochs', epochs), ('--lr', lr), ('--no-amp', not amp or None)) if v
+        ]
+        if given or dry_run or config_only:
+            raise UserError(
+                f'--resume goes on with {path} as it is: change that, and leave out {", ".join(given) or "--dry-run, --config-only"}'
+            )
+        say(f'going on with {path}, as it is')
+        return _train(path, None, folders[-1], resume=True)
+    if path.exists():
+        raise UserError(
+            f'{work_dir} has a run already: --resume goes on with it, another --work-dir starts one, tools/train.py takes {path}'
+        )
     data = read_own_data(train, val, folders, classes, ignore)
     weights = None
     if start not in ('published', 'nothing'):
@@ -109,22 +123,20 @@ def finetune(
     if dry_run:
         say(f'nothing was trained; without --dry-run the config goes to {path}')
         return Finetuned(path, plan)
-    if resume and path.is_file():
-        say(f'going on with {path}, as it is')
-    elif path.exists():
-        raise UserError(
-            f'{work_dir} has a run already: --resume goes on with it, another --work-dir starts one, tools/train.py takes {path}'
-        )
-    else:
-        config = build_config(data, plan, seed=seed, lr=lr)
-        if plan.start == 'published':
-            _fetch(config)
-        with replacing(path) as temporary:
-            temporary.write_text(config_text(config, words, shlex.join(['python', *sys.argv])))
-        say(f'config: {path}')
+    config = build_config(data, plan, seed=seed, lr=lr)
+    if plan.start == 'published':
+        _fetch(config)
+    with replacing(path) as temporary:
+        temporary.write_text(config_text(config, words, shlex.join(['python', *sys.argv])))
+    say(f'config: {path}')
     if config_only:
         say(f'train it: python tools/train.py {path} --work-dir {work_dir}')
         return Finetuned(path, plan)
+    return _train(path, plan, folders[-1], resume=False)
+
+
+def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -> Finetuned:
+    work_dir = path.parent
     train_config(path, work_dir=work_dir, resume=resume)
     found = sorted(work_dir.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
     if not found:
@@ -135,7 +147,7 @@ def finetune(
     name, whole = FIGURES[Config.fromfile(path).default_hooks.checkpoint.save_best]
     value = float(read_checkpoint(best)['message_hub']['runtime_info']['best_score']) / whole
     say(f'best: {name} {value:.3f}, {best} (a copy of {found[-1].name})')
-    say(f'predict: python tools/predict.py {path} {best} {folders[-1]} --out {work_dir / "predictions"}')
+    say(f'predict: python tools/predict.py {path} {best} {images} --out {work_dir / "predictions"}')
     return Finetuned(path, plan, best, name, value)
 
 

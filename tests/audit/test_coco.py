@@ -259,6 +259,7 @@ def test_unreadable_split(tmp_path, images):
 
 def test_contact_sheet(tmp_path):
     pytest.importorskip('supervision')
+    from fastervit_backbone.audit.label_maps import LabelSplit, audit_labels
     from fastervit_backbone.audit.sheet import write_sheet
     from fastervit_backbone.data.shapes import make_shapes
 
@@ -274,6 +275,17 @@ def test_contact_sheet(tmp_path):
     with Image.open(write_sheet(splits, tmp_path / 'sheet.png')) as sheet:
         assert sheet.width == 1680 and sheet.height == 4 * (280 + 16)  # 12 + 2 images, four in a row
         assert len(sheet.crop((0, 16, 420, 296)).getcolors(10**6)) > 1000
+    maps = LabelSplit('train', shapes / 'images' / 'train', shapes / 'labels' / 'train')
+    audit_labels(maps, None)
+    first = sorted(maps.images.iterdir())[0]
+    first.write_bytes(first.read_bytes()[:99])  # is left out
+    names = ['circle', 'square', 'triangle']
+    for reduce, told in ((False, ['background', *names]), (True, names)):
+        write_sheet([maps], tmp_path / f'{reduce}.png', told, reduce_zero_label=reduce)
+    with Image.open(tmp_path / 'False.png') as plain, Image.open(tmp_path / 'True.png') as reduced:
+        assert plain.size == reduced.size == (1680, 3 * (280 + 16))
+        grey = np.asarray(plain.convert('RGB'), int) - np.asarray(reduced.convert('RGB'), int)
+        assert np.abs(grey).max() > 20  # the background is drawn in one only
     with pytest.raises(UserError, match=r'--sheet a\.gif: the name must end in \.jpg or \.png'):
         write_sheet(splits, 'a.gif')
 

@@ -1,6 +1,7 @@
 """YOLO and VOC annotations as COCO: numbers by hand, and everything that can be wrong with a file."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def yolo(tmp_path):
     (root / 'labels' / 'train' / 'a.txt').write_text('1 0.5 0.5 0.2 0.4\n\n0 0.9 0.1 0.4 0.4\n')
     (root / 'labels' / 'train' / 'b.txt').write_text('0 0.1 0.1 0.5 0.1 0.5 0.9\n')
     (root / 'labels' / 'train' / 'c.txt').write_text('')
+    (root / 'labels' / 'val' / 'd.txt').write_text('')
     (root / 'data.yaml').write_text('path: .\ntrain: images/train\nval: images/val\nnames: [cat, dog]\n')
     return root
 
@@ -72,10 +74,13 @@ def test_yolo_labels_that_cannot_be(label, told, yolo):
         ('names: [a]', 'names no train, val or test'),
         ('names: [a]\ntrain: images/absent', r'no folder or list of images at .*absent'),
         ('- 1', 'has no names'),
+        ('names: [a]\ntrain: imgs', r'no image of imgs has a label file: .*imgs.a\.txt is not there'),
     ],
 )
 def test_yamls_that_cannot_be(text, told, yolo):
     (yolo / 'data.yaml').write_text(text)
+    (yolo / 'imgs').mkdir()
+    shutil.copy(yolo / 'images' / 'train' / 'a.jpg', yolo / 'imgs')
     with pytest.raises(UserError, match=told):
         convert_yolo(yolo / 'data.yaml')
 

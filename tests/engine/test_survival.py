@@ -1,6 +1,7 @@
 """Runs that are killed, asked to stop, out of space, or fed with what cannot be: what is left is what the unbroken run would have."""
 
 import copy
+import errno
 import json
 import os
 import random
@@ -26,9 +27,9 @@ from torch import nn
 from fastervit_backbone.data.shapes import make_shapes
 from fastervit_backbone.engine.draws import Draw, EnduringDataset, ExactBatches
 from fastervit_backbone.engine.guards import CountUnreadable, StopAtNonFinite, first_non_finite
-from fastervit_backbone.engine.loops import EarlyStopping
+from fastervit_backbone.engine.loops import EarlyStopping, ExactEpochLoop
 from fastervit_backbone.engine.runs import checkpoints_of
-from fastervit_backbone.engine.training import train
+from fastervit_backbone.engine.training import _plain_errors, train
 from fastervit_backbone.errors import UserError
 
 from ..conftest import ROOT
@@ -176,6 +177,53 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
         assert f'another image takes its place ({i + 1} of 10)' in said
     with pytest.raises(UserError, match=r'2 images cannot be read, the last .*--max-unreadable is 1'):
         train(DEMO, work_dir=tmp_path / 'strict', seed=0, max_unreadable=1, options=options)
+    for path in (mine / 'images' / 'train').iterdir():  # as when a disk is no longer there
+        path.unlink()
+        path.write_text('')
+    with pytest.raises(UserError, match=r'^20 images in a row cannot be read, the last .*check_data\.py$'):
+        train(DEMO, work_dir=tmp_path / 'none', options=options | {'train_dataloader.num_workers': 1})
+
+
+def test_what_other_errors_become():
+    config = Config(dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w'))
+    with pytest.raises(RuntimeError, match='stack expects'), _plain_errors(config):
+        raise RuntimeError('Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: stack expects')
+    with pytest.raises(UserError, match=r'too little memory for batch 4 .*batch_size=2'), _plain_errors(config):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')
+    with pytest.raises(UserError, match=r'cannot write w/a .*No space left on device.*: make space'), _plain_errors(config):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'w/a')
+    with pytest.raises(FileNotFoundError), _plain_errors(config):
+        open('absent')
+
+
+def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatch):
+    """Epochs of another length begin where the old one ended, and the config's learning rate counts, through optimizer and schedule."""
+    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 2, 'train_cfg.max_epochs': 2}
+    whole = train(DEMO, work_dir=tmp_path / 'whole', seed=0, options=options)
+    assert isinstance(whole, nn.Module)
+    first = torch.load(tmp_path / 'whole' / 'epoch_1.pth', weights_only=False)
+    assert (first['meta']['iter'], first['meta']['epoch_begin'], first['meta']['epoch_length']) == (6, 6, 6)
+    changed = options | {'train_dataloader.batch_size': 3, 'optim_wrapper.optimizer.lr': 1.6e-4}
+    train(DEMO, work_dir=tmp_path / 'other', resume=tmp_path / 'whole' / 'epoch_1.pth', auto_scale_lr=False, options=changed)
+    last = torch.load(tmp_path / 'other' / 'epoch_2.pth', weights_only=False)
+    assert (last['meta']['iter'], last['meta']['epoch_begin']) == (10, 10)
+    ratios = [
+        a['initial_lr'] / b['initial_lr']
+        for a, b in zip(last['optimizer']['param_groups'], first['optimizer']['param_groups'], strict=True)
+    ]
+    assert ratios == pytest.approx([0.2] * len(ratios))  # 1.6e-4, where batch 2 had made 1.6e-3 to 8e-4
+    said = next((tmp_path / 'other').glob('*/*.log')).read_text()
+    assert 'the learning rate is 0.2 times that of the checkpoint' in said
+
+    place = SimpleNamespace(_begin=0, _iter=8, _epoch=1, dataloader=[0] * 4, runner=SimpleNamespace(logger=SimpleNamespace(warning=print)))
+    for meta, begin in (
+        (dict(epoch=1, epoch_begin=6, epoch_length=4), 6),  # within, as it was
+        (dict(epoch=1, epoch_begin=6, epoch_length=6), 8),  # another length: anew
+        (dict(epoch=1), 4),  # of before this was noted
+        (dict(epoch=0), 8),  # impossible
+    ):
+        ExactEpochLoop.find_place(place, meta)
+        assert place._begin == begin
 
 
 def test_steps_that_are_not_finite(root, tmp_path):

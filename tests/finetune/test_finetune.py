@@ -69,14 +69,14 @@ def test_the_plan_follows_data_and_preset():
         (dict(model='fpn'), 'learns from label-map folders'),
         (dict(model='cascade', arch='9'), 'cascade comes with --arch 0, 1, 2, 3, 4, nano'),
         (dict(model='mask-rcnn', arch='nano'), 'mask-rcnn comes with --arch 0, 2'),
-        (dict(model='cascade', batch=0), '--batch 0: at least 1'),
+        (dict(model='cascade', batch=0), '--batch 0 of 500 training images: at least 1'),
         (dict(model='cascade', epochs=0), '--epochs 0: at least 1'),
     ],
 )
 def test_plans_that_cannot_be(given, told):
     with pytest.raises(UserError, match=told):
         make_plan(own(), **(dict(arch='0', batch=2) | given))
-    with pytest.raises(UserError, match='--batch 1: at least 2'):
+    with pytest.raises(UserError, match='--batch 1 of 500 training images: at least 2'):
         make_plan(own(kind='labels'), model='upernet', arch='0', batch=1)
     with pytest.raises(UserError, match='learns masks, and not every object'):
         make_plan(own(masks=False), model='mask-rcnn', arch='0', batch=1)
@@ -152,7 +152,33 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
     )
     with pytest.raises(UserError, match='has a run already: --resume goes on'):
         finetune(**objects(theirs), **asked)
-    assert finetune(**objects(theirs), **asked, resume=True).value == pytest.approx(result.value)
+    with pytest.raises(UserError, match=r'--resume goes on with .*finetune\.py as it is: change that, and leave out --batch, --epochs'):
+        finetune(**objects(theirs), **asked, resume=True)
+    again = finetune(**objects(theirs), arch='nano', work_dir=tmp_path / 'run', resume=True)
+    assert again.value == pytest.approx(result.value) and again.plan is None
+
+
+def test_names_are_no_code(shapes, tmp_path):
+    from fastervit_backbone.finetune.flat_config import config_text
+    from fastervit_backbone.finetune.plan import describe
+
+    data = read_own_data(**objects(shapes), classes=None, ignored=None)
+    mean = ['it\'s a "cat" \\ \\n', 'fence\nimport os; os.mkdir("broken")\n#', 'é, ü']
+    data.classes = mean
+    plan = make_plan(data, model='cascade', arch='nano', batch=2)
+    path = tmp_path / 'config.py'
+    path.write_text(config_text(build_config(data, plan, seed=0), describe(plan, data), 'python x\nimport os'))
+    before = sorted(tmp_path.iterdir())
+    config = Config.fromfile(path)
+    assert sorted(tmp_path.iterdir()) == before and list(config.train_dataloader.dataset.metainfo.classes) == mean
+    lines = path.read_text().splitlines()
+    assert not any(line.startswith('import') for line in lines)
+    content = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())
+    for name in (mean[1], '{{ fileDirname }}'):
+        content['categories'][0]['name'] = name
+        (tmp_path / 'train.json').write_text(json.dumps(content))
+        with pytest.raises(UserError, match='printable name'):
+            finetune(**(objects(shapes) | dict(train=tmp_path / 'train.json')), arch='nano', work_dir=tmp_path / 'run')
 
 
 def test_data_with_errors_is_not_trained_on(shapes, tmp_path):
