@@ -59,7 +59,7 @@ class SaveWhenAsked(Hook):
         if get_world_size() > 1:
             asked = torch.tensor(self.asked, device=next(runner.model.parameters()).device)
             all_reduce(asked, 'max')
-            self.asked = int(asked)
+            self.asked = max(self.asked, int(asked))  # one may have come meanwhile
         if self.asked:
             self._end(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
 

@@ -53,11 +53,15 @@ class ResumableRunner(Runner):
     def load_checkpoint(
         self, filename: str, map_location: object = 'cpu', strict: bool = False, revise_keys: list | None = None
     ) -> dict[str, object]:
-        """Read as everything here is read: safetensors too, and no code out of a file.
+        """Read as everything here is read: safetensors too, and no code out of a file. Always onto the CPU; ``module.`` goes.
+
+        Tensors of another shape are left out, and said, unless a run goes on.
 
         Raises:
             CheckpointError: it cannot be.
         """
+        if revise_keys is not None:
+            raise UserError(f'{filename}: keys are not revised here, write the file anew with the names that the model has')
         checkpoint = read_checkpoint(filename)
         checkpoint['state_dict'] = weights = unwrap_state_dict(checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
