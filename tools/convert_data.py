@@ -30,6 +30,7 @@ def main() -> None:
     if args.format == 'yolo' and args.classes:
         raise UserError('--classes is for voc: the data.yaml of yolo has names')
     splits = convert_yolo(args.source) if args.format == 'yolo' else convert_voc(args.source, args.classes)
+    arguments = []
     for name, split in splits.items():
         path = Path(args.out) / f'{name}.json'
         with replacing(path) as temporary:
@@ -38,6 +39,10 @@ def main() -> None:
             print(f'left out: {line}')
         counts = f'{len(split.content["images"])} images, {len(split.content["annotations"])} objects'
         print(f'{path}: {counts}, {len(split.content["categories"])} classes; images in {split.images}')
+        arguments.append((f'--{name} {path}', str(split.images)))
+    if set(splits) <= {'train', 'val', 'test'}:
+        said = ' '.join(a for a, _ in arguments)
+        print(f'next: python tools/check_data.py {said} --images {" ".join(i for _, i in arguments)}')
 
 
 if __name__ == '__main__':

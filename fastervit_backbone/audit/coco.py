@@ -82,6 +82,8 @@ def audit(split: Split, *, read_images: bool = True, progress: Callable[[Iterabl
     categories = _audit_categories(split.content['categories'], found)
     images = _audit_images(split, found, read_images, progress)
     _audit_annotations(split.content['annotations'], images, categories, found)
+    for name in sorted(name for name, count in split.counts().items() if not count):
+        found.add('warning', 'class-unused', 'classes without an object', name)
     split.findings = found.findings()
     return split.findings
 

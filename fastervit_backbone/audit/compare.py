@@ -22,8 +22,13 @@ def _compare(a: Split, b: Split) -> list[Finding]:
     for one, other, here, there in ((a, b, ours, theirs), (b, a, theirs, ours)):
         for name in sorted(set(here) - set(there)):
             near = difflib.get_close_matches(name, sorted(set(there) - set(here)) or sorted(there), n=1)
-            meant = f', where {near[0]!r} is nearest' if near else ''
-            found.add('error', 'classes-differ', f'classes of {one.name} that {other.name} has not{meant}', name)
+            meant = f', whose nearest is {near[0]!r}' if near else ''
+            found.add(
+                'error',
+                'classes-differ',
+                'classes that one split has and the other has not',
+                f'{name!r} of {one.name}, not of {other.name}{meant}',
+            )
     for name in sorted(set(ours) & set(theirs)):
         if ours[name] != theirs[name]:
             found.add(

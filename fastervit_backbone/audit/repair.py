@@ -97,15 +97,21 @@ def write_repaired(splits: Sequence[Split], out: str | Path) -> list[str]:
     """Write ``NAME.json`` of every split and ``changes.log`` into a folder; returns lines for people.
 
     Raises:
-        UserError: it would overwrite what it read.
+        UserError: it would overwrite what it read, or take out most images for not being there. Nothing is written then.
     """
     out = Path(out)
     said, log = [], []
+    contents = [repair(split) for split in splits]
     for split in splits:
+        count, missing = len(split.content['images']), sum(line.endswith('not there, taken out') for line in split.changes)
+        if missing > count / 3:
+            raise UserError(
+                f'--fix {out}: {missing} of {count} images of {split.name} are not in {split.images}: name their folder (--images)'
+            )
+    for split, content in zip(splits, contents, strict=True):
         target = out / f'{split.name}.json'
         if target.exists() and target.samefile(split.path):
             raise UserError(f'--fix {out}: {target} is what is to be repaired: name another folder')
-        content = repair(split)
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(content))
         log += [f'{split.name}: {line}' for line in split.changes]

@@ -1,6 +1,7 @@
 """Other annotations into COCO jsons: YOLO's text files and PASCAL VOC's XML. Images stay where they are."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -159,13 +160,14 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
     converted = {}
     for split, wanted in stems.items():
         above, entries, skipped = _images([there[stem] for stem in wanted])
-        annotations = []
+        annotations, other = [], Counter()
         for image, file in entries:
             for name, (x1, y1, x2, y2), difficult in trees[file.stem]:
                 if name not in numbers:
-                    skipped.append(f'{file.stem}.xml: {name!r} is none of the classes')
+                    other[name] += 1
                     continue
                 annotations.append(_object(image, numbers[name], [x1 - 1, y1 - 1, x2 - x1, y2 - y1]) | dict(iscrowd=difficult))
+        skipped += [f'{count} objects of {name!r}, which is none of the classes' for name, count in other.items()]
         converted[split] = _finish(above, [i for i, _ in entries], annotations, [dict(id=i, name=n) for n, i in numbers.items()], skipped)
     return converted
 

@@ -71,6 +71,10 @@ class ResumableRunner(Runner):
             del weights[key]
         if other:
             self.logger.warning(f'{len(other)} tensors of {filename} have another shape here, and start fresh: {", ".join(other)}')
+        if self._resume:  # mmengine compares pickles, which differ where what is in them does not
+            meta, now = checkpoint.get('meta', {}), getattr(self.train_dataloader.dataset, 'metainfo', None)
+            if meta.get('dataset_meta') == now:
+                meta['dataset_meta'] = now
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_state_dict(model, weights, strict, self.logger)
         self._has_loaded, self._meta = True, checkpoint.get('meta', {})

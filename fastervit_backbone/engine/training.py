@@ -133,7 +133,7 @@ def _plain_errors(config: Config) -> Iterator[None]:
 class _KeepCategoryIds(Hook):
     """Notes the data set's own category ids with its classes, which go into every checkpoint: predictions carry them."""
 
-    def before_train(self, runner: Runner) -> None:
+    def before_run(self, runner: Runner) -> None:
         dataset = leaf = runner.train_dataloader.dataset
         while not hasattr(leaf, 'cat_ids'):  # within wrappers
             leaf = getattr(leaf, 'dataset', None) or next(iter(getattr(leaf, 'datasets', ())), None)

@@ -18,8 +18,7 @@ _PARTS = {
     'custom_imports': '',
     'default_scope': '',
     'model': 'Model.',
-    'train_dataloader': 'Training data; batch_size is for each process. Images without objects are kept unless the dataset has\n'
-    '# filter_cfg=dict(filter_empty_gt=True).',
+    'train_dataloader': 'Training data; batch_size is for each process.',
     'val_dataloader': 'Validation data.',
     'test_dataloader': 'What tools/test.py and tools/predict.py take their classes and pipeline from.',
     'val_evaluator': 'Metrics.',
@@ -28,10 +27,10 @@ _PARTS = {
     'val_cfg': '',
     'test_cfg': '',
     'optim_wrapper': 'Optimizer. decay_rate below 1: layers nearer to the image learn slower by this factor each.',
-    'param_scheduler': 'Warm-up, then a cosine down to nothing. T_max and end are in epochs where by_epoch is True.',
+    'param_scheduler': 'Warm-up where the run is long enough, then a cosine. T_max and end are in epochs where by_epoch is True.',
     'auto_scale_lr': 'lr is for this many images a step: tools/train.py scales it when several processes make more.',
     'default_hooks': 'Logs and checkpoints: the last two and the best.',
-    'custom_hooks': 'EMA: what is evaluated and saved as best is the average of the weights. Early stopping: patience counts evaluations,\n'
+    'custom_hooks': 'EMA, if any: the average of the weights is evaluated and saved as best. Early stopping: patience counts evaluations,\n'
     '# from epoch begin on.',
     'randomness': '',
     'env_cfg': 'Runtime.',

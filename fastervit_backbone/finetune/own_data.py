@@ -131,6 +131,5 @@ def _labels(paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Seque
 def _stop_at_errors(findings: Sequence[Finding], command: str) -> None:
     errors = [f for f in findings if f.level == 'error' and f.kind != 'splits-overlap']  # which is said, and may be meant
     if errors:
-        raise UserError(
-            f'{len(errors)} kind{"s" * (len(errors) != 1)} of error in the data, the first: {errors[0].line()}. All of them: {command}'
-        )
+        first, kinds = errors[0].line().removeprefix('error: '), 'kind' if len(errors) == 1 else 'kinds'
+        raise UserError(f'{len(errors)} {kinds} of error in the data, the first {first}. All of them: {command}')

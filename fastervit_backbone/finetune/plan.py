@@ -31,6 +31,8 @@ _STATE = 20
 #: Part of the memory found that is used.
 _MEMORY_USED = 0.7
 _LARGEST_BATCH = 16
+#: Steps below which an average of the weights would still be what training began with.
+_LEAST_AVERAGED = 200
 #: Bytes that are taken to be free where nothing says.
 _UNKNOWN_MEMORY = 8 * 2**30
 
@@ -157,7 +159,7 @@ def make_plan(
         patience=wanted.patience,
         frozen_stages=frozen,
         decay_rate=decay,
-        ema=min(0.02, max(2e-4, 20 / total)),
+        ema=min(0.05, max(2e-4, 20 / total)) if total >= _LEAST_AVERAGED else None,
         amp=amp and torch.cuda.is_available(),
         start=start,
         weights=weights,
@@ -242,6 +244,6 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
         ),
         'frozen': f'{plan.frozen_stages} (stages; 0 is the stem alone)' if plan.frozen_stages >= 0 else 'nothing',
         'layer decay': f'{plan.decay_rate:g}',
-        'EMA': 'none' if plan.ema is None else f'momentum {plan.ema:g}',
+        'EMA': 'none, the run is too short' if plan.ema is None else f'momentum {plan.ema:g}',
         'precision': 'mixed' if plan.amp else 'float32',
     }

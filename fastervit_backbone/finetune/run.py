@@ -1,5 +1,7 @@
 """Fine-tuning behind tools/finetune.py."""
 
+import json
+import os
 import shlex
 import shutil
 import sys
@@ -18,6 +20,8 @@ from ..files import check_folder_writable
 from .flat_config import build_config, config_text
 from .own_data import read_own_data
 from .plan import MODELS, PRESETS, Plan, describe, make_plan
+
+_PATHS = ('train', 'val', 'images')
 
 
 @dataclass(frozen=True)
@@ -44,18 +48,18 @@ def finetune(
     val: str | Path,
     images: str | Path | Sequence[str | Path],
     *,
-    model: str = 'cascade',
-    arch: str = '0',
-    preset: str = 'standard',
+    model: str | None = None,
+    arch: str | None = None,
+    preset: str | None = None,
     classes: Sequence[str] | None = None,
     ignore: int | None = None,
     work_dir: str | Path | None = None,
-    start: str | Path = 'published',
+    start: str | Path | None = None,
     size: tuple[int, int] | None = None,
     batch: int | None = None,
     epochs: int | None = None,
     lr: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     amp: bool = True,
     resume: bool = False,
     config_only: bool = False,
@@ -67,55 +71,56 @@ def finetune(
         train: COCO json, or folder of label maps.
         val: likewise.
         images: folder of the images, or two: of train and of val.
-        model: 'cascade', 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps).
-        arch: of FasterViT: '0' .. '4', or 'nano', which a CPU trains in minutes.
-        preset: 'quick', 'standard' or 'long'.
+        model: 'cascade' (the default), 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps).
+        arch: of FasterViT: '0' (the default) .. '4', or 'nano', which a CPU trains in minutes.
+        preset: 'quick', 'standard' (the default) or 'long'.
         classes: of label maps: names of the values 0, 1, ...
         ignore: of label maps: a value that means "no class", beside 255.
         work_dir: default ``work_dirs/finetune/MODEL_ARCH``.
-        start: 'published' weights of the backbone, 'nothing', or a file or work dir: of a backbone, or of a whole model (whose heads may
-            have other classes, and start fresh then).
+        start: 'published' weights of the backbone (the default), 'nothing', or a file or work dir: of a backbone, or of a whole model,
+            whose heads may have other classes, and start fresh then.
         size: (height, width), instead of what is chosen.
         batch: images of a step, likewise.
         epochs: likewise.
         lr: likewise.
-        seed: of everything random.
+        seed: of everything random (0).
         amp: mixed precision where there is a CUDA device.
-        resume: go on with the run in ``work_dir``, with the config that is there; ``size``, ``batch``, ... are in that.
+        resume: go on with the run in ``work_dir``, with the config that is there; what is given beside must be what it was made with.
         config_only: write the config and train nothing.
         dry_run: decide and say, write and train nothing.
 
     Raises:
         UserError: bad input; data with errors.
     """
+    folders = [images] if isinstance(images, str | Path) else list(images)
+    asked = dict(train=train, val=val, images=folders, model=model, arch=arch, preset=preset, classes=classes, ignore=ignore, start=start)
+    asked = _plain(asked | dict(size=size, batch=batch, epochs=epochs, lr=lr, seed=seed, amp=amp))
+    model, arch, preset, start = model or 'cascade', arch or '0', preset or 'standard', start or 'published'
     for option, value, known in (('model', model, MODELS), ('preset', preset, PRESETS)):
         if value not in known:
             raise UserError(f'--{option} {value}: one of {", ".join(known)}')
     work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / f'{model}_{arch}')
     check_folder_writable('--work-dir', work_dir)
     path = work_dir / 'finetune.py'
-    folders = [images] if isinstance(images, str | Path) else list(images)
     if resume and path.is_file():
-        given = [
-            o for o, v in (('--size', size), ('--batch', batch), ('--epochs', epochs), ('--lr', lr), ('--no-amp', not amp or None)) if v
-        ]
-        if given or dry_run or config_only:
-            raise UserError(
-                f'--resume goes on with {path} as it is: change that, and leave out {", ".join(given) or "--dry-run, --config-only"}'
-            )
+        if dry_run or config_only:
+            raise UserError(f'--resume goes on with {path}, which is there: leave out --dry-run and --config-only')
+        _check_same(path.with_suffix('.json'), asked)
         say(f'going on with {path}, as it is')
         return _train(path, None, folders[-1], resume=True)
     if path.exists():
         raise UserError(
             f'{work_dir} has a run already: --resume goes on with it, another --work-dir starts one, tools/train.py takes {path}'
         )
+    if resume:
+        say(f'nothing to resume in {work_dir}: starting from the beginning')
     data = read_own_data(train, val, folders, classes, ignore)
     weights = None
     if start not in ('published', 'nothing'):
         weights = find_checkpoint(start)
         start = 'model' if any(k.startswith('backbone.') for k in unwrap_state_dict(read_checkpoint(weights))) else 'backbone'
-    asked = dict(size=size, batch=batch, epochs=epochs, start=str(start), weights=weights, amp=amp)
-    plan = make_plan(data, model=model, arch=arch, preset=preset, **asked)
+    given = dict(size=size, batch=batch, epochs=epochs, start=str(start), weights=weights, amp=amp)
+    plan = make_plan(data, model=model, arch=arch, preset=preset, **given)
     for finding in data.findings:
         say(finding.line())
     words = describe(plan, data)
@@ -123,14 +128,16 @@ def finetune(
     if dry_run:
         say(f'nothing was trained; without --dry-run the config goes to {path}')
         return Finetuned(path, plan)
-    config = build_config(data, plan, seed=seed, lr=lr)
+    config = build_config(data, plan, seed=seed or 0, lr=lr)
     if plan.start == 'published':
         _fetch(config)
     with replacing(path) as temporary:
         temporary.write_text(config_text(config, words, shlex.join(['python', *sys.argv])))
-    say(f'config: {path}')
+    with replacing(path.with_suffix('.json')) as temporary:
+        temporary.write_text(json.dumps(asked, indent=2) + '\n')
+    say(f'config: {path}, learning rate {config.optim_wrapper.optimizer.lr:.3g}')
     if config_only:
-        say(f'train it: python tools/train.py {path} --work-dir {work_dir}')
+        say(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
         return Finetuned(path, plan)
     return _train(path, plan, folders[-1], resume=False)
 
@@ -147,8 +154,34 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
     name, whole = FIGURES[Config.fromfile(path).default_hooks.checkpoint.save_best]
     value = float(read_checkpoint(best)['message_hub']['runtime_info']['best_score']) / whole
     say(f'best: {name} {value:.3f}, {best} (a copy of {found[-1].name})')
-    say(f'predict: python tools/predict.py {path} {best} {images} --out {work_dir / "predictions"}')
+    say(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
     return Finetuned(path, plan, best, name, value)
+
+
+def _plain(asked: dict[str, object]) -> dict[str, object]:
+    """What was asked for, as json has it; paths absolute."""
+    paths = {k: [os.path.abspath(p) for p in v] if k == 'images' else os.path.abspath(v) for k, v in asked.items() if k in _PATHS}
+    start = asked['start']
+    return json.loads(
+        json.dumps(asked | paths | dict(start=os.path.abspath(start) if start and Path(start).exists() else start), default=str)
+    )
+
+
+def _check_same(path: Path, asked: dict[str, object]) -> None:
+    """Raise UserError where something is given that the run was not made with; what is not given counts for nothing."""
+    made = json.loads(path.read_text()) if path.is_file() else {}
+    for name, value in asked.items():
+        if value is not None and name in made and value != made[name] and not (name == 'amp' and value):
+            option = '--no-amp' if name == 'amp' else f'--{name} {value}'
+            raise UserError(
+                f'{option}: the run in {path.parent} was made with {made[name]}: leave it out, or change {path.with_suffix(".py")} itself'
+            )
+
+
+def _tool(name: str) -> Path:
+    """How to call another tool from where this one was called."""
+    called = Path(sys.argv[0])
+    return called.with_name(f'{name}.py') if called.name == 'finetune.py' else Path('tools') / f'{name}.py'
 
 
 def _fetch(config: Config) -> None:

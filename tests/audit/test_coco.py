@@ -174,7 +174,7 @@ def test_between_splits(images, tmp_path):
     other['categories'] = [dict(id=2, name='cat'), dict(id=1, name='dogs')]
     found = {f.kind: f for f in compare_splits([train, look(other, images, tmp_path, 'val')])}
     assert set(found) == {'classes-differ', 'ids-differ', 'splits-overlap'}
-    assert "'dogs' is nearest" in found['classes-differ'].message and found['classes-differ'].count == 2
+    assert "nearest is 'dogs'" in str(found['classes-differ'].examples) and found['classes-differ'].count == 2
     assert found['splits-overlap'].examples == ('1.png = copy.png',)
 
 

@@ -128,7 +128,10 @@ def test_voc_by_hand(voc):
     assert 'b.jpg: a box without area' in converted['train'].skipped[0]
     assert [i['file_name'] for i in converted['val'].content['images']] == ['c.jpg'] and converted['val'].content['annotations'] == []
     ordered = convert_voc(voc, ['dog'])['train']
-    assert ordered.content['categories'] == [dict(id=1, name='dog')] and "'cat' is none of the classes" in ordered.skipped[0]
+    assert (
+        ordered.content['categories'] == [dict(id=1, name='dog')]
+        and "1 objects of 'cat', which is none of the classes" in ordered.skipped[0]
+    )
     for name in ('train', 'val'):
         (voc / 'ImageSets' / 'Main' / f'{name}.txt').unlink()
     assert [len(s.content['images']) for s in convert_voc(voc).values()] == [3]

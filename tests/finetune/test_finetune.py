@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def test_the_plan_follows_data_and_preset():
     plan = make_plan(own(500), model='cascade', arch='0', batch=4)
     assert plan.epochs == max(PRESETS['standard'].epochs, PRESETS['standard'].iterations // 125) and plan.size == (480, 640)
     assert (plan.frozen_stages, plan.decay_rate, plan.start) == (1, 0.85, 'published') and plan.ema > 0
+    assert make_plan(own(40), model='cascade', arch='0', batch=4, epochs=2).ema is None
     assert make_plan(own(3000), model='cascade', arch='0', batch=4).frozen_stages == 0
     assert make_plan(own(9000), model='cascade', arch='0', batch=4).decay_rate == 1.0
     fresh = make_plan(own(500), model='cascade', arch='0', batch=4, start='nothing')
@@ -148,14 +150,21 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
     assert text.startswith('# Written by: python') and '# Optimizer.' in text and 'test_dataloader = val_dataloader' in text
     config = Config.fromfile(result.config)
     assert (
-        config.custom_hooks[0].type == 'EMAHook' and config.load_from == str(start) and config.model.roi_head.bbox_head[0].num_classes == 4
+        [h.type for h in config.custom_hooks] == ['EarlyStopping']
+        and config.load_from == str(start)
+        and config.model.roi_head.bbox_head[0].num_classes == 4
     )
     with pytest.raises(UserError, match='has a run already: --resume goes on'):
         finetune(**objects(theirs), **asked)
-    with pytest.raises(UserError, match=r'--resume goes on with .*finetune\.py as it is: change that, and leave out --batch, --epochs'):
-        finetune(**objects(theirs), **asked, resume=True)
-    again = finetune(**objects(theirs), arch='nano', work_dir=tmp_path / 'run', resume=True)
-    assert again.value == pytest.approx(result.value) and again.plan is None
+    with pytest.raises(UserError, match=r'--epochs 3: the run in .*run was made with 2: leave it out, or change .*finetune\.py itself'):
+        finetune(**objects(theirs), **(asked | dict(epochs=3)), resume=True)
+    with pytest.raises(UserError, match=r'--train .*other\.json: the run in '):
+        finetune(**(objects(theirs) | dict(train='other.json')), **asked, resume=True)
+    for given in (asked, dict(work_dir=tmp_path / 'run')):
+        time.sleep(1)  # mmengine names runs by the second
+        again = finetune(**objects(theirs), **given, resume=True)
+        assert again.value == pytest.approx(result.value) and again.plan is None
+    assert 'metainfo from the resumed checkpoint is different' not in ''.join(p.read_text() for p in (tmp_path / 'run').glob('*/*.log'))
 
 
 def test_names_are_no_code(shapes, tmp_path):
@@ -188,7 +197,7 @@ def test_data_with_errors_is_not_trained_on(shapes, tmp_path):
     content = json.loads(path.read_text())
     content['annotations'][0]['bbox'] = [1, 1, 0, 5]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r'1 kind of error in the data, the first: error: train: .*check_data\.py .* --fix fixed'):
+    with pytest.raises(UserError, match=r'1 kind of error in the data, the first train: .*check_data\.py .* --fix fixed'):
         finetune(**objects(mine), arch='nano', work_dir=tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
