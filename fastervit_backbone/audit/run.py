@@ -74,7 +74,7 @@ def check_data(
         for split in maps:
             audit_labels(split, classes, reduce_zero_label=reduce_zero_label, ignored=ignored, progress=progress_bar(split.name))
         said += pixel_table(maps, classes, reduce_zero_label)
-        found = [f for split in maps for f in split.findings] + _overlap(maps)
+        found = [f for split in maps for f in split.findings] + label_overlap(maps)
     else:
         jsons = [read_split(name, path, folder) for (name, path), folder in zip(splits.items(), folders, strict=True)]
         for split in jsons:
@@ -98,7 +98,8 @@ def check_data(
     return said, counts['error']
 
 
-def _overlap(splits: Sequence[LabelSplit]) -> list[Finding]:
+def label_overlap(splits: Sequence[LabelSplit]) -> list[Finding]:
+    """The images that splits of label maps share."""
     found = Collector('')
     for i, a in enumerate(splits):
         for b in splits[i + 1 :]:

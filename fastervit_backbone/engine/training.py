@@ -74,7 +74,7 @@ def train(
     runner = build_runner(config, launcher)
     if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
         check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)
-    del weights  # mmengine reads its own: do not hold a second copy while it trains
+    del weights  # the runner reads its own: do not hold a second copy while it trains
     stopper = SaveWhenAsked()
     for hook in (_KeepCategoryIds(), CountUnreadable(max_unreadable), StopAtNonFinite(max_non_finite), stopper):
         runner.register_hook(hook)

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..audit.coco import audit, read_split
 from ..audit.compare import compare_splits
-from ..audit.findings import Collector, Finding, add_overlap
+from ..audit.findings import Finding
 from ..audit.label_maps import LabelSplit, audit_labels
-from ..audit.run import progress_bar
+from ..audit.run import label_overlap, progress_bar
 from ..data.images import images_below, open_image, upright_size
 from ..errors import UserError
 
@@ -87,8 +87,7 @@ def _coco(paths: tuple[Path, Path], folders: tuple[Path, Path]) -> OwnData:
     for split in splits:
         audit(split, read_images=len(split.content['images']) <= OPEN_UP_TO, progress=progress_bar(split.name))
     findings = [f for split in splits for f in split.findings] + compare_splits(splits)
-    command = f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {" ".join(map(str, dict.fromkeys(folders)))}'
-    _stop_at_errors(findings, f'{command} --fix fixed')
+    _stop_at_errors(findings, paths, folders, '--fix fixed')
     content = splits[0].content
     names = [c['name'] for c in content['categories']]
     if [c['name'] for c in splits[1].content['categories']] != names:
@@ -109,13 +108,10 @@ def _labels(paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Seque
     splits = [LabelSplit(name, folder, path) for name, folder, path in zip(('train', 'val'), folders, paths, strict=True)]
     for split in splits:
         audit_labels(split, classes, ignored=() if ignored is None else (ignored,), progress=progress_bar(split.name))
-    overlap = Collector('')
-    add_overlap(overlap, 'train', splits[0].hashes, 'val', splits[1].hashes)
-    findings = [f for split in splits for f in split.findings] + overlap.findings()
-    command = f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {" ".join(map(str, dict.fromkeys(folders)))}'
-    _stop_at_errors(findings, f'{command} --classes {" ".join(classes)}' + ('' if ignored is None else f' --ignore {ignored}'))
+    findings = [f for split in splits for f in split.findings] + label_overlap(splits)
+    _stop_at_errors(findings, paths, folders, f'--classes {" ".join(classes)}' + ('' if ignored is None else f' --ignore {ignored}'))
     files = images_below(folders[0])
-    suffixes = {p.suffix for folder in set(folders) for p in images_below(folder)}
+    suffixes = {p.suffix for p in (*files, *images_below(folders[1]))}
     if len(suffixes) > 1:
         raise UserError(f'the images end in {", ".join(sorted(suffixes))}: with label maps all must end alike')
     sizes = []
@@ -128,8 +124,10 @@ def _labels(paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Seque
     )
 
 
-def _stop_at_errors(findings: Sequence[Finding], command: str) -> None:
+def _stop_at_errors(findings: Sequence[Finding], paths: tuple[Path, Path], folders: tuple[Path, Path], options: str) -> None:
     errors = [f for f in findings if f.level == 'error' and f.kind != 'splits-overlap']  # which is said, and may be meant
     if errors:
         first, kinds = errors[0].line().removeprefix('error: '), 'kind' if len(errors) == 1 else 'kinds'
+        images = ' '.join(map(str, dict.fromkeys(folders)))
+        command = f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {images} {options}'
         raise UserError(f'{len(errors)} {kinds} of error in the data, the first {first}. All of them: {command}')
