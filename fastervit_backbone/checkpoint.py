@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .arch import ARCHS
 from .backbone import FasterViT
-from .checkpoint_arch import arch_name, differences, infer_spec
+from .checkpoint_arch import FileArch, declared_arch, differences, infer_arch
 from .checkpoint_io import log, read_checkpoint, unwrap_state_dict, write_state_dict
 from .errors import CheckpointError
 
@@ -53,7 +54,7 @@ class LoadReport:
 
     Attributes:
         source: the file, or 'state dict'.
-        arch: name of the file's variant, or 'unknown' where it is none of ours.
+        arch: name of the file's variant, 'unknown' where it is none of ours; of several that weights cannot tell apart all names.
         loaded: our names that got a value.
         rebuilt: the file's derived position buffers, computed anew for every size.
         dropped: the file's tensors that the backbone has no use for (classifier, other parts of a detector, unbuilt stages).
@@ -114,10 +115,11 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
     with torch.device('meta'):
         net = FasterViT(
-            infer_spec(file.name, file.ours, file.rebuilt, file.arch), out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3)
+            infer_arch(file.name, file.ours, file.rebuilt, file.arch).spec, out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3)
         )
     tensors, report = _place(net, file)
-    write_state_dict(tensors, target, {'arch': report.arch, 'source': Path(file.name).name})
+    known = {'arch': report.arch} if report.arch in ARCHS else {}
+    write_state_dict(tensors, target, known | {'source': Path(file.name).name})
     return report
 
 
@@ -148,7 +150,7 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
             prefix = prefix + '.' if prefix else ''
             inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             with suppress(CheckpointError):
-                hint = differences(infer_spec(name, inside), module.spec)
+                hint = differences(infer_arch(name, inside), module.spec)
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
@@ -176,8 +178,7 @@ def _read(source: str | Path | Mapping) -> _File:
     name = 'state dict' if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     tensors = unwrap_state_dict(content)
-    meta = content.get('meta')
-    file = _File(name, {}, arch=str(meta.get('arch', '')) if isinstance(meta, Mapping) else '')
+    file = _File(name, {}, arch=declared_arch(content.get('meta')))
     if any(k.startswith('backbone.') for k in tensors):
         file.dropped = [k for k in tensors if not k.startswith('backbone.')]
         tensors = {k.removeprefix('backbone.'): v for k, v in tensors.items() if k.startswith('backbone.')}
@@ -226,19 +227,19 @@ def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
     fresh = [k for k in own if k.startswith('out_norms.') and k.split('.')[1] not in given]
     problems = _compare({k: v for k, v in own.items() if k not in set(fresh)}, tensors)
     try:
-        spec = infer_spec(file.name, file.ours, file.rebuilt, file.arch)
+        found = infer_arch(file.name, file.ours, file.rebuilt, file.arch)
     except CheckpointError:
-        spec = net.spec  # not all stages are in it: compare the tensors alone
+        found = FileArch(net.spec, ())  # not all stages are in it: compare the tensors alone
     if problems:
-        raise CheckpointError(f'{file.name} does not fit this backbone: {differences(spec, net.spec)}{problems}')
-    note = ''
-    if file.rebuilt or file.arch:
+        raise CheckpointError(f'{file.name} does not fit this backbone: {differences(found, net.spec)}{problems}')
+    note, spec = '', found.spec
+    if file.rebuilt or found.name:
         pairs = [(f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
         if any(net.spec.hat):
             pairs.append(('carriers a side', spec.carrier_size, net.spec.carrier_size))
         note = ', '.join(f'{what} {a} in the file, {b} here' for what, a, b in pairs if a != b)
     dropped = (*file.dropped, *unused)
-    report = LoadReport(file.name, arch_name(spec), tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note)
+    report = LoadReport(file.name, found.label, tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note)
     return tensors, report
 
 

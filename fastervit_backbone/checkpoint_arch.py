@@ -1,7 +1,8 @@
 """Which variant a weight file is, from the shapes in it."""
 
+import ast
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -9,8 +10,31 @@ from .arch import ARCHS, ArchSpec
 from .errors import CheckpointError
 
 
-def infer_spec(name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor] | None = None, declared: str = '') -> ArchSpec:
-    """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, or what a file of ours says it is.
+@dataclass(frozen=True)
+class FileArch:
+    """What a weight file says of its variant.
+
+    Attributes:
+        spec: its numbers; where several of ours agree, the first one's, whose windows may not be the file's.
+        names: names in ARCHS that the file can be: none, one, or several that differ in windows, of which weights have no trace.
+    """
+
+    spec: ArchSpec
+    names: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """For people: ``'2'``, ``'unknown'``, or all that it can be."""
+        return ' or '.join(self.names) or 'unknown'
+
+    @property
+    def name(self) -> str:
+        """The one name that it can be, else ''."""
+        return self.names[0] if len(self.names) == 1 else ''
+
+
+def infer_arch(name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor] | None = None, declared: str = '') -> FileArch:
+    """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, or what the file itself says it is.
 
     Propagation and the start value of the layer scales leave no trace: they come from the variant of ours that agrees in the rest.
 
@@ -51,11 +75,36 @@ def infer_spec(name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tens
         raise CheckpointError(f'{name} is not a whole FasterViT ({error})') from error
     names = _agreeing(spec)
     if declared in names:
-        return ARCHS[declared]
+        return FileArch(ARCHS[declared], (declared,))
     if not names:
-        return spec
-    known = ARCHS[arch_name(spec)]
-    return replace(known, window_sizes=spec.window_sizes, carrier_size=spec.carrier_size) if rebuilt else known
+        return FileArch(spec, ())
+    if rebuilt:  # the windows show
+        names = [n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:]] or names[:1]
+        return FileArch(replace(ARCHS[names[0]], window_sizes=spec.window_sizes, carrier_size=spec.carrier_size), (names[0],))
+    return FileArch(ARCHS[names[0]], tuple(names))
+
+
+def declared_arch(meta: object) -> str:
+    """The arch that a checkpoint says its backbone is: a file of ours by name, mmengine's in the config that it keeps as text; else ''.
+
+    The text is parsed and never run.
+    """
+    if not isinstance(meta, Mapping):
+        return ''
+    if meta.get('arch'):
+        return str(meta['arch'])
+    try:
+        body = ast.parse(str(meta.get('cfg') or '')).body
+    except (SyntaxError, ValueError):
+        return ''
+    models = [n.value for n in body if isinstance(n, ast.Assign) and [getattr(t, 'id', '') for t in n.targets] == ['model']]
+    arch = _keyword(_keyword(models[-1] if models else None, 'backbone'), 'arch')
+    return str(arch.value) if isinstance(arch, ast.Constant) else ''
+
+
+def _keyword(call: ast.expr | None, name: str) -> ast.expr | None:
+    """The value of a keyword in ``dict(...)``."""
+    return next((k.value for k in call.keywords if k.arg == name), None) if isinstance(call, ast.Call) else None
 
 
 _TRACES = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio')
@@ -72,15 +121,9 @@ def _agreeing(spec: ArchSpec) -> list[str]:
     ]
 
 
-def arch_name(spec: ArchSpec) -> str:
-    """The agreeing name in ARCHS; of several (they differ in windows) the one with these windows."""
-    names = _agreeing(spec)
-    return next((n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:]), names[0] if names else 'unknown')
-
-
-def differences(file: ArchSpec, here: ArchSpec) -> str:
+def differences(found: FileArch, here: ArchSpec) -> str:
     """What tells two variants apart, in words that name the arch of the file; '' where weights show no difference."""
-    told = []
+    told, file = [], found.spec
     for i in (2, 3):
         if file.num_heads[i] != here.num_heads[i]:
             told.append(f'{file.num_heads[i]} heads in stage {i + 1} where the model has {here.num_heads[i]}')
@@ -93,5 +136,5 @@ def differences(file: ArchSpec, here: ArchSpec) -> str:
     ]
     if not told:
         return ''
-    name = arch_name(file)
-    return f'this file has {", ".join(told)}: ' + (f'use arch={name!r}; ' if name != 'unknown' else 'it is no variant of the paper; ')
+    use = f'use arch={" or ".join(map(repr, found.names))}; ' if found.names else 'it is no variant of the paper; '
+    return f'this file has {", ".join(told)}: {use}'

@@ -12,6 +12,7 @@ from pickle import UnpicklingError
 from urllib.parse import urlparse
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from .errors import CheckpointError
@@ -226,20 +227,20 @@ def _not_a_checkpoint(path: Path) -> str:
 
 
 def _download(url: str) -> Path:
-    """Fetch once into torch's hub folder; the first local process does it, the others wait."""
+    """Fetch once into torch's hub folder: the first process does it, all others, of this run or another, wait for the file."""
     path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    if not path.is_file() and int(os.environ.get('LOCAL_RANK', '0')) == 0:
-        log(f'downloading {url} to {path}. {LICENCE_NOTE}')
+    if path.is_file():
+        return path
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path))
-        except OSError as error:
-            reason = getattr(error, 'reason', error)
-            raise CheckpointError(
-                f'cannot download {url} ({reason}): put the file at {path}; training starts without with '
-                '--cfg-options model.backbone.init_cfg=None'
-            ) from error
-    if distributed:
-        torch.distributed.barrier()
+        with FileLock(path.with_name(f'{path.name}.lock')):
+            if not path.is_file():
+                log(f'downloading {url} to {path}. {LICENCE_NOTE}')
+                torch.hub.download_url_to_file(url, str(path))
+    except OSError as error:
+        reason = getattr(error, 'reason', error)
+        raise CheckpointError(
+            f'cannot download {url} ({reason}): put the file at {path}; training starts without with '
+            '--cfg-options model.backbone.init_cfg=None'
+        ) from error
     return path

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from .errors import Interrupted, UserError
+from .errors import ElsewhereError, Interrupted, UserError
 
 
 def run_cli(main: Callable[[], None]) -> None:
@@ -16,6 +16,8 @@ def run_cli(main: Callable[[], None]) -> None:
     code: object = 0
     try:
         main()
+    except ElsewhereError as error:
+        code = error.exit_code
     except UserError as error:
         print(f'{"stopped" if isinstance(error, Interrupted) else "error"}: {" ".join(str(error).split())}', file=sys.stderr)
         code = error.exit_code

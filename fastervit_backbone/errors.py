@@ -11,6 +11,10 @@ class CheckpointError(UserError):
     """A weight file that cannot be read or does not fit."""
 
 
+class ElsewhereError(UserError):
+    """The error of another process of this run, which says it."""
+
+
 class Interrupted(UserError):  # noqa: N818 - no error
     """A run that was asked to stop, and did, with its state saved."""
 

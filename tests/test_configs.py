@@ -1,12 +1,14 @@
 """Every config under configs/: reads, is short, fits its backbone, and trains and predicts with the nano backbone in place of its own."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
 
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
@@ -306,3 +308,14 @@ def test_roi_align_reads_what_the_backbone_gives():
                 m, roi[None], 7, 1 / extractor.featmap_strides[level[i]], extractor.roi_layers[0].sampling_ratio or -1, True
             )
             torch.testing.assert_close(ours[i : i + 1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_semantic_fpn_is_tested_as_its_recipe_says():
+    """PoolFormer's pipeline, as mmseg has it: with sides of a multiple of 32 pixels."""
+    import mmseg
+
+    theirs = Config.fromfile(f'{Path(mmseg.__file__).parent}/.mim/configs/poolformer/fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py')
+    for name in ('fpn_fastervit0_40k', 'baselines/fpn_poolformer-s36_40k'):
+        ours = Config.fromfile(ROOT / 'configs' / f'{name}.py')
+        for split in ('val', 'test'):
+            assert ours[f'{split}_dataloader'].dataset.pipeline == theirs[f'{split}_dataloader'].dataset.pipeline

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ pytest.importorskip('mmseg')
 from fastervit_backbone.data.shapes import make_shapes
 
 from .conftest import ROOT
+from .inference.conftest import save_untrained
 from .test_tools import QUICK, environment, tool
 
 LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
@@ -57,13 +59,13 @@ def shapes(tmp_path_factory):
 @pytest.mark.parametrize('head', CONFIGS)
 def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
     (tmp_path / 'keep_losses.py').write_text(FIXED)
-    config = tmp_path / 'fixed.py'
+    config, start = tmp_path / 'fixed.py', save_untrained(ROOT / 'configs' / 'demo' / f'{head}_shapes.py', tmp_path / 'start.pth')
     load = "[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'%s), dict(type='Pack%sInputs')]"
     pipeline = load % ((', with_bbox=True', 'Det') if head == 'dino' else ('', 'Seg'))
     config.write_text(
         f'_base_ = {str(ROOT / "configs" / "demo" / f"{head}_shapes.py")!r}\n'
         "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'keep_losses'])\n"
-        f"custom_hooks = [dict(type='KeepLosses')]\n{CONFIGS[head]}\n"
+        f"custom_hooks = [dict(type='KeepLosses')]\nload_from = {str(start)!r}\n{CONFIGS[head]}\n"
         f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
     )
     variables = dict(SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}:{tmp_path}')
@@ -178,3 +180,73 @@ def test_asked_to_stop(shapes, tmp_path):
     kept = torch.load(tmp_path / 'work' / 'interrupted.pth', weights_only=False)['meta']
     assert 3 <= kept['iter'] < 80, said.read_text()
     assert 'stopped: SIGTERM at iteration' in said.read_text()
+
+
+def test_an_infinite_loss_in_one_of_two(tmp_path):
+    """Both processes leave the step out, and both stop after two in a row: neither waits for the other."""
+    script = tmp_path / 'infinite.py'
+    script.write_text(
+        """
+import sys
+from types import SimpleNamespace
+import torch, torch.distributed as dist
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+from fastervit_backbone.engine.guards import StopAtNonFinite
+from fastervit_backbone.errors import UserError
+from tests.engine.test_survival import InfiniteLoss
+
+dist.init_process_group('gloo')
+rank = dist.get_rank()
+torch.manual_seed(0)
+model = MMDistributedDataParallel(InfiniteLoss(), broadcast_buffers=False)
+wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
+logger = SimpleNamespace(warning=print)
+runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=0, epoch=0, seed=0, rank=rank, logger=logger, work_dir=sys.argv[1])
+guard = StopAtNonFinite(2)
+guard.before_train(runner)
+before = [p.clone() for p in model.parameters()]
+try:
+    for _ in range(3):
+        inputs = torch.randn(4, 2) + (11 if rank == 1 else 0)
+        batch = dict(inputs=inputs, data_samples=[])
+        guard.before_train_iter(runner, 0, batch)
+        outputs = model.train_step(batch, wrapper)
+        guard.after_train_iter(runner, 0, batch, outputs)
+        runner.iter += 1
+except UserError as error:
+    same = all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    (open(f'{sys.argv[1]}/{rank}.txt', 'w')).write(f'{runner.iter} {same} {str(error)[:30]}')
+dist.barrier()
+"""
+    )
+    command = [*LAUNCH, str(script), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == ['1 True the loss was not finite in 2 s'] * 2
+
+
+def test_one_process_looks_at_the_data(shapes, tmp_path):
+    """The first one finds what is wrong and says it, once; the other ends with it."""
+    root = tmp_path / 'broken'
+    shutil.copytree(shapes, root)
+    (root / 'annotations' / 'instances_train.json').write_text('{')
+    looked = tmp_path / 'looked.py'
+    looked.write_text(
+        'import os\nfrom fastervit_backbone.engine import data_checks\ncheck = data_checks.check_coco\n'
+        'def noted(*args, **kwargs):\n'
+        f"    open('{tmp_path}/looked_' + os.environ['RANK'], 'a').write('x')\n"
+        '    return check(*args, **kwargs)\ndata_checks.check_coco = noted\n'
+    )
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f'_base_ = {str(ROOT / "configs" / "demo" / "cascade_shapes.py")!r}\n'
+        "custom_imports = dict(imports=['fastervit_backbone', 'looked'])\n"
+    )
+    command = [*LAUNCH, str(ROOT / 'tools' / 'train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'work')]
+    variables = dict(SHAPES_ROOT=str(root), PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}')
+    done = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    assert len(re.findall(r'error: .*instances_train\.json is broken JSON', done.stderr)) == 1, done.stderr
+    assert sorted(p.name for p in tmp_path.glob('looked_*')) == ['looked_0']
+    assert re.findall(r'exitcode\s*: (\d+)', done.stderr)[:1] == ['2'], done.stderr

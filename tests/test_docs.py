@@ -63,7 +63,7 @@ def place(tmp_path_factory):
 
 
 def run(command, cwd):
-    variables = dict(SHAPES_ROOT=str(cwd / 'work_dirs' / 'demo' / 'data'))
+    variables = dict(SHAPES_ROOT=str(cwd / 'work_dirs' / 'demo' / 'data'), BROWSER=shutil.which('true'))
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     options = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     return subprocess.Popen(command, shell=True, cwd=cwd, env=environment(PATH=path, **variables), **options)
@@ -72,11 +72,11 @@ def run(command, cwd):
 @pytest.mark.parametrize('page', PAGES)
 def test_commands(page, place):
     typed = commands(page)
-    assert len(typed) >= 5 and all(c.startswith('python tools/') for c in typed)
+    assert len(typed) >= 5 and all(c.startswith(('python tools/', 'python -m webbrowser ')) for c in typed)
     for command in typed:
         if 'make_shapes' in command and page == 'quickstart':  # has been called, for fewer images
             continue
-        command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96')
+        command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96').replace('--val 20', '--val 4 --size 64 96')
         if 'tools/finetune.py' in command:
             command += ' --epochs 2 --batch 2'
         if 'tools/train.py' in command and page == 'finetune':
@@ -106,6 +106,9 @@ def test_commands(page, place):
         assert (place / 'labels' / 'colours' / 'large.png').is_file() and (place / 'large' / 'predictions.json').is_file()
     if page == 'finetune':
         assert len(json.loads((place / 'my_predictions' / 'predictions.json').read_text())['images']) == 3
+        assert (place / 'my_test_analysis' / 'report.html').stat().st_size > 10**4
+        figures = json.loads((place / 'my_test_analysis' / 'figures.json').read_text())
+        assert sum(c['objects'] for c in figures['classes']) > 4  # of the json of images that the config does not know
         assert (place / 'my_labels' / 'best.pth').is_file() and list((place / 'my_second_run').glob('epoch_1.pth'))
     if page == 'analyse':
         for name in ('analysis', 'analysis_masks', 'analysis_labels'):

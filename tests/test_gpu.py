@@ -42,3 +42,62 @@ def test_fifty_steps_of_every_family(family, tmp_path, monkeypatch):
     monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=100, val=2)))
     length = {'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4} if family in ('cascade', 'dino') else {'train_cfg.max_iters': 50}
     train(ROOT / 'configs' / 'demo' / f'{family}_shapes.py', work_dir=tmp_path / 'work', amp=True, max_non_finite=1, options=length)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'cascade_fastervit4_3x',
+        'mask-rcnn_fastervit2_1x',
+        'faster-rcnn_fastervit0_voc0712',
+        'retinanet_fastervit0_1x',
+        'dino_fastervit0_12e',
+    ],
+)
+def test_the_papers_configs_in_bfloat16(name):
+    """Loss, gradients and prediction of an FPN without norm, whose maps are bfloat16, with mmcv's CUDA operators."""
+    pytest.importorskip('mmdet')
+    from mmdet.testing import demo_mm_inputs
+
+    from fastervit_backbone.ops.float32 import run_in_float32
+
+    from .test_configs import build, load, train_step, with_nano
+
+    run_in_float32()
+    config = with_nano(load(ROOT / 'configs' / f'{name}.py'))
+    model, masks = build(config).cuda(), 'mask_head' in config.model.get('roi_head', {})
+    for objects in ([3, 1], [0, 0]):
+        batch = demo_mm_inputs(2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=3, with_mask=masks)
+        with torch.autocast('cuda', torch.bfloat16):
+            gradients = train_step(model, batch)
+        assert all(g is None or g.isfinite().all() for g in gradients)
+        with torch.no_grad(), torch.autocast('cuda', torch.bfloat16):
+            results = model.eval()(**model.data_preprocessor(batch, False), mode='predict')
+        assert all(r.pred_instances.bboxes.dtype == torch.float32 for r in results)
+
+
+@torch.no_grad()
+def test_heads_of_49_channels_take_the_memory_efficient_kernel():
+    """Its peak memory is below that of all scores, which the kernel for any shape writes."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from fastervit_backbone.layers import Attention
+
+    attention = Attention(16 * 49, 16).cuda().bfloat16()
+    x, bias = torch.randn(64, 576, 16 * 49, device='cuda', dtype=torch.bfloat16), torch.randn(1, 16, 576, 576, device='cuda').bfloat16()
+    with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):  # raises where it does not take the shapes
+        out = attention(x, bias)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.testing.assert_close(out, attention(x, bias), rtol=5e-2, atol=5e-2)
+
+
+@torch.no_grad()
+def test_a_forward_can_be_captured():
+    net, images = lively(FasterViT('nano')).eval().cuda(), torch.randn(1, 3, 96, 128, device='cuda')
+    expected = net(images)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        maps = net(images)
+    graph.replay()
+    for a, b in zip(maps, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)

@@ -2,6 +2,7 @@
 """Predict on images, folders, patterns and videos: pictures, a COCO json, label maps.
 
 Example: python tools/predict.py configs/demo/cascade_shapes.py work_dirs/demo/cascade photos/ clip.mp4 --out predictions
+A split of a data set: python tools/predict.py CONFIG CHECKPOINT images/ --annotations test.json --out predictions --threshold 0
 A killed run goes on where it stopped when it is started again. Exit code 1: something could not be read, the rest is done.
 """
 
@@ -16,7 +17,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
-    parser.add_argument('sources', nargs='+', metavar='SOURCE', help="image, folder, pattern ('a/*.jpg', in quotes) or video")
+    parser.add_argument('sources', nargs='*', metavar='SOURCE', help="image, folder, pattern ('a/*.jpg', in quotes) or video")
+    parser.add_argument(
+        '--annotations',
+        metavar='JSON',
+        help='predict on the images of this COCO json, with its ids; SOURCE is their folder, if not its own',
+    )
     parser.add_argument('--out', required=True, help='folder for the results')
     parser.add_argument('--threshold', type=float, default=0.3, help='least score of an object, 0..1 (default 0.3; 0 for evaluation)')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='these alone')
@@ -36,15 +42,18 @@ def main() -> None:
     from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
     from fastervit_backbone.inference.job import Job, settings_of
     from fastervit_backbone.inference.predictor import Predictor
-    from fastervit_backbone.inference.sources import find_sources
+    from fastervit_backbone.inference.sources import choose_sources
 
-    sources = find_sources(args.sources, leave_out=args.out)
+    sources, ids = choose_sources(args.sources, args.annotations, leave_out=args.out)
     shared = dict(threshold=args.threshold, classes=args.classes, size=args.size, tile=args.tile, overlap=args.overlap)
     options = args.cfg_options
     with trusting_pickles(args.trust_pickle):
         predictor = Predictor(args.config, args.checkpoint, device=args.device, amp=args.amp, deploy=args.deploy, options=options, **shared)
     settings = settings_of(predictor, args.checkpoint, amp=args.amp, options=options, pictures=args.draw, **shared)
-    report = Job(predictor, args.out, settings, batch=args.batch, pictures=args.draw, overwrite=args.overwrite).run(sources)
+    if args.annotations is not None:
+        settings['annotations'] = args.annotations
+    job = Job(predictor, args.out, settings, batch=args.batch, pictures=args.draw, overwrite=args.overwrite, image_ids=ids)
+    report = job.run(sources)
     print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)
 

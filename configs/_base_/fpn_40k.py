@@ -1,5 +1,5 @@
 # Semantic FPN on ADE20K with PoolFormer's recipe (arXiv 2111.11418, section 4.3): 512x512 crops, AdamW 2e-4, weight decay 1e-4, batch 32,
-# 40k iterations, poly decay with power 0.9.
+# 40k iterations, poly decay with power 0.9; images are tested at multiples of 32 pixels, as mmseg's config of it has them.
 _base_ = [
     'mmseg::_base_/models/fpn_poolformer_s12.py',
     './ade20k.py',
@@ -25,6 +25,16 @@ model = dict(
     neck=dict(in_channels=[64, 128, 256, 512]),
     decode_head=dict(num_classes=150),
 )
+
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+    dict(type='ResizeToMultiple', size_divisor=32),
+    dict(type='LoadAnnotations', reduce_zero_label=True),
+    dict(type='PackSegInputs'),
+]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader
 
 # batch 32 (8 x 4); tools/train.py scales lr to the real batch
 optim_wrapper = dict(

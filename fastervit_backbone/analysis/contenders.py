@@ -163,6 +163,10 @@ def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Call
             f'{path}: whole models are measured in inference, contiguous and eager: leave out --train, --channels-last, --compile'
         )
     model, scope = build_model(Path(path), build_untrained)
+    if scope == 'mmdet':
+        from ..ops.float32 import run_in_float32
+
+        run_in_float32()  # its operators take no bfloat16
     model = model.eval().to(setting.device)
     if mode == 'deploy':
         if not isinstance(model.backbone, FasterViT):

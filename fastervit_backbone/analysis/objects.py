@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..errors import UserError
-from .coco_files import check_pair
+from .coco_files import match_to_truth
 
 #: Least intersection over union of a match, for everything but AP over thresholds.
 IOU = 0.5
@@ -74,6 +74,7 @@ class ObjectResults:
         confusion: (n + 1, n + 1), counts: row true class, column predicted, the last of both "background".
         false_positives: the surest ones first.
         misses: the largest ones first.
+        notes: lines for people about what was compared.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class ObjectResults:
     confusion: np.ndarray
     false_positives: list[Mistake]
     misses: list[Mistake]
+    notes: list[str]
 
 
 _SUMMARY = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
@@ -103,8 +105,8 @@ def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', thresh
     """
     if not 0 <= threshold <= 1 or worst < 0:
         raise UserError(f'--threshold {threshold}, --worst {worst}: a score from 0 to 1, and a number from 0')
-    found = detections['annotations']
-    check_pair(detections, truth, kind)
+    found, notes = match_to_truth(detections, truth, kind)
+    matched = found
     if kind == 'segm':  # or pycocotools takes the boxes' areas for the masks'
         found = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
     categories = truth.loadCats(sorted(truth.getCatIds()))  # the order of COCOeval
@@ -121,9 +123,10 @@ def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', thresh
         kind,
         {name: float(v) if v >= 0 else float('nan') for name, v in zip(_SUMMARY, scorer.stats, strict=True)},
         classes,
-        confusion_matrix(detections['annotations'], truth, threshold),
+        confusion_matrix(matched, truth, threshold),
         sorted((m for m in mistakes if m.score is not None), key=lambda m: -m.score)[:worst],
         sorted((m for m in mistakes if m.score is None), key=lambda m: -m.box[2] * m.box[3])[:worst],
+        notes,
     )
 
 

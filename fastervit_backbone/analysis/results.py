@@ -65,10 +65,7 @@ def analyze(
     objects = analyze_objects(content, annotations, kind=metric, threshold=threshold, worst=worst)
     written = write_object_report(objects, images, out, title)
     said = [', '.join(f'{name} {value:.4f}' for name, value in objects.summary.items() if name in ('AP', 'AP50', 'AP75', 'AR 100'))]
-    predicted = {i['id'] for i in content.get('images', ())}
-    left = len(annotations.imgs) - len(predicted) if content.get('images') else 0
-    if left > 0:
-        said.append(f'{left} of {len(annotations.imgs)} images were not predicted on: their objects count as missed')
+    said += objects.notes
     least = min((a['score'] for a in content['annotations']), default=0)
     if least > 0.1:
         said.append(f'no detection scores below {least:.2f}: AP wants them all (tools/predict.py --threshold 0)')

@@ -198,6 +198,10 @@ def _audit_annotations(entries: Sequence, images: Mapping, categories: Mapping, 
         where = a.get('id', f'entry {i}')
         if not is_id(a.get('id')):
             found.add('error', 'annotation-id-bad', 'annotations without a whole number as id', f'entry {i}')
+        elif a['id'] == 0:
+            found.add(
+                'error', 'annotation-id-zero', 'annotations with the id 0, which pycocotools takes for "no object": AP is too low', where
+            )
         elif a['id'] in ids:
             found.add('error', 'annotation-id-twice', 'annotation ids that occur twice: evaluation mixes them up', where)
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.images import images_below, open_image, upright_size
-from ..data.label_maps import IGNORED
+from ..data.label_maps import IGNORED, check_class_count
 from ..errors import UserError
 from .findings import Collector, Finding
 
@@ -70,6 +70,11 @@ def audit_labels(
         if not folder.is_dir():
             raise UserError(f'{split.name}: no folder at {folder}')
     found = Collector(split.name)
+    if classes is not None:
+        try:
+            check_class_count(classes, reduce_zero_label)
+        except UserError as error:
+            found.add('error', 'classes-too-many', str(error))
     pairs, images, labels = pair_files(split)
     if not images and not pairs:
         found.add('error', 'no-images', 'no images')
@@ -139,6 +144,10 @@ def _judge(
 
 def _judge_all(split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, found: Collector) -> None:
     present = set(np.flatnonzero(split.pixels).tolist())
+    wide = sorted(present - {*range(IGNORED + 1), 2**16 - 1})  # 65535 is read as 255
+    if wide:
+        message = 'label maps with values above 255: mmseg reads 8 bits, and takes 256 for 0, 257 for 1'
+        found.add('error', 'value-wide', message, f'{wide[0]} in {split.maps[wide[0]]} of them')
     if present == {0, IGNORED}:
         found.add(
             'error',

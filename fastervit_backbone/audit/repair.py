@@ -51,7 +51,7 @@ def repair(split: Split) -> dict:
         if why:
             say(f'annotation {a.get("id", f"entry {i}") if isinstance(a, dict) else f"entry {i}"}: {why}, taken out')
             continue
-        if not is_id(a.get('id')) or a['id'] in ids:
+        if not is_id(a.get('id')) or a['id'] in ids or a['id'] == 0:
             largest += 1
             say(f'annotation {a.get("id")}: id -> {largest}')
             a['id'] = largest

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from ..errors import UserError
 
-#: Larger annotation files (COCO's training set has 450 MB) are only looked at from both ends: reading them takes half a minute.
-READ_WHOLE_BELOW = 100 * 2**20
 _NUMBER, _ID = ((int, float), 'a number'), ((int, str), 'a whole number or a text')
 _FIELDS = {
     'images': {'id': _ID, 'file_name': (str, 'a text'), 'width': _NUMBER, 'height': _NUMBER},
@@ -32,7 +30,7 @@ def check_coco(
     need_objects: bool = False,
     need_masks: bool = False,
     remedy: str = HOW_TO_GET_COCO,
-) -> int | None:
+) -> int:
     """Check that annotations and images are there and belong together.
 
     Args:
@@ -44,7 +42,7 @@ def check_coco(
         remedy: said when something is missing.
 
     Returns:
-        the number of images, or None where the file is too large to be read just for this.
+        the number of images.
 
     Raises:
         UserError: one line with the path expected and what to do.
@@ -54,13 +52,6 @@ def check_coco(
         raise UserError(f'no annotations at {ann_file}: {remedy}')
     if not image_dir.is_dir():
         raise UserError(f'no image folder at {image_dir}: {remedy}')
-    if ann_file.stat().st_size > READ_WHOLE_BELOW:
-        with ann_file.open('rb') as file:
-            start = file.read(64).lstrip()
-            file.seek(-64, os.SEEK_END)
-            if not (start.startswith(b'{') and file.read().rstrip().endswith(b'}')):
-                raise UserError(f'{ann_file} is cut off or not JSON: fetch or write it again')
-        return None
     content = read_coco(ann_file)
     images = content['images']
     if not images:
@@ -118,6 +109,19 @@ def _ids(path: Path, part: str, entries: list[dict]) -> set:
 def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
     wanted = {c['id'] for c in content['categories'] if classes is None or c['name'] in classes}
     return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
+
+
+def renumber_zero_id(annotations: Sequence[object]) -> int | None:
+    """Give an annotation with id 0 the next free id, in place; returns that id, None where there is no such annotation.
+
+    pycocotools notes the id of the object that a detection matches, and 0 for none: a perfect detection of such an object has AP 0.
+    """
+    records = [a for a in annotations if isinstance(a, dict) and isinstance(a.get('id'), int)]
+    zero = next((a for a in records if a['id'] == 0 and a['id'] is not False), None)
+    if zero is None:
+        return None
+    zero['id'] = 1 + max(a['id'] for a in records)
+    return zero['id']
 
 
 def read_coco(path: Path) -> dict:

@@ -12,6 +12,8 @@ from .images import open_image, upright_size
 
 #: The pixel value that mmseg and torch leave out of loss and metric.
 IGNORED = 255
+#: Largest label: mmseg reads label maps as 8 bits, and 255 is ignored.
+LARGEST = IGNORED - 1
 #: More label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
 READ_AT_MOST = 5000
 HOW_TO_GET_ADE = (
@@ -41,6 +43,7 @@ def check_label_maps(
     Raises:
         UserError: one line that names the first wrong file and what to do.
     """
+    check_class_count(classes, reduce_zero_label)
     absent = [(image, labels) for image, labels in pairs if not os.path.isfile(labels)]
     if absent:
         image, labels = absent[0]
@@ -61,6 +64,17 @@ def check_label_maps(
             'learnt. Write masks with 0 and 1'
         )
     return None if step == 1 else f'label maps: {len(read)} of {len(pairs)} were read and are good'
+
+
+def check_class_count(classes: Sequence[str], reduce_zero_label: bool = False) -> None:
+    """Raise UserError where there are more classes than mmseg's 8 bits have values for: 256 would be read as 0, 257 as 1."""
+    most = LARGEST + 1 - int(reduce_zero_label)  # 254 becomes 255 there
+    beside = ' beside the label 0 that is ignored' if reduce_zero_label else ''
+    if len(classes) > most:
+        raise UserError(
+            f'{len(classes)} classes of label maps: mmseg reads 8 bits, in which {most} fit{beside}: larger labels would become others, '
+            'join some classes'
+        )
 
 
 def _read_values(pair: tuple[str, str]) -> np.ndarray:

@@ -140,10 +140,32 @@ def check_batch(config: Config) -> None:
         )
 
 
-def check_channels(config: Config) -> None:
-    """Raise UserError where the backbone's channels are not what the neck, decode head or auxiliary head expects."""
+def check_model(config: Config) -> None:
+    """Raise UserError where a config has no model."""
     if not isinstance(config.get('model'), Mapping) or 'type' not in config.model:
         raise UserError(f'{config.filename} has no model=dict(type=...): is it a whole config?')
+
+
+def fit_norm_eval(config: Config) -> list[str]:
+    """Let BatchNorm learn its statistics where a backbone starts from nothing: fresh ones, mean 0 and variance 1, normalise nothing.
+
+    Args:
+        config: changed in place.
+
+    Returns:
+        a line if that was changed.
+    """
+    backbone = config.model.get('backbone') or {}
+    starts = backbone.get('init_cfg') or backbone.get('pretrained') or config.model.get('init_cfg') or config.get('load_from')
+    if starts or not backbone.get('norm_eval'):
+        return []
+    backbone.norm_eval = False
+    return ['model.backbone.norm_eval True -> False: without weights to start from, BatchNorm has to learn its statistics']
+
+
+def check_channels(config: Config) -> None:
+    """Raise UserError where the backbone's channels are not what the neck, decode head or auxiliary head expects."""
+    check_model(config)
     backbone = config.model.get('backbone') or {}
     if backbone.get('type') not in _DECLARING:
         return

@@ -5,7 +5,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -27,7 +27,9 @@ _ONE_SIGNAL = 3.0
 
 
 class SaveWhenAsked(Hook):
-    """SIGTERM or Ctrl-C: the iteration is finished, a checkpoint written, the run ended. A second one, seconds later, ends it at once.
+    """SIGTERM or Ctrl-C: the step is finished, a checkpoint written, the run ended. A second one, seconds later, ends it at once.
+
+    With gradient accumulation a step is made of several iterations: gradients are in no checkpoint, so that the step must be whole.
 
     Of several processes one that is asked suffices, and an evaluation is finished first.
     """
@@ -60,12 +62,12 @@ class SaveWhenAsked(Hook):
             asked = torch.tensor(self.asked, device=next(runner.model.parameters()).device)
             all_reduce(asked, 'max')
             self.asked = max(self.asked, int(asked))  # one may have come meanwhile
-        if self.asked:
+        if self.asked and _step_is_whole(runner):
             self._end(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
         """End here if asked: the evaluation will be made again."""
-        if self.asked and get_world_size() == 1:
+        if self.asked and get_world_size() == 1 and _step_is_whole(runner):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # gives the model its own weights back
                     hook.after_val_epoch(runner)
@@ -91,6 +93,11 @@ class SaveWhenAsked(Hook):
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)
+
+
+def _step_is_whole(runner: Runner) -> bool:
+    """Whether the optimizer has used all gradients that were accumulated."""
+    return not isinstance(runner.optim_wrapper, OptimWrapper) or runner.optim_wrapper.should_update()
 
 
 class CountUnreadable(Hook):
@@ -122,6 +129,8 @@ def samples_of(batch: object) -> Sequence:
 class StopAtNonFinite(Hook):
     """A step whose loss or gradients are not finite leaves the weights alone; ``limit`` of them in a row end the run, with a report.
 
+    Both are judged before the optimizer's step, and by all processes together: one that stopped alone would leave the others waiting.
+    With gradient accumulation a step is made of several iterations, and one of them without a finite loss is enough to leave it out.
     ``non_finite.json`` in the work dir has iteration, images, losses, and the first module whose output is not finite.
     """
 
@@ -129,14 +138,18 @@ class StopAtNonFinite(Hook):
 
     def __init__(self, limit: int) -> None:
         self.limit, self.bad, self._lost, self._stepped = limit, 0, False, False
+        self._bad_loss: Tensor | None = None  # of this iteration, in any process
+        self._bad_sum: Tensor | None = None  # of any iteration since the last step
         self._batch: Mapping | None = None
         self._statistics: list[Tensor] = []
         self._kept: list[Tensor] = []
 
     def before_train(self, runner: Runner) -> None:
-        """Look at gradients before every step of the optimizer."""
-        if isinstance(runner.optim_wrapper, OptimWrapper):
-            runner.optim_wrapper.optimizer.register_step_pre_hook(self._before_step)
+        """Look at every loss before its backward pass, and at gradients before every step of the optimizer."""
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, OptimWrapper):
+            wrapper.optimizer.register_step_pre_hook(self._before_step)
+            wrapper.update_params = partial(self._update_params, wrapper.update_params)
         self._statistics = [b for b in runner.model.buffers() if b.is_floating_point()]
         self._kept = [b.clone() for b in self._statistics]
 
@@ -144,14 +157,25 @@ class StopAtNonFinite(Hook):
         """Keep BatchNorm's statistics."""
         if self._kept:
             torch._foreach_copy_(self._kept, self._statistics)
-        self._stepped = False
+        self._stepped, self._bad_loss = False, None
         self._batch = copy.deepcopy(data_batch) if self.bad else None  # mmseg pads labels in place
+
+    def _update_params(self, update: Callable[..., None], loss: Tensor, **kwargs: object) -> None:
+        """Note whether the loss is finite everywhere, then go on: the backward pass is a matter of all processes."""
+        bad = (~torch.isfinite(loss.detach()).all()).float()
+        if get_world_size() > 1:
+            all_reduce(bad, 'max')
+        self._bad_loss = bad
+        self._bad_sum = bad if self._bad_sum is None else torch.maximum(self._bad_sum, bad)
+        update(loss, **kwargs)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self._stepped = True
         parameters = [p for group in optimizer.param_groups for p in group['params'] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters], foreach=None)
-        if not bool(torch.isfinite(norm)):
+        finite = torch.isfinite(torch.nn.utils.get_total_norm([p.grad for p in parameters], foreach=None))
+        if self._bad_sum is not None:
+            finite = finite & (self._bad_sum == 0).to(finite.device)
+        if not bool(finite):
             self._lost = True
             for p in parameters:
                 p.grad = None  # the optimizer passes over what has none
@@ -160,14 +184,19 @@ class StopAtNonFinite(Hook):
         self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Mapping[str, Tensor] | None = None
     ) -> None:
         """Judge the step."""
-        losses = {k: v.detach() for k, v in (outputs or {}).items() if isinstance(v, Tensor) and 'loss' in k}
-        lost = bool(losses) and not bool(torch.isfinite(torch.stack([v.float().sum() for v in losses.values()])).all())
-        bad, self._lost = self._lost or lost or self._hopeless(runner), False
+        bad_loss = self._bad_loss is not None and bool(self._bad_loss)
+        if bad_loss and self._kept:  # BatchNorm's statistics, which the forward pass wrote
+            torch._foreach_copy_(self._statistics, self._kept)
+        if isinstance(runner.optim_wrapper, OptimWrapper) and not runner.optim_wrapper.should_update():
+            return  # the step is still to come
+        lost = self._bad_sum is not None and bool(self._bad_sum)
+        bad, self._lost, self._bad_sum = self._lost or lost or self._hopeless(runner), False, None
         if not bad:
             self.bad = 0
             return
+        losses = {k: v.detach() for k, v in (outputs or {}).items() if isinstance(v, Tensor) and 'loss' in k}
         self.bad += 1
-        if self._kept:  # BatchNorm's, which the forward pass wrote
+        if self._kept:
             torch._foreach_copy_(self._statistics, self._kept)
         samples = samples_of(data_batch)
         images = [dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path')) for s in samples]

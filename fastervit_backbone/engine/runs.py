@@ -2,21 +2,23 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.dist import broadcast_object_list, get_rank, init_dist
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from ..checkpoint_io import fetch
-from ..errors import UserError
+from ..checkpoint_io import fetch, replacing
+from ..errors import ElsewhereError, UserError
 from ..files import check_folder_writable
-from .checks import check_channels, fit_classes, fit_label_loading, fit_to_machine
-from .coco_eval import use_faster_coco_eval
+from ..ops.float32 import run_in_float32
+from .checks import check_channels, check_model, fit_classes, fit_label_loading, fit_norm_eval, fit_to_machine
+from .coco_eval import patch_coco_metric
 from .data_checks import check_data
 from .options import load_config
 from .resumable_runner import ResumableRunner
@@ -30,38 +32,93 @@ def prepare(
 ) -> Config:
     """The config of a run, checked against its data and fitted to this machine; changes are said.
 
+    Of several processes the first one looks at the data, and all hear what it found.
+
     Raises:
         UserError: bad input.
     """
     config = load_config(path, options)
-    for line in check_data(config, splits):
-        say(line)
-    check_channels(config)
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
+    check_model(config)
+    said = fit_to_machine(config, launcher)
+    join_processes(config, launcher)
+    for line in from_first_process(lambda: check_data(config, splits)):
+        say(line)
+    check_channels(config)
     check_folder_writable('--work-dir', config.work_dir)
-    for line in fit_classes(config, splits[0]) + fit_label_loading(config) + fit_to_machine(config, launcher):
+    said += fit_classes(config, splits[0]) + fit_label_loading(config)
+    for line in said + (fit_norm_eval(config) if 'train' in splits else []):
         say(line)
     return config
 
 
-def build_runner(config: Config, launcher: str) -> Runner:
+def join_processes(config: Config, launcher: str) -> None:
+    """Make the process group of a run, as mmengine's runner would later."""
+    if launcher == 'none' or torch.distributed.is_initialized():
+        return
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
+    else:
+        init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}))
+
+
+def from_first_process(work: Callable[[], list[str]]) -> list[str]:
+    """Do ``work`` in the first process; every process returns its lines, or raises its error.
+
+    Raises:
+        UserError: in all processes, where the first raised one; only the first says it.
+    """
+    verdict: list[object] = [None]
+    if get_rank() == 0:
+        try:
+            verdict = [work()]
+        except UserError as error:
+            verdict = [str(error)]
+            broadcast_object_list(verdict)
+            raise
+    broadcast_object_list(verdict)
+    if isinstance(verdict[0], str):
+        raise ElsewhereError(verdict[0])
+    return verdict[0]
+
+
+def build_runner(config: Config, launcher: str, asked: Config | None = None) -> Runner:
     """mmengine's runner for a config, or the one it names (``runner_type='FlexibleRunner'`` for FSDP).
+
+    Args:
+        config: of this run.
+        launcher: as of the tools.
+        asked: what to write into the work dir: the config without what holds for this run alone. None: ``config``.
 
     Raises:
         UserError: a type in the config does not exist.
     """
-    if launcher == 'pytorch' and not torch.cuda.is_available() and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
     if config.get('default_scope') == 'mmdet':
-        use_faster_coco_eval()
+        patch_coco_metric()
+        run_in_float32()
     (config.get('visualizer') or {}).pop('name', None)  # or a second run of this process would log to the first one's folder
     try:
-        return RUNNERS.build(config) if 'runner_type' in config else ResumableRunner.from_cfg(config)
+        runner = RUNNERS.build(config) if 'runner_type' in config else ResumableRunner.from_cfg(config)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
         raise UserError(f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}') from error
+    if runner.rank == 0:
+        _write_config(config if asked is None else asked, Path(runner.work_dir))
+    return runner
+
+
+def _write_config(config: Config, work_dir: Path) -> None:
+    """Leave a config in the work dir, unless it is the one that was given. It resumes nothing: that is asked for anew every time."""
+    given = config.filename
+    path = work_dir / (Path(given).name if given else 'config.py')
+    if given is not None and Path(given).resolve() == path.resolve():
+        return
+    config = copy.deepcopy(config)
+    config.resume = False
+    with replacing(path) as temporary:
+        temporary.write_text(config.pretty_text)
 
 
 def build_untrained(model: ConfigDict) -> nn.Module:
@@ -116,5 +173,14 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
 
 def say(message: str) -> None:
     """Print a line, once however many processes there are."""
-    if int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))) == 0:
+    if process_rank() == 0:
         print(message, flush=True)
+
+
+def process_rank() -> int:
+    """This process's rank by its launcher's variables, before any process group is there; 0 without a launcher."""
+    # mpirun within a SLURM job inherits the job's variables, which are the same for all
+    for name in ('RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID'):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0

@@ -1,5 +1,6 @@
 """Evaluation behind tools/test.py."""
 
+import copy
 import json
 import os
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ def test(
         UserError: bad input, or a checkpoint that does not fit the model.
     """
     config = prepare(config_path, work_dir, options, launcher, splits=('test',))
+    asked = copy.deepcopy(config)
     if tta:
         _check_tta(config)
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
@@ -75,7 +77,7 @@ def test(
         check_folder_writable('--show-dir', show_dir)
     path = find_checkpoint(checkpoint)
     weights = unwrap_state_dict(read_checkpoint(path))
-    config.load_from = str(path)
+    config.update(load_from=str(path), resume=False)  # weights alone: what a resumed run had written down wants an optimizer too
     semantic = config.get('default_scope') == 'mmseg'
     if show_dir is not None:
         show_dir = Path(os.path.abspath(show_dir))
@@ -83,7 +85,7 @@ def test(
         config.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
         # absolute: mmdet joins it to its own run folder otherwise
         config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
-    runner = build_runner(config, launcher)
+    runner = build_runner(config, launcher, asked)
     if isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
         check_fit(bare(runner.model), weights, str(path))
     del weights

@@ -1,5 +1,6 @@
 """Training behind tools/train.py."""
 
+import copy
 import errno
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,11 +68,15 @@ def train(
         raise UserError(f'--max-unreadable {max_unreadable}, --max-non-finite {max_non_finite}: numbers from 0, and from 1')
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
-    weights = _find_start(config, resume or config.get('resume', False))
     _keep_previous(config)
+    asked = copy.deepcopy(config)
+    weights = _find_start(config, resume or config.get('resume', False))
+    if config.get('resume') and asked.get('resume'):
+        asked.load_from = None  # what was resumed from, which another run need not find
+    asked.randomness = config.get('randomness')
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
-    runner = build_runner(config, launcher)
+    runner = build_runner(config, launcher, asked)
     if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
         check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # the runner reads its own: do not hold a second copy while it trains
@@ -111,10 +116,11 @@ def _plain_errors(config: Config) -> Iterator[None]:
     except UnpicklingError as error:
         raise CheckpointError(f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused') from error
     except torch.cuda.OutOfMemoryError as error:
-        batch = config.train_dataloader.batch_size
+        batch, parts = config.train_dataloader.batch_size, _accumulated(config)
+        same = f' with optim_wrapper.accumulative_counts={2 * parts} (a step sees as many images)' if batch > 1 else ''
         raise UserError(
             f'the GPU has too little memory for batch {batch} ({str(error).split(". ")[0]}): '
-            f'train_dataloader.batch_size={max(1, batch // 2)}, --amp, or model.backbone.with_cp=True; {again}'
+            f'train_dataloader.batch_size={max(1, batch // 2)}{same}, --amp, or model.backbone.with_cp=True; {again}'
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -162,6 +168,8 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
     if not resume:
         last = str(fetch(last))
         content = read_checkpoint(last)
+        if any(k.startswith('backbone.') for k in unwrap_state_dict(content)):
+            drop_pretrained(config.model)  # a whole model: nothing need be fetched for what it brings
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, whole = content.get('meta', {}).get(unit, 0), config.train_cfg.get(limit)
         if resume and whole is not None and done >= whole:
@@ -199,25 +207,38 @@ def _keep_previous(config: Config) -> None:
         say('default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole')
 
 
+def _accumulated(config: Config) -> int:
+    """Iterations whose gradients make a step of the optimizer."""
+    return config.optim_wrapper.get('accumulative_counts', 1)
+
+
 def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
+    """Let mmengine scale the learning rate to the images of a step: batch x processes x iterations accumulated; say so."""
     scaling = config.setdefault('auto_scale_lr', {})
     base, lr = scaling.get('base_batch_size'), config.optim_wrapper.optimizer.get('lr')
-    batch = config.train_dataloader.batch_size
-    if not isinstance(batch, int) or batch < 1:
-        raise UserError(f'train_dataloader.batch_size must be a whole number from 1, got {batch!r}')
+    batch, parts = config.train_dataloader.batch_size, _accumulated(config)
+    for name, value in (('train_dataloader.batch_size', batch), ('optim_wrapper.accumulative_counts', parts)):
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f'{name} must be a whole number from 1, got {value!r}')
     if lr is not None and not isinstance(lr, int | float):
         raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {lr!r}')
-    real = batch * processes
+    images = batch * processes
+    real = images * parts
     scaling['enable'] = enabled and base is not None
-    if base is None or lr is None or real == base:
+    if base is None or lr is None:
         return
+    made = f' ({images} x {parts} accumulated)' if parts > 1 else ''
     if enabled:
-        say(f'learning rate {lr:g} is for batch {base}; this run has {real}: {lr:g} -> {lr * real / base:g} (--no-auto-scale-lr keeps it)')
-    else:
-        say(f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}')
+        scaling['base_batch_size'] = base / parts if parts > 1 else base  # mmengine counts the images of an iteration
+    if real != base and enabled:
+        scaled = f'{lr:g} -> {lr * real / base:g}'
+        say(f'learning rate {lr:g} is for batch {base}; this run has {real}{made}: {scaled} (--no-auto-scale-lr keeps it)')
+    elif real != base:
+        say(f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}{made}')
     iterations = config.train_cfg.get('max_iters')
-    if iterations is not None:
+    if iterations is not None and images != base:
+        steps = f', {iterations // parts} steps of {real},' if parts > 1 else ''
         say(
-            f'{iterations} iterations of {real} images see {real / base:.3g} times what the recipe sees with {base}: '
-            f'for as many, set train_cfg.max_iters={round(iterations * base / real)} and the schedule to match'
+            f'{iterations} iterations of {images} images{steps} see {images / base:.3g} times what the recipe sees with {base}: '
+            f'for as many, set train_cfg.max_iters={round(iterations * base / images)} and the schedule to match'
         )

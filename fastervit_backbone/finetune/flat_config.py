@@ -11,7 +11,7 @@ from ..engine.data_checks import as_list
 from ..engine.options import load_config
 from ..engine.training import amp_options
 from .own_data import OwnData
-from .plan import Plan, steps_of
+from .plan import RESIZE_RANGE, Plan, steps_of
 
 #: What is kept of the base config, in the order it is written, with what is said above it.
 _PARTS = {
@@ -168,7 +168,7 @@ def _coco_pipelines(plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
     load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)]
     train = [
         *load,
-        dict(type='RandomResize', scale=(width, height), ratio_range=(0.8, 1.25), keep_ratio=True),
+        dict(type='RandomResize', scale=(width, height), ratio_range=RESIZE_RANGE, keep_ratio=True),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackDetInputs'),
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..backbone import FasterViT
+from ..engine.options import load_config
 from ..errors import UserError
 from .own_data import OwnData
 
@@ -26,13 +27,22 @@ MODELS: dict[str, tuple[str, str | None]] = {
 SEGMENTERS = ('upernet', 'fpn')
 #: What an image takes in training, in multiples of what its backbone keeps for the backward pass: neck, heads and buffers beside it.
 _WHOLE_MODEL = 1.8
+#: By how much the sides of training images vary ('coco'): a batch may hold the largest of them.
+RESIZE_RANGE = (0.8, 1.25)
 #: Bytes kept for a parameter: weight, gradient, AdamW's two moments, EMA.
 _STATE = 20
 #: Part of the memory found that is used.
 _MEMORY_USED = 0.7
 _LARGEST_BATCH = 16
+#: Learning rate of a layer over that of the next one, with few images.
+_DECAY = 0.85
 #: Steps below which an average of the weights would still be what training began with.
 _LEAST_AVERAGED = 200
+#: Where a container's limit, what it uses, and the cached files in that are found, below /sys/fs/cgroup.
+_CONTAINERS = (
+    ('memory.max', 'memory.current', ('memory.stat', 'inactive_file')),
+    ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes', ('memory/memory.stat', 'total_inactive_file')),
+)
 #: Bytes that are taken to be free where nothing says.
 _UNKNOWN_MEMORY = 8 * 2**30
 
@@ -131,7 +141,8 @@ def make_plan(
     size = size or _size_for(data, arch)
     least = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
     if batch is None:
-        batch, why = _batch_for(arch, size, amp, least)
+        area = 1.0 if data.kind == 'labels' else RESIZE_RANGE[1] ** 2  # crops are all of one size
+        batch, why = _batch_for(arch, size, amp, least, area)
         reasons.append(why)
     if batch < least or data.count < least:
         raise UserError(f'--batch {batch} of {data.count} training images: at least {least}')
@@ -145,9 +156,8 @@ def make_plan(
         raise UserError(f'--epochs {epochs}: at least 1')
     frozen, decay = -1, 1.0
     if start != 'nothing' and data.count < 5000:
-        frozen, decay = (1 if data.count < 1000 else 0), 0.85
-        what = 'stem and first stage' if frozen else 'stem'
-        reasons.append(f'{data.count} training images: {what} stay as pretrained, early layers learn slower (factor {decay} a layer)')
+        frozen, decay, slower = (1 if data.count < 1000 else 0), *_slower_layers(base)
+        reasons.append(f'{data.count} training images: {"stem and first stage" if frozen else "stem"} stay as pretrained{slower}')
     total = epochs * steps
     return Plan(
         base=base,
@@ -172,6 +182,15 @@ def steps_of(data: OwnData, batch: int) -> int:
     return max(1, data.count // batch) if data.kind == 'labels' else math.ceil(data.count / batch)
 
 
+def _slower_layers(base: Path) -> tuple[float, str]:
+    """(decay rate of the learning rate, how that is said) where a base's optimizer has one; DINO's gives the backbone a tenth instead."""
+    optimizer = load_config(base).optim_wrapper
+    if optimizer.get('constructor') == 'LayerDecayOptimWrapperConstructor':
+        return _DECAY, f', early layers learn slower (factor {_DECAY} a layer)'
+    part = (((optimizer.get('paramwise_cfg') or {}).get('custom_keys') or {}).get('backbone') or {}).get('lr_mult', 1)
+    return 1.0, '' if part == 1 else f', the backbone learns at {part:g} of the rate, as in the base config'
+
+
 def _models_for(data: OwnData) -> list[str]:
     return [m for m in MODELS if (m in SEGMENTERS) == (data.kind == 'labels')]
 
@@ -186,12 +205,12 @@ def _size_for(data: OwnData, arch: str) -> tuple[int, int]:
     return tuple(max(64, round(v * scale / 32) * 32) for v in (height, width))
 
 
-def _batch_for(arch: str, size: tuple[int, int], amp: bool, least: int) -> tuple[int, str]:
-    """As many images as the memory found is estimated to hold; a CPU gets few, more do not make it faster."""
+def _batch_for(arch: str, size: tuple[int, int], amp: bool, least: int, area: float) -> tuple[int, str]:
+    """As many images, of up to ``area`` times ``size``, as the memory found is estimated to hold; a CPU gets few, more are no faster."""
     image, parameters = training_bytes(arch, size)
     gpu = torch.cuda.is_available()
-    free = torch.cuda.mem_get_info()[0] if gpu else _free_memory()
-    image *= _WHOLE_MODEL * (0.6 if gpu and amp else 1.0)
+    free = torch.cuda.mem_get_info()[0] if gpu else free_memory()
+    image *= area * _WHOLE_MODEL * (0.6 if gpu and amp else 1.0)
     room = max(0.0, _MEMORY_USED * free - _STATE * parameters)
     batch = least
     while batch * 2 <= min(room / image, _LARGEST_BATCH if gpu else 4):
@@ -200,16 +219,26 @@ def _batch_for(arch: str, size: tuple[int, int], amp: bool, least: int) -> tuple
     return batch, f'batch {batch}: about {image / 2**30:.2g} GiB an image (estimated), {free / 2**30:.3g} GiB free on the {where}'
 
 
-def _free_memory() -> int:
-    """What Linux says is available, and no more than a container's limit."""
+def free_memory(root: Path = Path('/')) -> int:
+    """Bytes that Linux says are available, and no more than what is left of a container's limit; 8 GiB where nothing says.
+
+    Args:
+        root: of the file system; tests have their own.
+    """
     try:
-        said = re.search(r'MemAvailable:\s+(\d+) kB', Path('/proc/meminfo').read_text())
-        free = int(said[1]) * 1024 if said else _UNKNOWN_MEMORY
+        said = re.search(r'MemAvailable:\s+(\d+) kB', (root / 'proc/meminfo').read_text())
     except OSError:
-        return _UNKNOWN_MEMORY
-    limit = Path('/sys/fs/cgroup/memory.max')
-    text = limit.read_text().strip() if limit.is_file() else ''
-    return min(free, int(text)) if text.isdecimal() else free
+        said = None
+    free = int(said[1]) * 1024 if said else _UNKNOWN_MEMORY
+    for limit, used, cache in _CONTAINERS:  # version 2, then 1
+        folder = root / 'sys/fs/cgroup'
+        try:
+            most, now = (int((folder / name).read_text()) for name in (limit, used))
+            statistics = dict(line.split() for line in (folder / cache[0]).read_text().splitlines())
+        except (OSError, ValueError):  # there is none, or it says "max"
+            continue
+        free = min(free, max(0, most - now + int(statistics.get(cache[1], 0))))  # cached files make way
+    return free
 
 
 def training_bytes(arch: str, size: tuple[int, int]) -> tuple[float, int]:

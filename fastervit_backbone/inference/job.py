@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..files import check_folder_writable
 from .draw import colour_map, draw
 from .journal import Journal
-from .model import image_ids, test_dataset
+from .model import test_dataset, test_image_ids
 from .names import Names
 from .prediction import Prediction
 from .predictor import Predictor
@@ -86,13 +86,22 @@ class Job:
         batch: images that the model sees at a time.
         pictures: write annotated pictures and videos.
         overwrite: do again what is done.
+        image_ids: real path of an image -> its id; None: those of the config's test data set.
 
     Raises:
         UserError: ``out`` cannot be written, or holds results of other settings.
     """
 
     def __init__(
-        self, predictor: Predictor, out: str | Path, settings: dict, *, batch: int = 1, pictures: bool = True, overwrite: bool = False
+        self,
+        predictor: Predictor,
+        out: str | Path,
+        settings: dict,
+        *,
+        batch: int = 1,
+        pictures: bool = True,
+        overwrite: bool = False,
+        image_ids: Mapping[str, int] | None = None,
     ) -> None:
         check_folder_writable('--out', out)
         if batch < 1:
@@ -101,7 +110,7 @@ class Job:
         self.categories = predictor.categories
         self.report = Report()
         self.journal = Journal(self.out, settings, overwrite)
-        self._known = image_ids(predictor.config)
+        self._known = test_image_ids(predictor.config) if image_ids is None else image_ids
         entries = self.journal.done.values()
         self._names = Names()
         for entry in entries:

@@ -103,7 +103,7 @@ def read_annotations(config: Config) -> dict | None:
         raise UserError(f'{path} is broken JSON ({error}): fetch or write it again') from error
 
 
-def image_ids(config: Config) -> dict[str, int]:
+def test_image_ids(config: Config) -> dict[str, int]:
     """Real path -> image id of the test data set's images, so that predictions on them can be scored; empty where they are not here."""
     annotations, dataset = read_annotations(config), test_dataset(config)
     folder = Path(dataset.get('data_root') or '') / (dataset.get('data_prefix') or {}).get('img', '')

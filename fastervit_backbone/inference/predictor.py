@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from ..backbone import STRIDES, FasterViT
+from ..checkpoint_io import log
 from ..errors import UserError
 from .draw import draw
 from .model import default_device, load_model, test_dataset
@@ -144,15 +145,16 @@ class Predictor:
         if self.semantic:
             label_map = merge_label_maps(size, tiles, lambda box: self._infer([_crop(pixels, box)])[0].label_map)
             return _label_map(label_map)
-        found: list[Prediction] = []
-        for i in range(0, len(tiles), batch):
-            found += self._infer([_crop(pixels, box) for box in tiles[i : i + batch]])
         # and all of it, as large as a tile: masks of that size fit into memory
         part = self.tile / max(size)
         small = cv2.resize(pixels, [max(1, round(side * part)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
-        found.append(self._infer([small])[0].resize(size))
-        tiles.append((0, 0, *size))
-        return merge_objects(size, tiles, found)
+        whole = [] if self._is_too_narrow(small) else [self._infer([small])[0].resize(size)]
+        if not whole:
+            log(f'an image of {size[1]}x{size[0]} pixels is too narrow to be looked at whole: objects larger than a tile may be missed')
+        found: list[Prediction] = []
+        for i in range(0, len(tiles), batch):
+            found += self._infer([_crop(pixels, box) for box in tiles[i : i + batch]])
+        return merge_objects(size, tiles + [(0, 0, *size)] * len(whole), found + whole)
 
     def _infer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:
         """Whole images through the model, together where it takes them together."""
@@ -172,16 +174,24 @@ class Predictor:
         Raises:
             UserError: a side is too short for the backbone then.
         """
-        height, width = pixels.shape[:2]
+        data = self._through_pipeline(pixels)
+        if data is None:
+            height, width = pixels.shape[:2]
+            raise UserError(f'an image of {width}x{height} pixels is too narrow: prepared, a side has less than {STRIDES[-1]} pixels')
+        return data
+
+    def _is_too_narrow(self, pixels: np.ndarray) -> bool:
+        return self._through_pipeline(pixels) is None
+
+    def _through_pipeline(self, pixels: np.ndarray) -> dict | None:
+        """An image prepared; None where a side is too short for the backbone then."""
         multiple = 1 if self.semantic else getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)  # mmdet pads to it
         try:
             data = self._prepare(dict(img=np.ascontiguousarray(pixels), img_id=0, img_path=''))
-            sides = [-(-side // multiple) * multiple for side in data['inputs'].shape[1:]]
         except cv2.error:  # a side of 0 pixels
-            sides = [0]
-        if min(sides) < STRIDES[-1]:
-            raise UserError(f'an image of {width}x{height} pixels is too narrow: prepared, a side has less than {STRIDES[-1]} pixels')
-        return data
+            return None
+        sides = [-(-side // multiple) * multiple for side in data['inputs'].shape[1:]]
+        return None if min(sides) < STRIDES[-1] else data
 
     def _read(self, sample: BaseDataElement, size: tuple[int, int]) -> Prediction:
         """mmdet's or mmseg's result as ours."""

@@ -4,12 +4,13 @@ import glob
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
 from PIL import ImageOps
 
+from ..data.coco import read_coco
 from ..data.images import IMAGES as TRAINED_ON
 from ..data.images import open_image
 from ..errors import UserError
@@ -56,6 +57,49 @@ def find_sources(sources: Sequence[str | Path], leave_out: str | Path | None = N
         for path, name in files:
             found.setdefault(path, name)
     return [Source(path, name) for path, name in found.items()]
+
+
+def choose_sources(
+    sources: Sequence[str | Path], annotations: str | Path | None, leave_out: str | Path | None = None
+) -> tuple[list[Source], dict[str, int] | None]:
+    """What to predict on, and the ids of a json's images.
+
+    Args:
+        sources: what a person named; with ``annotations`` the folder of its images, or nothing: the json's own folder.
+        annotations: a COCO json: its images alone, with its ids; None: everything in ``sources``.
+        leave_out: as of :func:`find_sources`.
+
+    Returns:
+        the files, and real path -> id of the json's images; None without a json.
+
+    Raises:
+        UserError: as :func:`find_sources`; a json that cannot be read, or with images that are not there.
+    """
+    if annotations is None:
+        if not sources:
+            raise UserError('nothing to predict on: name images, folders or videos, or a json with --annotations')
+        return find_sources(sources, leave_out), None
+    annotations = Path(annotations)
+    if not annotations.is_file():
+        raise UserError(f'--annotations {annotations}: there is no such file')
+    folder = Path(sources[0]) if sources else annotations.parent
+    if len(sources) > 1 or not folder.is_dir():
+        raise UserError(f'--annotations {annotations}: name the folder of its images beside it, not {" ".join(map(str, sources))}')
+    listed = read_coco(annotations)['images']
+    bad = [i for i in listed if not (isinstance(i, dict) and isinstance(i.get('file_name'), str) and isinstance(i.get('id'), int))]
+    if bad:
+        raise UserError(f'--annotations {annotations}: {str(bad[0])[:60]} has no whole number as id, or no file_name')
+    absent = [i['file_name'] for i in listed if not (folder / i['file_name']).is_file()]
+    if absent:
+        raise UserError(f'--annotations {annotations}: {absent[0]} is not in {folder} ({len(absent)} of {len(listed)} images are not)')
+    found = [Source(Path(os.path.realpath(folder / i['file_name'])), _name_below(i['file_name'])) for i in listed]
+    return found, {str(source.path): i['id'] for source, i in zip(found, listed, strict=True)}
+
+
+def _name_below(file_name: str) -> str:
+    """A json's file name as the path of results: one that leads out of the folder is cut to its last part."""
+    path = PurePosixPath(file_name)
+    return path.name if path.is_absolute() or '..' in path.parts else path.as_posix()
 
 
 def _files(source: str) -> Iterator[tuple[Path, str]]:

@@ -11,6 +11,8 @@ from .drop import DropPath
 from .inplace import add_residual, gelu
 from .position import GridBias
 
+#: CUDA's memory-efficient attention takes heads of a multiple of so many channels; else all scores are written to memory.
+HEAD_MULTIPLE = 8
 #: Bytes of an MLP's hidden layer that :meth:`TransformerLayer.update_` makes at once: 2**24 was fastest of 2**21 to 2**25 on a Xeon.
 CACHED = 2**24
 
@@ -42,16 +44,25 @@ class Attention(nn.Module):
         B, N, C = x_BNC.shape
         # (B, N, 3*C) -> (B, N, 3, h, d) -> (3, B, h, N, d)
         qkv = self.qkv(x_BNC).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        d = qkv.shape[-1]
+        if d % HEAD_MULTIPLE and _wants_aligned_heads(qkv):  # zeros change no product, and give channels of zeros
+            qkv = F.pad(qkv, (0, -d % HEAD_MULTIPLE))
         q, k, v = qkv.unbind(0)
         if isinstance(bias, Tensor):
-            out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+            out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=d**-0.5)
         else:
             pieces = (
-                F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=piece.to(q.dtype)) for start, end, piece in bias.chunks()
+                F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=piece.to(q.dtype), scale=d**-0.5)
+                for start, end, piece in bias.chunks()
             )
             out_BhNd = torch.cat(list(pieces), 2)
         # (B, h, N, d) -> (B, N, h*d)
-        return self.proj(out_BhNd.transpose(1, 2).reshape(B, N, C))
+        return self.proj(out_BhNd[..., :d].transpose(1, 2).reshape(B, N, C))
+
+
+def _wants_aligned_heads(x: Tensor) -> bool:
+    """Whether the fused kernels of a tensor's device need heads of a multiple of 8 channels (archs 4 have 49)."""
+    return x.is_cuda
 
 
 class Mlp(nn.Module):

@@ -13,7 +13,7 @@ def pooling_kernel(w: int, c: int) -> int:
     return 2 * w - (2 * c - 1) * (w // c)
 
 
-def pooling_windows(n: int, w: int, c: int) -> tuple[Tensor, int]:
+def pooling_windows(n: int, w: int, c: int, device: torch.device | None = None) -> tuple[Tensor, int]:
     """Where the average pooling of the carriers looks, along one side.
 
     The published models have two windows a side and pool with stride ``floor(w/c)``; for n windows the kernel stays and its places are
@@ -23,20 +23,21 @@ def pooling_windows(n: int, w: int, c: int) -> tuple[Tensor, int]:
         n: windows along the side.
         w: tokens along a window's side.
         c: carriers along a window's side, at most w.
+        device: where to make the tensor: copied there from the CPU, it would make every forward wait for a GPU.
 
     Returns:
         the n*c first tokens (int64) and the kernel's length.
     """
     kernel = pooling_kernel(w, c)
     # float64: exact halves stay halves
-    starts = torch.arange(n * c, dtype=torch.float64) * (n * w - kernel) / max(n * c - 1, 1)
+    starts = torch.arange(n * c, dtype=torch.float64, device=device) * (n * w - kernel) / max(n * c - 1, 1)
     return starts.round().long(), kernel
 
 
 def _pooling_matrix(n: int, w: int, c: int, like: Tensor) -> Tensor:
     """(K, n*w) of ones where carrier j looks, else 0: one side of the sum pooling."""
-    starts, kernel = pooling_windows(n, w, c)
-    start = starts.to(like.device)[:, None]
+    starts, kernel = pooling_windows(n, w, c, like.device)
+    start = starts[:, None]
     token = torch.arange(n * w, device=like.device)
     return ((token >= start) & (token < start + kernel)).to(like.dtype)
 

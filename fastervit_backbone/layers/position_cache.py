@@ -41,7 +41,10 @@ class PositionCache:
         return sum(value.nbytes for value, _ in self._entries.values())
 
     def refresh(self, modules: Iterable[PositionMlp]) -> 'PositionCache | None':
-        """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched."""
+        """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched.
+
+        While a CUDA graph is captured nothing is compared, emptied or kept: what is made then holds no numbers until the graph runs.
+        """
         if not self.watch:
             self._forward += 1
             return self
@@ -49,8 +52,9 @@ class PositionCache:
         if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
             return None
         state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in params)
-        capturing = params[0].is_cuda and torch.cuda.is_current_stream_capturing()
-        if state != self._state or not (capturing or torch.equal(torch.cat(self._samples), self._values)):
+        if _capturing():
+            return self if state == self._state else None
+        if state != self._state or not torch.equal(torch.cat(self._samples), self._values):
             self.clear()
             self._state = state
             self._samples = [p.detach().view(-1)[:: 1 + p.numel() // 1531] for p in params]
@@ -66,7 +70,7 @@ class PositionCache:
             self._entries[key] = (value, self._forward)  # now the most recently used
             return value
         value = module(grid, lead, dtype)
-        if value.nbytes <= self.max_bytes // 4:
+        if value.nbytes <= self.max_bytes // 4 and not _capturing():
             self._entries[key] = (value, self._forward)
             while self.nbytes > self.max_bytes:
                 oldest = next(iter(self._entries))
@@ -79,3 +83,8 @@ class PositionCache:
 
     def __reduce__(self) -> tuple:
         return type(self), (self.max_bytes, self.watch)
+
+
+def _capturing() -> bool:
+    """Whether a CUDA graph is being captured."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()

@@ -255,7 +255,7 @@ def test_mistakes_of_people(tmp_path):
         (
             changed('h.json', lambda c: [i.update(file_name='other.png') for i in c['images']]),
             'truth.json',
-            'is other.png in the predictions',
+            r'image 0, other\.png, of the predictions is not in the ground truth, nor is any of the others',
         ),
         ('predictions.json', bad, 'cannot be read as COCO'),
     ):
@@ -322,3 +322,64 @@ def test_label_maps_that_do_not_fit(tmp_path):
         analyze_label_maps(tmp_path / 'out', tmp_path / 'truth', names, ids)
     with pytest.raises(UserError, match='no label maps'):
         analyze_label_maps(tmp_path / 'out', tmp_path / 'nowhere', names, ids)
+
+
+def test_ids_that_differ_are_matched_by_name(tmp_path):
+    """Predictions of a folder have ids of their own, and a held-out json numbers its classes as it likes: the figures are the same."""
+    truth, found = write_problem(tmp_path)
+    figures = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'a', images=tmp_path / 'images')
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    categories = {3: 90, 90: 0, 0: 3}  # permuted
+    for image in content['images']:
+        image.update(id=100 - image['id'], file_name=f'below/{image["file_name"]}')
+    for category in content['categories']:
+        category['id'] = categories[category['id']]
+    for a in content['annotations']:
+        a.update(image_id=100 - a['image_id'], category_id=categories[a['category_id']])
+    (tmp_path / 'other.json').write_text(json.dumps(content))
+    again = analyze(tmp_path / 'other.json', tmp_path / 'truth.json', tmp_path / 'b', images=tmp_path / 'images')
+    assert again[:-1] == figures[:-1] and again[0].startswith('AP 0.')
+    for name in ('figures.json', 'classes.csv', 'confusion.csv'):
+        assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
+
+    some = dict(truth, images=truth['images'][:5])  # a split: what was predicted beside it is left out, and said
+    some['annotations'] = [a for a in truth['annotations'] if a['image_id'] < 5]
+    (tmp_path / 'some.json').write_text(json.dumps(some))
+    said = analyze(tmp_path / 'other.json', tmp_path / 'some.json', tmp_path / 'c')
+    assert '7 predicted images are not in the ground truth, and left out (below/5.png, ...)' in said
+    results = analyze_objects(dict(annotations=[a for a in found if a['image_id'] < 5]), COCO(str(tmp_path / 'some.json')))
+    assert said[0].startswith(f'AP {results.summary["AP"]:.4f}')
+    content['images'] = content['images'][3:]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] <= 97]
+    (tmp_path / 'few.json').write_text(json.dumps(content))
+    said = analyze(tmp_path / 'few.json', tmp_path / 'some.json', tmp_path / 'd')
+    assert '3 of 5 images were not predicted on: their objects count as missed' in said
+
+
+@pytest.mark.parametrize('which', ['the same name in two folders', 'one image twice'])
+def test_names_that_could_be_several(which, tmp_path):
+    truth, _ = write_problem(tmp_path)
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    if which == 'one image twice':
+        content['images'].append(dict(content['images'][0], id=77, file_name='again/0.png'))
+        told = '0.png of the ground truth is in the predictions 2 times'
+    else:
+        for number, folder in ((0, 'a'), (1, 'b')):
+            truth['images'][number]['file_name'] = f'{folder}/0.png'
+        content['images'][0]['id'] = 77
+        told = '0.png of the predictions can be 2 images of the ground truth, a/0.png and others'
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    (tmp_path / 'predictions.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match=told):
+        analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'out')
+
+
+def test_classes_that_only_the_model_has(tmp_path):
+    write_problem(tmp_path)
+    before = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'a')[0]
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    content['categories'].append(dict(id=5, name='dog'))
+    content['annotations'].append(dict(content['annotations'][0], category_id=5))
+    (tmp_path / 'predictions.json').write_text(json.dumps(content))
+    said = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'b')
+    assert said[0] == before and 'classes of the predictions that are not in the ground truth, left out: dog' in said

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fastervit_backbone.analysis.coco_files import read_truth
 from fastervit_backbone.audit.coco import audit, read_split
 from fastervit_backbone.audit.compare import compare_splits
 from fastervit_backbone.audit.repair import repair
@@ -302,3 +303,16 @@ def test_a_number_too_large_for_a_float(tmp_path):
     (tmp_path / 'a.json').write_text(json.dumps(content))
     found = audit(read_split('train', tmp_path / 'a.json', tmp_path / 'images'))
     assert [f.kind for f in found if f.level == 'error'] == ['box-bad', 'area-bad']
+
+
+def test_an_annotation_with_id_zero(images, tmp_path):
+    """pycocotools takes it for "no object": said, renumbered by --fix and by our own reader."""
+    content = copy.deepcopy(GOOD)
+    content['annotations'][0]['id'] = 0
+    split = look(content, images, tmp_path)
+    assert kinds(split, 'error') == {'annotation-id-zero'}
+    fixed = repair(split)
+    assert [a['id'] for a in fixed['annotations']] == [4, 2, 3] and split.changes == ['annotation 0: id -> 4']
+    assert kinds(look(fixed, images, tmp_path), 'error') == set()
+    truth = read_truth(split.path)
+    assert sorted(truth.anns) == [2, 3, 4] and truth.anns[4]['category_id'] == 1

@@ -91,3 +91,11 @@ def test_real_data(real_data):
         assert kinds(audit_labels(split, names), 'error') == {'value-unknown'}
         again = LabelSplit(part, split.images, split.labels)
         assert not kinds(audit_labels(again, names, ignored=(11,)), 'error')
+
+
+def test_more_than_eight_bits(split, tmp_path):
+    assert kinds(audit_labels(split, [f'c{i}' for i in range(256)]), 'error') == {'classes-too-many'}
+    Image.fromarray(np.full((20, 30), 300, np.uint16)).save(tmp_path / 'labels' / 'a.png')
+    for classes, ignored in ((None, ()), (['sky', 'road', 'tree'], (300,))):
+        again = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
+        assert 'value-wide' in kinds(audit_labels(again, classes, ignored=ignored), 'error')

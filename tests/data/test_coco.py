@@ -2,7 +2,6 @@ import json
 
 import pytest
 
-from fastervit_backbone.data import coco
 from fastervit_backbone.data.coco import check_coco
 from fastervit_backbone.data.shapes import make_shapes
 from fastervit_backbone.errors import UserError
@@ -84,11 +83,15 @@ def test_a_mark_at_the_beginning_of_the_file_is_fine(shapes):
     assert check_coco(*shapes) == 2
 
 
-def test_large_files_are_looked_at_from_both_ends(shapes, monkeypatch):
-    monkeypatch.setattr(coco, 'READ_WHOLE_BELOW', 10)
-    assert check_coco(*shapes) is None
-    shapes[0].write_text(shapes[0].read_text()[:-40])
-    with pytest.raises(UserError, match='cut off'):
+def test_large_files_are_read_whole(shapes):
+    """More than 100 MB, the classes in another order than the config's: COCO's own training json is that large."""
+    content = shapes[0].read_text()
+    shapes[0].write_text(content[:-1] + ' ' * (101 * 2**20) + content[-1])
+    assert check_coco(*shapes, ['circle', 'square', 'triangle']) == 2
+    with pytest.raises(UserError, match=r"stand in another order .*write \['circle', 'square', 'triangle'\]"):
+        check_coco(*shapes, ['square', 'circle', 'triangle'])
+    shapes[0].write_text(content[:-40] + ' ' * (101 * 2**20))
+    with pytest.raises(UserError, match='broken JSON'):
         check_coco(*shapes)
 
 

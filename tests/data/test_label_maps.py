@@ -114,3 +114,13 @@ def test_palette_pictures_are_numbers(pairs):
 def test_many_are_sampled_and_it_is_said(pairs, monkeypatch):
     monkeypatch.setattr(label_maps, 'READ_AT_MOST', 2)
     assert check_label_maps(pairs, CLASSES) == 'label maps: 2 of 3 were read and are good'
+
+
+def test_more_classes_than_eight_bits_hold(pairs):
+    """mmseg reads label maps as uint8: 256 would be read as 0."""
+    names = [f'c{i}' for i in range(256)]
+    assert check_label_maps(pairs, names[:255]) is None
+    with pytest.raises(UserError, match=r'256 classes of label maps: mmseg reads 8 bits, in which 255 fit'):
+        check_label_maps(pairs, names)
+    with pytest.raises(UserError, match=r'255 classes .*in which 254 fit beside the label 0'):
+        check_label_maps(pairs, names[:255], reduce_zero_label=True)

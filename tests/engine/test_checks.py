@@ -9,8 +9,9 @@ from mmengine.config import Config
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import check_channels, fit_classes, fit_to_machine, world_size
+from fastervit_backbone.engine.checks import check_channels, fit_classes, fit_norm_eval, fit_to_machine, world_size
 from fastervit_backbone.engine.data_checks import check_data
+from fastervit_backbone.engine.runs import process_rank, say
 from fastervit_backbone.engine.training import _scale_learning_rate
 from fastervit_backbone.errors import UserError
 
@@ -158,3 +159,52 @@ def test_launcher_without_its_variables(monkeypatch):
     assert world_size('none') == 1
     with pytest.raises(UserError, match='SLURM_NTASKS'):
         world_size('slurm')
+
+
+def test_learning_rate_counts_accumulated_iterations(config, capsys):
+    """2 images x 8 iterations are a step of 16, for which the recipe is."""
+    config.train_dataloader.batch_size, config.optim_wrapper.accumulative_counts = 2, 8
+    _scale_learning_rate(config, True, 1)
+    assert not capsys.readouterr().out and config.auto_scale_lr.base_batch_size == 2  # mmengine: rate x 2 / 2
+    config.auto_scale_lr.base_batch_size, config.optim_wrapper.accumulative_counts = 16, 4
+    _scale_learning_rate(config, True, 4)
+    assert 'this run has 32 (8 x 4 accumulated): 0.0001 -> 0.0002' in capsys.readouterr().out
+    assert config.auto_scale_lr.base_batch_size == 4  # x 8 / 4
+    config.optim_wrapper.accumulative_counts = 0
+    with pytest.raises(UserError, match=r'optim_wrapper\.accumulative_counts must be a whole number from 1, got 0'):
+        _scale_learning_rate(config, True, 1)
+    upernet = Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
+    upernet.optim_wrapper.accumulative_counts = 8
+    _scale_learning_rate(upernet, True, 1)
+    out = capsys.readouterr().out
+    assert 'learning rate' not in out  # the step has its 16 images, but the iterations have not
+    assert '160000 iterations of 2 images, 20000 steps of 16, see 0.125 times what the recipe sees' in out and 'max_iters=1280000' in out
+
+
+def test_from_nothing_batch_norm_learns(config):
+    assert fit_norm_eval(copy.deepcopy(config)) == []  # published weights
+    config.model.backbone.init_cfg = None
+    trained = copy.deepcopy(config)
+    trained.load_from = 'model.pth'
+    assert fit_norm_eval(trained) == [] and trained.model.backbone.norm_eval
+    assert fit_norm_eval(config)[0].startswith('model.backbone.norm_eval True -> False: without weights')
+    assert not config.model.backbone.norm_eval and fit_norm_eval(config) == []
+
+
+@pytest.mark.parametrize(
+    ('variables', 'rank'),
+    [
+        ({}, 0),
+        (dict(RANK='3', SLURM_PROCID='1'), 3),
+        (dict(SLURM_PROCID='2'), 2),
+        (dict(OMPI_COMM_WORLD_RANK='1'), 1),
+        (dict(OMPI_COMM_WORLD_RANK='1', SLURM_PROCID='0'), 1),  # mpirun within a SLURM job
+    ],
+)
+def test_only_the_first_process_speaks(variables, rank, monkeypatch, capsys):
+    for name in ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    say('a line')
+    assert process_rank() == rank and (capsys.readouterr().out == 'a line\n') == (rank == 0)

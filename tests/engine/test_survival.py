@@ -21,18 +21,22 @@ pytest.importorskip('mmseg')
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from fastervit_backbone import FasterViT
 from fastervit_backbone.data.shapes import make_shapes
 from fastervit_backbone.engine.draws import Draw, EnduringDataset, ExactBatches
 from fastervit_backbone.engine.guards import CountUnreadable, StopAtNonFinite, first_non_finite
 from fastervit_backbone.engine.loops import EarlyStopping, ExactEpochLoop
 from fastervit_backbone.engine.runs import checkpoints_of
+from fastervit_backbone.engine.testing import test as evaluate
 from fastervit_backbone.engine.training import _plain_errors, train
 from fastervit_backbone.errors import UserError
 
 from ..conftest import ROOT
+from ..inference.conftest import save_untrained
 from ..test_tools import DEMO, SEGMENTER, assert_one_line_error, environment, tool
 
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
@@ -185,7 +189,7 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
 
 
 def test_what_other_errors_become():
-    config = Config(dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w'))
+    config = Config(dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=dict()))
     with pytest.raises(RuntimeError, match='stack expects'), _plain_errors(config):
         raise RuntimeError('Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: stack expects')
     with pytest.raises(UserError, match=r'too little memory for batch 4 .*batch_size=2'), _plain_errors(config):
@@ -246,16 +250,13 @@ class Doubtful(BaseModel):
         return dict(loss=self.layer(self.norm(inputs)).square().mean())
 
 
-def test_such_a_step_changes_nothing():
-    from mmengine.optim import OptimWrapper
-
-    model = Doubtful()
-    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1))
+def guarded(model, **options):
+    """A guard's step on a model, the guard, and what is said."""
+    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1), **options)
     guard, said = StopAtNonFinite(2), []
     logger = SimpleNamespace(warning=said.append)
     runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=4, epoch=0, seed=0, rank=0, logger=logger, work_dir='.')
     guard.before_train(runner)
-    good, bad = torch.randn(4, 2), torch.full((4, 2), float('nan'))
 
     def step(inputs):
         batch = dict(inputs=inputs, data_samples=[BaseDataElement(metainfo=dict(img_id=7))])
@@ -263,6 +264,42 @@ def test_such_a_step_changes_nothing():
         outputs = model.train_step(batch, wrapper)
         guard.after_train_iter(runner, 0, batch, outputs)
 
+    return step, guard, said
+
+
+class InfiniteLoss(Doubtful):
+    """A loss that is infinite where the first input is above 10, with finite gradients all the same."""
+
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        loss = super().forward(inputs)['loss']
+        return dict(loss=loss + torch.where(inputs[0, 0] > 10, torch.inf, 0.0))
+
+
+@pytest.mark.parametrize('accumulated', [1, 3])
+def test_an_infinite_loss_with_finite_gradients_moves_nothing(accumulated):
+    """The loss is judged before the step; of accumulated iterations one is enough to leave the step out."""
+    model = InfiniteLoss()
+    step, guard, said = guarded(model, accumulative_counts=accumulated)
+    good = torch.randn(4, 2)
+    for _ in range(accumulated):
+        step(good)
+    before = copy.deepcopy(model.state_dict())
+    step(torch.full((4, 2), 11.0) + good)
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in before.items() if 'num_batches' not in k)
+    for _ in range(accumulated - 1):
+        step(good)
+    weights = [k for k in before if 'running' not in k and 'num_batches' not in k]
+    assert all(torch.equal(model.state_dict()[k], before[k]) for k in weights)
+    assert len(said) == 1 and 'the loss is not finite at iteration 5' in said[0] and guard.bad == 1
+    for _ in range(accumulated):
+        step(good)
+    assert guard.bad == 0 and not any(torch.equal(model.state_dict()[k], before[k]) for k in weights)
+
+
+def test_such_a_step_changes_nothing():
+    model = Doubtful()
+    step, guard, said = guarded(model)
+    good, bad = torch.randn(4, 2), torch.full((4, 2), float('nan'))
     step(good)
     before = copy.deepcopy(model.state_dict())
     step(bad)
@@ -370,3 +407,81 @@ def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
     torch.save(dict(state_dict=torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict']), weights)
     with pytest.raises(UserError, match=r'holds weights and no state to resume: start from it with --cfg-options load_from='):
         train(SEGMENTER, work_dir=tmp_path, resume=weights, options=options)
+
+
+def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
+    """Gradients are in no checkpoint: the step is made whole first, and the end is that of the unbroken run."""
+    options = [*EPOCHS, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9', 'optim_wrapper.accumulative_counts=3']
+    finish(tmp_path / 'unbroken', shapes, DEMO, options)
+    broken = tmp_path / 'broken'
+    process = start(broken, shapes, DEMO, [*options, 'default_hooks.logger.interval=1'])
+    while process.poll() is None and 'Epoch(train) [1][1/6]' not in (tmp_path / 'broken.log').read_text():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert torch.load(broken / 'interrupted.pth', weights_only=False)['meta']['iter'] % 3 == 0
+    finish(broken, shapes, DEMO, options)
+    assert_same_end(tmp_path / 'unbroken', broken, 'epoch_2.pth')
+
+
+def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
+    """The config's schedule counts: the rates of the second half are those of a run that had it from the beginning."""
+    schedule = {f'param_scheduler.{i}.end': end for i, end in ((0, 4), (1, 2))}
+    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 2} | schedule
+    longer = options | {'train_cfg.max_epochs': 4, 'param_scheduler.1.end': 4}
+    train(DEMO, work_dir=tmp_path / 'short', seed=0, options=options)
+    time.sleep(1)
+    train(DEMO, work_dir=tmp_path / 'short', resume=True, options=longer)
+    time.sleep(1)
+    train(DEMO, work_dir=tmp_path / 'long', seed=0, options=longer)
+    logs = sorted((tmp_path / 'short').glob('*/*.log'))
+    said = [line for line in logs[-1].read_text().splitlines() if "the schedule is the config's from here on" in line]
+    assert len(said) == 1 and 'T_max 6 -> 12' in said[0] and 'learning rate 0.0001072 -> 0.0008' in said[0]
+    kept = [torch.load(tmp_path / name / f'epoch_{epoch}.pth', weights_only=False) for name in ('short', 'long') for epoch in (3, 4)]
+    for short, long in zip(kept[:2], kept[2:], strict=True):
+        groups = [[group['lr'] for group in content['optimizer']['param_groups']] for content in (short, long)]
+        assert groups[0] == pytest.approx(groups[1], rel=1e-9, abs=1e-12) and short['meta']['iter'] == long['meta']['iter']
+    assert kept[0]['optimizer']['param_groups'][0]['lr'] > 0
+
+
+def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
+    """The config in the work dir resumes nothing, names no file that will be gone, and keeps its pretrained weights."""
+    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1}
+    work = tmp_path / 'work'
+    train(DEMO, work_dir=work, seed=3, options=options)
+    (work / 'epoch_1.pth').rename(work / 'interrupted.pth')
+    (work / 'last_checkpoint').write_text(str(work / 'interrupted.pth'))
+    time.sleep(1)
+    published = tmp_path / 'nano.pth'
+    torch.save(FasterViT('nano').state_dict(), published)
+    start = {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(published)), 'model.backbone.norm_eval': True}
+    train(DEMO, work_dir=work, resume=True, options=options | start | {'train_cfg.max_epochs': 2})
+    written = Config.fromfile(work / 'cascade_shapes.py')
+    assert (written.resume, written.load_from, written.randomness.seed) == (False, None, 3)
+    assert written.model.backbone.init_cfg.checkpoint == str(published) and written.model.backbone.norm_eval
+    weights = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=torch.load(work / 'epoch_2.pth', weights_only=False)['state_dict']), weights)
+    old = tmp_path / 'old.py'  # as earlier versions wrote it
+    old.write_text(f'{written.pretty_text}\nresume = True\nload_from = {str(work / "gone.pth")!r}\n')
+    time.sleep(1)
+    assert isinstance(evaluate(old, weights, work_dir=tmp_path / 'test'), dict)
+
+
+def test_a_whole_model_needs_no_published_weights(root, tmp_path):
+    """``load_from`` brings the backbone: nothing is fetched for weights that are about to be overwritten."""
+    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1}
+    options['model.backbone.init_cfg'] = dict(type='Pretrained', checkpoint='http://127.0.0.1:9/published.pth')
+    start = save_untrained(DEMO, tmp_path / 'start.pth')
+    with pytest.raises(UserError, match=r'cannot download http://127\.0\.0\.1:9/published\.pth'):
+        train(DEMO, work_dir=tmp_path / 'absent', seed=0, options=options)
+    time.sleep(1)
+    train(DEMO, work_dir=tmp_path / 'work', seed=0, options=options | {'load_from': str(start)})
+    written = Config.fromfile(tmp_path / 'work' / 'cascade_shapes.py')
+    assert written.load_from == str(start) and written.model.backbone.init_cfg.checkpoint.endswith('published.pth')
+
+
+def test_too_little_memory_keeps_the_step(tmp_path):
+    optimizer = dict(accumulative_counts=2)
+    config = Config(dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=optimizer))
+    with pytest.raises(UserError, match=r'batch_size=2 with optim_wrapper\.accumulative_counts=4'), _plain_errors(config):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')

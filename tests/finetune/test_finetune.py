@@ -18,7 +18,7 @@ from PIL import Image
 from fastervit_backbone import FasterViT
 from fastervit_backbone.data.shapes import make_shapes
 from fastervit_backbone.errors import UserError
-from fastervit_backbone.finetune import finetune
+from fastervit_backbone.finetune import finetune, plan
 from fastervit_backbone.finetune.flat_config import build_config
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
 from fastervit_backbone.finetune.plan import PRESETS, find_base, make_plan, training_bytes
@@ -50,9 +50,9 @@ def own(count=500, masks=True, size=(480, 640), kind='coco'):
 
 
 def test_the_plan_follows_data_and_preset():
-    plan = make_plan(own(500), model='cascade', arch='0', batch=4)
-    assert plan.epochs == max(PRESETS['standard'].epochs, PRESETS['standard'].iterations // 125) and plan.size == (480, 640)
-    assert (plan.frozen_stages, plan.decay_rate, plan.start) == (1, 0.85, 'published') and plan.ema > 0
+    made = make_plan(own(500), model='cascade', arch='0', batch=4)
+    assert made.epochs == max(PRESETS['standard'].epochs, PRESETS['standard'].iterations // 125) and made.size == (480, 640)
+    assert (made.frozen_stages, made.decay_rate, made.start) == (1, 0.85, 'published') and made.ema > 0
     assert make_plan(own(40), model='cascade', arch='0', batch=4, epochs=2).ema is None
     assert make_plan(own(3000), model='cascade', arch='0', batch=4).frozen_stages == 0
     assert make_plan(own(9000), model='cascade', arch='0', batch=4).decay_rate == 1.0
@@ -115,8 +115,7 @@ def test_the_config_of_detectors(masks, shapes):
     data = read_own_data(**objects(shapes), classes=None, ignored=None)
     assert (data.count, data.classes, data.masks, data.size) == (6, ['circle', 'square', 'triangle'], True, (64, 96))
     data.masks = masks
-    plan = make_plan(data, model='cascade', arch='2', batch=4)
-    config = build_config(data, plan, seed=5)
+    config = build_config(data, make_plan(data, model='cascade', arch='2', batch=4), seed=5)
     assert ('mask_head' in config.model.roi_head) == masks
     assert config.train_dataloader.dataset.pipeline[1].with_mask == masks
     assert config.val_evaluator.metric == (['bbox', 'segm'] if masks else ['bbox'])
@@ -174,9 +173,9 @@ def test_names_are_no_code(shapes, tmp_path):
     data = read_own_data(**objects(shapes), classes=None, ignored=None)
     mean = ['it\'s a "cat" \\ \\n', 'fence\nimport os; os.mkdir("broken")\n#', 'é, ü']
     data.classes = mean
-    plan = make_plan(data, model='cascade', arch='nano', batch=2)
+    made = make_plan(data, model='cascade', arch='nano', batch=2)
     path = tmp_path / 'config.py'
-    path.write_text(config_text(build_config(data, plan, seed=0), describe(plan, data), 'python x\nimport os'))
+    path.write_text(config_text(build_config(data, made, seed=0), describe(made, data), 'python x\nimport os'))
     before = sorted(tmp_path.iterdir())
     config = Config.fromfile(path)
     assert sorted(tmp_path.iterdir()) == before and list(config.train_dataloader.dataset.metainfo.classes) == mean
@@ -240,3 +239,55 @@ def test_label_maps_with_a_value_for_nothing(shapes, tmp_path):
         read_own_data(given['train'], given['val'], given['images'], None, None)
     with pytest.raises(UserError, match=r'kinds? of error in the data'):
         read_own_data(given['train'], given['val'], given['images'], given['classes'][:3], None)
+
+
+def test_the_batch_knows_the_largest_images(monkeypatch):
+    """Training images are resized by up to 1.25 a side: a batch may hold the largest, of 1.56 times the area."""
+    needed, parameters = training_bytes('0', (480, 640))
+    room = 4.2 * needed * plan._WHOLE_MODEL  # four of the plan's size, but not of the largest
+    monkeypatch.setattr(plan, 'free_memory', lambda: (room + plan._STATE * parameters) / plan._MEMORY_USED)
+    assert make_plan(own(500), model='cascade', arch='0').batch == 2
+    needed, parameters = training_bytes('0', (512, 512))
+    room = 4.2 * needed * plan._WHOLE_MODEL
+    assert make_plan(own(500, kind='labels', size=(800, 800)), model='fpn', arch='0').batch == 4  # crops are all of one size
+
+
+@pytest.mark.parametrize(
+    ('files', 'free'),
+    [
+        ({}, 8 * 2**30),
+        ({'proc/meminfo': 'MemFree: 1 kB\nMemAvailable: 3000000 kB\n'}, 3000000 * 1024),
+        ({'memory.max': 'max', 'memory.current': '5', 'memory.stat': 'inactive_file 1'}, 8 * 2**30),
+        ({'memory.max': '6000000', 'memory.current': '5000000', 'memory.stat': 'anon 7\ninactive_file 1500000\n'}, 2500000),
+        (
+            {
+                'memory/memory.limit_in_bytes': '4000',
+                'memory/memory.usage_in_bytes': '3000',
+                'memory/memory.stat': 'cache 9\ntotal_inactive_file 500',
+            },
+            1500,
+        ),
+        ({'memory.max': '100', 'memory.current': '200', 'memory.stat': ''}, 0),
+    ],
+)
+def test_free_memory_is_what_is_left_of_the_limit(files, free, tmp_path):
+    for name, text in files.items():
+        path = tmp_path / (name if name.startswith('proc') else f'sys/fs/cgroup/{name}')
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert plan.free_memory(tmp_path) == free
+
+
+def test_what_is_said_of_slower_layers_is_so():
+    """DINO's recipe gives the backbone a tenth of the rate instead of a decay by layer."""
+    for model, arch, decay, told in (
+        ('dino', '0', 1.0, 'stay as pretrained, the backbone learns at 0.1 of the rate, as in the base config'),
+        ('cascade', '0', 0.85, 'early layers learn slower (factor 0.85 a layer)'),
+    ):
+        decided = make_plan(own(500), model=model, arch=arch, batch=4)
+        assert decided.decay_rate == decay and any(told in reason for reason in decided.reasons), decided.reasons
+        optimizer = build_config(own(500), decided, seed=0).optim_wrapper
+        if model == 'dino':
+            assert optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1 and 'constructor' not in optimizer
+        else:
+            assert optimizer.paramwise_cfg.decay_rate == 0.85

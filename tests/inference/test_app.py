@@ -17,6 +17,9 @@ pytest.importorskip('playwright')
 
 from playwright.sync_api import sync_playwright
 
+from fastervit_backbone.errors import UserError
+from fastervit_backbone.inference.app import Uploads
+
 from ..conftest import ROOT
 from ..test_tools import assert_one_line_error, environment, tool
 from .conftest import CASCADE, UPERNET
@@ -129,3 +132,17 @@ def test_mistakes(detector, tmp_path):
         done = tool('app', CASCADE, detector, '--port', taken.getsockname()[1], cwd=tmp_path)
         assert_one_line_error(done, '--port')
     assert_one_line_error(tool('app', CASCADE, tmp_path / 'none.pth', cwd=tmp_path), r'none\.pth')
+
+
+def test_uploads_outlive_the_pages_copies_and_do_not_grow(tmp_path):
+    """gradio deletes what was uploaded after an hour; the slider reads our copy, of which there are only so many."""
+    uploads, copies = Uploads(limit=2), []
+    for i in range(4):
+        image = tmp_path / 'same name.png'
+        Image.new('RGB', (8, 8), (i, 0, 0)).save(image)
+        copies.append(uploads.keep(image))
+        image.unlink()
+    assert [Image.open(uploads.find(c)).getpixel((0, 0))[0] for c in copies[2:]] == [2, 3]
+    assert not copies[0].parent.exists() and len(list(copies[3].parents[1].iterdir())) == 2
+    with pytest.raises(UserError, match=r'same name\.png is not kept here any more, after 2 others: drop it again'):
+        uploads.find(copies[1])

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -326,3 +327,48 @@ def test_ids_of_real_data_come_back(name, images, annotations, real_data, tmp_pa
     scorer.summarize()
     for i, key in ((0, 'mAP'), (1, 'mAP_50')):
         assert scorer.stats[i] == pytest.approx(metrics[f'coco/bbox_{key}'], abs=1.1e-3)
+
+
+def test_the_images_of_a_json(detector, shapes, tmp_path):
+    """``--annotations``: its images alone, with its ids, from the folder named or its own; then scored."""
+    content = json.loads((shapes / 'annotations' / 'instances_val.json').read_text())
+    for image in content['images']:
+        image['id'] += 500
+    for a in content['annotations']:
+        a['image_id'] += 500
+    content['images'] = content['images'][1:3]
+    kept = {i['id'] for i in content['images']}
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] in kept]
+    path = tmp_path / 'test.json'
+    path.write_text(json.dumps(content))
+    folder = shapes / 'images' / 'val'
+    options = ['--annotations', path, '--threshold', '0', '--no-draw']
+    done = tool('predict', CASCADE, detector, folder, *options, '--out', 'found', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / 'found' / 'predictions.json').read_text())
+    assert [(i['id'], i['file_name']) for i in found['images']] == [(i['id'], i['file_name']) for i in content['images']]
+    done = tool('analyze_results', 'found', path, '--images', folder, '--out', 'analysis', cwd=tmp_path)
+    assert done.returncode == 0 and 'left out' not in done.stdout and (tmp_path / 'analysis' / 'report.html').is_file(), done.stderr
+    shutil.copytree(folder, tmp_path / 'images')  # without a source: beside the json, by the names in it
+    for image in content['images']:
+        image['file_name'] = f'images/{image["file_name"]}'
+    path.write_text(json.dumps(content))
+    done = tool('predict', CASCADE, detector, *options, '--out', 'again', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert done.returncode == 0, done.stderr
+    again = json.loads((tmp_path / 'again' / 'predictions.json').read_text())
+    assert again['annotations'] == found['annotations']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'told'),
+    [
+        ([], 'nothing to predict on: name images, folders or videos, or a json with --annotations'),
+        (['--annotations', 'absent.json'], r'--annotations absent\.json: there is no such file'),
+        (['a', 'b', '--annotations', 'test.json'], r'name the folder of its images beside it, not a b'),
+        (['--annotations', 'test.json'], r'--annotations test\.json: gone\.png is not in .* \(1 of 1 images are not\)'),
+    ],
+)
+def test_jsons_that_name_no_images(arguments, told, detector, tmp_path):
+    content = dict(images=[dict(id=1, file_name='gone.png', width=9, height=9)], annotations=[], categories=[])
+    (tmp_path / 'test.json').write_text(json.dumps(content))
+    assert_one_line_error(tool('predict', CASCADE, detector, *arguments, '--out', 'out', cwd=tmp_path), told)

@@ -2,6 +2,7 @@
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -178,3 +179,13 @@ def test_bad_files_and_arrays(shapes, detector, tmp_path):
         Predictor(CASCADE, tmp_path)
     with pytest.raises(UserError, match='does not fit'):
         Predictor(ROOT / 'configs' / 'demo' / 'dino_shapes.py', detector)
+
+
+def test_a_panorama_too_thin_to_be_looked_at_whole(detector, shapes, capfd):
+    """Shrunk to the size of a tile it would be a line: its tiles are what there is."""
+    predictor = Predictor(CASCADE, detector, threshold=0.05, tile=160, size=(128, 160))
+    pixels = cv2.imread(str(sorted((shapes / 'images' / 'val').glob('*.png'))[0]))
+    strip = np.tile(pixels, (1, 40, 1))[:, :5000]
+    (found,) = predictor.predict_pixels([strip])
+    assert found.size == (96, 5000) and len(found) > 30 and found.boxes[:, 0].max() > 4000
+    assert 'too narrow to be looked at whole' in ''.join(capfd.readouterr())

@@ -11,7 +11,10 @@ from fastervit_backbone.layers import (
     Downsample,
     DropPath,
     TransformerLayer,
+    attention,
+    position,
 )
+from fastervit_backbone.layers.position import GridBias
 
 from ..conftest import lively
 
@@ -115,3 +118,20 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
     assert drop.eval()(x) is x
     with pytest.raises(ValueError, match=r'1\.0'):
         DropPath(1.0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('large', [False, True])
+def test_heads_padded_to_a_multiple_of_eight_give_the_same(large, monkeypatch):
+    """As on CUDA, where archs 4 would get the slow kernel with their 49 channels a head."""
+    layer = lively(Attention(2 * 49, 2))
+    x = torch.randn(3, 6, 2 * 49)
+    bias = GridBias(torch.randn(2, 3, 5), (2, 3)) if large else torch.randn(1, 2, 6, 6)
+    monkeypatch.setattr(position, 'CHUNK', 2 * 3 * 6)  # a row at a time
+    expected, seen = layer(x, bias), []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(F, 'scaled_dot_product_attention', lambda q, k, v, **kwargs: seen.append(q.shape[-1]) or kernel(q, k, v, **kwargs))
+    monkeypatch.setattr(attention, '_wants_aligned_heads', lambda x: True)
+    padded = layer(x, bias)
+    assert set(seen) == {56} and len(seen) == (2 if large else 1)
+    torch.testing.assert_close(padded, expected, rtol=1e-5, atol=1e-6)

@@ -3,8 +3,11 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastervit_backbone.layers import CarrierTokenizer, propagate_carriers
+from fastervit_backbone import FasterViT
+from fastervit_backbone.layers import CarrierTokenizer, position_cache, propagate_carriers
 from fastervit_backbone.layers.carrier import pooling_windows
 
 from ..conftest import lively
@@ -54,3 +57,46 @@ def test_propagation_is_nearest_upsampling(c, w):
     for i in range(w):
         for j in range(w):
             assert torch.equal(up[:, i, j], carriers[:, i * c // w * c + j * c // w])
+
+
+class _Devices(TorchDispatchMode):
+    """Notes the operations that make or read a tensor of another device than the model's."""
+
+    def __init__(self, device):
+        self.device, self.strange = device, []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        result = operation(*arguments, **(options or {}))
+        tensors = [t for t in pytree.tree_leaves((arguments, options, result)) if isinstance(t, torch.Tensor)]
+        self.strange += [str(operation) for t in tensors if t.device.type != self.device]
+        return result
+
+
+@torch.no_grad()
+def test_a_forward_copies_nothing_to_the_device():
+    """A copy from the CPU blocks a GPU and cannot be captured in a graph; the meta device shows it without one."""
+    with torch.device('meta'):
+        net, images = FasterViT('nano').eval(), torch.zeros(1, 3, 224, 288)
+    for _ in range(2):
+        with _Devices('meta') as seen:
+            net(images)
+        assert seen.strange == []
+
+
+@torch.no_grad()
+def test_nothing_is_kept_while_a_graph_is_captured(nano, monkeypatch):
+    images = torch.randn(1, 3, 96, 128)
+    expected = nano(images)
+    nano.eval()  # forgets
+    caches = [stage.cache for stage in nano.stages[2:]]
+    monkeypatch.setattr(position_cache, '_capturing', lambda: True)
+    for a, b in zip(nano(images), expected, strict=True):
+        torch.testing.assert_close(a, b)
+    assert not any(map(len, caches))
+    monkeypatch.setattr(position_cache, '_capturing', lambda: False)
+    nano(images)
+    kept = [len(c) for c in caches]
+    monkeypatch.setattr(position_cache, '_capturing', lambda: True)
+    nano(images)
+    nano(torch.randn(1, 3, 160, 128))  # another size: computed, not kept
+    assert min(kept) > 0 and [len(c) for c in caches] == kept

@@ -1,0 +1,1 @@
+"""mmcv's operators where they need help."""

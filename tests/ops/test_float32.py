@@ -1,0 +1,163 @@
+"""Under bfloat16 autocast operators and coordinates are float32: forward, backward, in the paper's configs, whose FPN gives bfloat16."""
+
+from importlib import import_module
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.testing import demo_mm_inputs
+
+from fastervit_backbone.engine.data_checks import as_list
+from fastervit_backbone.ops.float32 import run_in_float32, widen
+
+from ..conftest import ROOT
+from ..test_configs import build, check_detector, load, with_nano
+
+BF16 = torch.bfloat16
+#: mmcv.ops has functions of the modules' names.
+focal_loss, multi_scale_deform_attn, nms, roi_align = (
+    import_module(f'mmcv.ops.{name}') for name in ('focal_loss', 'multi_scale_deform_attn', 'nms', 'roi_align')
+)
+
+
+class Watched:
+    """mmcv's compiled module: refuses bfloat16 as the CUDA kernels do, counts calls; ``fake``: runs nothing."""
+
+    def __init__(self, module, fake=False):
+        self.module, self.fake, self.calls = module, fake, []
+
+    def __getattr__(self, name):
+        def call(*arguments, **options):
+            tensors = [a for a in (*arguments, *options.values()) if isinstance(a, torch.Tensor) and a.is_floating_point()]
+            assert {a.dtype for a in tensors} == {torch.float32}, (name, [a.dtype for a in tensors])
+            self.calls.append(name)
+            if not self.fake:
+                return getattr(self.module, name)(*arguments, **options)
+            return torch.ones(arguments[0].shape[0], 2, 8) if name == 'ms_deform_attn_forward' else None
+
+        return call
+
+
+@pytest.fixture
+def watch(monkeypatch):
+    run_in_float32()
+    run_in_float32()  # as for a second model
+
+    def replace(module, fake=False):
+        watched = Watched(module.ext_module, fake)
+        monkeypatch.setattr(module, 'ext_module', watched)
+        return watched
+
+    return replace
+
+
+def test_widen():
+    mixed = (torch.ones(2, dtype=BF16), torch.ones(2), torch.ones(2, dtype=torch.long), 'avg', None)
+    assert [getattr(v, 'dtype', v) for v in widen(mixed)] == [torch.float32, torch.float32, torch.long, 'avg', None]
+    half = (torch.ones(2, dtype=torch.float16), torch.ones(2))
+    assert all(a is b for a, b in zip(widen(half), half, strict=True))  # mmdet's own way with float16
+
+
+def test_roi_align(watch):
+    calls = watch(roi_align).calls
+    maps = torch.randn(1, 3, 20, 30, dtype=BF16, requires_grad=True)
+    rois = torch.tensor([[0, 3.3, 4.1, 17.7, 12.9]])
+    out = roi_align.roi_align(maps, rois, (7, 7), 1.0, 2, 'avg', True)
+    expected = roi_align.roi_align(maps.detach().float(), rois, (7, 7), 1.0, 2, 'avg', True)
+    torch.testing.assert_close(out, expected)
+    out.square().mean().backward()
+    assert maps.grad.dtype == BF16 and maps.grad.isfinite().all() and maps.grad.any()
+    assert calls == ['roi_align_forward', 'roi_align_forward', 'roi_align_backward']
+
+
+def test_regions_are_not_rounded(watch):
+    """In bfloat16 a region at 1001.5 would be looked up at 1000."""
+    watch(roi_align)
+    layer = dict(type='RoIAlign', output_size=3, sampling_ratio=2)
+    extractor = SingleRoIExtractor(layer, out_channels=2, featmap_strides=[16])
+    maps = torch.randn(1, 2, 80, 80).to(BF16)
+    rois = torch.tensor([[0, 1001.5, 601.25, 1130.5, 777.75]])
+    torch.testing.assert_close(extractor((maps,), rois), extractor((maps.float(),), rois))
+
+
+def test_nms(watch):
+    calls = watch(nms).calls
+    boxes = torch.tensor([[0, 0, 10, 10], [1, 0, 11, 10], [50, 50, 60, 60]]).to(BF16)
+    kept = nms.nms(boxes, torch.tensor([0.5, 0.9, 0.7]).to(BF16), 0.5)[1]
+    assert kept.tolist() == [1, 2] and calls == ['nms']
+
+
+def test_deformable_attention(watch):
+    """On CUDA alone: here without the kernels, for the dtypes that they would get."""
+    calls = watch(multi_scale_deform_attn, fake=True).calls
+    value = torch.randn(1, 12, 2, 4, dtype=BF16, requires_grad=True)
+    locations, weights = torch.rand(1, 2, 2, 1, 4, 2, requires_grad=True), torch.rand(1, 2, 2, 1, 4, dtype=BF16, requires_grad=True)
+    out = multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply(
+        value, torch.tensor([[3, 4]]), torch.tensor([0]), locations, weights, 64
+    )
+    out.to(BF16).sum().backward()
+    assert (value.grad.dtype, locations.grad.dtype, weights.grad.dtype) == (BF16, torch.float32, BF16)
+    assert calls == ['ms_deform_attn_forward', 'ms_deform_attn_backward']
+
+
+def test_focal_loss(watch):
+    calls = watch(focal_loss, fake=True).calls
+    scores = torch.randn(5, 3, dtype=BF16, requires_grad=True)
+    focal_loss.sigmoid_focal_loss(scores, torch.tensor([0, 1, 2, 3, 0]), 2.0, 0.25, None, 'none').sum().backward()
+    assert scores.grad.dtype == BF16 and calls == ['sigmoid_focal_loss_forward', 'sigmoid_focal_loss_backward']
+
+
+def narrow(config):
+    """Few channels, regions and layers: many CPUs compute bfloat16 slowly."""
+    model = config.model
+    for name in ('neck', 'rpn_head', 'roi_head', 'bbox_head') if model.type != 'DINO' else ():
+        _narrow(model.get(name))
+    for stage in as_list((model.get('train_cfg') or {}).get('rcnn')):
+        stage.sampler.num = 8
+    for part, name in (('train_cfg', 'rpn_proposal'), ('test_cfg', 'rpn')):
+        if name in (model.get(part) or {}):
+            model[part][name].update(nms_pre=40, max_per_img=10)
+    for part in ('encoder', 'decoder'):
+        if part in model:
+            model[part].num_layers = 1
+    return config
+
+
+def _narrow(node):
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        if key in ('in_channels', 'out_channels') and isinstance(value, list):
+            continue  # the backbone's
+        if isinstance(value, int) and value in (2048, 1024, 256, 128):
+            node[key] = {2048: 64, 1024: 64, 256: 32, 128: 16}[value]
+        _narrow(value)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'cascade_fastervit4_3x',
+        'mask-rcnn_fastervit2_1x',
+        'faster-rcnn_fastervit0_voc0712',
+        'retinanet_fastervit0_1x',
+        'dino_fastervit0_12e',
+    ],
+)
+def test_the_papers_configs_under_autocast(name, watch):
+    """Loss, gradients and prediction, with images without objects too, as --amp and tools/benchmark.py run them."""
+    watched = [watch(module) for module in (roi_align, nms)]
+    config = narrow(with_nano(load(ROOT / 'configs' / f'{name}.py')))
+    model = build(config)
+    seen = []
+    model.neck.register_forward_hook(lambda module, inputs, maps: seen.append({m.dtype for m in maps}))
+    with torch.autocast('cpu', BF16):
+        check_detector(model, 'mask_head' in config.model.get('roi_head', {}))
+        batch = demo_mm_inputs(1, [[3, 96, 128]], num_items=[1], num_classes=2)
+        with torch.no_grad():
+            (result,) = model(**model.data_preprocessor(batch, False), mode='predict')
+    assert result.pred_instances.bboxes.dtype == torch.float32
+    assert {BF16} in seen  # an FPN without norm gives what autocast computes in
+    called = {call for one in watched for call in one.calls}
+    assert called >= ({'roi_align_forward', 'roi_align_backward', 'nms'} if 'rcnn' in name or 'cascade' in name else set())
