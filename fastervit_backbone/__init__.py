@@ -1,7 +1,7 @@
 """FasterViT for dense prediction. Importing this registers the backbone with mmengine, where mmengine is installed."""
 
-from .arch import ARCHS, ArchSpec
-from .backbone import FasterViT
+from .models.arch import ARCHS, ArchSpec
+from .models.fastervit import FasterViT
 from .version import __version__
 
 try:

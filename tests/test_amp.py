@@ -9,8 +9,8 @@ pytest.importorskip('mmseg')
 from mmdet.testing import demo_mm_inputs
 from mmengine.registry import init_default_scope
 
-from fastervit_backbone.engine.options import load_config
-from fastervit_backbone.engine.runs import build_untrained
+from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.engine.runner.build import build_untrained
 
 from .conftest import ROOT
 from .test_configs import semantic_batch

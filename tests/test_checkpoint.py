@@ -10,11 +10,11 @@ from functools import partial
 
 import pytest
 import torch
+from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
 
 from fastervit_backbone import ARCHS, ArchSpec, FasterViT
-from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
-from fastervit_backbone.checkpoint_io import read_checkpoint, unwrap_state_dict, write_state_dict
-from fastervit_backbone.errors import CheckpointError
+from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
+from fastervit_backbone.utils.errors import CheckpointError
 
 from .conftest import ROOT, ReferenceCase, lively
 
@@ -266,7 +266,7 @@ def test_archs_that_weights_cannot_tell_apart_are_not_guessed(tmp_path, monkeypa
     """The 4_21k archs differ in windows alone, of which a state dict has no trace."""
     small = dict(dim=8, stem_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 4), hat=(False,) * 4)
     pair = {f'wide_{w}': ArchSpec(**small, window_sizes=(7, 7, w, w // 2)) for w in (14, 24)}
-    monkeypatch.setattr('fastervit_backbone.checkpoint_arch.ARCHS', pair)
+    monkeypatch.setattr('fastervit_backbone.checkpoints.infer_arch.ARCHS', pair)
     monkeypatch.setattr('fastervit_backbone.checkpoint.ARCHS', pair)
     net = lively(FasterViT(pair['wide_24']))
     report = load_published(FasterViT(pair['wide_24']), net.state_dict())
@@ -302,7 +302,7 @@ def test_several_processes_download_once(tmp_path):
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Slow, directory=str(served))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         code = (
-            'import sys\nfrom fastervit_backbone.checkpoint_io import read_checkpoint\n'
+            'import sys\nfrom fastervit_backbone.checkpoints.io import read_checkpoint\n'
             f"print(read_checkpoint('http://127.0.0.1:{server.server_port}/weights.pth')['x'].sum().item())\n"
         )
         processes = []

@@ -17,9 +17,9 @@ from mmengine.structures import PixelData
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone import FasterViT
-from fastervit_backbone.engine.checks import check_channels, fit_to_machine
-from fastervit_backbone.engine.data_checks import as_list, leaf_datasets
-from fastervit_backbone.engine.runs import build_untrained
+from fastervit_backbone.engine.config.adapt import check_channels, fit_to_machine
+from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
+from fastervit_backbone.engine.runner.build import build_untrained
 
 from .conftest import ROOT
 

@@ -15,7 +15,7 @@ import torch
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
-from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.datasets.shapes import make_shapes
 
 from .conftest import ROOT
 from .inference.conftest import save_untrained
@@ -98,8 +98,8 @@ def test_the_end_of_one_of_several(ending, code, tmp_path):
     script = f"""
 import atexit, sys
 import torch.distributed as dist
-from fastervit_backbone.cli import run_cli
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.utils.console import run_cli
+from fastervit_backbone.utils.errors import UserError
 
 def main():
     dist.init_process_group('gloo', init_method='file://{tmp_path}/meet', rank=0, world_size=1)
@@ -146,7 +146,7 @@ def test_the_fsdp_config_of_the_docs_builds(tmp_path):
     from mmengine._strategy import FSDPStrategy
     from mmengine.registry import FUNCTIONS, RUNNERS, STRATEGIES
 
-    from fastervit_backbone.engine.options import load_config
+    from fastervit_backbone.engine.config.load import load_config
 
     block = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'distributed.md').read_text(), re.DOTALL)[0]
     path = tmp_path / 'fsdp.py'
@@ -192,8 +192,8 @@ from types import SimpleNamespace
 import torch, torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from fastervit_backbone.engine.guards import StopAtNonFinite
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.engine.hooks.survival import StopAtNonFinite
+from fastervit_backbone.utils.errors import UserError
 from tests.engine.test_survival import InfiniteLoss
 
 dist.init_process_group('gloo')

@@ -19,7 +19,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.datasets.shapes import make_shapes
 
 from .conftest import ROOT
 from .inference.conftest import CASCADE, UPERNET, save_untrained

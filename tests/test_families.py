@@ -14,9 +14,9 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from PIL import Image
 
-from fastervit_backbone.data.shapes import CLASSES, make_shapes
-from fastervit_backbone.engine.testing import test as evaluate
-from fastervit_backbone.engine.training import train
+from fastervit_backbone.apis.evaluate import test as evaluate
+from fastervit_backbone.apis.train import train
+from fastervit_backbone.datasets.shapes import CLASSES, make_shapes
 
 from .conftest import ROOT
 

@@ -36,8 +36,8 @@ def test_fifty_steps_of_every_family(family, tmp_path, monkeypatch):
     """tools/train.py --amp: no step may be left out for a loss or a gradient that is not finite."""
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
-    from fastervit_backbone.data.shapes import make_shapes
-    from fastervit_backbone.engine.training import train
+    from fastervit_backbone.apis.train import train
+    from fastervit_backbone.datasets.shapes import make_shapes
 
     monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=100, val=2)))
     length = {'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4} if family in ('cascade', 'dino') else {'train_cfg.max_iters': 50}
@@ -81,7 +81,7 @@ def test_heads_of_49_channels_take_the_memory_efficient_kernel():
     """Its peak memory is below that of all scores, which the kernel for any shape writes."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
-    from fastervit_backbone.layers import Attention
+    from fastervit_backbone.models.layers import Attention
 
     attention = Attention(16 * 49, 16).cuda().bfloat16()
     x, bias = torch.randn(64, 576, 16 * 49, device='cuda', dtype=torch.bfloat16), torch.randn(1, 16, 576, 576, device='cuda').bfloat16()

@@ -56,7 +56,7 @@ def test_own_data_config_reads(tmp_path):
     block = next(b for b in blocks if '_base_' in b).replace('/path/to/fastervit_backbone', str(ROOT))
     (tmp_path / 'mine.py').write_text(block)
     config = config_module.Config.fromfile(tmp_path / 'mine.py')
-    from fastervit_backbone.engine.checks import fit_classes
+    from fastervit_backbone.engine.config.adapt import fit_classes
 
     assert fit_classes(config, 'train') == ['num_classes 80 -> 2 in 4 heads, as the data set has']
     assert fit_classes(config, 'train') == []
@@ -73,7 +73,7 @@ def test_own_label_maps_config_reads(tmp_path):
     from mmengine.registry import init_default_scope
 
     import fastervit_backbone  # noqa: F401 (lets mmengine find mmseg's bases)
-    from fastervit_backbone.engine.checks import fit_classes, fit_label_loading
+    from fastervit_backbone.engine.config.adapt import fit_classes, fit_label_loading
 
     init_default_scope('mmseg')
     config = config_module.Config.fromfile(tmp_path / 'mine.py')

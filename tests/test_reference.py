@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from fastervit_backbone.checkpoint import load_published
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.checkpoint import load_published
 
 from .conftest import PAPER_CASES, SMALL_CASES, ReferenceCase
 

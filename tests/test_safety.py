@@ -10,12 +10,13 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.checkpoint_io import CheckpointError, read_checkpoint, safe_loading, trusting_pickles, write_state_dict
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.testing import test as evaluate
-from fastervit_backbone.engine.training import train
-from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
+
+from fastervit_backbone.apis.evaluate import test as evaluate
+from fastervit_backbone.apis.train import train
+from fastervit_backbone.checkpoints.io import CheckpointError, read_checkpoint, safe_loading, trusting_pickles, write_state_dict
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.finetune import finetune
 
 from .inference.conftest import CASCADE, save_untrained
 from .test_tools import DEMO, QUICK, assert_one_line_error, tool

@@ -19,8 +19,8 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config
 from PIL import Image
 
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.utils.errors import UserError
 
 from .conftest import ROOT, ReferenceCase
 
@@ -190,7 +190,7 @@ def test_deploy_mode_gives_the_same_figures(trained, shapes, tmp_path):
 
 
 def test_deploy_mode_of_another_backbone(monkeypatch):
-    from fastervit_backbone.engine import testing
+    from fastervit_backbone.apis import evaluate as testing
 
     monkeypatch.setattr(testing, 'prepare', lambda *_, **__: Config(dict(model=dict(backbone=dict(type='ResNet')))))
     with pytest.raises(UserError, match=r'--deploy: the backbone of c\.py is ResNet, which has no deploy mode'):

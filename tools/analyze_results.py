@@ -7,7 +7,7 @@ Label maps: python tools/analyze_results.py predictions work_dirs/demo/data/labe
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument('--ignore', type=int, nargs='+', default=[], metavar='VALUE', help='true labels that count nowhere, beside 255')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.analysis.results import analyze  # after parsing: --help answers at once
+    from fastervit_backbone.evaluation.analyze import analyze  # after parsing: --help answers at once
 
     options = dict(images=args.images, metric=args.metric, threshold=args.threshold, worst=args.worst, ignored=tuple(args.ignore))
     print('\n'.join(analyze(args.predictions, args.truth, args.out, **options)))

@@ -7,7 +7,7 @@ It answers on this machine alone; --host 0.0.0.0 lets others in, who then can ru
 
 import argparse
 
-from fastervit_backbone.cli import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
+from fastervit_backbone.utils.console import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -29,10 +29,11 @@ def main() -> None:
 
     from pathlib import Path
 
-    from fastervit_backbone.checkpoint_io import trusting_pickles
-    from fastervit_backbone.errors import UserError
     from fastervit_backbone.inference import Predictor  # after parsing: --help answers at once
-    from fastervit_backbone.inference.app import LEAST, build_app
+
+    from fastervit_backbone.apis.app import LEAST, build_app
+    from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.utils.errors import UserError
 
     options = dict(device=args.device, size=args.size, deploy=args.deploy, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):

@@ -11,7 +11,7 @@ Models: fastervit:ARCH[:deploy], published:ARCH (the pip package fastervit), tim
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument('--out', metavar='PATH', help='write PATH.md and pictures, and tables as PATH.json: docs/benchmarks/cpu')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.analysis import benchmark  # after parsing: --help answers at once
+    from fastervit_backbone.benchmark import run as benchmark  # after parsing: --help answers at once
 
     benchmark.run(**vars(args))
 

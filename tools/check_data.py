@@ -9,7 +9,7 @@ Exit code: 1 with errors, 0 with warnings or nothing, 2 where it could not look.
 import argparse
 import sys
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument('--sheet', metavar='FILE', help='draw images of every split with their annotations onto one picture')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.audit.run import check_data  # after parsing: --help answers at once
+    from fastervit_backbone.datasets.validation.check import check_data  # after parsing: --help answers at once
 
     splits = {name: value for name in ('train', 'val', 'test') if (value := getattr(args, name))}
     options = dict(classes=args.classes, reduce_zero_label=args.reduce_zero_label, ignored=tuple(args.ignore), read_images=args.read)

@@ -6,7 +6,7 @@ Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit
 
 import argparse
 
-from fastervit_backbone.cli import add_trust_argument, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_trust_argument, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -18,7 +18,8 @@ def main() -> None:
     args = parse_strictly(parser)
 
     from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help answers at once
-    from fastervit_backbone.checkpoint_io import trusting_pickles
+
+    from fastervit_backbone.checkpoints.io import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
         print(convert_checkpoint(args.input, args.output))

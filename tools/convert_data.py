@@ -9,7 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -21,10 +21,10 @@ def main() -> None:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='of VOC: these, in this order (default: all, sorted)')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoint_io import replacing  # after parsing: --help answers at once
-    from fastervit_backbone.data.convert import convert_voc, convert_yolo
-    from fastervit_backbone.errors import UserError
-    from fastervit_backbone.files import check_folder_writable
+    from fastervit_backbone.checkpoints.io import replacing  # after parsing: --help answers at once
+    from fastervit_backbone.datasets.convert import convert_voc, convert_yolo
+    from fastervit_backbone.utils.errors import UserError
+    from fastervit_backbone.utils.files import check_folder_writable
 
     check_folder_writable('--out', args.out)
     if args.format == 'yolo' and args.classes:

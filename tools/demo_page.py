@@ -6,7 +6,7 @@ Example: python tools/demo_page.py work_dirs/demo --record docs/trained.json
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument('--record', metavar='FILE', help='also write results for the table of models here, with the logs beside')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.analysis.demo_page import write_page  # after parsing: --help answers at once
+    from fastervit_backbone.benchmark.demo_page import write_page  # after parsing: --help answers at once
 
     print(f'written: {write_page(args.root, args.record)}')
 

@@ -8,7 +8,7 @@ No GPU: add --arch nano --preset quick. What it decided, as one config to edit: 
 
 import argparse
 
-from fastervit_backbone.cli import add_trust_argument, parse_size, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
     add_trust_argument(parser)
     args = vars(parse_strictly(parser))
 
-    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
     from fastervit_backbone.finetune import finetune
 
     with trusting_pickles(args.pop('trust_pickle')):

@@ -6,8 +6,8 @@ Example: python tools/make_shapes.py work_dirs/demo/data
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
-from fastervit_backbone.data.shapes import make_shapes
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:

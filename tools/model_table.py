@@ -7,7 +7,7 @@ All of docs/models.md (half an hour on two cores): python tools/model_table.py -
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument('--markdown', metavar='FILE', help='write the page here as well')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.analysis.model_table import write_table  # after parsing: --help answers at once
+    from fastervit_backbone.benchmark.model_table import write_table  # after parsing: --help answers at once
 
     write_table(args.config, args.markdown)
 

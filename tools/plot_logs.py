@@ -6,7 +6,7 @@ Example: python tools/plot_logs.py work_dirs/demo/cascade work_dirs/demo/dino --
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -21,9 +21,9 @@ def main() -> None:
 
     from dataclasses import replace
 
-    from fastervit_backbone.analysis.logs import plot_logs, read_log  # after parsing: --help answers at once
-    from fastervit_backbone.errors import UserError
-    from fastervit_backbone.files import check_file_writable
+    from fastervit_backbone.evaluation.curves import plot_logs, read_log  # after parsing: --help answers at once
+    from fastervit_backbone.utils.errors import UserError
+    from fastervit_backbone.utils.files import check_file_writable
 
     check_file_writable('--out', args.out)
     logs = [read_log(path) for path in args.logs]

@@ -9,7 +9,7 @@ A killed run goes on where it stopped when it is started again. Exit code 1: som
 import argparse
 import sys
 
-from fastervit_backbone.cli import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
+from fastervit_backbone.utils.console import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -39,10 +39,10 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
-    from fastervit_backbone.inference.job import Job, settings_of
-    from fastervit_backbone.inference.predictor import Predictor
-    from fastervit_backbone.inference.sources import choose_sources
+    from fastervit_backbone.apis.prediction_run import Job, settings_of
+    from fastervit_backbone.apis.predictor import Predictor
+    from fastervit_backbone.apis.sources import choose_sources
+    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
 
     sources, ids = choose_sources(args.sources, args.annotations, leave_out=args.out)
     shared = dict(threshold=args.threshold, classes=args.classes, size=args.size, tile=args.tile, overlap=args.overlap)

@@ -8,7 +8,7 @@ Examples: python tools/prepare_data.py coco ~/Downloads          (archives or fo
 
 import argparse
 
-from fastervit_backbone.cli import parse_strictly, run_cli
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument('--download', action='store_true', help='fetch what is missing')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.data.prepare import DATA_SETS, prepare  # after parsing: --help answers at once
+    from fastervit_backbone.datasets.prepare import DATA_SETS, prepare  # after parsing: --help answers at once
 
     root = prepare(DATA_SETS[args.data], args.source, root=args.root, download=args.download)
     print(f'{args.data} is complete and readable in {root}')

@@ -6,7 +6,7 @@ Example: python tools/test.py configs/cascade_fastervit0_3x.py work_dirs/cascade
 
 import argparse
 
-from fastervit_backbone.cli import add_run_arguments, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
     add_run_arguments(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
-    from fastervit_backbone.engine.testing import test
+    from fastervit_backbone.apis.evaluate import test
+    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
 
     with trusting_pickles(args.trust_pickle):
         test(

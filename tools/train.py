@@ -7,7 +7,7 @@ Several GPUs: torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytor
 
 import argparse
 
-from fastervit_backbone.cli import add_run_arguments, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -30,8 +30,8 @@ def main() -> None:
     add_run_arguments(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoint_io import trusting_pickles  # after parsing: --help answers at once
-    from fastervit_backbone.engine.training import train
+    from fastervit_backbone.apis.train import train
+    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
 
     with trusting_pickles(args.trust_pickle):
         train(

@@ -6,7 +6,7 @@ Example: python tools/visualize_attention.py configs/demo/cascade_shapes.py work
 
 import argparse
 
-from fastervit_backbone.cli import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
+from fastervit_backbone.utils.console import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
 
 
 def main() -> None:
@@ -25,10 +25,11 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.analysis.attention_pictures import visualize  # after parsing: --help answers at once
-    from fastervit_backbone.checkpoint_io import trusting_pickles
-    from fastervit_backbone.files import check_folder_writable
     from fastervit_backbone.inference import Predictor
+
+    from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.utils.files import check_folder_writable
+    from fastervit_backbone.visualization.attention_pictures import visualize  # after parsing: --help answers at once
 
     check_folder_writable('--out', args.out)
     with trusting_pickles(args.trust_pickle):

@@ -3,8 +3,8 @@
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS
 
-from ..backbone import FasterViT
-from .optim_constructor import LayerDecayOptimWrapperConstructor
+from ..models.fastervit import FasterViT
+from .optimizers.constructor import LayerDecayOptimWrapperConstructor
 from .timm_backbone import TimmBackbone
 
 for backbone in (FasterViT, TimmBackbone):  # in the root registry: mmdet and mmseg both find it there

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from ..data.label_maps import IGNORED
+from ..datasets.label_maps import IGNORED
 
 
 @DATASETS.register_module()

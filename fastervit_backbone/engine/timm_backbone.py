@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from ..errors import UserError
-from ..layers.conv import ChannelLayerNorm
+from ..models.layers.conv import ChannelLayerNorm
+from ..utils.errors import UserError
 
 
 class TimmBackbone(nn.Module):

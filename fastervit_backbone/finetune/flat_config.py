@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from ..engine.checks import fit_heads
-from ..engine.data_checks import as_list
-from ..engine.options import load_config
-from ..engine.training import amp_options
+from ..apis.train import amp_options
+from ..engine.config.adapt import fit_heads
+from ..engine.config.load import load_config
+from ..engine.config.validate import as_list
 from .own_data import OwnData
 from .plan import RESIZE_RANGE, Plan, steps_of
 

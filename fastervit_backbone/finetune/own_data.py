@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..audit.coco import audit, read_split
-from ..audit.compare import compare_splits
-from ..audit.findings import Finding
-from ..audit.label_maps import LabelSplit, audit_labels
-from ..audit.run import label_overlap, progress_bar
-from ..data.images import images_below, open_image, upright_size
-from ..errors import UserError
+from ..datasets.images import images_below, open_image, upright_size
+from ..datasets.validation.check import label_overlap, progress_bar
+from ..datasets.validation.coco import audit, read_split
+from ..datasets.validation.compare import compare_splits
+from ..datasets.validation.findings import Finding
+from ..datasets.validation.label_maps import LabelSplit, audit_labels
+from ..utils.errors import UserError
 
 #: Image files are opened when there are no more of them than this; tools/check_data.py opens all.
 OPEN_UP_TO = 3000

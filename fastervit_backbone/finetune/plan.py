@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from ..backbone import FasterViT
-from ..engine.options import load_config
-from ..errors import UserError
+from ..engine.config.load import load_config
+from ..models.fastervit import FasterViT
+from ..utils.errors import UserError
 from .own_data import OwnData
 
 CONFIGS = Path(__file__).parents[2] / 'configs'

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..checkpoint_io import fetch, read_checkpoint, replacing, unwrap_state_dict
-from ..engine.runs import find_checkpoint, say
-from ..engine.testing import FIGURES
-from ..engine.training import train as train_config
-from ..errors import CheckpointError, UserError
-from ..files import check_folder_writable
+from ..apis.evaluate import FIGURES
+from ..apis.train import train as train_config
+from ..checkpoints.io import fetch, read_checkpoint, replacing, unwrap_state_dict
+from ..engine.runner.build import find_checkpoint, say
+from ..utils.errors import CheckpointError, UserError
+from ..utils.files import check_folder_writable
 from .flat_config import build_config, config_text
 from .own_data import read_own_data
 from .plan import MODELS, PRESETS, Plan, describe, make_plan

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from fastervit_backbone import ARCHS, FasterViT
-from fastervit_backbone.analysis.attention_maps import attention_maps, attention_weights
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.layers import position
-from fastervit_backbone.layers.window import carriers_to_windows, pad_to_windows, window_partition
+from fastervit_backbone.models.layers import position
+from fastervit_backbone.models.layers.window import carriers_to_windows, pad_to_windows, window_partition
+from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.visualization.attention_maps import attention_maps, attention_weights
 
 from ..conftest import lively
 
@@ -88,7 +88,7 @@ def test_stage_without_carriers_and_batches_in_pieces(nano, monkeypatch):
     image = torch.randn(1, 3, 224, 320)
     whole = attention_maps(nano, image, (100, 100), stage=4, block=0)
     assert whole.carriers is None and whole.between is None and whole.reach().sum() == pytest.approx(1, abs=1e-4)
-    monkeypatch.setattr('fastervit_backbone.layers.attention.CACHED', 1)  # a window at a time
+    monkeypatch.setattr('fastervit_backbone.models.layers.attention.CACHED', 1)  # a window at a time
     pieces = attention_maps(nano, image, (100, 100), stage=4, block=0)
     torch.testing.assert_close(pieces.tokens, whole.tokens, atol=1e-6, rtol=1e-5)
 

@@ -6,12 +6,13 @@ import math
 import pytest
 import torch
 
-from fastervit_backbone.analysis import benchmark, throughput
-from fastervit_backbone.analysis.benchmark import parse_size
-from fastervit_backbone.analysis.contenders import Setting, build
-from fastervit_backbone.analysis.stages import parts_of, profile_stages
-from fastervit_backbone.analysis.throughput import Timing, compare, peak_memory
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.benchmark import run as benchmark
+from fastervit_backbone.benchmark import throughput
+from fastervit_backbone.benchmark.candidates import Setting, build
+from fastervit_backbone.benchmark.run import parse_size
+from fastervit_backbone.benchmark.stages import parts_of, profile_stages
+from fastervit_backbone.benchmark.throughput import Timing, compare, peak_memory
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 
@@ -148,8 +149,8 @@ def test_stages_add_up(nano, tmp_path):
 
 def test_data_path(tmp_path, monkeypatch, capsys):
     pytest.importorskip('mmdet')
-    from fastervit_backbone.analysis import data_path
-    from fastervit_backbone.data.shapes import make_shapes
+    from fastervit_backbone.benchmark import data_path
+    from fastervit_backbone.datasets.shapes import make_shapes
 
     monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=16, val=1, size=(96, 128))))
     monkeypatch.setattr(data_path, 'SECONDS', 0.1)

@@ -9,11 +9,11 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.analysis import model_table
-from fastervit_backbone.analysis.complexity import _boxes, count_parameters, measure
-from fastervit_backbone.analysis.model_table import ROOT, build, leaf_configs, write_table
-from fastervit_backbone.analysis.paper import PRINTED
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.benchmark import model_table
+from fastervit_backbone.benchmark.complexity import _boxes, count_parameters, measure
+from fastervit_backbone.benchmark.model_table import ROOT, build, leaf_configs, write_table
+from fastervit_backbone.benchmark.paper import PRINTED
+from fastervit_backbone.utils.errors import UserError
 
 
 def conv(c_in, c_out, side, height, width):
@@ -102,7 +102,7 @@ def test_sections():
 
 
 def test_a_difference_to_the_paper_is_said():
-    from fastervit_backbone.analysis.complexity import Complexity
+    from fastervit_backbone.benchmark.complexity import Complexity
 
     cost = Complexity(1, 1, 2 * 945 * 10**9, 1)
     assert model_table._compared(cost, 944) == '944' and model_table._compared(cost, 900) == '900 (ours is +5.0%)'

@@ -8,8 +8,8 @@ from PIL import Image
 pytest.importorskip('matplotlib')
 pytest.importorskip('mmengine')
 
-from fastervit_backbone.analysis.demo_page import HEADS, read_run, write_page
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.benchmark.demo_page import HEADS, read_run, write_page
+from fastervit_backbone.utils.errors import UserError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.analysis.logs import plot_logs, read_log
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.evaluation.curves import plot_logs, read_log
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 from ..test_tools import QUICK, assert_one_line_error, tool
@@ -88,7 +88,7 @@ def test_tensorboard(tmp_path):
     pytest.importorskip('tensorboard')
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from fastervit_backbone.data.shapes import make_shapes
+    from fastervit_backbone.datasets.shapes import make_shapes
 
     shapes = make_shapes(tmp_path / 'shapes', train=4, val=1, size=(64, 96))
     demo, loggers = (ROOT / 'configs' / p for p in ('demo/fpn_shapes.py', '_base_/loggers.py'))

@@ -17,11 +17,11 @@ pytest.importorskip('mmseg')
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fastervit_backbone.analysis.label_maps import analyze_label_maps
-from fastervit_backbone.analysis.objects import analyze_objects, confusion_matrix
-from fastervit_backbone.analysis.results import analyze
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.inference.prediction import encode_mask
+from fastervit_backbone.evaluation.analyze import analyze
+from fastervit_backbone.evaluation.label_maps import analyze_label_maps
+from fastervit_backbone.evaluation.objects import analyze_objects, confusion_matrix
+from fastervit_backbone.structures.prediction import encode_mask
+from fastervit_backbone.utils.errors import UserError
 
 from ..test_tools import assert_one_line_error, tool
 

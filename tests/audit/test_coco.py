@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastervit_backbone.analysis.coco_files import read_truth
-from fastervit_backbone.audit.coco import audit, read_split
-from fastervit_backbone.audit.compare import compare_splits
-from fastervit_backbone.audit.repair import repair
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.validation.coco import audit, read_split
+from fastervit_backbone.datasets.validation.compare import compare_splits
+from fastervit_backbone.datasets.validation.repair import repair
+from fastervit_backbone.evaluation.coco_files import read_truth
+from fastervit_backbone.utils.errors import UserError
 
 from ..test_tools import assert_one_line_error, tool
 
@@ -260,9 +260,9 @@ def test_unreadable_split(tmp_path, images):
 
 def test_contact_sheet(tmp_path):
     pytest.importorskip('supervision')
-    from fastervit_backbone.audit.label_maps import LabelSplit, audit_labels
-    from fastervit_backbone.audit.sheet import write_sheet
-    from fastervit_backbone.data.shapes import make_shapes
+    from fastervit_backbone.datasets.shapes import make_shapes
+    from fastervit_backbone.datasets.validation.label_maps import LabelSplit, audit_labels
+    from fastervit_backbone.visualization.contact_sheet import write_sheet
 
     shapes = make_shapes(tmp_path / 'shapes', train=14, val=2, size=(64, 96))
     path = shapes / 'annotations' / 'instances_train.json'

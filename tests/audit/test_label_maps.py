@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.audit.label_maps import LabelSplit, audit_labels
+from fastervit_backbone.datasets.validation.label_maps import LabelSplit, audit_labels
 
 from ..test_tools import assert_one_line_error, tool
 

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from fastervit_backbone.data.coco import check_coco
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.coco import check_coco
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.utils.errors import UserError
 
 
 @pytest.fixture

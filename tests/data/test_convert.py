@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.audit.coco import audit, read_split
-from fastervit_backbone.data.convert import convert_voc, convert_yolo
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.convert import convert_voc, convert_yolo
+from fastervit_backbone.datasets.validation.coco import audit, read_split
+from fastervit_backbone.utils.errors import UserError
 
 from ..test_tools import assert_one_line_error, tool
 

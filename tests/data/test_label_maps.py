@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.data import label_maps
-from fastervit_backbone.data.label_maps import check_label_maps
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets import label_maps
+from fastervit_backbone.datasets.label_maps import check_label_maps
+from fastervit_backbone.utils.errors import UserError
 
 CLASSES = ('sky', 'road', 'tree')
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.data import archives
-from fastervit_backbone.data.archives import Archive, fetch_archive, unpack
-from fastervit_backbone.data.prepare import DATA_SETS, PublicData, check, prepare
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets import archives
+from fastervit_backbone.datasets.archives import Archive, fetch_archive, unpack
+from fastervit_backbone.datasets.prepare import DATA_SETS, PublicData, check, prepare
+from fastervit_backbone.utils.errors import UserError
 
 
 def picture(size=(40, 30), mode='RGB', value=7):

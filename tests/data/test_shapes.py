@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.data.shapes import CLASSES, draw_scene, encode_rle, make_shapes
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.shapes import CLASSES, draw_scene, encode_rle, make_shapes
+from fastervit_backbone.utils.errors import UserError
 
 
 def pixels(root):

@@ -1,7 +1,7 @@
 import pytest
 
-from fastervit_backbone.data.voc import check_voc
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.voc import check_voc
+from fastervit_backbone.utils.errors import UserError
 
 
 @pytest.fixture

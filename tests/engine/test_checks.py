@@ -8,12 +8,12 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import check_channels, fit_classes, fit_norm_eval, fit_to_machine, world_size
-from fastervit_backbone.engine.data_checks import check_data
-from fastervit_backbone.engine.runs import process_rank, say
-from fastervit_backbone.engine.training import _scale_learning_rate
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.apis.train import _scale_learning_rate
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.config.adapt import check_channels, fit_classes, fit_norm_eval, fit_to_machine, world_size
+from fastervit_backbone.engine.config.validate import check_data
+from fastervit_backbone.engine.runner.build import process_rank, say
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 

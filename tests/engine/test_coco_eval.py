@@ -17,10 +17,10 @@ from mmdet.evaluation.metrics import coco_metric
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fastervit_backbone.analysis.data_path import evaluation_times
-from fastervit_backbone.analysis.objects import analyze_objects
-from fastervit_backbone.engine import coco_eval
-from fastervit_backbone.engine.coco_eval import patch_coco_metric
+from fastervit_backbone.benchmark.data_path import evaluation_times
+from fastervit_backbone.evaluation import coco_metric as coco_eval
+from fastervit_backbone.evaluation.coco_metric import patch_coco_metric
+from fastervit_backbone.evaluation.objects import analyze_objects
 
 from ..conftest import ROOT
 
@@ -159,7 +159,7 @@ def test_the_twelve_figures_are_pycocotools():
 def test_it_is_patched_once():
     """In a process of its own: what this one has imported does not matter."""
     code = """
-from fastervit_backbone.engine.coco_eval import patch_coco_metric
+from fastervit_backbone.evaluation.coco_metric import patch_coco_metric
 from mmdet.evaluation.metrics import coco_metric
 assert patch_coco_metric()
 kinds = coco_metric.COCOeval, coco_metric.COCO

@@ -2,9 +2,9 @@ import pytest
 
 pytest.importorskip('mmdet')
 
-from fastervit_backbone.cli import parse_value
-from fastervit_backbone.engine.options import load_config
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.utils.console import parse_value
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 

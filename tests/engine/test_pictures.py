@@ -6,7 +6,7 @@ from PIL import Image
 
 pytest.importorskip('mmengine')
 
-from fastervit_backbone.engine.pictures import SegmentationPictures
+from fastervit_backbone.engine.hooks.segmentation_pictures import SegmentationPictures
 
 
 class Visualizer:

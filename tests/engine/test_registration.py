@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.engine import LayerDecayOptimWrapperConstructor
-from fastervit_backbone.errors import CheckpointError, UserError
+from fastervit_backbone.utils.errors import CheckpointError, UserError
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])

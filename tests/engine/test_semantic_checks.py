@@ -11,10 +11,17 @@ pytest.importorskip('mmseg')
 
 from mmengine.config import Config
 
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import check_batch, check_channels, distinct_colours, fit_classes, fit_label_loading, fit_to_machine
-from fastervit_backbone.engine.data_checks import check_data
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.config.adapt import (
+    check_batch,
+    check_channels,
+    distinct_colours,
+    fit_classes,
+    fit_label_loading,
+    fit_to_machine,
+)
+from fastervit_backbone.engine.config.validate import check_data
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 

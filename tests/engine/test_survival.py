@@ -26,14 +26,14 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.draws import Draw, EnduringDataset, ExactBatches
-from fastervit_backbone.engine.guards import CountUnreadable, StopAtNonFinite, first_non_finite
-from fastervit_backbone.engine.loops import EarlyStopping, ExactEpochLoop
-from fastervit_backbone.engine.runs import checkpoints_of
-from fastervit_backbone.engine.testing import test as evaluate
-from fastervit_backbone.engine.training import _plain_errors, train
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.apis.evaluate import test as evaluate
+from fastervit_backbone.apis.train import _plain_errors, train
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.hooks.survival import CountUnreadable, StopAtNonFinite, first_non_finite
+from fastervit_backbone.engine.runner.build import checkpoints_of
+from fastervit_backbone.engine.runner.loops import EarlyStopping, ExactEpochLoop
+from fastervit_backbone.engine.runner.sampling import Draw, EnduringDataset, ExactBatches
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 from ..inference.conftest import save_untrained

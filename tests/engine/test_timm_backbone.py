@@ -7,7 +7,7 @@ pytest.importorskip('mmengine')
 import timm
 
 from fastervit_backbone.engine import TimmBackbone
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import lively
 

@@ -16,12 +16,12 @@ from mmengine.config import Config
 from PIL import Image
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.errors import UserError
+from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune, plan
 from fastervit_backbone.finetune.flat_config import build_config
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
 from fastervit_backbone.finetune.plan import PRESETS, find_base, make_plan, training_bytes
+from fastervit_backbone.utils.errors import UserError
 
 from ..inference.conftest import CASCADE, save_untrained
 from ..test_tools import assert_one_line_error, tool

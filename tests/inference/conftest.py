@@ -8,10 +8,10 @@ pytest.importorskip('mmseg')
 
 from mmengine.registry import init_default_scope
 
-from fastervit_backbone.data.shapes import make_shapes
-from fastervit_backbone.engine.checks import fit_to_machine
-from fastervit_backbone.engine.options import load_config
-from fastervit_backbone.engine.runs import build_untrained
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.config.adapt import fit_to_machine
+from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.engine.runner.build import build_untrained
 
 from ..conftest import ROOT
 

@@ -17,8 +17,8 @@ pytest.importorskip('playwright')
 
 from playwright.sync_api import sync_playwright
 
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.inference.app import Uploads
+from fastervit_backbone.apis.app import Uploads
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 from ..test_tools import assert_one_line_error, environment, tool

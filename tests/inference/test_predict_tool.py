@@ -15,10 +15,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.inference.job import Job
-from fastervit_backbone.inference.journal import NAME, Journal
-from fastervit_backbone.inference.sources import find_sources
+from fastervit_backbone.apis.prediction_run import Job
+from fastervit_backbone.apis.resume_log import NAME, Journal
+from fastervit_backbone.apis.sources import find_sources
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 from ..test_tools import assert_one_line_error, environment, tool
@@ -238,7 +238,7 @@ def test_a_full_disk_stops_the_run(predictor, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('fastervit_backbone.inference.job._write_image', full)
+    monkeypatch.setattr('fastervit_backbone.apis.prediction_run._write_image', full)
     with pytest.raises(UserError, match='No space left on device; what is done is kept'):
         run_job(predictor, [tmp_path / 'in'], tmp_path / 'out')
 

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from fastervit_backbone.inference import Predictor
 from PIL import Image
 
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.inference import Predictor
-from fastervit_backbone.inference.prediction import decode_mask
-from fastervit_backbone.inference.sources import read_image
+from fastervit_backbone.apis.sources import read_image
+from fastervit_backbone.structures.prediction import decode_mask
+from fastervit_backbone.utils.errors import UserError
 
 from ..conftest import ROOT
 from ..test_tools import QUICK, tool

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.inference.sources import find_sources, read_image, read_video, video_size
+from fastervit_backbone.apis.sources import find_sources, read_image, read_video, video_size
+from fastervit_backbone.utils.errors import UserError
 
 
 def picture(size=(40, 60)):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastervit_backbone.errors import UserError
-from fastervit_backbone.inference.prediction import Categories, Prediction, decode_mask, encode_mask, place_mask
-from fastervit_backbone.inference.tiles import merge_label_maps, merge_objects, tile_boxes
+from fastervit_backbone.apis.tiles import merge_label_maps, merge_objects, tile_boxes
+from fastervit_backbone.structures.prediction import Categories, Prediction, decode_mask, encode_mask, place_mask
+from fastervit_backbone.utils.errors import UserError
 
 
 @settings(max_examples=60, deadline=None)

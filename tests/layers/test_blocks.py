@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastervit_backbone.layers import (
+from fastervit_backbone.models.layers import (
     Attention,
     AttentionBlock,
     ChannelLayerNorm,
@@ -14,7 +14,7 @@ from fastervit_backbone.layers import (
     attention,
     position,
 )
-from fastervit_backbone.layers.position import GridBias
+from fastervit_backbone.models.layers.position import GridBias
 
 from ..conftest import lively
 

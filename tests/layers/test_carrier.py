@@ -7,8 +7,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.layers import CarrierTokenizer, position_cache, propagate_carriers
-from fastervit_backbone.layers.carrier import pooling_windows
+from fastervit_backbone.models.layers import CarrierTokenizer, position_cache, propagate_carriers
+from fastervit_backbone.models.layers.carrier import pooling_windows
 
 from ..conftest import lively
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from fastervit_backbone.layers import AbsolutePosition, PositionCache, RelativeBias
+from fastervit_backbone.models.layers import AbsolutePosition, PositionCache, RelativeBias
 
 from ..conftest import lively
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fastervit_backbone.layers import carriers_to_windows, pad_to_windows, window_partition, window_unpartition, windows_to_carriers
+from fastervit_backbone.models.layers import carriers_to_windows, pad_to_windows, window_partition, window_unpartition, windows_to_carriers
 
 
 @pytest.mark.parametrize(('h', 'w', 'side'), [(7, 7, 7), (1, 1, 7), (9, 20, 7), (14, 21, 7), (5, 13, 4), (3, 2, 1)])

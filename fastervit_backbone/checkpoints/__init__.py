@@ -1,0 +1,1 @@
+"""Weight files: reading, converting, which arch they are."""

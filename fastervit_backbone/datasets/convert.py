@@ -1,0 +1,229 @@
+"""Other annotations into COCO jsons: YOLO's text files and PASCAL VOC's XML. Images stay where they are."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import yaml
+
+from ..utils.errors import UserError
+from .images import IMAGES, images_below, open_image, upright_size
+
+
+@dataclass
+class Converted:
+    """A split as COCO has it.
+
+    Attributes:
+        images: folder that its ``file_name`` are in.
+        content: the json.
+        skipped: lines about what was left out.
+    """
+
+    images: Path
+    content: dict
+    skipped: list[str] = field(default_factory=list)
+
+
+def convert_yolo(path: str | Path) -> dict[str, Converted]:
+    """Read what a YOLO ``data.yaml`` names: boxes (``class x y w h``) and polygons (``class x1 y1 x2 y2 ...``), in parts of the image.
+
+    Labels are looked for where YOLO does: the images' path with its last ``images`` replaced by ``labels``.
+
+    Args:
+        path: the yaml: ``names`` (list, or dict from 0), ``train``, ``val``, ``test`` (folder, or text file of images), ``path`` if wanted.
+
+    Returns:
+        split -> COCO; category ids are YOLO's class numbers.
+
+    Raises:
+        UserError: with file, line and what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f'no file at {path}: give the data.yaml')
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f'{path} is broken YAML ({" ".join(str(error).split())})') from error
+    names = content.get('names') if isinstance(content, Mapping) else None
+    names = dict(enumerate(names)) if isinstance(names, list) else names
+    if not isinstance(names, Mapping) or not names or not all(isinstance(k, int) and k >= 0 for k in names):
+        raise UserError(f'{path} has no names: a list of class names, or numbers with names')
+    root = path.parent / str(content.get('path') or '')
+    converted = {}
+    for split in ('train', 'val', 'test'):
+        if content.get(split):
+            converted[split] = _yolo_split(root, path.parent, content[split], {k: str(v) for k, v in names.items()})
+    if not converted:
+        raise UserError(f'{path} names no train, val or test')
+    return converted
+
+
+def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, str]) -> Converted:
+    files: list[Path] = []
+    for place in places if isinstance(places, list) else [places]:
+        tried = (root / str(place), beside / str(place), beside / str(place).removeprefix('../'))  # the last: as Roboflow exports it
+        folder = next((p for p in tried if p.exists()), None)
+        if folder is None:
+            raise UserError(
+                f'no folder or list of images at {os.path.abspath(root / str(place))}: correct path or {place} in the data.yaml'
+            )
+        if folder.is_dir():
+            files += images_below(folder)
+        else:
+            files += [folder.parent / line.strip() for line in folder.read_text().splitlines() if line.strip()]
+    if not files:
+        raise UserError(f'{os.path.abspath(root / str(places))} has no images')
+    above, entries, skipped = _images(files)
+    if not any(_label_file(file).is_file() for file in files):
+        raise UserError(f'no image of {places} has a label file: {_label_file(files[0])} is not there, nor is any other')
+    annotations = []
+    for image, file in entries:
+        text = _label_file(file)
+        for number, line in enumerate(text.read_text().splitlines() if text.is_file() else (), start=1):
+            if line.strip():
+                annotations.append(_yolo_object(f'{text}, line {number}', line.split(), image, names))
+    return _finish(above, [i for i, _ in entries], annotations, [dict(id=k, name=v) for k, v in sorted(names.items())], skipped)
+
+
+def _label_file(image: Path) -> Path:
+    parts = list(image.with_suffix('.txt').parts)
+    at = max((i for i, part in enumerate(parts[:-1]) if part == 'images'), default=None)
+    if at is not None:
+        parts[at] = 'labels'
+    return Path(*parts)
+
+
+def _yolo_object(where: str, words: Sequence[str], image: Mapping, names: Mapping[int, str]) -> dict:
+    try:
+        label, values = int(words[0]), [float(w) for w in words[1:]]
+    except ValueError as error:
+        raise UserError(f'{where}: {" ".join(words)[:60]!r} is not a class number and numbers') from error
+    if label not in names:
+        raise UserError(f'{where}: class {label} is none of the {len(names)} names in the data.yaml')
+    polygon = len(values) >= 6 and len(values) % 2 == 0
+    if not polygon and len(values) != 4:
+        raise UserError(f'{where}: {len(values)} numbers after the class: 4 of a box, or at least 6 (x y x y ...) of a polygon')
+    beyond = [v for v in values if not -0.01 <= v <= 1.01]
+    if beyond:
+        raise UserError(f'{where}: {beyond[0]:g} is no part of the image, 0 to 1: are these pixels?')
+    w, h = image['width'], image['height']
+    if not polygon:
+        x, y, bw, bh = values
+        return _object(image, label, [(x - bw / 2) * w, (y - bh / 2) * h, bw * w, bh * h])
+    points = [min(1.0, max(0.0, v)) * (w, h)[i % 2] for i, v in enumerate(values)]
+    xs, ys = points[::2], points[1::2]
+    area = abs(sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))) / 2
+    box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+    return _object(image, label, box) | dict(segmentation=[[round(v, 2) for v in points]], area=area)
+
+
+def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dict[str, Converted]:
+    """Read PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages``, and the splits that ``ImageSets/Main/{train,val,test}.txt`` name; without
+    lists everything is ``all``.
+
+    Coordinates are taken as mmdet's VOC data set takes them: from 1, so that 1 is subtracted. Objects marked ``difficult`` become
+    COCO's ``iscrowd``, which evaluation and training leave out.
+
+    Args:
+        folder: that holds those.
+        classes: in this order, and no others; None: all that are there, sorted.
+
+    Returns:
+        split -> COCO; category ids from 1.
+
+    Raises:
+        UserError: with the file and what is wrong.
+    """
+    folder = Path(folder)
+    if not (folder / 'Annotations').is_dir() or not (folder / 'JPEGImages').is_dir():
+        raise UserError(f'{folder} has no Annotations and JPEGImages: give the folder that holds both')
+    lists = {s: folder / 'ImageSets' / 'Main' / f'{s}.txt' for s in ('train', 'val', 'test')}
+    stems = {s: [line.split()[0] for line in p.read_text().splitlines() if line.split()] for s, p in lists.items() if p.is_file()}
+    stems = stems or {'all': sorted(p.stem for p in (folder / 'Annotations').glob('*.xml'))}
+    there = {p.stem: p for p in sorted((folder / 'JPEGImages').iterdir()) if p.suffix.lower() in IMAGES}
+    trees = {}
+    for split, wanted in stems.items():
+        if not wanted:
+            raise UserError(f'{folder}: the split {split} is empty')
+        for stem in wanted:
+            if stem not in there:
+                raise UserError(f'{folder / "JPEGImages"} has no image {stem}, which the split {split} names')
+            trees[stem] = _voc_objects(folder / 'Annotations' / f'{stem}.xml')
+    found = sorted({name for objects in trees.values() for name, _, _ in objects})
+    numbers = {name: i for i, name in enumerate(classes or found, start=1)}
+    converted = {}
+    for split, wanted in stems.items():
+        above, entries, skipped = _images([there[stem] for stem in wanted])
+        annotations, other = [], Counter()
+        for image, file in entries:
+            for name, (x1, y1, x2, y2), difficult in trees[file.stem]:
+                if name not in numbers:
+                    other[name] += 1
+                    continue
+                annotations.append(_object(image, numbers[name], [x1 - 1, y1 - 1, x2 - x1, y2 - y1]) | dict(iscrowd=difficult))
+        skipped += [f'{count} objects of {name!r}, which is none of the classes' for name, count in other.items()]
+        converted[split] = _finish(above, [i for i, _ in entries], annotations, [dict(id=i, name=n) for n, i in numbers.items()], skipped)
+    return converted
+
+
+def _voc_objects(path: Path) -> list[tuple[str, list[float], int]]:
+    try:
+        tree = ElementTree.parse(path).getroot()
+        objects = []
+        for entry in tree.findall('object'):
+            box = [float(entry.findtext(f'bndbox/{side}')) for side in ('xmin', 'ymin', 'xmax', 'ymax')]
+            name = entry.findtext('name')
+            if not name:
+                raise ValueError('an object without a name')
+            objects.append((name.strip(), box, int(entry.findtext('difficult') or 0)))
+    except (ElementTree.ParseError, OSError, TypeError, ValueError) as error:
+        reason = 'an object without xmin, ymin, xmax, ymax' if isinstance(error, TypeError) else getattr(error, 'strerror', None) or error
+        raise UserError(f'{path} cannot be read as VOC ({reason})') from error
+    return objects
+
+
+def _images(files: Sequence[Path]) -> tuple[Path, list[tuple[dict, Path]], list[str]]:
+    """(folder above all, COCO entries with their files, lines about those that cannot be read)."""
+    above = Path(os.path.commonpath([os.path.abspath(p.parent) for p in files]))
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        sizes = list(pool.map(_size, files))
+    entries, skipped = [], []
+    for i, (file, size) in enumerate(zip(files, sizes, strict=True), start=1):
+        if isinstance(size, str):
+            skipped.append(size)
+        else:
+            entries.append((dict(id=i, file_name=os.path.relpath(file, above).replace(os.sep, '/'), width=size[0], height=size[1]), file))
+    return above, entries, skipped
+
+
+def _size(path: Path) -> tuple[int, int] | str:
+    try:
+        with open_image(path) as image:
+            return upright_size(image)
+    except UserError as error:
+        return str(error)
+
+
+def _object(image: Mapping, category: int, box: Sequence[float]) -> dict:
+    """A COCO object; its box is cut to the image."""
+    x, y, w, h = box
+    x1, y1, x2, y2 = max(0.0, x), max(0.0, y), min(float(image['width']), x + w), min(float(image['height']), y + h)
+    box = [round(v, 2) for v in (x1, y1, max(0.0, x2 - x1), max(0.0, y2 - y1))]
+    return dict(image_id=image['id'], category_id=category, bbox=box, area=box[2] * box[3], iscrowd=0)
+
+
+def _finish(above: Path, images: list[dict], annotations: Iterable[dict], categories: list[dict], skipped: list[str]) -> Converted:
+    kept = []
+    for a in annotations:
+        if a['bbox'][2] <= 0 or a['bbox'][3] <= 0:
+            name = next(i['file_name'] for i in images if i['id'] == a['image_id'])
+            skipped.append(f'{name}: a box without area in the image, {a["bbox"]}')
+        else:
+            kept.append(dict(id=len(kept) + 1, **a))
+    return Converted(above, dict(images=images, annotations=kept, categories=categories), skipped)

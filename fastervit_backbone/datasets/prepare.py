@@ -1,0 +1,207 @@
+"""Public data sets put where the configs look for them: archives unpacked, folders linked, everything counted. Nothing is deleted."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..utils.errors import UserError
+from .archives import Archive, fetch_archive, unpack
+from .coco import check_coco
+from .images import open_image
+from .label_maps import check_label_maps
+from .voc import check_voc
+
+#: Files of a folder that are opened to see whether they can be.
+SAMPLE = 32
+
+
+@dataclass(frozen=True)
+class PublicData:
+    """A data set as the configs expect it.
+
+    Attributes:
+        variable: environment variable that names its folder.
+        root: folder where that is not set.
+        archives: what it is published as.
+        counts: (folder, ending, number of files) of a complete one.
+    """
+
+    variable: str
+    root: str
+    archives: tuple[Archive, ...]
+    counts: tuple[tuple[str, str, int], ...]
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The folders right under the root."""
+        return tuple(dict.fromkeys(folder.split('/')[0] for folder, _, _ in self.counts))
+
+
+_COCO, _VOC = 'http://images.cocodataset.org/', 'http://host.robots.ox.ac.uk/pascal/VOC/'
+#: Checksums: of COCO as tensorflow-datasets 4.9.10 has them, of VOC as torchvision 0.26 has them.
+DATA_SETS = {
+    'coco': PublicData(
+        'COCO_ROOT',
+        'data/coco',
+        (
+            Archive(
+                _COCO + 'zips/train2017.zip', 'sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929', fills='train2017'
+            ),
+            Archive(_COCO + 'zips/val2017.zip', 'sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05', fills='val2017'),
+            Archive(
+                _COCO + 'annotations/annotations_trainval2017.zip',
+                'sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268',
+                fills='annotations',
+            ),
+        ),
+        (
+            ('train2017', '.jpg', 118287),
+            ('val2017', '.jpg', 5000),
+            ('annotations', 'instances_train2017.json', 1),
+            ('annotations', 'instances_val2017.json', 1),
+        ),
+    ),
+    'ade20k': PublicData(
+        'ADE_ROOT',
+        'data/ade/ADEChallengeData2016',
+        (Archive('http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip', strip=1),),
+        (
+            ('images/training', '.jpg', 20210),
+            ('images/validation', '.jpg', 2000),
+            ('annotations/training', '.png', 20210),
+            ('annotations/validation', '.png', 2000),
+        ),
+    ),
+    'voc': PublicData(
+        'VOC_ROOT',
+        'data/VOCdevkit',
+        (
+            Archive(_VOC + 'voc2007/VOCtrainval_06-Nov-2007.tar', 'md5:c52e279531787c972589f7e41ab4ae64', strip=1, fills='VOC2007'),
+            Archive(_VOC + 'voc2007/VOCtest_06-Nov-2007.tar', 'md5:b6e924de25625d8de591ea690078ad9f', strip=1, fills='VOC2007'),
+            Archive(_VOC + 'voc2012/VOCtrainval_11-May-2012.tar', 'md5:6cd6e144f989b92b3379bac3b3de84fd', strip=1, fills='VOC2012'),
+        ),
+        (
+            ('VOC2007/JPEGImages', '.jpg', 9963),
+            ('VOC2007/Annotations', '.xml', 9963),
+            ('VOC2012/JPEGImages', '.jpg', 17125),
+            ('VOC2012/Annotations', '.xml', 17125),
+        ),
+    ),
+}
+
+
+def prepare(data: PublicData, sources: Sequence[str | Path] = (), *, root: str | Path | None = None, download: bool = False) -> Path:
+    """Lay a data set out and check it. What is there already stays as it is; a second call goes on where the first stopped.
+
+    Args:
+        data: which.
+        sources: archives (unpacked), or folders that hold them or the data set itself (linked, not copied).
+        root: where to; default the variable's folder.
+        download: fetch the archives that are still needed into ``root/archives``.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: a source that is none of these, no room, a broken archive or download, or a data set that is not complete.
+    """
+    root = Path(root or os.environ.get(data.variable) or data.root)
+    for source in map(Path, sources):
+        if not source.exists():
+            raise UserError(f'no archive or folder at {source}: check the path')
+        if source.is_file():
+            _unpack_known(data, source, root)
+            continue
+        found = _link(data, source, root)
+        archives = [source / a.name for a in data.archives if (source / a.name).is_file()]
+        for path in archives:
+            _unpack_known(data, path, root)
+        if not found and not archives:
+            names = ', '.join([*data.entries, *(a.name for a in data.archives)])
+            raise UserError(f'{source} holds nothing of this data set: expected one of {names} in it')
+    for archive in data.archives if download else ():
+        if any(line.startswith(archive.fills) for line in _missing(data, root)):
+            _unpack_known(data, fetch_archive(archive, root / 'archives'), root)
+    check(data, root)
+    return root
+
+
+def check(data: PublicData, root: Path) -> None:
+    """Count every folder, open a sample of the files, read the annotations.
+
+    Raises:
+        UserError: one line with everything that is missing, or the first broken file.
+    """
+    missing = _missing(data, root)
+    if missing:
+        have = ', '.join(a.name for a in data.archives)
+        folder = 'its folder' if len(data.archives) == 1 else 'their folder'
+        raise UserError(f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or {folder}, or --download')
+    for folder, suffix, _ in data.counts:
+        if suffix in ('.jpg', '.png'):
+            names = sorted(n for n in os.listdir(root / folder) if n.endswith(suffix))
+            for name in names[:: -(-len(names) // SAMPLE)]:
+                with open_image(root / folder / name) as image:
+                    image.load()
+    if data is DATA_SETS['coco']:
+        for split in ('train', 'val'):
+            check_coco(root / f'annotations/instances_{split}2017.json', root / f'{split}2017')
+    elif data is DATA_SETS['ade20k']:
+        for split in ('training', 'validation'):
+            names = sorted(p.stem for p in (root / 'images' / split).glob('*.jpg'))
+            pairs = [(str(root / f'images/{split}/{n}.jpg'), str(root / f'annotations/{split}/{n}.png')) for n in names]
+            check_label_maps(pairs[:: -(-len(pairs) // SAMPLE)], [str(i) for i in range(150)], reduce_zero_label=True)
+    else:
+        for year, split in ((2007, 'trainval'), (2007, 'test'), (2012, 'trainval')):
+            check_voc(root, f'VOC{year}/ImageSets/Main/{split}.txt', f'VOC{year}')
+
+
+def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
+    archive = next((a for a in data.archives if a.name == path.name), None)
+    if archive is None:
+        raise UserError(f'{path} is none of {", ".join(a.name for a in data.archives)}: those are the archives of this data set')
+    count = unpack(path, root, archive.strip)
+    print(f'{path.name}: {count} files written to {root}' if count else f'{path.name}: all of it is in {root} already')
+
+
+def _link(data: PublicData, source: Path, root: Path) -> bool:
+    """Link the data set's complete folders in ``source`` (or one folder below) into ``root``; says whether any were there."""
+    for place in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
+        found = dict.fromkeys(f.split('/')[0] for f, suffix, _ in data.counts if _count_files(place / f, suffix))
+        if place.resolve() == root.resolve() or not found:
+            continue
+        for entry in found:
+            target = root / entry
+            if os.path.lexists(target):
+                continue
+            if lacking := _lacking(data, place, entry):  # a link would be in the way of an archive that fills it
+                print(f'{place / entry} is not linked: {"; ".join(lacking)}')
+                continue
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                target.symlink_to(Path(os.path.abspath(place / entry)), target_is_directory=True)
+            except OSError as error:
+                raise UserError(f'cannot make the link {target} ({error.strerror}): set another --root') from error
+            print(f'{target} -> {os.path.abspath(place / entry)}')
+        return True
+    return False
+
+
+def _count_files(folder: Path, suffix: str) -> int:
+    return sum(e.name.endswith(suffix) for e in os.scandir(folder)) if folder.is_dir() else 0
+
+
+def _missing(data: PublicData, root: Path) -> list[str]:
+    for folder, suffix, count in data.counts:
+        there = _count_files(root / folder, suffix)
+        if there > count:
+            print(f'{root / folder} has {there} *{suffix}, {count} are published: the others stay')
+    return [line for entry in data.entries for line in _lacking(data, root, entry)]
+
+
+def _lacking(data: PublicData, root: Path, entry: str) -> list[str]:
+    """A line for each folder within ``entry`` that has fewer files than published."""
+    within = [(folder, suffix, count) for folder, suffix, count in data.counts if folder.split('/')[0] == entry]
+    there = [_count_files(root / folder, suffix) for folder, suffix, _ in within]
+    return [f'{folder} has {n} of {count} *{suffix}' for (folder, suffix, count), n in zip(within, there, strict=True) if n < count]

@@ -1,0 +1,171 @@
+"""The demo's data set: circles, squares and triangles over textures, with COCO annotations and label maps. Nothing is downloaded."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..utils.errors import UserError
+from ..utils.files import check_folder_writable
+
+CLASSES = ('circle', 'square', 'triangle')
+#: Objects of which less than this part can be seen behind others are left out of the image.
+MIN_VISIBLE = 0.7
+
+
+def make_shapes(root: str | Path, train: int = 700, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0) -> Path:
+    """Write the data set, or leave it alone where it is there already with the same numbers.
+
+    Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE, category ids 1..3) and
+    ``labels/{train,val}/*.png`` (0 background, 1..3 the classes, for segmentation).
+
+    Args:
+        root: folder to make; everything or nothing appears there.
+        train: training images.
+        val: validation images.
+        size: (height, width) in pixels, each at least 64.
+        seed: of everything random; the same seed gives the same pixels.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: a size or count out of range, or the folder is there with something else in it.
+    """
+    root = Path(root)
+    if min(train, val) < 1 or min(size) < 64:
+        raise UserError(f'shapes need at least 1 image a split and 64 pixels a side, got train={train}, val={val}, size={size}')
+    numbers = dict(train=train, val=val, size=list(size), seed=seed, version=1)
+    stamp = root / 'shapes.json'
+    if stamp.is_file() and _read_stamp(stamp) == numbers:
+        return root
+    if root.exists() and not stamp.is_file() and (not root.is_dir() or any(root.iterdir())):
+        raise UserError(f'{root} is not empty and not a shapes data set: name another folder')
+    check_folder_writable('root', root)
+    building = root.with_name(root.name + '.building')
+    shutil.rmtree(building, ignore_errors=True)
+    rng = np.random.default_rng(seed)
+    try:
+        for split, count in (('train', train), ('val', val)):
+            _write_split(building, split, count, size, rng)
+        (building / stamp.name).write_text(json.dumps(numbers))
+        shutil.rmtree(root, ignore_errors=True)
+        building.rename(root)
+    except OSError as error:
+        raise UserError(f'shapes cannot be written to {root} ({error.strerror}): name another folder') from error
+    return root
+
+
+def _read_stamp(path: Path) -> object:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path} is broken ({error}): remove {path.parent}, or name another folder') from error
+
+
+def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """One image.
+
+    Args:
+        rng: source of everything random; advanced.
+        size: (height, width).
+
+    Returns:
+        RGB image (H, W, 3) uint8, and per object its class (0..2) and what is visible of it, (H, W) bool; masks do not overlap.
+    """
+    height, width = size
+    image = _texture(rng, size)
+    objects: list[tuple[int, np.ndarray]] = []
+    for _ in range(rng.integers(2, 6)):
+        label = int(rng.integers(len(CLASSES)))
+        radius = rng.uniform(0.15, 0.27) * min(size)
+        centre = rng.uniform(0.6 * radius, np.array(size) - 0.6 * radius)
+        mask = _shape(label, centre, radius, rng.uniform(-0.25, 0.25), size)
+        covered = [(c, m & ~mask, m.sum()) for c, m in objects]
+        if any(m.sum() < MIN_VISIBLE * whole for _, m, whole in covered):
+            continue  # would hide another object
+        objects = [(c, m) for c, m, _ in covered] + [(label, mask)]
+        colour = _contrasting(rng, image[mask].mean(0)) + _noise(rng, size, 4)[..., None] * 20
+        image = np.where(mask[..., None], colour, image)
+    image = image + rng.normal(0, 6, (height, width, 1))
+    return np.clip(image, 0, 255).astype(np.uint8), objects
+
+
+def encode_rle(mask: np.ndarray) -> dict:
+    """COCO's uncompressed run-length code of an (H, W) bool mask: runs of 0 and 1 in turn, column by column, zeros first."""
+    flat = mask.T.reshape(-1)
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    runs = np.diff(np.concatenate(([0], changes, [flat.size])))
+    counts = runs.tolist() if not flat[0] else [0, *runs.tolist()]
+    return dict(size=list(mask.shape), counts=counts)
+
+
+def _write_split(root: Path, split: str, count: int, size: tuple[int, int], rng: np.random.Generator) -> None:
+    for folder in ('images', 'labels'):
+        (root / folder / split).mkdir(parents=True)
+    (root / 'annotations').mkdir(exist_ok=True)
+    images, annotations = [], []
+    for i in range(1, count + 1):
+        image, objects = draw_scene(rng, size)
+        name = f'{i:06d}.png'
+        label_map = np.zeros(size, np.uint8)
+        for label, mask in objects:
+            label_map[mask] = label + 1
+            rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = [cols[0], rows[0], cols[-1] + 1 - cols[0], rows[-1] + 1 - rows[0]]  # x, y, width, height
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=i,
+                    category_id=label + 1,
+                    bbox=[int(v) for v in box],
+                    area=int(mask.sum()),
+                    iscrowd=0,
+                    segmentation=encode_rle(mask),
+                )
+            )
+        Image.fromarray(image).save(root / 'images' / split / name)
+        Image.fromarray(label_map).save(root / 'labels' / split / name)
+        images.append(dict(id=i, file_name=name, height=size[0], width=size[1]))
+    categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
+    path = root / 'annotations' / f'instances_{split}.json'
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+
+
+def _shape(label: int, centre: np.ndarray, radius: float, angle: float, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool: a circle, or a regular polygon as the intersection of half planes."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    dy, dx = y + 0.5 - centre[0], x + 0.5 - centre[1]
+    if CLASSES[label] == 'circle':
+        return dx**2 + dy**2 <= radius**2
+    sides = {'square': 4, 'triangle': 3}[CLASSES[label]]
+    apothem = radius * (0.85 if sides == 4 else 0.6)
+    normals = angle + np.pi / 2 + 2 * np.pi * np.arange(sides) / sides
+    return np.all([dx * np.cos(a) + dy * np.sin(a) <= apothem for a in normals], axis=0)
+
+
+def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
+    """A colour at least 70 grey levels from ``background`` in some channel."""
+    while True:
+        colour = rng.uniform(20, 235, 3)
+        if np.abs(colour - background).max() >= 70:
+            return colour
+
+
+def _noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
+    """(H, W) smooth noise, about -1..1: ``cells`` x ``cells`` random values, bilinearly enlarged."""
+    values = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
+    return np.asarray(values.resize(size[::-1], Image.Resampling.BILINEAR), np.float64)
+
+
+def _texture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) float background: smooth noise at three scales and stripes."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    angle, period = rng.uniform(0, np.pi), rng.uniform(6, 24)
+    stripes = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)
+    image = rng.uniform(70, 185, 3) + 14 * stripes[..., None] * rng.uniform(0, 1, 3)
+    for cells in (3, 8, 24):
+        image = image + 18 * _noise(rng, size, cells)[..., None] * rng.uniform(-1, 1, 3)
+    return image

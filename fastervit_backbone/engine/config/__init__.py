@@ -1,0 +1,1 @@
+"""Configs: loading, checking, fitting to data and machine."""

@@ -1,0 +1,1 @@
+"""mmengine's runner, made to go on exactly."""

@@ -1,0 +1,1 @@
+"""FasterViT in plain torch."""
