@@ -20,8 +20,7 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.engine.config.adapt import check_channels, fit_to_machine
 from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
 from fastervit_backbone.engine.runner.build import build_untrained
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 #: One of each family for loss and predict; the others of a family differ in numbers.

@@ -16,10 +16,9 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from fastervit_backbone.datasets.shapes import make_shapes
-
-from .conftest import ROOT
-from .inference.conftest import save_untrained
-from .test_tools import QUICK, environment, tool
+from tests.apis.conftest import save_untrained
+from tests.conftest import ROOT
+from tests.test_tools import QUICK, environment, tool
 
 LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 #: Nothing random and no statistics of a process's own images: what is left is the same for any split of a batch.

@@ -20,11 +20,10 @@ pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
 from fastervit_backbone.datasets.shapes import make_shapes
-
-from .conftest import ROOT
-from .inference.conftest import CASCADE, UPERNET, save_untrained
-from .inference.test_sources import make_video
-from .test_tools import QUICK, environment
+from tests.apis.conftest import CASCADE, UPERNET, save_untrained
+from tests.apis.test_sources import make_video
+from tests.conftest import ROOT
+from tests.test_tools import QUICK, environment
 
 PAGES = ('quickstart', 'predict', 'analyse', 'finetune')
 

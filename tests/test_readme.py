@@ -6,8 +6,7 @@ import re
 import pytest
 
 from fastervit_backbone.__main__ import variant_table
-
-from .conftest import ROOT
+from tests.conftest import ROOT
 
 README = (ROOT / 'README.md').read_text()
 PAGES = {'README.md': README} | {f'docs/{p.name}': p.read_text() for p in sorted((ROOT / 'docs').glob('*.md'))}

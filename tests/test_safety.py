@@ -10,16 +10,14 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.inference import Predictor
-
 from fastervit_backbone.apis.evaluate import test as evaluate
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.checkpoints.io import CheckpointError, read_checkpoint, safe_loading, trusting_pickles, write_state_dict
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
-
-from .inference.conftest import CASCADE, save_untrained
-from .test_tools import DEMO, QUICK, assert_one_line_error, tool
+from fastervit_backbone.inference import Predictor
+from tests.apis.conftest import CASCADE, save_untrained
+from tests.test_tools import DEMO, QUICK, assert_one_line_error, tool
 
 LOADERS = {f'{s}_dataloader.{k}': v for s in ('train', 'val', 'test') for k, v in (('num_workers', 0), ('persistent_workers', False))}
 

@@ -21,8 +21,7 @@ from PIL import Image
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
-
-from .conftest import ROOT, ReferenceCase
+from tests.conftest import ROOT, ReferenceCase
 
 DEMO = ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'

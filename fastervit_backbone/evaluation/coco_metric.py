@@ -39,7 +39,7 @@ class _FromOne:
 def patch_coco_metric() -> bool:
     """Make mmdet's ``CocoMetric`` give pycocotools' AP; returns whether faster-coco-eval computes it.
 
-    Its figures are pycocotools' (``tests/engine/test_coco_eval.py``), in a tenth of the time: docs/benchmarks/cpu_data.md.
+    Its figures are pycocotools' (``tests/evaluation/test_coco_metric.py``), in a tenth of the time: docs/benchmarks/cpu_data.md.
     """
     from mmdet.evaluation.metrics import coco_metric
 

@@ -14,8 +14,7 @@ from fastervit_backbone.engine.config.adapt import check_channels, fit_classes, 
 from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.engine.runner.build import process_rank, say
 from fastervit_backbone.utils.errors import UserError
-
-from ..conftest import ROOT
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope='module')

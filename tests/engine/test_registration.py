@@ -33,7 +33,7 @@ def test_detector_init_weights_reads_init_cfg(tmp_path):
     models = pytest.importorskip('mmdet.registry').MODELS
     from mmengine.config import Config
 
-    from ..conftest import ROOT
+    from tests.conftest import ROOT
 
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'absent.pth'))

@@ -22,8 +22,7 @@ from fastervit_backbone.engine.config.adapt import (
 )
 from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.utils.errors import UserError
-
-from ..conftest import ROOT
+from tests.conftest import ROOT
 
 
 @pytest.fixture

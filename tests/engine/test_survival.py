@@ -34,10 +34,9 @@ from fastervit_backbone.engine.runner.build import checkpoints_of
 from fastervit_backbone.engine.runner.loops import EarlyStopping, ExactEpochLoop
 from fastervit_backbone.engine.runner.sampling import Draw, EnduringDataset, ExactBatches
 from fastervit_backbone.utils.errors import UserError
-
-from ..conftest import ROOT
-from ..inference.conftest import save_untrained
-from ..test_tools import DEMO, SEGMENTER, assert_one_line_error, environment, tool
+from tests.apis.conftest import save_untrained
+from tests.conftest import ROOT
+from tests.test_tools import DEMO, SEGMENTER, assert_one_line_error, environment, tool
 
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
 EPOCHS = ['train_cfg.max_epochs=3', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=2']

@@ -8,8 +8,7 @@ import timm
 
 from fastervit_backbone.engine import TimmBackbone
 from fastervit_backbone.utils.errors import UserError
-
-from ..conftest import lively
+from tests.conftest import lively
 
 
 @pytest.mark.parametrize('name', ['convnext_atto', 'poolformer_s12', 'pvt_v2_b0'])

@@ -12,8 +12,7 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.config.adapt import fit_to_machine
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.runner.build import build_untrained
-
-from ..conftest import ROOT
+from tests.conftest import ROOT
 
 CASCADE, UPERNET = (ROOT / 'configs' / 'demo' / f'{head}_shapes.py' for head in ('cascade', 'upernet'))
 

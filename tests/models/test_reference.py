@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fastervit_backbone.checkpoint import load_published
 
 from fastervit_backbone import FasterViT
-
-from .conftest import PAPER_CASES, SMALL_CASES, ReferenceCase
+from fastervit_backbone.checkpoint import load_published
+from tests.conftest import PAPER_CASES, SMALL_CASES, ReferenceCase
 
 TOLERANCE = 1e-5  # of the largest stored value
 HUGE = ('faster_vit_5_224', 'faster_vit_6_224')  # 4 and 5 GB of weights

@@ -5,17 +5,16 @@ import copy
 import numpy as np
 import pytest
 import torch
-from fastervit_backbone.checkpoint import load_published
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.benchmark.throughput import peak_memory
+from fastervit_backbone.checkpoint import load_published
 from fastervit_backbone.models.deploy import PointwiseConv
 from fastervit_backbone.models.layers import TransformerLayer, attention, position
 from fastervit_backbone.models.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
 from fastervit_backbone.models.stages import ConvStage
-
-from .conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
-from .test_reference import HUGE, TOLERANCE, relative_error
+from tests.conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
+from tests.models.test_reference import HUGE, TOLERANCE, relative_error
 
 ALL_CONV = type('AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'})()
 

@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from fastervit_backbone.datasets.validation.label_maps import LabelSplit, audit_labels
-
-from ..test_tools import assert_one_line_error, tool
+from tests.test_tools import assert_one_line_error, tool
 
 
 def write(folder, name, values, image=None):

@@ -15,8 +15,7 @@ from fastervit_backbone.models.layers import (
     position,
 )
 from fastervit_backbone.models.layers.position import GridBias
-
-from ..conftest import lively
+from tests.conftest import lively
 
 
 @torch.no_grad()

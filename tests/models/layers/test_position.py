@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from fastervit_backbone.models.layers import AbsolutePosition, PositionCache, RelativeBias
-
-from ..conftest import lively
+from tests.conftest import lively
 
 
 def mlp(module, a, b):

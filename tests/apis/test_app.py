@@ -19,10 +19,9 @@ from playwright.sync_api import sync_playwright
 
 from fastervit_backbone.apis.app import Uploads
 from fastervit_backbone.utils.errors import UserError
-
-from ..conftest import ROOT
-from ..test_tools import assert_one_line_error, environment, tool
-from .conftest import CASCADE, UPERNET
+from tests.apis.conftest import CASCADE, UPERNET
+from tests.conftest import ROOT
+from tests.test_tools import assert_one_line_error, environment, tool
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
 FLAGS = [

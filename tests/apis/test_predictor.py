@@ -6,16 +6,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fastervit_backbone.inference import Predictor
 from PIL import Image
 
 from fastervit_backbone.apis.sources import read_image
+from fastervit_backbone.inference import Predictor
 from fastervit_backbone.structures.prediction import decode_mask
 from fastervit_backbone.utils.errors import UserError
-
-from ..conftest import ROOT
-from ..test_tools import QUICK, tool
-from .conftest import CASCADE, UPERNET, save_untrained
+from tests.apis.conftest import CASCADE, UPERNET, save_untrained
+from tests.conftest import ROOT
+from tests.test_tools import QUICK, tool
 
 SOME = {'model.test_cfg.rcnn.score_thr': 0.0}
 
