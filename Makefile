@@ -46,6 +46,7 @@ browser:
 lint: setup
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
 
 format: setup
 	@$(RUN) -m ruff check --fix .

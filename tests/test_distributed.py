@@ -191,7 +191,7 @@ from types import SimpleNamespace
 import torch, torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from fastervit_backbone.engine.hooks.survival import StopAtNonFinite
+from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook
 from fastervit_backbone.utils.errors import UserError
 from tests.engine.test_survival import InfiniteLoss
 
@@ -202,7 +202,7 @@ model = MMDistributedDataParallel(InfiniteLoss(), broadcast_buffers=False)
 wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
 logger = SimpleNamespace(warning=print)
 runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=0, epoch=0, seed=0, rank=rank, logger=logger, work_dir=sys.argv[1])
-guard = StopAtNonFinite(2)
+guard = NonFiniteGuardHook(2)
 guard.before_train(runner)
 before = [p.clone() for p in model.parameters()]
 try:

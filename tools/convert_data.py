@@ -21,10 +21,12 @@ def main() -> None:
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='of VOC: these, in this order (default: all, sorted)')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoints.io import replacing  # after parsing: --help answers at once
     from fastervit_backbone.datasets.convert import convert_voc, convert_yolo
     from fastervit_backbone.utils.errors import UserError
-    from fastervit_backbone.utils.files import check_folder_writable
+    from fastervit_backbone.utils.files import (
+        check_folder_writable,
+        replacing,  # after parsing: --help answers at once
+    )
 
     check_folder_writable('--out', args.out)
     if args.format == 'yolo' and args.classes:

@@ -39,7 +39,7 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.prediction_run import Job, settings_of
+    from fastervit_backbone.apis.prediction_run import PredictionRun, settings_of
     from fastervit_backbone.apis.predictor import Predictor
     from fastervit_backbone.apis.sources import choose_sources
     from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
@@ -52,7 +52,7 @@ def main() -> None:
     settings = settings_of(predictor, args.checkpoint, amp=args.amp, options=options, pictures=args.draw, **shared)
     if args.annotations is not None:
         settings['annotations'] = args.annotations
-    job = Job(predictor, args.out, settings, batch=args.batch, pictures=args.draw, overwrite=args.overwrite, image_ids=ids)
+    job = PredictionRun(predictor, args.out, settings, batch=args.batch, pictures=args.draw, overwrite=args.overwrite, image_ids=ids)
     report = job.run(sources)
     print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)

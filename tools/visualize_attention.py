@@ -25,11 +25,10 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.inference import Predictor
-
+    from fastervit_backbone.apis.attention_pictures import visualize  # after parsing: --help answers at once
     from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.inference import Predictor
     from fastervit_backbone.utils.files import check_folder_writable
-    from fastervit_backbone.visualization.attention_pictures import visualize  # after parsing: --help answers at once
 
     check_folder_writable('--out', args.out)
     with trusting_pickles(args.trust_pickle):

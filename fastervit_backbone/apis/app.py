@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..checkpoints.io import replacing
 from ..datasets.images import open_image
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
+from ..utils.files import replacing
 from ..visualization.draw import draw
 from .predictor import Predictor
 from .sources import read_image

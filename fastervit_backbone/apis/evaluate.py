@@ -12,12 +12,12 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 
-from ..checkpoints.io import read_checkpoint, replacing, safe_loading, unwrap_state_dict
+from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.hooks.segmentation_pictures import SegmentationPictures, write_overview
-from ..engine.runner.build import bare, build_runner, find_checkpoint, prepare, say
+from ..engine.runner.build import build_runner, find_checkpoint, prepare, rank0_print, unwrap_model
 from ..utils.errors import UserError
-from ..utils.files import check_file_writable, check_folder_writable
+from ..utils.files import check_file_writable, check_folder_writable, replacing
 
 #: mmengine's names of the figures people ask for first, and what divides them to give 0..1.
 FIGURES = {
@@ -87,7 +87,7 @@ def test(
         config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
     runner = build_runner(config, launcher, asked)
     if isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
-        check_fit(bare(runner.model), weights, str(path))
+        check_fit(unwrap_model(runner.model), weights, str(path))
     del weights
     if show_dir is not None and semantic:
         runner.register_hook(SegmentationPictures(show_dir))
@@ -107,7 +107,7 @@ def test(
             with replacing(out) as temporary:
                 temporary.write_text(json.dumps(record, indent=2) + '\n')
         for line in _summary(metrics, show_dir, out):
-            say(line)
+            rank0_print(line)
     return metrics
 
 
@@ -115,7 +115,7 @@ class _Deploy(Hook):
     """Replaces the backbone, once its weights are loaded."""
 
     def before_test(self, runner: Runner) -> None:
-        model = bare(runner.model)
+        model = unwrap_model(runner.model)
         model.backbone = model.backbone.deploy()
 
 
@@ -126,7 +126,7 @@ class _AverageViews(Hook):
         self.tta_model = dict(tta_model)
 
     def before_test(self, runner: Runner) -> None:
-        runner.model = MODELS.build(dict(self.tta_model, module=bare(runner.model)))
+        runner.model = MODELS.build(dict(self.tta_model, module=unwrap_model(runner.model)))
 
 
 def _check_tta(config: Config) -> None:

@@ -17,16 +17,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..checkpoints.io import replacing
 from ..engine.runner.build import find_checkpoint
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
-from ..utils.files import check_folder_writable
+from ..utils.files import check_folder_writable, replacing
 from ..visualization.draw import colour_map, draw
 from .load_model import test_dataset, test_image_ids
 from .predictor import Predictor
 from .result_names import Names
-from .resume_log import Journal
+from .resume_log import ResumeLog
 from .sources import Source, read_image, read_video, video_size
 
 
@@ -76,7 +75,7 @@ def settings_of(predictor: Predictor, checkpoint: str | Path, **arguments: objec
     return dict(checkpoint=f'{weights} {path.stat().st_size}', config=hashlib.sha256(config.encode()).hexdigest()[:16], **arguments)
 
 
-class Job:
+class PredictionRun:
     """One run over sources.
 
     Args:
@@ -109,7 +108,7 @@ class Job:
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories
         self.report = Report()
-        self.journal = Journal(self.out, settings, overwrite)
+        self.journal = ResumeLog(self.out, settings, overwrite)
         self._known = test_image_ids(predictor.config) if image_ids is None else image_ids
         entries = self.journal.done.values()
         self._names = Names()

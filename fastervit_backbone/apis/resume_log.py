@@ -14,7 +14,7 @@ from ..utils.errors import UserError
 NAME = '.journal.jsonl'
 
 
-class Journal:
+class ResumeLog:
     """Results of a folder, which no other process may write into until :meth:`close`.
 
     Args:

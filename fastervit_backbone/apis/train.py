@@ -18,8 +18,10 @@ from torch import nn
 from ..checkpoints.io import fetch, read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.config.adapt import check_batch, world_size
-from ..engine.hooks.survival import CountUnreadable, SaveWhenAsked, StopAtNonFinite
-from ..engine.runner.build import bare, build_runner, checkpoints_of, drop_pretrained, prepare, say
+from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
+from ..engine.hooks.save_on_signal import SaveOnSignalHook
+from ..engine.hooks.unreadable_images import UnreadableImageHook
+from ..engine.runner.build import build_runner, checkpoints_of, drop_pretrained, prepare, rank0_print, unwrap_model
 from ..engine.runner.workers import release_workers
 from ..utils.errors import CheckpointError, UserError
 
@@ -78,10 +80,10 @@ def train(
     check_batch(config)
     runner = build_runner(config, launcher, asked)
     if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
-        check_fit(bare(runner.model), weights, config.load_from, partial=not config.resume)
+        check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # the runner reads its own: do not hold a second copy while it trains
-    stopper = SaveWhenAsked()
-    for hook in (_KeepCategoryIds(), CountUnreadable(max_unreadable), StopAtNonFinite(max_non_finite), stopper):
+    stopper = SaveOnSignalHook()
+    for hook in (_KeepCategoryIds(), UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite), stopper):
         runner.register_hook(hook)
     try:
         with safe_loading(), _plain_errors(config):
@@ -154,7 +156,7 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
     if resume:
         found = checkpoints_of(config.work_dir) if resume is True else [fetch(str(resume))]
         if not found:
-            say(f'nothing to resume in {config.work_dir}: starting from the beginning')
+            rank0_print(f'nothing to resume in {config.work_dir}: starting from the beginning')
             resume = False
         else:
             last, content = _read_first(found)
@@ -173,7 +175,7 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, whole = content.get('meta', {}).get(unit, 0), config.train_cfg.get(limit)
         if resume and whole is not None and done >= whole:
-            say(f'{last} is of {unit} {done}, and train_cfg.{limit} is {whole}: nothing is left to train')
+            rank0_print(f'{last} is of {unit} {done}, and train_cfg.{limit} is {whole}: nothing is left to train')
     config.update(resume=bool(resume), load_from=last)
     return unwrap_state_dict(content)
 
@@ -186,7 +188,7 @@ def _read_first(found: Sequence[Path]) -> tuple[str, dict]:
         except CheckpointError as error:
             if i + 1 == len(found):
                 raise
-            say(f'{error}: going on from {found[i + 1]}, the one before')
+            rank0_print(f'{error}: going on from {found[i + 1]}, the one before')
     raise AssertionError('there is one')
 
 
@@ -195,7 +197,7 @@ def _take_seed(config: Config, seed: int | None) -> None:
     before = (config.get('randomness') or {}).get('seed')
     if seed is not None and before != seed:
         if before is not None:
-            say(f'seed {before} -> {seed}, which the run began with')
+            rank0_print(f'seed {before} -> {seed}, which the run began with')
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
 
 
@@ -204,7 +206,7 @@ def _keep_previous(config: Config) -> None:
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     if hook.get('max_keep_ckpts') == 1:
         hook.max_keep_ckpts = 2
-        say('default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole')
+        rank0_print('default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole')
 
 
 def _accumulated(config: Config) -> int:
@@ -232,13 +234,13 @@ def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
         scaling['base_batch_size'] = base / parts if parts > 1 else base  # mmengine counts the images of an iteration
     if real != base and enabled:
         scaled = f'{lr:g} -> {lr * real / base:g}'
-        say(f'learning rate {lr:g} is for batch {base}; this run has {real}{made}: {scaled} (--no-auto-scale-lr keeps it)')
+        rank0_print(f'learning rate {lr:g} is for batch {base}; this run has {real}{made}: {scaled} (--no-auto-scale-lr keeps it)')
     elif real != base:
-        say(f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}{made}')
+        rank0_print(f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}{made}')
     iterations = config.train_cfg.get('max_iters')
     if iterations is not None and images != base:
         steps = f', {iterations // parts} steps of {real},' if parts > 1 else ''
-        say(
+        rank0_print(
             f'{iterations} iterations of {images} images{steps} see {images / base:.3g} times what the recipe sees with {base}: '
             f'for as many, set train_cfg.max_iters={round(iterations * base / images)} and the schedule to match'
         )

@@ -20,7 +20,7 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Setting:
-    """What all contenders are run with.
+    """What all candidates are run with.
 
     Attributes:
         size: (height, width) of the images.
@@ -47,7 +47,7 @@ class Setting:
 
 
 def build(name: str, setting: Setting) -> Callable[[], None]:
-    """A contender's work: calling it runs one inference or training step.
+    """A candidate's work: calling it runs one inference or training step.
 
     Raises:
         UserError: an unknown name, a package that is not installed, or a setting that it cannot run.
@@ -64,7 +64,7 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
         model, own_dtype = (_published if kind == 'published' else _timm)(rest, setting), False
         model.to(setting.device, memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format)
     else:
-        raise UserError(f'no contender {name!r}: expected {KINDS}')
+        raise UserError(f'no candidate {name!r}: expected {KINDS}')
     if setting.compile:
         model = torch.compile(model)
     return _step(model, images, setting, own_dtype)
@@ -95,7 +95,7 @@ def fastervit(rest: str, setting: Setting) -> tuple[nn.Module, bool]:
     """
     arch, _, mode = rest.partition(':')
     if arch not in ARCHS or mode not in ('', 'deploy'):
-        raise UserError(f'no contender fastervit:{rest}: archs are {", ".join(ARCHS)}, with :deploy or without')
+        raise UserError(f'no candidate fastervit:{rest}: archs are {", ".join(ARCHS)}, with :deploy or without')
     # what the classifiers compute and no more: the last map, without a norm of its own
     net = FasterViT(arch, out_indices=(3,), out_norm=None, drop_path_rate=0.2 if setting.train else 0.0)
     net.to(setting.device, memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format)
@@ -114,7 +114,7 @@ def _published(arch: str, setting: Setting) -> nn.Module:
     except ModuleNotFoundError as error:
         raise UserError('published:... needs the package fastervit (pip install fastervit; its licence is non-commercial)') from error
     if arch not in ('0', '1', '2', '3', '4', '5', '6'):
-        raise UserError(f'no contender published:{arch}: archs are 0 to 6')
+        raise UserError(f'no candidate published:{arch}: archs are 0 to 6')
     drop = dict(drop_path_rate=0.2 if setting.train else 0.0)
     if setting.size == (224, 224):
         model = package.create_model(f'faster_vit_{arch}_224', pretrained=False, **drop)
@@ -157,7 +157,7 @@ def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Call
     except ModuleNotFoundError as error:
         raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
     if mode not in ('', 'deploy'):
-        raise UserError(f'no contender {path}:{mode}: expected {KINDS}')
+        raise UserError(f'no candidate {path}:{mode}: expected {KINDS}')
     if setting.train or setting.channels_last or setting.compile:
         raise UserError(
             f'{path}: whole models are measured in inference, contiguous and eager: leave out --train, --channels-last, --compile'

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..checkpoints.io import replacing
 from ..engine.config.adapt import fit_classes, fit_label_loading, fit_to_machine
 from ..engine.config.load import load_config
 from ..engine.config.validate import check_data
 from ..utils.errors import UserError
+from ..utils.files import replacing
 from .throughput import machine
 
 #: Seconds that loading is watched.

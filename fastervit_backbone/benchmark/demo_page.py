@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..checkpoints.io import replacing
 from ..utils.commit import current_commit
 from ..utils.errors import UserError
-from ..utils.files import check_file_writable
+from ..utils.files import check_file_writable, replacing
 
 HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
 _FIGURES = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}

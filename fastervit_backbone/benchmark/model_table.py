@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 from mmengine.config import ConfigDict
 
-from ..checkpoints.io import replacing
 from ..engine.config.adapt import check_channels, fit_to_machine
 from ..engine.config.load import load_config
 from ..utils.errors import UserError
-from ..utils.files import check_file_writable
+from ..utils.files import check_file_writable, replacing
 from .complexity import Complexity, measure
 from .paper import PRINTED, Printed
 

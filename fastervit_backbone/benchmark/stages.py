@@ -12,10 +12,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..checkpoints.io import replacing
 from ..models.deploy import PointwiseConv
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
+from ..utils.files import replacing
 from .candidates import Setting, fastervit
 from .throughput import machine, peak_memory, precision
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..checkpoints.io import replacing
+from ..utils.files import replacing
 from .paper import BOX_AP_WITH
 
 

@@ -16,6 +16,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from ..utils.errors import CheckpointError
+from ..utils.files import replacing
 
 LICENCE_NOTE = (
     'The published FasterViT weights are under a non-commercial licence (NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
@@ -126,29 +127,6 @@ def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: 
             save_file(tensors, temporary, metadata={'format': 'pt', **metadata})
         else:
             torch.save({'state_dict': tensors, 'meta': dict(metadata)}, temporary)
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
-
-    Raises:
-        CheckpointError: the folder cannot be written.
-    """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'.{path.name[-40:]}.{os.getpid()}')  # not longer than names may be
-        temporary.touch()
-    except OSError as error:
-        raise CheckpointError(f'cannot write {path}: {error.strerror}') from error
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CheckpointError(f'cannot write {path}: {error.strerror or error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoints.io import replacing
 from ..utils.errors import UserError
+from ..utils.files import replacing
 
 #: What is drawn where nothing is named: the first panels that the logs have.
 DEFAULT = ('loss', 'lr', 'coco/bbox_mAP', 'coco/segm_mAP', 'pascal_voc/mAP', 'mIoU')

@@ -13,8 +13,8 @@ import numpy as np
 import supervision as sv
 from PIL import Image, ImageOps
 
-from ..checkpoints.io import replacing
 from ..datasets.images import open_image
+from ..utils.files import replacing
 from .label_maps import LabelMapResults
 from .objects import Mistake, ObjectResults
 

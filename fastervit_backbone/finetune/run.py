@@ -13,10 +13,10 @@ from mmengine.config import Config
 
 from ..apis.evaluate import FIGURES
 from ..apis.train import train as train_config
-from ..checkpoints.io import fetch, read_checkpoint, replacing, unwrap_state_dict
-from ..engine.runner.build import find_checkpoint, say
+from ..checkpoints.io import fetch, read_checkpoint, unwrap_state_dict
+from ..engine.runner.build import find_checkpoint, rank0_print
 from ..utils.errors import CheckpointError, UserError
-from ..utils.files import check_folder_writable
+from ..utils.files import check_folder_writable, replacing
 from .flat_config import build_config, config_text
 from .own_data import read_own_data
 from .plan import MODELS, PRESETS, Plan, describe, make_plan
@@ -87,7 +87,7 @@ def finetune(
         amp: mixed precision where there is a CUDA device.
         resume: go on with the run in ``work_dir``, with the config that is there; what is given beside must be what it was made with.
         config_only: write the config and train nothing.
-        dry_run: decide and say, write and train nothing.
+        dry_run: print what would be done; write and train nothing.
 
     Raises:
         UserError: bad input; data with errors.
@@ -106,14 +106,14 @@ def finetune(
         if dry_run or config_only:
             raise UserError(f'--resume goes on with {path}, which is there: leave out --dry-run and --config-only')
         _check_same(path.with_suffix('.json'), asked)
-        say(f'going on with {path}, as it is')
+        rank0_print(f'going on with {path}, as it is')
         return _train(path, None, folders[-1], resume=True)
     if path.exists():
         raise UserError(
             f'{work_dir} has a run already: --resume goes on with it, another --work-dir starts one, tools/train.py takes {path}'
         )
     if resume:
-        say(f'nothing to resume in {work_dir}: starting from the beginning')
+        rank0_print(f'nothing to resume in {work_dir}: starting from the beginning')
     data = read_own_data(train, val, folders, classes, ignore)
     weights = None
     if start not in ('published', 'nothing'):
@@ -122,11 +122,11 @@ def finetune(
     given = dict(size=size, batch=batch, epochs=epochs, start=str(start), weights=weights, amp=amp)
     plan = make_plan(data, model=model, arch=arch, preset=preset, **given)
     for finding in data.findings:
-        say(finding.line())
+        rank0_print(finding.line())
     words = describe(plan, data)
-    say('\n'.join([f'{name:<12}{text}' for name, text in words.items()] + [f'  because   {reason}' for reason in plan.reasons]))
+    rank0_print('\n'.join([f'{name:<12}{text}' for name, text in words.items()] + [f'  because   {reason}' for reason in plan.reasons]))
     if dry_run:
-        say(f'nothing was trained; without --dry-run the config goes to {path}')
+        rank0_print(f'nothing was trained; without --dry-run the config goes to {path}')
         return Finetuned(path, plan)
     config = build_config(data, plan, seed=seed or 0, lr=lr)
     if plan.start == 'published':
@@ -135,9 +135,9 @@ def finetune(
         temporary.write_text(config_text(config, words, shlex.join(['python', *sys.argv])))
     with replacing(path.with_suffix('.json')) as temporary:
         temporary.write_text(json.dumps(asked, indent=2) + '\n')
-    say(f'config: {path}, learning rate {config.optim_wrapper.optimizer.lr:.3g}')
+    rank0_print(f'config: {path}, learning rate {config.optim_wrapper.optimizer.lr:.3g}')
     if config_only:
-        say(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
+        rank0_print(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
         return Finetuned(path, plan)
     return _train(path, plan, folders[-1], resume=False)
 
@@ -153,8 +153,8 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
         shutil.copyfile(found[-1], temporary)
     name, whole = FIGURES[Config.fromfile(path).default_hooks.checkpoint.save_best]
     value = float(read_checkpoint(best)['message_hub']['runtime_info']['best_score']) / whole
-    say(f'best: {name} {value:.3f}, {best} (a copy of {found[-1].name})')
-    say(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
+    rank0_print(f'best: {name} {value:.3f}, {best} (a copy of {found[-1].name})')
+    rank0_print(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
     return Finetuned(path, plan, best, name, value)
 
 

@@ -153,9 +153,9 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
         parts = [(block, grid, c * c)]
         if block.carrier is not None and windows_hw is not None:
             parts.append((block.carrier, tuple(n * c for n in windows_hw), 0))
-        for owner, over, lead in parts:
-            owner.position = FixedPosition(owner.position, over, lead, dtype)
-            owner.bias = FixedPosition(owner.bias, over, lead, dtype)
+        for owner, over, num_prefix_tokens in parts:
+            owner.position = FixedPosition(owner.position, over, num_prefix_tokens, dtype)
+            owner.bias = FixedPosition(owner.bias, over, num_prefix_tokens, dtype)
 
 
 def _choose(net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtype, choices: Mapping) -> Choices:
@@ -166,9 +166,9 @@ def _choose(net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtyp
             continue
         nH, nW = _windows(size, i, stage.window)
         for block in stage.blocks:
-            lead = (block.carrier_size or 0) ** 2
-            layers = [(block.layer, batch * nH * nW * (lead + stage.window**2))]
-            layers += [(block.carrier.layer, batch * nH * nW * lead)] if lead else []
+            num_prefix_tokens = (block.carrier_size or 0) ** 2
+            layers = [(block.layer, batch * nH * nW * (num_prefix_tokens + stage.window**2))]
+            layers += [(block.carrier.layer, batch * nH * nW * num_prefix_tokens)] if num_prefix_tokens else []
             for layer, tokens in layers:
                 for owner, name in ((layer.attn, 'qkv'), (layer.attn, 'proj'), (layer.mlp, 'fc1'), (layer.mlp, 'fc2')):
                     linear = getattr(owner, name)
@@ -184,9 +184,9 @@ def _choose(net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtyp
 def _faster(linear: nn.Linear, tokens: int, dtype: torch.dtype, rounds: int = 9) -> str:
     """'linear' or 'conv', by the median of alternating runs."""
     x = torch.randn(1, tokens, linear.in_features, dtype=dtype)
-    contenders, times = {'linear': linear, 'conv': PointwiseConv(linear)}, {'linear': [], 'conv': []}
+    candidates, times = {'linear': linear, 'conv': PointwiseConv(linear)}, {'linear': [], 'conv': []}
     for turn in range(rounds + 2):
-        for name, module in contenders.items():
+        for name, module in candidates.items():
             start = time.perf_counter()
             module(x)
             if turn > 1:  # the first ones warm up

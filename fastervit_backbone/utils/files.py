@@ -1,6 +1,8 @@
-"""Whether what a person asked for can be written, said before the work is done."""
+"""Writing files: whether that is possible, and whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import UserError
@@ -22,3 +24,26 @@ def check_file_writable(option: str, path: str | Path) -> None:
     if Path(path).is_dir():
         raise UserError(f'{option} {path} is a folder: name a file, in it or elsewhere')
     check_folder_writable(option, Path(path).parent)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f'.{path.name[-40:]}.{os.getpid()}')  # not longer than names may be
+        temporary.touch()
+    except OSError as error:
+        raise UserError(f'cannot write {path}: {error.strerror}') from error
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+    finally:
+        temporary.unlink(missing_ok=True)

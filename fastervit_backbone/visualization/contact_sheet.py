@@ -10,13 +10,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 from pycocotools import mask as coco_mask
 
-from ..checkpoints.io import replacing
 from ..datasets.images import open_image
 from ..datasets.validation.coco import Split
 from ..datasets.validation.label_maps import LabelSplit, pair_files
 from ..datasets.validation.repair import repair
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
+from ..utils.files import replacing
 from .draw import draw
 
 #: Images of a split, pixels of a cell, cells side by side, pixels of a line of text.

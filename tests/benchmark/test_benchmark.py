@@ -81,8 +81,8 @@ def test_whole_detectors_and_segmenters():
 @pytest.mark.parametrize(
     ('name', 'told'),
     [
-        ('resnet50', 'no contender .resnet50.: expected fastervit:ARCH'),
-        ('fastervit:7', 'no contender fastervit:7: archs are nano, 0, 1'),
+        ('resnet50', 'no candidate .resnet50.: expected fastervit:ARCH'),
+        ('fastervit:7', 'no candidate fastervit:7: archs are nano, 0, 1'),
         ('fastervit:2:fast', 'with :deploy or without'),
         ('timm:convnext_tyni', "timm has no model 'convnext_tyni', it has convnext"),
         ('configs/nothing.py', 'no config at configs/nothing.py'),

@@ -12,7 +12,7 @@ from fastervit_backbone.apis.train import _scale_learning_rate
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.config.adapt import check_channels, fit_classes, fit_norm_eval, fit_to_machine, world_size
 from fastervit_backbone.engine.config.validate import check_data
-from fastervit_backbone.engine.runner.build import process_rank, say
+from fastervit_backbone.engine.runner.build import process_rank, rank0_print
 from fastervit_backbone.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -205,5 +205,5 @@ def test_only_the_first_process_speaks(variables, rank, monkeypatch, capsys):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    say('a line')
+    rank0_print('a line')
     assert process_rank() == rank and (capsys.readouterr().out == 'a line\n') == (rank == 0)

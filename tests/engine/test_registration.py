@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -10,6 +14,7 @@ from mmengine.registry import MODELS
 from fastervit_backbone import FasterViT
 from fastervit_backbone.engine import LayerDecayOptimWrapperConstructor
 from fastervit_backbone.utils.errors import CheckpointError, UserError
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])
@@ -32,8 +37,6 @@ def test_arch_as_a_config_dict():
 def test_detector_init_weights_reads_init_cfg(tmp_path):
     models = pytest.importorskip('mmdet.registry').MODELS
     from mmengine.config import Config
-
-    from tests.conftest import ROOT
 
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     config.model.backbone.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'absent.pth'))
@@ -77,3 +80,15 @@ def test_flat_shards_are_refused():
     constructor = LayerDecayOptimWrapperConstructor(dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)))
     with pytest.raises(UserError, match='FSDP keeps flat shards: set DefaultOptimWrapperConstructor'):
         constructor(torch.nn.Sequential(sharded))
+
+
+def test_importing_the_package_registers_what_configs_name():
+    """Whatever imports it: a config of tools/finetune.py trains with mmdet's own tools/train.py too."""
+    code = """
+import fastervit_backbone
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
+names = [(HOOKS, 'EarlyStopping'), (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor'), (MODELS, 'FasterViT'), (MODELS, 'TimmBackbone')]
+assert all(registry.get(name).__module__.startswith('fastervit_backbone') for registry, name in names)
+"""
+    done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -29,10 +29,11 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.apis.evaluate import test as evaluate
 from fastervit_backbone.apis.train import _plain_errors, train
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.hooks.survival import CountUnreadable, StopAtNonFinite, first_non_finite
+from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook, first_non_finite
+from fastervit_backbone.engine.hooks.unreadable_images import UnreadableImageHook
 from fastervit_backbone.engine.runner.build import checkpoints_of
-from fastervit_backbone.engine.runner.loops import EarlyStopping, ExactEpochLoop
-from fastervit_backbone.engine.runner.sampling import Draw, EnduringDataset, ExactBatches
+from fastervit_backbone.engine.runner.loops import EarlyStopping, ResumableEpochLoop
+from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
 from fastervit_backbone.utils.errors import UserError
 from tests.apis.conftest import save_untrained
 from tests.conftest import ROOT
@@ -225,7 +226,7 @@ def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatc
         (dict(epoch=1), 4),  # of before this was noted
         (dict(epoch=0), 8),  # impossible
     ):
-        ExactEpochLoop.find_place(place, meta)
+        ResumableEpochLoop.find_place(place, meta)
         assert place._begin == begin
 
 
@@ -252,7 +253,7 @@ class Doubtful(BaseModel):
 def guarded(model, **options):
     """A guard's step on a model, the guard, and what is said."""
     wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1), **options)
-    guard, said = StopAtNonFinite(2), []
+    guard, said = NonFiniteGuardHook(2), []
     logger = SimpleNamespace(warning=said.append)
     runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=4, epoch=0, seed=0, rank=0, logger=logger, work_dir='.')
     guard.before_train(runner)
@@ -335,9 +336,9 @@ def test_batches_from_any_iteration_on(workers, endless):
 
     def batches(first, count, workers):
         sampler = (InfiniteSampler if endless else DefaultSampler)(Numbers(), shuffle=True, seed=5)
-        drawn = ExactBatches(sampler, 3)
+        drawn = ResumableBatchSampler(sampler, 3)
         drawn.begin(100 + first, first, 5)
-        loader = torch.utils.data.DataLoader(EnduringDataset(Numbers()), batch_sampler=drawn, num_workers=workers)
+        loader = torch.utils.data.DataLoader(FaultTolerantDataset(Numbers()), batch_sampler=drawn, num_workers=workers)
         return [b['inputs'] for b, _ in zip(loader, range(count), strict=False)]
 
     whole, rest = batches(0, 4, 0), batches(1, 3, workers)
@@ -348,12 +349,12 @@ def test_batches_from_any_iteration_on(workers, endless):
 def test_a_draw_is_an_index():
     import pickle
 
-    draw = pickle.loads(pickle.dumps(Draw(4, (1, 2, 4))))
+    draw = pickle.loads(pickle.dumps(SeededIndex(4, (1, 2, 4))))
     assert draw == 4 and [10, 11, 12, 13, 14][draw] == 14 and draw.seed == (1, 2, 4)
 
 
 def test_unreadable_images_are_counted_once():
-    hook, said = CountUnreadable(1), []
+    hook, said = UnreadableImageHook(1), []
     runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append))
     batch = dict(data_samples=[BaseDataElement(metainfo=dict(unreadable=[('a.png', 'cut')])), BaseDataElement()])
     for _ in range(3):

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...checkpoints.io import replacing
 from ...utils.errors import UserError
-from ...utils.files import check_file_writable, check_folder_writable
+from ...utils.files import check_file_writable, check_folder_writable, replacing
 from .coco import audit, read_split
 from .compare import class_table, compare_splits
 from .findings import Collector, Finding, add_overlap

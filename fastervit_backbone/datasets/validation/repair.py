@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ...checkpoints.io import replacing
 from ...utils.errors import UserError
+from ...utils.files import replacing
 from ..coco import is_number
 from .coco import Split, box_problems, dicts, hashable, is_category, is_id, look, mask_problems
 

@@ -13,11 +13,11 @@ from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from ...checkpoints.io import fetch, replacing
+from ...checkpoints.io import fetch
 from ...evaluation.coco_metric import patch_coco_metric
 from ...ops.float32 import run_in_float32
 from ...utils.errors import ElsewhereError, UserError
-from ...utils.files import check_folder_writable
+from ...utils.files import check_folder_writable, replacing
 from ..config.adapt import check_channels, check_model, fit_classes, fit_label_loading, fit_norm_eval, fit_to_machine
 from ..config.load import load_config
 from ..config.validate import check_data
@@ -44,12 +44,12 @@ def prepare(
     said = fit_to_machine(config, launcher)
     join_processes(config, launcher)
     for line in from_first_process(lambda: check_data(config, splits)):
-        say(line)
+        rank0_print(line)
     check_channels(config)
     check_folder_writable('--work-dir', config.work_dir)
     said += fit_classes(config, splits[0]) + fit_label_loading(config)
     for line in said + (fit_norm_eval(config) if 'train' in splits else []):
-        say(line)
+        rank0_print(line)
     return config
 
 
@@ -136,7 +136,7 @@ def drop_pretrained(model: ConfigDict) -> None:
         model.backbone.pop(key, None)
 
 
-def bare(model: nn.Module) -> nn.Module:
+def unwrap_model(model: nn.Module) -> nn.Module:
     """The model within what makes it parallel."""
     return model.module if is_model_wrapper(model) else model
 
@@ -171,7 +171,7 @@ def find_checkpoint(checkpoint: str | Path) -> Path:
     return fetch(path if path.exists() else str(checkpoint))
 
 
-def say(message: str) -> None:
+def rank0_print(message: str) -> None:
     """Print a line, once however many processes there are."""
     if process_rank() == 0:
         print(message, flush=True)

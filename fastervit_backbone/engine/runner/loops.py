@@ -6,10 +6,10 @@ from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
-from .sampling import EnduringDataset, ExactBatches, seed_all
+from .sampling import FaultTolerantDataset, ResumableBatchSampler, seed_all
 
 
-class ExactEpochLoop(EpochBasedTrainLoop):
+class ResumableEpochLoop(EpochBasedTrainLoop):
     """Epochs; one that was broken off goes on within."""
 
     def __init__(self, *args, **kwargs) -> None:
@@ -51,7 +51,7 @@ class ExactEpochLoop(EpochBasedTrainLoop):
         return self._epoch >= self.val_begin and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)
 
 
-class ExactIterLoop(IterBasedTrainLoop):
+class ResumableIterLoop(IterBasedTrainLoop):
     """Iterations."""
 
     def __init__(self, *args, **kwargs) -> None:
@@ -75,7 +75,7 @@ class ExactIterLoop(IterBasedTrainLoop):
 class _Endless:
     """Batches pass after pass, of samplers that end and of those that do not."""
 
-    def __init__(self, loop: ExactIterLoop) -> None:
+    def __init__(self, loop: ResumableIterLoop) -> None:
         self.loop, self.batches, self.iterator = loop, loop.dataloader.batch_sampler, None
 
     def skip_iter(self, count: int) -> None:
@@ -99,7 +99,7 @@ class _Endless:
         self.iterator = iter(self.loop.dataloader)
 
 
-class SeedIterations(Hook):
+class SeedIterationHook(Hook):
     """What is random in an iteration follows from the seed, its number and the process: only the place needs to be kept to go on."""
 
     priority = 'HIGHEST'
@@ -113,7 +113,7 @@ class SeedIterations(Hook):
         runner.train_loop.note_place(checkpoint['meta'])
 
 
-class EvaluateAgain(Hook):
+class RepeatEvaluationHook(Hook):
     """A run that goes on from where an evaluation was due makes it (again): it may have been killed within."""
 
     priority = 'LOWEST'
@@ -153,11 +153,11 @@ class EarlyStopping(EarlyStoppingHook):
 
 
 #: mmengine's loops, and the same made exact.
-EXACT_LOOPS = {'EpochBasedTrainLoop': ExactEpochLoop, 'IterBasedTrainLoop': ExactIterLoop}
+RESUMABLE_LOOPS = {'EpochBasedTrainLoop': ResumableEpochLoop, 'IterBasedTrainLoop': ResumableIterLoop}
 
 
 def exact_loader(loader: Mapping) -> dict:
     """A train dataloader's config with batches and data set as the exact loops need them."""
     loader = dict(loader)
-    batches = dict(type=ExactBatches, batch_sampler=loader.pop('batch_sampler', None), drop_last=loader.pop('drop_last', False))
-    return loader | dict(dataset=dict(type=EnduringDataset, dataset=loader['dataset']), batch_sampler=batches)
+    batches = dict(type=ResumableBatchSampler, batch_sampler=loader.pop('batch_sampler', None), drop_last=loader.pop('drop_last', False))
+    return loader | dict(dataset=dict(type=FaultTolerantDataset, dataset=loader['dataset']), batch_sampler=batches)

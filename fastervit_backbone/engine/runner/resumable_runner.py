@@ -14,9 +14,9 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from ...checkpoints.io import read_checkpoint, unwrap_state_dict
 from ...utils.errors import UserError
-from .loops import EXACT_LOOPS, EvaluateAgain, SeedIterations, exact_loader
+from .loops import RESUMABLE_LOOPS, RepeatEvaluationHook, SeedIterationHook, exact_loader
 from .schedules import describe_changes, fast_forward
-from .workers import with_outliving_workers
+from .workers import with_signal_proof_workers
 
 
 class ResumableRunner(Runner):
@@ -33,12 +33,12 @@ class ResumableRunner(Runner):
         **kwargs,
     ) -> None:
         self._schedule_configs, self._kept_schedules = copy.deepcopy(param_scheduler), []
-        loop = EXACT_LOOPS.get((train_cfg or {}).get('type'))
+        loop = RESUMABLE_LOOPS.get((train_cfg or {}).get('type'))
         if loop is not None and isinstance(train_dataloader, Mapping):
-            train_cfg, train_dataloader = dict(train_cfg, type=loop), with_outliving_workers(exact_loader(train_dataloader))
-            custom_hooks = [*(custom_hooks or ()), SeedIterations(), EvaluateAgain()]
+            train_cfg, train_dataloader = dict(train_cfg, type=loop), with_signal_proof_workers(exact_loader(train_dataloader))
+            custom_hooks = [*(custom_hooks or ()), SeedIterationHook(), RepeatEvaluationHook()]
             if isinstance(val_dataloader, Mapping):
-                val_dataloader = with_outliving_workers(val_dataloader)
+                val_dataloader = with_signal_proof_workers(val_dataloader)
         super().__init__(
             *args,
             train_dataloader=train_dataloader,

@@ -1,5 +1,7 @@
-"""Training data drawn so that a run that goes on sees what the unbroken one would have: every sample's randomness follows from the
-seed, the iteration and its index, whichever worker loads it, and images that cannot be read give way to others, with a note."""
+"""Training samples that a resumed run draws as the uninterrupted one would have.
+
+The randomness of a sample follows from the seed, the iteration and its index, whichever worker loads it; unreadable images are replaced.
+"""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,10 +29,10 @@ def seed_all(*numbers: int, devices: bool = True) -> None:
     (torch.manual_seed if devices else torch.default_generator.manual_seed)(int(words[2]))
 
 
-class Draw(int):
+class SeededIndex(int):
     """The index of a sample, and what its randomness follows from."""
 
-    def __new__(cls, index: int, seed: tuple[int, ...]) -> 'Draw':
+    def __new__(cls, index: int, seed: tuple[int, ...]) -> 'SeededIndex':
         """An index that carries ``seed``."""
         draw = super().__new__(cls, index)
         draw.seed = seed
@@ -38,11 +40,11 @@ class Draw(int):
 
     def __reduce__(self) -> tuple:
         """To worker processes."""
-        return Draw, (int(self), self.seed)
+        return SeededIndex, (int(self), self.seed)
 
 
-class ExactBatches(Sampler):
-    """Batches of :class:`Draw`, from any iteration on.
+class ResumableBatchSampler(Sampler):
+    """Batches of :class:`SeededIndex`, from any iteration on.
 
     Args:
         sampler: of indices.
@@ -64,21 +66,20 @@ class ExactBatches(Sampler):
         """What the next pass is: ``iteration`` of its first batch, batches of the sampler to leave out before it, the run's seed."""
         self._iteration, self._skip, self._seed = iteration, skip, seed
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
         """Lists of indices."""
         if self.endless and hasattr(self.sampler, 'skip'):
             self.sampler.skip(0)  # from its beginning, however often this is asked
         for number, batch in enumerate(islice(self.batches, self._skip, None), self._iteration):
-            yield [Draw(index, (self._seed, number, int(index))) for index in batch]
+            yield [SeededIndex(index, (self._seed, number, int(index))) for index in batch]
 
     def __len__(self) -> int:
         """Batches of a whole pass."""
         return len(self.batches)
 
 
-class EnduringDataset(Dataset):
-    """A data set, or the config of one, whose samples are random by their :class:`Draw`, and which puts another image in the place of one
-    that cannot be read.
+class FaultTolerantDataset(Dataset):
+    """A data set, or the config of one, whose samples are random by their :class:`SeededIndex`; unreadable images are replaced by others.
 
     Such a sample's ``data_samples`` has ``unreadable``, a list of (path, reason), in its metainfo.
     """
@@ -98,7 +99,7 @@ class EnduringDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict:
         """A sample."""
-        if isinstance(index, Draw):
+        if isinstance(index, SeededIndex):
             seed_all(*index.seed, devices=False)
         unreadable: list[tuple[str, str]] = []
         for _ in range(_TRIES):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 _LEAVING = multiprocessing.Value('b', 0)
 
 
-def outlive_signals(worker_id: int) -> None:
+def ignore_signals(worker_id: int) -> None:
     """For a dataloader's ``worker_init_fn``: a signal to the whole group, as schedulers and Ctrl-C send it, is the main process's matter.
 
     Its workers are needed until the iteration is finished, and end with it.
@@ -28,8 +28,8 @@ def release_workers() -> None:
 atexit.register(release_workers)
 
 
-def with_outliving_workers(loader: Mapping) -> dict:
-    """A dataloader's config whose workers :func:`outlive_signals`, unless it starts them in a way of its own."""
+def with_signal_proof_workers(loader: Mapping) -> dict:
+    """A dataloader's config whose workers :func:`ignore_signals`, unless it starts them in a way of its own."""
     _LEAVING.value = 0
     own = {'worker_init_fn', 'disable_subprocess_warning'} & loader.keys()
-    return dict(loader) if own else dict(loader, worker_init_fn=dict(type=outlive_signals))
+    return dict(loader) if own else dict(loader, worker_init_fn=dict(type=ignore_signals))

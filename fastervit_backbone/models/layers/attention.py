@@ -13,7 +13,7 @@ from .position import GridBias
 
 #: CUDA's memory-efficient attention takes heads of a multiple of so many channels; else all scores are written to memory.
 HEAD_MULTIPLE = 8
-#: Bytes of an MLP's hidden layer that :meth:`TransformerLayer.update_` makes at once: 2**24 was fastest of 2**21 to 2**25 on a Xeon.
+#: Bytes of an MLP's hidden layer that :meth:`TransformerLayer.forward_inplace` makes at once: 2**24 was the fastest on a Xeon.
 CACHED = 2**24
 
 
@@ -111,7 +111,7 @@ class TransformerLayer(nn.Module):
         y = self.mlp(self.norm2(x_BNC))
         return add_residual(x_BNC, self.drop_path(y if self.scale2 is None else self.scale2 * y, groups))
 
-    def update_(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
+    def forward_inplace(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
         """As :meth:`forward` in inference, written into ``x_BNC``, a few sequences at a time: what is between stays in the processor's
         cache, and no large memory is asked of the system (whose page faults take longer than the arithmetic of a GELU)."""
         hidden = self.mlp.fc1.weight.shape[0] * x_BNC.shape[1] * x_BNC.element_size()

@@ -84,16 +84,16 @@ class AttentionBlock(nn.Module):
         """
         nH, nW = windows_hw
         grid, c = (self.window, self.window), self.carrier_size or 0
-        lead = c * c
-        positioned = joined + _look_up(cache, self.position, grid, lead, joined.dtype)
+        num_prefix_tokens = c * c
+        positioned = joined + _look_up(cache, self.position, grid, num_prefix_tokens, joined.dtype)
         if self.carrier is not None:
-            carriers = windows_to_carriers(joined[:, :lead], c, windows_hw)
+            carriers = windows_to_carriers(joined[:, :num_prefix_tokens], c, windows_hw)
             carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
-            positioned[:, :lead] = carriers_to_windows(carriers, c, windows_hw)  # in place: joining copies every token
-        joined = _run(self.layer, positioned, _look_up(cache, self.bias, grid, lead, bias_dtype), nH * nW)
+            positioned[:, :num_prefix_tokens] = carriers_to_windows(carriers, c, windows_hw)  # in place: joining copies every token
+        joined = _run(self.layer, positioned, _look_up(cache, self.bias, grid, num_prefix_tokens, bias_dtype), nH * nW)
         if not self.propagate:
             return joined
-        windowed, x = joined.split((lead, self.window**2), 1)
+        windowed, x = joined.split((num_prefix_tokens, self.window**2), 1)
         up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
         return torch.cat((windowed, x + (up if scale is None else scale * up)), 1)
 
@@ -102,11 +102,11 @@ def _run(layer: TransformerLayer, fresh: Tensor, bias: Tensor | GridBias, groups
     """The layer; in inference on a CPU in the memory of ``fresh``, a tensor of ours."""
     in_place = layer.scale1 is None or layer.scale1.dtype == fresh.dtype  # else the scale makes another dtype of the sum
     in_place = in_place and fresh.device.type == 'cpu' and not (layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-    return layer.update_(fresh, bias) if in_place and not torch.jit.is_tracing() else layer(fresh, bias, groups)
+    return layer.forward_inplace(fresh, bias) if in_place and not torch.jit.is_tracing() else layer(fresh, bias, groups)
 
 
 def _look_up(
-    cache: PositionCache | None, module: PositionMlp | FixedPosition, grid: Grid, lead: int, dtype: torch.dtype
+    cache: PositionCache | None, module: PositionMlp | FixedPosition, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype
 ) -> Tensor | GridBias:
     kept = cache is not None and isinstance(module, PositionMlp)
-    return cache.get(module, grid, lead, dtype) if kept else module(grid, lead, dtype)
+    return cache.get(module, grid, num_prefix_tokens, dtype) if kept else module(grid, num_prefix_tokens, dtype)

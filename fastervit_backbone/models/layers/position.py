@@ -41,21 +41,21 @@ class PositionMlp(nn.Module):
 class AbsolutePosition(PositionMlp):
     """Position added to the tokens of a grid; ``out_features`` is their channels."""
 
-    def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor:
-        """grid: (rows, columns); lead: L, tokens in front that get 0 -> (1, L+N, C)."""
+    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor:
+        """grid: (rows, columns); num_prefix_tokens: L, tokens in front that get 0 -> (1, L+N, C)."""
         rows, cols = (_centred(n, self.fc1.weight.device) for n in grid)
-        return F.pad(self.mlp(rows, cols).reshape(1, grid[0] * grid[1], -1).to(dtype), (0, 0, lead, 0))
+        return F.pad(self.mlp(rows, cols).reshape(1, grid[0] * grid[1], -1).to(dtype), (0, 0, num_prefix_tokens, 0))
 
 
 class RelativeBias(PositionMlp):
     """Attention bias ``16 * sigmoid(MLP(log-spaced offset))`` in (0, 16); ``out_features`` is the heads."""
 
-    def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> 'Tensor | GridBias':
-        """Bias between the tokens of a grid, preceded by ``lead`` tokens with bias 0.
+    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> 'Tensor | GridBias':
+        """Bias between the tokens of a grid, preceded by ``num_prefix_tokens`` tokens with bias 0.
 
         Args:
             grid: (rows, columns) of the grid; each axis is normalised by its own length.
-            lead: L, tokens in front that have no position (a window's carriers).
+            num_prefix_tokens: L, tokens in front that have no position (a window's carriers).
             dtype: dtype of the result; computed in float32.
 
         Returns:
@@ -63,7 +63,7 @@ class RelativeBias(PositionMlp):
         """
         offsets = (_log_offsets(n, self.fc1.weight.device) for n in grid)
         table_hRS = (16 * torch.sigmoid(self.mlp(*offsets))).permute(2, 0, 1).to(dtype)  # R = 2*rows-1, S = 2*cols-1
-        bias = GridBias(table_hRS, grid, lead)
+        bias = GridBias(table_hRS, grid, num_prefix_tokens)
         return bias if bias.chunk_rows < grid[0] else bias.whole()
 
 
@@ -78,12 +78,12 @@ class GridBias:
     Attributes:
         table: (h, 2*rows-1, 2*cols-1), the bias of every offset.
         grid: (rows, columns).
-        lead: L, tokens in front with bias 0.
+        num_prefix_tokens: L, tokens in front with bias 0.
     """
 
     table: Tensor
     grid: Grid
-    lead: int = 0
+    num_prefix_tokens: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -94,12 +94,12 @@ class GridBias:
     def chunk_rows(self) -> int:
         """Rows of the grid that are made at once; all of them for a grid with tokens in front."""
         rows, cols = self.grid
-        return rows if self.lead else min(rows, max(1, CHUNK // (len(self.table) * cols * rows * cols)))
+        return rows if self.num_prefix_tokens else min(rows, max(1, CHUNK // (len(self.table) * cols * rows * cols)))
 
     def whole(self) -> Tensor:
         """(1, h, L+N, L+N), query first. The last dimension's storage is a multiple of 8, as the memory-efficient CUDA kernel wants."""
-        size = self.lead + self.grid[0] * self.grid[1]
-        return F.pad(self._rows(0, self.grid[0]), (self.lead, -size % 8, self.lead, 0))[None, :, :, :size]
+        size = self.num_prefix_tokens + self.grid[0] * self.grid[1]
+        return F.pad(self._rows(0, self.grid[0]), (self.num_prefix_tokens, -size % 8, self.num_prefix_tokens, 0))[None, :, :, :size]
 
     def chunks(self) -> Iterator[tuple[int, int, Tensor]]:
         """(first query, last query + 1, bias (1, h, queries, N)) of whole rows, in order."""
@@ -125,31 +125,34 @@ class FixedPosition(nn.Module):
     Args:
         module: which.
         grid: (rows, columns).
-        lead: tokens in front of the grid's.
+        num_prefix_tokens: tokens in front of the grid's.
         dtype: of the result.
     """
 
-    def __init__(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> None:
+    def __init__(self, module: PositionMlp, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.grid, self.lead, self.dtype = grid, lead, dtype
+        self.grid, self.num_prefix_tokens, self.dtype = grid, num_prefix_tokens, dtype
         with torch.no_grad():
-            value = module(grid, lead, dtype)
+            value = module(grid, num_prefix_tokens, dtype)
         self.chunked = isinstance(value, GridBias)
         value = value.table if self.chunked else value
         self.length = value.shape[-1]
         pad = 0 if isinstance(module, AbsolutePosition) or self.chunked else -self.length % 8
         self.register_buffer('value', F.pad(value, (0, pad)).contiguous())  # keeps the aligned rows through copies and moves
 
-    def forward(self, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor | GridBias:
+    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor | GridBias:
         """As the module's own.
 
         Raises:
             ValueError: another grid.
         """
-        if (grid, lead) != (self.grid, self.lead):
-            raise ValueError(f'positions were fixed for a grid of {self.grid} after {self.lead} tokens, asked for {grid} after {lead}')
+        if (grid, num_prefix_tokens) != (self.grid, self.num_prefix_tokens):
+            raise ValueError(
+                f'positions were fixed for a grid of {self.grid} after {self.num_prefix_tokens} tokens, '
+                f'asked for {grid} after {num_prefix_tokens}'
+            )
         value = self.value[..., : self.length].to(dtype)
-        return GridBias(value, grid, lead) if self.chunked else value
+        return GridBias(value, grid, num_prefix_tokens) if self.chunked else value
 
 
 def _centred(n: int, device: torch.device) -> Tensor:

@@ -62,14 +62,14 @@ class PositionCache:
         self._forward += 1
         return self
 
-    def get(self, module: PositionMlp, grid: Grid, lead: int, dtype: torch.dtype) -> Tensor | GridBias:
-        """``module(grid, lead, dtype)``, computed or remembered."""
-        key = (module, grid, lead, dtype, module.fc1.weight.device)
+    def get(self, module: PositionMlp, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor | GridBias:
+        """``module(grid, num_prefix_tokens, dtype)``, computed or remembered."""
+        key = (module, grid, num_prefix_tokens, dtype, module.fc1.weight.device)
         if key in self._entries:
             value = self._entries.pop(key)[0]
             self._entries[key] = (value, self._forward)  # now the most recently used
             return value
-        value = module(grid, lead, dtype)
+        value = module(grid, num_prefix_tokens, dtype)
         if value.nbytes <= self.max_bytes // 4 and not _capturing():
             self._entries[key] = (value, self._forward)
             while self.nbytes > self.max_bytes:

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..apis.sources import read_image
-from ..checkpoints.io import replacing
-from ..inference import Predictor
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
-from .attention_maps import AttentionMaps, attention_maps, find_block
+from ..utils.files import replacing
+from ..visualization.attention_maps import AttentionMaps, attention_maps, find_block
+from .predictor import Predictor
+from .sources import read_image
 
 
 def visualize(

@@ -1,132 +1,26 @@
-"""Hooks that keep a run from being lost: signals, losses that are not finite, images that cannot be read."""
+"""Leave out steps whose loss or gradients are not finite."""
 
 import copy
 import json
-import signal
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import torch
-from mmengine.dist import all_reduce, barrier, get_world_size
-from mmengine.hooks import EMAHook, Hook
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...checkpoints.io import replacing
-from ...utils.errors import Interrupted, UserError
-from ..runner.build import INTERRUPTED, bare
-from ..runner.sampling import seed_all, unreadable_of
-
-#: Seconds in which a second signal is the first one come again: managers tell every process, and so do those that started them.
-_ONE_SIGNAL = 3.0
+from ...utils.errors import UserError
+from ...utils.files import replacing
+from ..runner.build import unwrap_model
+from ..runner.sampling import seed_all
+from .unreadable_images import samples_of
 
 
-class SaveWhenAsked(Hook):
-    """SIGTERM or Ctrl-C: the step is finished, a checkpoint written, the run ended. A second one, seconds later, ends it at once.
-
-    With gradient accumulation a step is made of several iterations: gradients are in no checkpoint, so that the step must be whole.
-
-    Of several processes one that is asked suffices, and an evaluation is finished first.
-    """
-
-    priority = 'LOWEST'
-
-    def __init__(self) -> None:
-        self.asked, self._when, self._saving = 0, 0.0, False
-        self._before: dict[int, object] = {}
-
-    def before_train(self, runner: Runner) -> None:
-        """Take the two signals."""
-        if runner.rank == 0:
-            for part in Path(runner.work_dir).glob('.*.pth.part'):  # of a run that was killed while it saved
-                part.unlink()
-        if threading.current_thread() is not threading.main_thread():
-            return  # Python lets no other one take signals
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if not self.asked:
-            self.asked, self._when = number, time.monotonic()
-        elif not self._saving and time.monotonic() - self._when > _ONE_SIGNAL:
-            raise KeyboardInterrupt
-
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
-        """End here if asked."""
-        if get_world_size() > 1:
-            asked = torch.tensor(self.asked, device=next(runner.model.parameters()).device)
-            all_reduce(asked, 'max')
-            self.asked = max(self.asked, int(asked))  # one may have come meanwhile
-        if self.asked and _step_is_whole(runner):
-            self._end(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
-
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
-        """End here if asked: the evaluation will be made again."""
-        if self.asked and get_world_size() == 1 and _step_is_whole(runner):
-            for hook in runner.hooks:
-                if isinstance(hook, EMAHook):  # gives the model its own weights back
-                    hook.after_val_epoch(runner)
-            self._end(runner, dict(epoch=runner.epoch, iter=runner.iter))
-
-    def _end(self, runner: Runner, meta: dict) -> None:
-        self._saving = True
-        runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
-        path = Path(runner.work_dir) / INTERRUPTED
-        if runner.rank == 0:
-            with replacing(path.with_name('last_checkpoint')) as temporary:
-                temporary.write_text(str(path))
-        barrier()  # whoever leaves first ends the others
-        raise Interrupted(f'{signal.Signals(self.asked).name} at iteration {meta["iter"]}: saved {path}, --resume goes on', self.asked)
-
-    def after_train(self, runner: Runner) -> None:
-        """A finished run needs no broken-off state."""
-        if runner.rank == 0:
-            (Path(runner.work_dir) / INTERRUPTED).unlink(missing_ok=True)
-
-    def restore(self) -> None:
-        """Put the handlers of before back."""
-        while self._before:
-            number, handler = self._before.popitem()
-            signal.signal(number, handler)
-
-
-def _step_is_whole(runner: Runner) -> bool:
-    """Whether the optimizer has used all gradients that were accumulated."""
-    return not isinstance(runner.optim_wrapper, OptimWrapper) or runner.optim_wrapper.should_update()
-
-
-class CountUnreadable(Hook):
-    """Says which images could not be read, and ends the run when there are more than ``limit``."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit, self.seen = limit, set()
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None) -> None:
-        """Look at the notes in the batch."""
-        for path, reason in unreadable_of(samples_of(data_batch)):
-            if path in self.seen:
-                continue
-            self.seen.add(path)
-            if len(self.seen) > self.limit:
-                raise UserError(
-                    f'{len(self.seen)} images cannot be read, the last {path} ({reason}), and --max-unreadable is {self.limit}: '
-                    'tools/check_data.py names them all'
-                )
-            runner.logger.warning(f'{path} cannot be read ({reason}): another image takes its place ({len(self.seen)} of {self.limit})')
-
-
-def samples_of(batch: object) -> Sequence:
-    """The data samples in a batch, where it has them as mmdet and mmseg do."""
-    samples = batch.get('data_samples', ()) if isinstance(batch, Mapping) else ()
-    return [s for s in samples if hasattr(s, 'metainfo')] if isinstance(samples, Sequence) else ()
-
-
-class StopAtNonFinite(Hook):
+class NonFiniteGuardHook(Hook):
     """A step whose loss or gradients are not finite leaves the weights alone; ``limit`` of them in a row end the run, with a report.
 
     Both are judged before the optimizer's step, and by all processes together: one that stopped alone would leave the others waiting.
@@ -210,7 +104,7 @@ class StopAtNonFinite(Hook):
             return
         seed_all(runner.seed, runner.iter, runner.rank)
         with runner.optim_wrapper.optim_context(runner.model):
-            where = first_non_finite(bare(runner.model), data_batch if self._batch is None else self._batch)
+            where = first_non_finite(unwrap_model(runner.model), data_batch if self._batch is None else self._batch)
         report = dict(
             iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses={k: str(float(v)) for k, v in losses.items()}
         )
