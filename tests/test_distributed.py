@@ -191,6 +191,7 @@ from types import SimpleNamespace
 import torch, torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
+from mmengine.structures import BaseDataElement
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook
 from fastervit_backbone.utils.errors import UserError
 from tests.engine.test_survival import InfiniteLoss
@@ -208,7 +209,7 @@ before = [p.clone() for p in model.parameters()]
 try:
     for _ in range(3):
         inputs = torch.randn(4, 2) + (11 if rank == 1 else 0)
-        batch = dict(inputs=inputs, data_samples=[])
+        batch = dict(inputs=inputs, data_samples=[BaseDataElement(metainfo=dict(img_id=100 + rank))])
         guard.before_train_iter(runner, 0, batch)
         outputs = model.train_step(batch, wrapper)
         guard.after_train_iter(runner, 0, batch, outputs)
@@ -223,6 +224,8 @@ dist.barrier()
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == ['1 True the loss was not finite in 2 s'] * 2
+    report = json.loads((tmp_path / 'non_finite.json').read_text())  # of the process whose loss it was
+    assert [image['id'] for image in report['images']] == [101] and report['losses'] == {'loss': 'inf'}
 
 
 def test_one_process_looks_at_the_data(shapes, tmp_path):

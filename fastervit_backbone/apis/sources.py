@@ -2,6 +2,7 @@
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -93,7 +94,13 @@ def choose_sources(
     if absent:
         raise UserError(f'--annotations {annotations}: {absent[0]} is not in {folder} ({len(absent)} of {len(listed)} images are not)')
     found = [Source(Path(os.path.realpath(folder / i['file_name'])), _name_below(i['file_name'])) for i in listed]
-    return found, {str(source.path): i['id'] for source, i in zip(found, listed, strict=True)}
+    ids = {str(source.path): i['id'] for source, i in zip(found, listed, strict=True)}
+    if len(ids) < len(found):
+        twice = Counter(str(source.path) for source in found).most_common(1)[0][0]
+        raise UserError(
+            f'--annotations {annotations}: {len(found) - len(ids)} images are listed twice, {twice} is one: tools/check_data.py --fix'
+        )
+    return found, ids
 
 
 def _name_below(file_name: str) -> str:

@@ -75,7 +75,8 @@ def train(
     weights = _find_start(config, resume or config.get('resume', False))
     if config.get('resume') and asked.get('resume'):
         asked.load_from = None  # what was resumed from, which another run need not find
-    asked.randomness = config.get('randomness')
+    if config.get('randomness') is not None:
+        asked.randomness = config.randomness
     _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
     runner = build_runner(config, launcher, asked)

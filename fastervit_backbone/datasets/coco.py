@@ -111,17 +111,15 @@ def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
     return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
 
 
-def renumber_zero_id(annotations: Sequence[object]) -> int | None:
-    """Give an annotation with id 0 the next free id, in place; returns that id, None where there is no such annotation.
+def renumber_zero_ids(annotations: Sequence[object]) -> None:
+    """Give annotations with id 0 the next free ids, in place.
 
     pycocotools notes the id of the object that a detection matches, and 0 for none: a perfect detection of such an object has AP 0.
     """
     records = [a for a in annotations if isinstance(a, dict) and isinstance(a.get('id'), int)]
-    zero = next((a for a in records if a['id'] == 0 and a['id'] is not False), None)
-    if zero is None:
-        return None
-    zero['id'] = 1 + max(a['id'] for a in records)
-    return zero['id']
+    largest = max((a['id'] for a in records), default=0)
+    for number, annotation in enumerate((a for a in records if a['id'] == 0), largest + 1):
+        annotation['id'] = number
 
 
 def read_coco(path: Path) -> dict:

@@ -4,12 +4,12 @@ import contextlib
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pycocotools.coco import COCO
 
-from ..datasets.coco import is_box, is_number, renumber_zero_id
+from ..datasets.coco import is_box, is_number, renumber_zero_ids
 from ..utils.errors import UserError
 
 
@@ -36,9 +36,9 @@ def read_detections(path: str | Path) -> dict:
 def match_to_truth(detections: dict, truth: COCO, kind: str) -> tuple[list[dict], list[str]]:
     """Give detections the ground truth's ids of images and categories.
 
-    Where the predictions name their images and categories (those of tools/predict.py do), names count: an image is the one with the same
-    id and file name, else the one with its path, else the only one with its file name; a category is the one with its name. Images and
-    classes that the ground truth has not are left out.
+    Where the predictions name their images and categories (those of tools/predict.py do), names count. An image is the one with its path,
+    else with the end of its path, else with its id where all ids agree with file names, else the only one with its file name. A category
+    is the one with its name. Images and classes that the ground truth has not are left out.
 
     Args:
         detections: as :func:`read_detections` gives them; not changed.
@@ -100,41 +100,41 @@ def _match_categories(categories: Sequence[dict], truth: COCO) -> dict[int, int]
             f'no class of the predictions ({", ".join(c["name"] for c in categories[:5])}) is in the ground truth '
             f'({", ".join(list(by_name)[:5])}): are they of one data set?'
         )
-    for c in categories:  # a class that the truth has under no name must not take another's id
-        if c['id'] not in matched and c['id'] in truth.cats:
-            raise UserError(
-                f'category {c["id"]} is {c["name"]!r} in the predictions and {truth.cats[c["id"]]["name"]!r} in the ground truth, '
-                f'which has no {c["name"]!r}: predict with --classes {" ".join(sorted(set(by_name) & {k["name"] for k in categories}))}'
-            )
     return matched
+
+
+def _name(image: Mapping) -> str:
+    """The last part of an image's file name."""
+    return PurePosixPath(str(image.get('file_name', ''))).name
 
 
 def _match_images(images: Sequence[dict], truth: COCO) -> dict[int, int]:
     """Id in the predictions -> id in the ground truth, of the images that both have."""
-    by_path: dict[str, int] = {}
+    paths = {number: str(image.get('file_name', '')) for number, image in truth.imgs.items()}
+    by_path = {path: number for number, path in paths.items()}
     by_name: dict[str, list[int]] = {}
-    for number, image in truth.imgs.items():
-        path = str(image.get('file_name', ''))
-        by_path[path] = number
+    for number, path in paths.items():
         by_name.setdefault(PurePosixPath(path).name, []).append(number)
+    # whether the predictions' ids can be the ground truth's own: no image is called otherwise there
+    own = all(_name(image) == PurePosixPath(paths.get(image['id'], '')).name for image in images)
     matched: dict[int, int] = {}
     for image in images:
-        if image['id'] in matched:
-            raise UserError(f'image {image["id"]} is in the predictions twice: predict again into an empty folder')
-        path = str(image.get('file_name', ''))
-        name = PurePosixPath(path).name
-        same = truth.imgs.get(image['id'])
-        alike = by_name.get(name, [])
-        if same is not None and PurePosixPath(str(same.get('file_name', ''))).name == name:
-            matched[image['id']] = image['id']
-        elif path in by_path:
-            matched[image['id']] = by_path[path]
+        number, path = image['id'], str(image.get('file_name', ''))
+        if number in matched:
+            raise UserError(f'image {number} is in the predictions twice: predict again into an empty folder')
+        alike = by_name.get(_name(image), [])
+        below = [n for n in alike if f'/{path}'.endswith(f'/{paths[n]}') or f'/{paths[n]}'.endswith(f'/{path}')]
+        if path in by_path:
+            matched[number] = by_path[path]
+        elif len(below) == 1:
+            matched[number] = below[0]
+        elif own and number in alike:
+            matched[number] = number
         elif len(alike) == 1:
-            matched[image['id']] = alike[0]
+            matched[number] = alike[0]
         elif alike:
             raise UserError(
-                f'{path} of the predictions can be {len(alike)} images of the ground truth, '
-                f'{truth.imgs[alike[0]]["file_name"]} and others: '
+                f'{path} of the predictions can be {len(alike)} images of the ground truth, {paths[alike[0]]} and others: '
                 'predict on the folder that their names are below, or with --annotations and the ground truth'
             )
     twice = Counter(matched.values()).most_common(1)
@@ -161,7 +161,7 @@ def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
                 raise ValueError(f'annotation {a.get("id")} has the box {a["bbox"]!r}')
             a.setdefault('iscrowd', 0)
             a.setdefault('area', a['bbox'][2] * a['bbox'][3])
-        renumber_zero_id(truth_annotations)
+        renumber_zero_ids(truth_annotations)
         truth.dataset = dict(content, images=content['images'], categories=content['categories'])
         with contextlib.redirect_stdout(io.StringIO()):
             truth.createIndex()

@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ..datasets.coco import renumber_zero_id
+from ..datasets.coco import renumber_zero_ids
 
 #: Detections of a class in an image that count for AP, as COCO defines it.
 MAX_DETECTIONS = 100
@@ -32,7 +32,7 @@ class _FromOne:
 
     def createIndex(self) -> None:  # noqa: N802 - pycocotools' name
         """As COCO's."""
-        renumber_zero_id(self.dataset.get('annotations', ()))
+        renumber_zero_ids(self.dataset.get('annotations', ()))
         super().createIndex()
 
 

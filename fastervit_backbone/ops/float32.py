@@ -34,7 +34,8 @@ def run_in_float32() -> None:
 
     - Operators compute bfloat16 inputs in float32, forward and backward.
     - RoI extractors get float32 maps: they would round the regions to the dtype of the maps.
-    - Heads give float32: anchors are made, and boxes decoded, in the dtype of what they give.
+    - Dense, box and mask heads give float32: anchors are made, and boxes decoded, in the dtype of what they give.
+    - DETR heads compute in float32: they make boxes themselves.
 
     float16 stays as it is: the operators take it, and mmdet is made for it.
     """
@@ -48,9 +49,12 @@ def run_in_float32() -> None:
 
     for extractor in (SingleRoIExtractor, GenericRoIExtractor):
         extractor.forward = _patched(extractor.forward, _with_wide_maps)
-    for head in _with_subclasses(BaseDenseHead, DETRHead, BBoxHead, FCNMaskHead):
+    for head in _with_subclasses(BaseDenseHead, BBoxHead, FCNMaskHead):
         if 'forward' in vars(head):
             head.forward = _patched(head.forward, _with_wide_results)
+    for head in _with_subclasses(DETRHead):  # adds to its references in the dtype of its layers, which are small
+        if 'forward' in vars(head):
+            head.forward = _patched(head.forward, _without_autocast)
 
 
 def _functions() -> Iterator[type[torch.autograd.Function]]:
@@ -84,6 +88,17 @@ def _with_wide_maps(forward: Callable) -> Callable:
 
 def _with_wide_results(forward: Callable) -> Callable:
     return lambda *args, **kwargs: _widen_all(forward(*args, **kwargs))
+
+
+def _without_autocast(forward: Callable) -> Callable:
+    def run(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        device = next(self.parameters()).device.type
+        if not torch.is_autocast_enabled(device) or torch.get_autocast_dtype(device) != torch.bfloat16:
+            return forward(self, *args, **kwargs)
+        with torch.autocast(device, enabled=False):
+            return forward(self, *_widen_all(args), **{k: _widen_all(v) for k, v in kwargs.items()})
+
+    return run
 
 
 def _widen_all(values: object) -> object:

@@ -87,7 +87,8 @@ def test_importing_the_package_registers_what_configs_name():
     code = """
 import fastervit_backbone
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS
-names = [(HOOKS, 'EarlyStopping'), (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor'), (MODELS, 'FasterViT'), (MODELS, 'TimmBackbone')]
+names = [(HOOKS, 'EarlyStopping'), (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptimWrapperConstructor')]
+names += [(MODELS, 'FasterViT'), (MODELS, 'TimmBackbone')]
 assert all(registry.get(name).__module__.startswith('fastervit_backbone') for registry, name in names)
 """
     done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)

@@ -244,7 +244,7 @@ def test_mistakes_of_people(tmp_path):
         ('predictions.json', 'absent.json', 'no ground truth'),
         ('predictions.json', 'truth', 'folder, of label maps'),
         ('out', 'truth.json', 'about label maps'),
-        (changed('a.json', lambda c: c['categories'][0].update(name='dog')), 'truth.json', "'dog' in the predictions and 'ant'"),
+        (changed('a.json', lambda c: [k.update(name='dog') for k in c['categories']]), 'truth.json', 'no class of the predictions'),
         (changed('b.json', lambda c: c['annotations'][0].update(image_id=999)), 'truth.json', 'image 999'),
         (changed('c.json', lambda c: c['annotations'][0].update(category_id=5)), 'truth.json', 'category 5'),
         (changed('d.json', lambda c: c['annotations'][0].pop('score')), 'truth.json', 'no score'),
@@ -373,6 +373,30 @@ def test_names_that_could_be_several(which, tmp_path):
         analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'out')
 
 
+def test_the_same_names_in_two_folders(tmp_path):
+    """Cameras number their frames alike: the path counts before the id."""
+    truth, _ = write_problem(tmp_path)
+    for image in truth['images']:
+        image['file_name'] = f'{"ab"[image["id"] % 2]}/{image["id"] // 2}.png'
+    (tmp_path / 'truth.json').write_text(json.dumps(truth))
+    content = json.loads((tmp_path / 'predictions.json').read_text())
+    content['images'] = json.loads(json.dumps(truth['images']))
+    (tmp_path / 'predictions.json').write_text(json.dumps(content))
+    before = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'x')
+    for entry in [*content['images'], *content['annotations']]:
+        key = 'id' if 'file_name' in entry else 'image_id'
+        entry[key] ^= 1  # 0 is b/0.png now, 1 is a/0.png
+    (tmp_path / 'predictions.json').write_text(json.dumps(content))
+    assert analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'y')[0] == before[0]
+    for image in content['images']:  # without folders, with the truth's own ids
+        image['id'] ^= 1
+        image['file_name'] = image['file_name'][2:]
+    for a in content['annotations']:
+        a['image_id'] ^= 1
+    (tmp_path / 'predictions.json').write_text(json.dumps(content))
+    assert analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'z')[0] == before[0]
+
+
 def test_classes_that_only_the_model_has(tmp_path):
     write_problem(tmp_path)
     before = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'a')[0]
@@ -382,3 +406,9 @@ def test_classes_that_only_the_model_has(tmp_path):
     (tmp_path / 'predictions.json').write_text(json.dumps(content))
     said = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'b')
     assert said[0] == before and 'classes of the predictions that are not in the ground truth, left out: dog' in said
+    content['categories'][-1]['id'] = 3  # another class's in the ground truth; that class is predicted under another id
+    content['categories'][0]['id'] = 5
+    for a in content['annotations']:
+        a['category_id'] = {3: 5, 5: 3}.get(a['category_id'], a['category_id'])
+    (tmp_path / 'predictions.json').write_text(json.dumps(content))
+    assert analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'c')[0] == before

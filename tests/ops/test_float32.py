@@ -156,7 +156,8 @@ def test_the_papers_configs_under_autocast(name, watch):
         batch = demo_mm_inputs(1, [[3, 96, 128]], num_items=[1], num_classes=2)
         with torch.no_grad():
             (result,) = model(**model.data_preprocessor(batch, False), mode='predict')
-    assert result.pred_instances.bboxes.dtype == torch.float32
+    boxes = result.pred_instances.bboxes
+    assert boxes.dtype == torch.float32 and not torch.equal(boxes, boxes.to(BF16).float())  # computed so, not only called so
     assert {BF16} in seen  # an FPN without norm gives what autocast computes in
     called = {call for one in watched for call in one.calls}
     assert called >= ({'roi_align_forward', 'roi_align_backward', 'nms'} if 'rcnn' in name or 'cascade' in name else set())

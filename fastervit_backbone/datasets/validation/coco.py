@@ -198,14 +198,13 @@ def _audit_annotations(entries: Sequence, images: Mapping, categories: Mapping, 
         where = a.get('id', f'entry {i}')
         if not is_id(a.get('id')):
             found.add('error', 'annotation-id-bad', 'annotations without a whole number as id', f'entry {i}')
-        elif a['id'] == 0:
-            found.add(
-                'error', 'annotation-id-zero', 'annotations with the id 0, which pycocotools takes for "no object": AP is too low', where
-            )
         elif a['id'] in ids:
             found.add('error', 'annotation-id-twice', 'annotation ids that occur twice: evaluation mixes them up', where)
         else:
             ids.add(a['id'])
+            if a['id'] == 0:
+                message = 'annotations with the id 0, which pycocotools takes for "no object": AP is too low'
+                found.add('error', 'annotation-id-zero', message, where)
         image = images.get(a.get('image_id')) if hashable(a.get('image_id')) else None
         if image is None:
             found.add('error', 'annotation-image-unknown', 'annotations of images that are not listed', where)

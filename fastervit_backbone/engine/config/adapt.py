@@ -156,7 +156,8 @@ def fit_norm_eval(config: Config) -> list[str]:
         a line if that was changed.
     """
     backbone = config.model.get('backbone') or {}
-    starts = backbone.get('init_cfg') or backbone.get('pretrained') or config.model.get('init_cfg') or config.get('load_from')
+    parts = (backbone, config.model)
+    starts = config.get('load_from') or any(part.get(key) for part in parts for key in ('init_cfg', 'pretrained'))
     if starts or not backbone.get('norm_eval'):
         return []
     backbone.norm_eval = False

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_gather_object, all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
@@ -32,7 +32,8 @@ class NonFiniteGuardHook(Hook):
 
     def __init__(self, limit: int) -> None:
         self.limit, self.bad, self._lost, self._stepped = limit, 0, False, False
-        self._bad_loss: Tensor | None = None  # of this iteration, in any process
+        self._own_bad: Tensor | None = None  # whether the loss of this iteration is bad, in this process
+        self._bad_loss: Tensor | None = None  # in any process
         self._bad_sum: Tensor | None = None  # of any iteration since the last step
         self._batch: Mapping | None = None
         self._statistics: list[Tensor] = []
@@ -57,6 +58,7 @@ class NonFiniteGuardHook(Hook):
     def _update_params(self, update: Callable[..., None], loss: Tensor, **kwargs: object) -> None:
         """Note whether the loss is finite everywhere, then go on: the backward pass is a matter of all processes."""
         bad = (~torch.isfinite(loss.detach()).all()).float()
+        self._own_bad = bad.clone()
         if get_world_size() > 1:
             all_reduce(bad, 'max')
         self._bad_loss = bad
@@ -69,6 +71,10 @@ class NonFiniteGuardHook(Hook):
         finite = torch.isfinite(torch.nn.utils.get_total_norm([p.grad for p in parameters], foreach=None))
         if self._bad_sum is not None:
             finite = finite & (self._bad_sum == 0).to(finite.device)
+        if get_world_size() > 1:  # sharded gradients are other ones in every process
+            lost = (~finite).float()
+            all_reduce(lost, 'max')
+            finite = lost == 0
         if not bool(finite):
             self._lost = True
             for p in parameters:
@@ -92,8 +98,14 @@ class NonFiniteGuardHook(Hook):
         self.bad += 1
         if self._kept:
             torch._foreach_copy_(self._statistics, self._kept)
-        samples = samples_of(data_batch)
-        images = [dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path')) for s in samples]
+        mine = dict(
+            bad=self._own_bad is not None and bool(self._own_bad),
+            images=[dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path')) for s in samples_of(data_batch)],
+            losses={k: str(float(v)) for k, v in losses.items()},
+        )
+        everyone = all_gather_object(mine)
+        guilty = [one for one in everyone if one['bad']] or everyone  # a gradient is all processes' own
+        images = [image for one in guilty for image in one['images']]
         names = ', '.join(str(i['id'] if i['id'] is not None else i['path']) for i in images)
         what = 'the loss' if lost else 'a gradient'
         runner.logger.warning(
@@ -105,13 +117,13 @@ class NonFiniteGuardHook(Hook):
         seed_all(runner.seed, runner.iter, runner.rank)
         with runner.optim_wrapper.optim_context(runner.model):
             where = first_non_finite(unwrap_model(runner.model), data_batch if self._batch is None else self._batch)
-        report = dict(
-            iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses={k: str(float(v)) for k, v in losses.items()}
-        )
+        found = all_gather_object(where)
+        where = next((w for w, one in zip(found, everyone, strict=True) if one['bad']), found[0])
+        report = dict(iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses=guilty[0]['losses'], first=where)
         path = Path(runner.work_dir) / 'non_finite.json'
         if runner.rank == 0:
             with replacing(path) as temporary:
-                temporary.write_text(json.dumps(report | dict(first=where), indent=2) + '\n')
+                temporary.write_text(json.dumps(report, indent=2) + '\n')
         raise UserError(
             f'{what} was not finite in {self.limit} steps in a row, last at iteration {runner.iter + 1} (images {names}); first not '
             f'finite: {where} ({path}). Those steps changed no weights: go on with --resume and a smaller optim_wrapper.optimizer.lr, '
@@ -140,8 +152,8 @@ def first_non_finite(model: nn.Module, batch: Mapping) -> str:
     try:
         data = model.data_preprocessor(batch, True)
         if not _finite(data):
-            return 'the images, as the model gets them'
-        model(**data, mode='loss')
+            found.append('the images, as the model gets them')
+        model(**data, mode='loss')  # in any case: of several processes all go through it together
     except (ValueError, RuntimeError, AssertionError) as error:  # heads that take no such numbers
         found.append(f'{type(error).__name__} in the forward pass ({" ".join(str(error).split())[:80]})')
     finally:

@@ -3,11 +3,12 @@
 import copy
 import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import broadcast_object_list, get_rank, init_dist
+from mmengine.dist import get_rank, get_world_size, init_dist
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
@@ -69,15 +70,21 @@ def from_first_process(work: Callable[[], list[str]]) -> list[str]:
     Raises:
         UserError: in all processes, where the first raised one; only the first says it.
     """
+    if get_world_size() == 1:
+        return work()
+    # a group of its own: the others may wait longer than a step of training may take
+    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(hours=4))
     verdict: list[object] = [None]
-    if get_rank() == 0:
-        try:
-            verdict = [work()]
-        except UserError as error:
-            verdict = [str(error)]
-            broadcast_object_list(verdict)
-            raise
-    broadcast_object_list(verdict)
+    try:
+        if get_rank() == 0:
+            try:
+                verdict = [work()]
+            except BaseException as error:
+                torch.distributed.broadcast_object_list([f'{type(error).__name__}: {error}'], group=group)
+                raise
+        torch.distributed.broadcast_object_list(verdict, group=group)
+    finally:
+        torch.distributed.destroy_process_group(group)
     if isinstance(verdict[0], str):
         raise ElsewhereError(verdict[0])
     return verdict[0]
@@ -112,7 +119,7 @@ def build_runner(config: Config, launcher: str, asked: Config | None = None) -> 
 def _write_config(config: Config, work_dir: Path) -> None:
     """Leave a config in the work dir, unless it is the one that was given. It resumes nothing: that is asked for anew every time."""
     given = config.filename
-    path = work_dir / (Path(given).name if given else 'config.py')
+    path = work_dir / (Path(given).with_suffix('.py').name if given else 'config.py')
     if given is not None and Path(given).resolve() == path.resolve():
         return
     config = copy.deepcopy(config)

@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import load_state_dict
 from ...checkpoints.io import read_checkpoint, unwrap_state_dict
 from ...utils.errors import UserError
 from .loops import RESUMABLE_LOOPS, RepeatEvaluationHook, SeedIterationHook, exact_loader
-from .schedules import describe_changes, fast_forward
+from .schedules import describe_changes, fast_forward, schedule_of
 from .workers import with_signal_proof_workers
 
 
@@ -100,7 +100,7 @@ class ResumableRunner(Runner):
             ratios = [new / old if old else 1.0 for new, old in zip(wanted, kept, strict=True)]
             self.logger.warning(f'the learning rate is {ratios[0]:.4g} times that of the checkpoint from here on, as the config says')
             self._scale_rates(groups, ratios)
-        changes = describe_changes(self._kept_schedules, starts) if schedulers else []
+        changes = describe_changes(self._kept_schedules, starts) if isinstance(self._kept_schedules, list) else []
         if changes:
             before = groups[0]['lr']
             self._begin_schedules(schedulers, starts, fresh)
@@ -120,12 +120,17 @@ class ResumableRunner(Runner):
 
     def _begin_schedules(self, schedulers: Sequence[_ParamScheduler], starts: Sequence[dict], fresh: Sequence[Mapping]) -> None:
         """Put schedulers and what they set back to the first iteration, as the config has them; then step them to where the run is."""
+        if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):  # follow metrics, which are gone: no way back
+            for scheduler, state in zip(schedulers, starts, strict=True):
+                vars(scheduler).update(schedule_of(state))
+            return
+        names = {scheduler.param_name for scheduler in schedulers} | {state['param_name'] for state in self._kept_schedules}
         for group, first in zip(self._groups(), fresh, strict=True):
-            for name in {scheduler.param_name for scheduler in schedulers}:
-                group.update({key: first[key] for key in (name, f'initial_{name}')})
+            group.update({key: first[key] for name in names for key in (name, f'initial_{name}') if key in first})
         for scheduler, state in zip(schedulers, starts, strict=True):
             scheduler.load_state_dict(state)
-        configs = self._schedule_configs if isinstance(self._schedule_configs, list) else [self._schedule_configs]
+        configs = self._schedule_configs or []
+        configs = configs if isinstance(configs, list) else [configs]
         in_epochs = [c.get('by_epoch', True) if isinstance(c, Mapping) else s.by_epoch for c, s in zip(configs, schedulers, strict=True)]
         loop = self.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)

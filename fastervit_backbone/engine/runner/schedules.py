@@ -5,7 +5,12 @@ from collections.abc import Mapping, Sequence
 from mmengine.optim import _ParamScheduler
 
 #: What a scheduler's state says of the place that it is at, beside what begins with "_"; the rest of it is the schedule.
-_PLACE = {'base_values', 'last_step', 'verbose'}
+_PLACE = {'base_values', 'last_step', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter'}
+
+
+def schedule_of(state: Mapping[str, object]) -> dict[str, object]:
+    """What a scheduler's state says of the schedule, without the place that it is at."""
+    return {k: v for k, v in state.items() if k not in _PLACE and not k.startswith('_')}
 
 
 def describe_changes(before: Sequence[Mapping], now: Sequence[Mapping]) -> list[str]:
@@ -22,8 +27,7 @@ def describe_changes(before: Sequence[Mapping], now: Sequence[Mapping]) -> list[
         if old.keys() != new.keys():
             changes.append('another kind of scheduler')
             continue
-        fixed = [k for k in new if k not in _PLACE and not k.startswith('_')]
-        changes += [f'{k} {old[k]} -> {new[k]}' for k in fixed if old[k] != new[k]]
+        changes += [f'{k} {old[k]} -> {v}' for k, v in schedule_of(new).items() if old[k] != v]
     return list(dict.fromkeys(changes))
 
 

@@ -43,8 +43,10 @@ class PositionCache:
     def refresh(self, modules: Iterable[PositionMlp]) -> 'PositionCache | None':
         """Before a forward: this cache, emptied where a weight of ``modules`` has changed; None where they cannot be watched.
 
-        While a CUDA graph is captured nothing is compared, emptied or kept: what is made then holds no numbers until the graph runs.
+        None too while a CUDA graph is captured: what it makes has no numbers yet, and what is kept could be dropped before the graph runs.
         """
+        if _capturing():
+            return None
         if not self.watch:
             self._forward += 1
             return self
@@ -52,8 +54,6 @@ class PositionCache:
         if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
             return None
         state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in params)
-        if _capturing():
-            return self if state == self._state else None
         if state != self._state or not torch.equal(torch.cat(self._samples), self._values):
             self.clear()
             self._state = state
@@ -70,7 +70,7 @@ class PositionCache:
             self._entries[key] = (value, self._forward)  # now the most recently used
             return value
         value = module(grid, num_prefix_tokens, dtype)
-        if value.nbytes <= self.max_bytes // 4 and not _capturing():
+        if value.nbytes <= self.max_bytes // 4:
             self._entries[key] = (value, self._forward)
             while self.nbytes > self.max_bytes:
                 oldest = next(iter(self._entries))

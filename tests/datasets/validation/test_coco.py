@@ -315,3 +315,8 @@ def test_an_annotation_with_id_zero(images, tmp_path):
     assert kinds(look(fixed, images, tmp_path), 'error') == set()
     truth = read_truth(split.path)
     assert sorted(truth.anns) == [2, 3, 4] and truth.anns[4]['category_id'] == 1
+    content['annotations'][1]['id'] = 0  # several: the error that stops a training is said too
+    again = look(content, images, tmp_path)
+    assert kinds(again, 'error') == {'annotation-id-zero', 'annotation-id-twice'}
+    assert sorted(a['id'] for a in repair(again)['annotations']) == [3, 4, 5]
+    assert sorted(read_truth(again.path).anns) == [3, 4, 5]
