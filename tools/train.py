@@ -17,11 +17,14 @@ def main() -> None:
     parser.add_argument('--work-dir', help='for checkpoints and logs (default: work_dirs/CONFIG)')
     parser.add_argument('--amp', action='store_true', help='mixed precision (CUDA): bfloat16 where the device has it, else float16')
     parser.add_argument(
-        '--resume', nargs='?', const=True, default=False, help='go on from the last checkpoint of the work dir, or from this file'
+        '--resume', nargs='?', const='auto', default=False, help='go on from the last checkpoint of the work dir (auto), or from this file'
     )
     parser.add_argument('--seed', type=int, help='of everything random')
     parser.add_argument(
-        '--no-auto-scale-lr', dest='auto_scale_lr', action='store_false', help="keep the config's learning rate whatever the batch"
+        '--auto-scale-lr',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="scale the config's learning rate to the batch (the default), or keep it",
     )
     parser.add_argument('--max-unreadable', type=int, default=10, help='images that cannot be read and are passed over (default 10)')
     parser.add_argument(

@@ -45,7 +45,7 @@ def train(
         config_path: the config.
         work_dir: where checkpoints and logs go; default ``work_dirs/<config name>``.
         amp: mixed precision, bfloat16 where the device has it, else float16 with loss scaling; needs a CUDA device.
-        resume: True goes on from the last checkpoint in ``work_dir`` (from the start where there is none), a path from that one.
+        resume: True or 'auto' goes on from the last checkpoint in ``work_dir`` (from the start where there is none), a path from that one.
         seed: of everything random.
         auto_scale_lr: scale the learning rate linearly to the real batch (batch size x processes).
         max_unreadable: images that cannot be read and are left out before the run stops.
@@ -60,7 +60,7 @@ def train(
         UserError: bad input. Configs, data and files are checked before anything is built or written.
         Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
     """
-    options = dict(options or {})
+    options, resume = dict(options or {}), True if resume == 'auto' else resume
     if amp:
         if not torch.cuda.is_available():
             raise UserError('--amp needs a CUDA device, and torch sees none here: leave it out')

@@ -266,7 +266,7 @@ def test_archs_that_weights_cannot_tell_apart_are_not_guessed(tmp_path, monkeypa
     small = dict(dim=8, stem_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 4), hat=(False,) * 4)
     pair = {f'wide_{w}': ArchSpec(**small, window_sizes=(7, 7, w, w // 2)) for w in (14, 24)}
     monkeypatch.setattr('fastervit_backbone.checkpoints.infer_arch.ARCHS', pair)
-    monkeypatch.setattr('fastervit_backbone.checkpoint.ARCHS', pair)
+    monkeypatch.setattr('fastervit_backbone.checkpoints.published.ARCHS', pair)
     net = lively(FasterViT(pair['wide_24']))
     report = load_published(FasterViT(pair['wide_24']), net.state_dict())
     assert report.arch == 'wide_14 or wide_24' and report.note == ''

@@ -193,12 +193,14 @@ def test_positions_are_never_stale(nano):
     def ema_copy(net):
         for p, q in zip(net.parameters(), lively(FasterViT('nano'), seed=3).parameters(), strict=True):
             p.data.mul_(0.9).add_(q.data, alpha=0.1)
+        net.eval()  # as mmengine's loops after every write through .data
 
     def swap(net):
         for p in net.parameters():
             tmp = p.data.clone()
             p.data.copy_(p.data * 0.95)
             tmp.zero_()
+        net.eval()
 
     changes = dict(
         optimizer_step=optimizer_step,

@@ -12,10 +12,10 @@ from .position import Grid, GridBias, PositionMlp
 class PositionCache:
     """Positions kept between evaluations, dropped when a weight they came from changes.
 
-    A change is seen by storage and version counter (optimizers, ``load_state_dict``, ``.to()``) and, because writes through ``.data``
-    (mmengine's EMA) leave the counter alone, by comparing about 1500 values of every weight with what they were. Only a write through
-    ``.data`` to a few chosen values can pass unseen; ``clear()``, which ``train()`` and ``eval()`` call, is for that. On a GPU the
-    comparison waits for the device, once per stage and forward. Copies and pickles start empty, so ``copy.deepcopy`` always works.
+    A change is seen by storage and version counter (optimizers, ``load_state_dict``, ``.to()``), without reading a weight: a GPU is not
+    waited for. Writes through ``.data`` leave the counter alone. mmengine's EMA makes those, and its loops call ``eval()`` or ``train()``
+    after it, which call :meth:`clear`; whoever writes through ``.data`` between two forwards in eval calls one of them too. Copies and
+    pickles start empty, so ``copy.deepcopy`` always works.
 
     Args:
         watch: look for changes; without it the weights must never change.
@@ -32,8 +32,7 @@ class PositionCache:
         """Forget everything."""
         self._entries: OrderedDict[tuple, tuple[Tensor | GridBias, int]] = OrderedDict()  # value, the forward that used it last
         self._state: tuple = ()
-        self._samples: list[Tensor] = []  # views of the weights: also keep their storage from being reused
-        self._values: Tensor | None = None
+        self._weights: list[Tensor] = []  # views: they keep the storage from being reused by others
 
     @property
     def nbytes(self) -> int:
@@ -54,11 +53,9 @@ class PositionCache:
         if len({(p.device, p.dtype) for p in params}) != 1 or params[0].is_meta:
             return None
         state = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in params)
-        if state != self._state or not torch.equal(torch.cat(self._samples), self._values):
+        if state != self._state:
             self.clear()
-            self._state = state
-            self._samples = [p.detach().view(-1)[:: 1 + p.numel() // 1531] for p in params]
-            self._values = torch.cat(self._samples)
+            self._state, self._weights = state, [p.detach() for p in params]
         self._forward += 1
         return self
 
