@@ -235,7 +235,7 @@ def test_one_process_looks_at_the_data(shapes, tmp_path):
     (root / 'annotations' / 'instances_train.json').write_text('{')
     looked = tmp_path / 'looked.py'
     looked.write_text(
-        'import os\nfrom fastervit_backbone.engine import data_checks\ncheck = data_checks.check_coco\n'
+        'import os\nfrom fastervit_backbone.engine.config import validate as data_checks\ncheck = data_checks.check_coco\n'
         'def noted(*args, **kwargs):\n'
         f"    open('{tmp_path}/looked_' + os.environ['RANK'], 'a').write('x')\n"
         '    return check(*args, **kwargs)\ndata_checks.check_coco = noted\n'

@@ -4,7 +4,7 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import MODELS
 
 from ..models.fastervit import FasterViT
-from .optimizers.constructor import LayerDecayOptimWrapperConstructor
+from .layer_decay_constructor import LayerDecayOptimWrapperConstructor
 from .runner.loops import EarlyStopping
 from .timm_backbone import TimmBackbone
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from fastervit_backbone import ArchSpec, FasterViT
-from fastervit_backbone.engine.optimizers.layer_decay import layer_index, parameter_groups
+from fastervit_backbone.models.layer_decay import layer_index, parameter_groups
 
 SPEC = ArchSpec(dim=8, stem_dim=8, depths=(1, 2, 3, 1), num_heads=(1, 1, 2, 4), layer_scale=1e-5)
 

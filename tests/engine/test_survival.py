@@ -31,7 +31,7 @@ from fastervit_backbone.apis.train import _plain_errors, train
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook, first_non_finite
 from fastervit_backbone.engine.hooks.unreadable_images import UnreadableImageHook
-from fastervit_backbone.engine.runner.build import checkpoints_of
+from fastervit_backbone.engine.runner.build import checkpoints_of, write_config
 from fastervit_backbone.engine.runner.loops import EarlyStopping, ResumableEpochLoop
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
 from fastervit_backbone.utils.errors import UserError
@@ -468,29 +468,31 @@ def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
 
 
 def test_the_config_of_a_run_without_a_seed(root, tmp_path):
-    """What is written down can be trained and evaluated; given as json, it is written as Python."""
+    """What is written down can be evaluated; of a config in another format it is written as Python."""
     options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1}
-    given = tmp_path / 'given.json'
-    Config.fromfile(DEMO).dump(given)
-    train(given, work_dir=tmp_path / 'work', options=options)
+    train(DEMO, work_dir=tmp_path / 'work', options=options)
     time.sleep(1)
-    assert isinstance(evaluate(tmp_path / 'work' / 'given.py', tmp_path / 'work', work_dir=tmp_path / 'test'), dict)
+    assert isinstance(evaluate(tmp_path / 'work' / DEMO.name, tmp_path / 'work', work_dir=tmp_path / 'test'), dict)
+    given = tmp_path / 'given.json'
+    Config(dict(scale=[1, 2])).dump(given)
+    write_config(Config.fromfile(given), tmp_path / 'work')
+    assert Config.fromfile(tmp_path / 'work' / 'given.py').to_dict() == dict(scale=[1, 2], resume=False)
 
 
 @pytest.mark.parametrize('schedule', ['plateau', 'none'])
 def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
     """What follows metrics keeps its place; a schedule that is taken away counts no more."""
     config = tmp_path / 'config.py'
-    plateau = "[dict(type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater', patience=0, factor=0.5, threshold=9.0)]"
+    plateau = "[dict(type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater', patience=0, factor=0.5, threshold=9.0, end=9)]"
     config.write_text(f'_base_ = {str(DEMO)!r}\n' + (f'param_scheduler = {plateau}\n' if schedule == 'plateau' else ''))
     options = HERE | {'train_cfg.val_interval': 1, 'train_dataloader.batch_size': 4, 'model.test_cfg.rcnn.score_thr': 0.0}
-    train(config, work_dir=tmp_path / 'work', seed=0, options=options | {'train_cfg.max_epochs': 2})
-    before = torch.load(tmp_path / 'work' / 'epoch_2.pth', weights_only=False)['optimizer']['param_groups'][0]['lr']
+    train(config, work_dir=tmp_path / 'work', seed=0, options=options | {'train_cfg.max_epochs': 3})
+    before = torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=False)['optimizer']['param_groups'][0]['lr']
     time.sleep(1)
     if schedule == 'none':
         config.write_text(config.read_text() + 'param_scheduler = None\n')
-    train(config, work_dir=tmp_path / 'work', resume=True, options=options | {'train_cfg.max_epochs': 3})
-    after = torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=False)['optimizer']['param_groups'][0]['lr']
+    train(config, work_dir=tmp_path / 'work', resume=True, options=options | {'train_cfg.max_epochs': 4})
+    after = torch.load(tmp_path / 'work' / 'epoch_4.pth', weights_only=False)['optimizer']['param_groups'][0]['lr']
     said = "the schedule is the config's from here on" in sorted((tmp_path / 'work').glob('*/*.log'))[-1].read_text()
     assert said == (schedule == 'none')
     assert after == pytest.approx(1.6e-3 if said else before / 2) and before < 1.6e-3

@@ -342,7 +342,7 @@ def test_imports_with_torch_alone():
         "        if name.split('.')[0] in 'numpy mmengine mmcv mmdet mmseg timm safetensors torchvision PIL pycocotools'.split():\n"
         '            raise ModuleNotFoundError(name, name=name)\n'
         'sys.meta_path.insert(0, Block())\n'
-        'import torch, fastervit_backbone, fastervit_backbone.checkpoint, fastervit_backbone.engine.optimizers.layer_decay\n'
+        'import torch, fastervit_backbone, fastervit_backbone.checkpoint, fastervit_backbone.models.layer_decay\n'
         "print(fastervit_backbone.FasterViT('nano')(torch.zeros(1, 3, 32, 32))[0].shape[1])"
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)

@@ -152,7 +152,7 @@ def first_non_finite(model: nn.Module, batch: Mapping) -> str:
     try:
         data = model.data_preprocessor(batch, True)
         if not _finite(data):
-            found.append('the images, as the model gets them')
+            found[:] = ['the images, as the model gets them']
         model(**data, mode='loss')  # in any case: of several processes all go through it together
     except (ValueError, RuntimeError, AssertionError) as error:  # heads that take no such numbers
         found.append(f'{type(error).__name__} in the forward pass ({" ".join(str(error).split())[:80]})')

@@ -112,11 +112,11 @@ def build_runner(config: Config, launcher: str, asked: Config | None = None) -> 
             raise
         raise UserError(f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}') from error
     if runner.rank == 0:
-        _write_config(config if asked is None else asked, Path(runner.work_dir))
+        write_config(config if asked is None else asked, Path(runner.work_dir))
     return runner
 
 
-def _write_config(config: Config, work_dir: Path) -> None:
+def write_config(config: Config, work_dir: Path) -> None:
     """Leave a config in the work dir, unless it is the one that was given. It resumes nothing: that is asked for anew every time."""
     given = config.filename
     path = work_dir / (Path(given).with_suffix('.py').name if given else 'config.py')

@@ -9,8 +9,8 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMI
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from ...utils.errors import UserError
-from .layer_decay import parameter_groups
+from ..models.layer_decay import parameter_groups
+from ..utils.errors import UserError
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -19,7 +19,7 @@ class LayerDecayOptimWrapperConstructor:
 
     Args:
         optim_wrapper_cfg: the rest of the config's ``optim_wrapper``.
-        paramwise_cfg: ``decay_rate`` in (0, 1], see :func:`~fastervit_backbone.engine.optimizers.layer_decay.parameter_groups`; default 1.
+        paramwise_cfg: ``decay_rate`` in (0, 1], see :func:`~fastervit_backbone.models.layer_decay.parameter_groups`; default 1.
 
     Raises:
         UserError: another key in ``paramwise_cfg``, no learning rate in the optimizer, or a model sharded by FSDP.

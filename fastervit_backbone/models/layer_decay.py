@@ -7,8 +7,8 @@ import re
 
 from torch import nn
 
-from ...models.fastervit import FasterViT
-from ...utils.errors import UserError
+from ..utils.errors import UserError
+from .fastervit import FasterViT
 
 #: Parameters of Swin that its recipe does not decay.
 _POSITIONS = ('relative_position_bias_table', 'absolute_pos_embed')

@@ -1,1 +1,0 @@
-"""Learning rates by layer."""
