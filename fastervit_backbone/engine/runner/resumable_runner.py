@@ -115,7 +115,7 @@ class ResumableRunner(Runner):
                 if key in group:
                     group[key] *= ratio
         for scheduler in self.param_schedulers if isinstance(self.param_schedulers, list) else ():
-            if scheduler.param_name == 'lr':
+            if scheduler.param_name == 'lr' and hasattr(scheduler, 'base_values'):  # what follows metrics has none
                 scheduler.base_values = [value * ratio for value, ratio in zip(scheduler.base_values, ratios, strict=True)]
 
     def _begin_schedules(self, schedulers: Sequence[_ParamScheduler], starts: Sequence[dict], fresh: Sequence[Mapping]) -> None:
