@@ -29,10 +29,9 @@ def main() -> None:
 
     from pathlib import Path
 
-    from fastervit_backbone.inference import Predictor  # after parsing: --help answers at once
-
     from fastervit_backbone.apis.app import LEAST, build_app
     from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.inference import Predictor  # after parsing: --help answers at once
     from fastervit_backbone.utils.errors import UserError
 
     options = dict(device=args.device, size=args.size, deploy=args.deploy, options=args.cfg_options)

@@ -18,7 +18,6 @@ def main() -> None:
     args = parse_strictly(parser)
 
     from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help answers at once
-
     from fastervit_backbone.checkpoints.io import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
