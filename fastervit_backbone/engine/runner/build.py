@@ -75,16 +75,18 @@ def from_first_process(work: Callable[[], list[str]]) -> list[str]:
     # a group of its own: the others may wait longer than a step of training may take
     group = torch.distributed.new_group(backend='gloo', timeout=timedelta(hours=4))
     verdict: list[object] = [None]
+    failure = None
+    if get_rank() == 0:
+        try:
+            verdict = [work()]
+        except BaseException as error:
+            failure, verdict = error, [f'{type(error).__name__}: {error}']
     try:
-        if get_rank() == 0:
-            try:
-                verdict = [work()]
-            except BaseException as error:
-                torch.distributed.broadcast_object_list([f'{type(error).__name__}: {error}'], group=group)
-                raise
         torch.distributed.broadcast_object_list(verdict, group=group)
     finally:
         torch.distributed.destroy_process_group(group)
+    if failure is not None:
+        raise failure
     if isinstance(verdict[0], str):
         raise ElsewhereError(verdict[0])
     return verdict[0]
