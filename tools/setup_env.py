@@ -88,7 +88,7 @@ def main() -> None:
     run('build tools', [*pip, 'pip>=24', 'setuptools', 'wheel', 'ninja', 'psutil', 'packaging', 'numpy'])
     run('torch (about 3 GB of wheels)', [*pip, 'torch', 'torchvision'])
     run(
-        'mmcv, compiling its operators (6 to 12 minutes on 2 cores, the first time)',
+        'mmcv, compiling its operators (6 to 25 minutes on 2 cores, the first time)',
         [*pip, '--no-build-isolation', 'onedl-mmengine', 'onedl-mmcv'],
     )
     run('everything else', [*pip, '--no-build-isolation', '-r', str(PINS)])
