@@ -4,7 +4,9 @@ model = dict(
     backbone=dict(
         arch='1',
         drop_path_rate=0.2,
-        init_cfg=dict(checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_1_224_1k.pth.tar'),
+        init_cfg=dict(
+            checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_1_224_1k.pth.tar'
+        ),
     ),
     neck=dict(in_channels=[160, 320, 640]),
 )

@@ -4,6 +4,8 @@ _base_ = './dino_fastervit4_12e.py'
 model = dict(
     backbone=dict(
         arch='4_21k_384',
-        init_cfg=dict(checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_4_21k_384_w24.pth.tar'),
+        init_cfg=dict(
+            checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_4_21k_384_w24.pth.tar'
+        ),
     ),
 )

@@ -7,13 +7,18 @@ from . import ARCHS, FasterViT
 
 def variant_table() -> str:
     """Markdown: one row a variant, parameters counted without classifier and output norms."""
-    lines = ['| arch | channels of the four maps | depths | windows 3, 4 | carriers | params, backbone (M) |', '|---|---|---|---|---|---|']
+    lines = [
+        '| arch | channels of the four maps | depths | windows 3, 4 | carriers | params, backbone (M) |',
+        '|---|---|---|---|---|---|',
+    ]
     for name, spec in ARCHS.items():
         with torch.device('meta'):
             millions = sum(p.numel() for p in FasterViT(name, out_norm=None).parameters()) / 1e6
         carriers = f'{spec.carrier_size}x{spec.carrier_size}' if any(spec.hat) else 'none'
         channels, depths = (' '.join(map(str, values)) for values in (spec.channels, spec.depths))
-        lines.append(f'| {name} | {channels} | {depths} | {spec.window_sizes[2]} {spec.window_sizes[3]} | {carriers} | {millions:.1f} |')
+        lines.append(
+            f'| {name} | {channels} | {depths} | {spec.window_sizes[2]} {spec.window_sizes[3]} | {carriers} | {millions:.1f} |'
+        )
     return '\n'.join(lines)
 
 

@@ -99,7 +99,14 @@ class ReferenceCase:
                 state[key] = torch.full(shape, 123.0)  # derived: whatever is in them must not matter
             else:
                 state[key] = torch.from_numpy(np.asarray(reference_weight(key, tuple(shape))))
-        return dict(state_dict=state, epoch=300, arch='faster_vit', args=Namespace(lr=5e-3), metric=82.1, optimizer=dict(state={}))
+        return dict(
+            state_dict=state,
+            epoch=300,
+            arch='faster_vit',
+            args=Namespace(lr=5e-3),
+            metric=82.1,
+            optimizer=dict(state={}),
+        )
 
 
 SMALL_CASES = sorted(p.stem for p in REFERENCE.glob('small_*.npz'))

@@ -36,7 +36,13 @@ def test_fifty_steps(family, monkeypatch):
             batch = semantic_batch(4)
         else:
             objects = [2, 0] if step % 5 else [0, 0]
-            batch = demo_mm_inputs(2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=3, with_mask=family == 'cascade')
+            batch = demo_mm_inputs(
+                2,
+                [[3, 96, 128], [3, 120, 80]],
+                num_items=objects,
+                num_classes=3,
+                with_mask=family == 'cascade',
+            )
         losses = model(**model.data_preprocessor(batch, True), mode='loss')
         total, parts = model.parse_losses(losses)
         assert all(torch.isfinite(v) for v in parts.values()), (step, parts)

@@ -25,8 +25,20 @@ from tests.conftest import ROOT
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 #: One of each family for loss and predict; the others of a family differ in numbers.
-FAST = ('cascade_fastervit4_3x', 'cascade_shapes', 'dino_fastervit4_21k_384_36e', 'dino_shapes', 'mask-rcnn_fastervit2_1x')
-FAST += ('retinanet_fastervit0_1x', 'faster-rcnn_fastervit0_voc0712', 'upernet_fastervit4_160k', 'upernet_shapes', 'fpn_fastervit2_40k')
+FAST = (
+    'cascade_fastervit4_3x',
+    'cascade_shapes',
+    'dino_fastervit4_21k_384_36e',
+    'dino_shapes',
+    'mask-rcnn_fastervit2_1x',
+)
+FAST += (
+    'retinanet_fastervit0_1x',
+    'faster-rcnn_fastervit0_voc0712',
+    'upernet_fastervit4_160k',
+    'upernet_shapes',
+    'fpn_fastervit2_40k',
+)
 FAST += ('fpn_shapes', 'upernet_convnext-t_160k')
 NANO = [32, 64, 128, 256]
 
@@ -48,13 +60,23 @@ def test_there_are_configs():
     here = set(names(LEAVES))
     assert here >= {f'cascade_fastervit{v}_3x.py' for v in ('0', '1', '2', '3', '4', '4_21k_384')}
     for dino in ('dino', 'dino-5scale'):
-        assert here >= {f'{dino}_fastervit{v}_12e.py' for v in '01234'} | {f'{dino}_fastervit4_21k_384_{e}e.py' for e in (12, 24, 36)}
-    assert here >= {f'upernet_fastervit{v}_160k.py' for v in '01234'} | {f'fpn_fastervit{v}_40k.py' for v in '012'}
+        assert here >= {f'{dino}_fastervit{v}_12e.py' for v in '01234'} | {
+            f'{dino}_fastervit4_21k_384_{e}e.py' for e in (12, 24, 36)
+        }
+    assert here >= {f'upernet_fastervit{v}_160k.py' for v in '01234'} | {
+        f'fpn_fastervit{v}_40k.py' for v in '012'
+    }
     assert here >= {'mask-rcnn_fastervit0_1x.py', 'mask-rcnn_fastervit2_1x.py', 'retinanet_fastervit0_1x.py'}
-    assert here >= {'faster-rcnn_fastervit0_voc0712.py'} | {f'demo/{h}_shapes.py' for h in ('cascade', 'dino', 'upernet', 'fpn')}
+    assert here >= {'faster-rcnn_fastervit0_voc0712.py'} | {
+        f'demo/{h}_shapes.py' for h in ('cascade', 'dino', 'upernet', 'fpn')
+    }
     peers = [f'{b}-{s}' for b in ('swin', 'convnext') for s in 'tsb']
-    assert here >= {f'baselines/cascade_{p}_3x.py' for p in peers} | {f'baselines/upernet_{p}_160k.py' for p in peers}
-    assert here >= {f'baselines/fpn_{p}_40k.py' for p in ('poolformer-s36', 'poolformer-m36', 'pvt-v2-b2', 'pvt-v2-b3')}
+    assert here >= {f'baselines/cascade_{p}_3x.py' for p in peers} | {
+        f'baselines/upernet_{p}_160k.py' for p in peers
+    }
+    assert here >= {
+        f'baselines/fpn_{p}_40k.py' for p in ('poolformer-s36', 'poolformer-m36', 'pvt-v2-b2', 'pvt-v2-b3')
+    }
     assert here >= {'baselines/dino_swin-l_36e.py', 'baselines/dino-5scale_swin-l_36e.py'}
 
 
@@ -62,9 +84,16 @@ def test_there_are_configs():
 def test_a_config_is_a_base_plus_a_difference(path):
     config = load(path)
     assert len(path.read_text().splitlines()) <= 40
-    assert 'fastervit_backbone' in config.custom_imports['imports'] and not config.custom_imports['allow_failed_imports']
+    assert (
+        'fastervit_backbone' in config.custom_imports['imports']
+        and not config.custom_imports['allow_failed_imports']
+    )
     for key in ('train', 'val', 'test'):
-        assert config[f'{key}_dataloader'] and config[f'{key}_cfg'] and (key == 'train' or config[f'{key}_evaluator'])
+        assert (
+            config[f'{key}_dataloader']
+            and config[f'{key}_cfg']
+            and (key == 'train' or config[f'{key}_evaluator'])
+        )
     assert config.optim_wrapper.optimizer.type == 'AdamW' and config.auto_scale_lr.base_batch_size
 
 
@@ -76,14 +105,21 @@ def test_channels_and_strides_are_the_backbones(path):
     init_default_scope(config.default_scope)
     model = config.model
     ours = model.backbone.type in ('FasterViT', 'TimmBackbone')
-    with torch.device('meta' if ours else 'cpu'), torch.no_grad():  # mmdet's and mmseg's Swin do not build on meta
+    with (
+        torch.device('meta' if ours else 'cpu'),
+        torch.no_grad(),
+    ):  # mmdet's and mmseg's Swin do not build on meta
         net = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
         maps = net(torch.empty(1, 3, 256, 384))
     channels, strides = tuple(m.shape[1] for m in maps), tuple(256 // m.shape[2] for m in maps)
     assert strides == tuple(384 // m.shape[3] for m in maps)
     if ours:
         assert (tuple(net.out_channels), tuple(net.out_strides)) == (channels, strides)
-    readers = [model.neck] if model.get('neck') else [*as_list(model.decode_head), *as_list(model.get('auxiliary_head'))]
+    readers = (
+        [model.neck]
+        if model.get('neck')
+        else [*as_list(model.decode_head), *as_list(model.get('auxiliary_head'))]
+    )
     for reader in readers:
         indices = reader.get('in_index', range(len(channels)))
         expected = channels[indices] if isinstance(indices, int) else [channels[i] for i in indices]
@@ -94,8 +130,15 @@ def test_channels_and_strides_are_the_backbones(path):
     elif 'bbox_head' in model and 'anchor_generator' in model.bbox_head:
         assert tuple(model.bbox_head.anchor_generator.strides[: len(strides)]) == strides
     elif model.type == 'DINO':
-        levels = {model.neck.num_outs, model.get('num_feature_levels', 4), model.encoder.layer_cfg.self_attn_cfg.num_levels}
-        assert levels == {model.decoder.layer_cfg.cross_attn_cfg.num_levels} and 0 <= model.neck.num_outs - len(channels) <= 1
+        levels = {
+            model.neck.num_outs,
+            model.get('num_feature_levels', 4),
+            model.encoder.layer_cfg.self_attn_cfg.num_levels,
+        }
+        assert (
+            levels == {model.decoder.layer_cfg.cross_attn_cfg.num_levels}
+            and 0 <= model.neck.num_outs - len(channels) <= 1
+        )
     elif 'feature_strides' in model.decode_head:
         assert tuple(model.decode_head.feature_strides) == strides
 
@@ -114,7 +157,11 @@ def test_the_papers_cascade(variant, monkeypatch):
     assert all((h.num_shared_convs, h.num_shared_fcs, h.loss_bbox.type) == (4, 1, 'GIoULoss') for h in heads)
     assert_multi_scale_with_crop(config)
     assert_data_root(config, '/somewhere/coco/')
-    assert config.val_evaluator.ann_file == config.test_evaluator.ann_file == '/somewhere/coco/annotations/instances_val2017.json'
+    assert (
+        config.val_evaluator.ann_file
+        == config.test_evaluator.ann_file
+        == '/somewhere/coco/annotations/instances_val2017.json'
+    )
 
 
 def assert_multi_scale_with_crop(config):
@@ -131,18 +178,29 @@ def assert_data_root(config, root):
 
 @pytest.mark.parametrize('scales', ['dino', 'dino-5scale'])
 @pytest.mark.parametrize(
-    ('name', 'epochs', 'decay'), [('4_12e', 12, 11), *((f'4_21k_384_{e}e', e, d) for e, d in ((12, 11), (24, 20), (36, 30)))]
+    ('name', 'epochs', 'decay'),
+    [('4_12e', 12, 11), *((f'4_21k_384_{e}e', e, d) for e, d in ((12, 11), (24, 20), (36, 30)))],
 )
 def test_the_papers_dino(scales, name, epochs, decay, monkeypatch):
     monkeypatch.setenv('COCO_ROOT', '/somewhere/coco')
     config = Config.fromfile(ROOT / 'configs' / f'{scales}_fastervit{name}.py')
     optimizer = config.optim_wrapper
-    assert (config.model.num_queries, config.train_cfg.max_epochs, config.auto_scale_lr.base_batch_size) == (900, epochs, 16)
-    assert (optimizer.optimizer.lr, optimizer.optimizer.weight_decay, optimizer.clip_grad.max_norm) == (1e-4, 1e-4, 0.1)
+    assert (config.model.num_queries, config.train_cfg.max_epochs, config.auto_scale_lr.base_batch_size) == (
+        900,
+        epochs,
+        16,
+    )
+    assert (optimizer.optimizer.lr, optimizer.optimizer.weight_decay, optimizer.clip_grad.max_norm) == (
+        1e-4,
+        1e-4,
+        0.1,
+    )
     assert optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1
     assert [(s.end, s.milestones) for s in config.param_scheduler] == [(epochs, [decay])]
     assert len(config.model.backbone.out_indices) == (4 if scales == 'dino-5scale' else 3)
-    assert config.model.backbone.init_cfg.checkpoint.endswith('_w24.pth.tar' if '21k' in name else '_224_1k.pth.tar')
+    assert config.model.backbone.init_cfg.checkpoint.endswith(
+        '_w24.pth.tar' if '21k' in name else '_224_1k.pth.tar'
+    )
     assert_multi_scale_with_crop(config)
     assert_data_root(config, '/somewhere/coco/')
 
@@ -156,13 +214,26 @@ def test_the_papers_upernet(variant, monkeypatch):
     assert (optimizer.lr, optimizer.weight_decay, config.auto_scale_lr.base_batch_size) == (6e-5, 0.01, 16)
     assert config.train_cfg.max_iters == 160000 and config.train_dataloader.batch_size * 8 == 16
     warm_up, poly = config.param_scheduler
-    assert (warm_up.type, warm_up.end, poly.type, poly.begin, poly.end, poly.power) == ('LinearLR', 1500, 'PolyLR', 1500, 160000, 1.0)
-    assert (config.model.auxiliary_head.type, config.model.auxiliary_head.loss_decode.loss_weight) == ('FCNHead', 0.4)
+    assert (warm_up.type, warm_up.end, poly.type, poly.begin, poly.end, poly.power) == (
+        'LinearLR',
+        1500,
+        'PolyLR',
+        1500,
+        160000,
+        1.0,
+    )
+    assert (config.model.auxiliary_head.type, config.model.auxiliary_head.loss_decode.loss_weight) == (
+        'FCNHead',
+        0.4,
+    )
     assert config.model.decode_head.num_classes == config.model.auxiliary_head.num_classes == 150
-    assert next(t for t in config.train_dataloader.dataset.pipeline if t.type == 'RandomCrop').crop_size == (512, 512)
-    assert config.tta_model.type == 'SegTTAModel' and [t.scale for t in config.tta_pipeline[1].transforms[0]] == [
-        (int(2048 * r), int(512 * r)) for r in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    ]
+    assert next(t for t in config.train_dataloader.dataset.pipeline if t.type == 'RandomCrop').crop_size == (
+        512,
+        512,
+    )
+    assert config.tta_model.type == 'SegTTAModel' and [
+        t.scale for t in config.tta_pipeline[1].transforms[0]
+    ] == [(int(2048 * r), int(512 * r)) for r in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)]
     assert_data_root(config, '/somewhere/ade')
 
 
@@ -220,12 +291,17 @@ def with_nano(config):
 def semantic_batch(classes, *, ignored=False):
     from mmseg.structures import SegDataSample
 
-    samples = [SegDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(60, 90), pad_shape=(64, 96))) for _ in range(2)]
+    samples = [
+        SegDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(60, 90), pad_shape=(64, 96)))
+        for _ in range(2)
+    ]
     for sample in samples:
         labels = torch.randint(classes, (1, 64, 96))
         labels[:, :40] = 255
         sample.gt_sem_seg = PixelData(data=torch.full_like(labels, 255) if ignored else labels)
-    return dict(inputs=[torch.randint(256, (3, 64, 96), dtype=torch.uint8) for _ in samples], data_samples=samples)
+    return dict(
+        inputs=[torch.randint(256, (3, 64, 96), dtype=torch.uint8) for _ in samples], data_samples=samples
+    )
 
 
 def train_step(model, batch):
@@ -237,7 +313,11 @@ def train_step(model, batch):
     return [p.grad for p in model.backbone.parameters()]
 
 
-@pytest.mark.parametrize('path', [p if p.stem in FAST else pytest.param(p, marks=pytest.mark.slow) for p in LEAVES], ids=names(LEAVES))
+@pytest.mark.parametrize(
+    'path',
+    [p if p.stem in FAST else pytest.param(p, marks=pytest.mark.slow) for p in LEAVES],
+    ids=names(LEAVES),
+)
 def test_loss_and_predict_with_nano(path):
     """A mixed batch (H != W), then one without any object or label; then prediction."""
     config = with_nano(load(path))
@@ -253,9 +333,13 @@ def check_segmenter(model, classes):
     assert all(g is not None and torch.isfinite(g).all() for g in gradients)
     train_step(model, semantic_batch(classes, ignored=True))
     with torch.no_grad():
-        results = model.eval()(**model.data_preprocessor(semantic_batch(classes), training=False), mode='predict')
+        results = model.eval()(
+            **model.data_preprocessor(semantic_batch(classes), training=False), mode='predict'
+        )
     for result in results:
-        assert result.pred_sem_seg.shape == (60, 90) and result.pred_sem_seg.data.max() < classes  # the size of the file, not of the input
+        assert (
+            result.pred_sem_seg.shape == (60, 90) and result.pred_sem_seg.data.max() < classes
+        )  # the size of the file, not of the input
         assert torch.isfinite(result.seg_logits.data).all()
 
 
@@ -263,11 +347,19 @@ def check_detector(model, masks):
     heads = getattr(model, 'roi_head', model).bbox_head
     classes = (heads[0] if isinstance(heads, torch.nn.ModuleList) else heads).num_classes
     for objects in ([3, 1], [0, 0]):
-        batch = demo_mm_inputs(2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=classes, with_mask=masks)
+        batch = demo_mm_inputs(
+            2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=classes, with_mask=masks
+        )
         gradients = train_step(model, batch)
         assert all(g is None or torch.isfinite(g).all() for g in gradients)
-        assert isinstance(model.backbone, FasterViT) is False or objects == [0, 0] or all(g is not None for g in gradients)
-    batch = demo_mm_inputs(2, [[3, 96, 128], [3, 120, 80]], num_items=[1, 1], num_classes=classes, with_mask=masks)
+        assert (
+            isinstance(model.backbone, FasterViT) is False
+            or objects == [0, 0]
+            or all(g is not None for g in gradients)
+        )
+    batch = demo_mm_inputs(
+        2, [[3, 96, 128], [3, 120, 80]], num_items=[1, 1], num_classes=classes, with_mask=masks
+    )
     with torch.no_grad():
         results = model.eval()(**model.data_preprocessor(batch, training=False), mode='predict')
     for result in results:
@@ -305,7 +397,12 @@ def test_roi_align_reads_what_the_backbone_gives():
         for i, roi in enumerate(rois):
             m = maps[level[i]]
             expected = roi_align(
-                m, roi[None], 7, 1 / extractor.featmap_strides[level[i]], extractor.roi_layers[0].sampling_ratio or -1, True
+                m,
+                roi[None],
+                7,
+                1 / extractor.featmap_strides[level[i]],
+                extractor.roi_layers[0].sampling_ratio or -1,
+                True,
             )
             torch.testing.assert_close(ours[i : i + 1], expected, rtol=1e-4, atol=1e-4)
 
@@ -315,7 +412,9 @@ def test_semantic_fpn_is_tested_as_its_recipe_says():
     import mmseg
 
     folder = Path(mmseg.__file__).parent / '.mim' / 'configs' / 'poolformer'
-    theirs = runpy.run_path(str(folder / 'fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py'))['test_pipeline']  # its base wants mmpretrain
+    theirs = runpy.run_path(str(folder / 'fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py'))[
+        'test_pipeline'
+    ]  # its base wants mmpretrain
     assert dict(type='ResizeToMultiple', size_divisor=32) in theirs
     for name in ('fpn_fastervit0_40k', 'baselines/fpn_poolformer-s36_40k'):
         ours = Config.fromfile(ROOT / 'configs' / f'{name}.py').to_dict()

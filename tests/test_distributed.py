@@ -58,7 +58,10 @@ def shapes(tmp_path_factory):
 @pytest.mark.parametrize('head', CONFIGS)
 def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
     (tmp_path / 'keep_losses.py').write_text(FIXED)
-    config, start = tmp_path / 'fixed.py', save_untrained(ROOT / 'configs' / 'demo' / f'{head}_shapes.py', tmp_path / 'start.pth')
+    config, start = (
+        tmp_path / 'fixed.py',
+        save_untrained(ROOT / 'configs' / 'demo' / f'{head}_shapes.py', tmp_path / 'start.pth'),
+    )
     load = "[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'%s), dict(type='Pack%sInputs')]"
     pipeline = load % ((', with_bbox=True', 'Det') if head == 'dino' else ('', 'Seg'))
     config.write_text(
@@ -71,27 +74,43 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
     options = [config, '--seed', '3', '--cfg-options', *QUICK]
 
     def losses(command, size, work):
-        arguments = [str(ROOT / 'tools' / 'train.py'), *map(str, options), f'train_dataloader.batch_size={size}', 'work_dir=' + str(work)]
+        arguments = [
+            str(ROOT / 'tools' / 'train.py'),
+            *map(str, options),
+            f'train_dataloader.batch_size={size}',
+            'work_dir=' + str(work),
+        ]
         if size == 2:
             arguments += ['--launcher', 'pytorch']
         done = subprocess.run(
-            [*command, *arguments], cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        kept = [json.loads(path.read_text()) for path in sorted(work.glob('losses_*.json'))]  # one of each process
+        kept = [
+            json.loads(path.read_text()) for path in sorted(work.glob('losses_*.json'))
+        ]  # one of each process
         means = {key: sum(losses[key] for losses, _ in kept) / len(kept) for key in kept[0][0]}
         return means, [set(images) for _, images in kept]
 
     alone, one = losses([sys.executable], 4, tmp_path / 'one')
     together, two = losses(LAUNCH, 2, tmp_path / 'two')
     assert len(two) == 2 and two[0] | two[1] == one[0] and not two[0] & two[1]  # each image once
-    compared = [k for k in alone if 'loss_' in k and 'dn_' not in k]  # denoising draws its noise in each process
+    compared = [
+        k for k in alone if 'loss_' in k and 'dn_' not in k
+    ]  # denoising draws its noise in each process
     assert len(compared) == (1 if head == 'fpn' else 4 * 3)
     for key in compared:
         assert together[key] == pytest.approx(alone[key], rel=1e-5), key
 
 
-@pytest.mark.parametrize(('ending', 'code'), [('', 0), ('raise UserError("bad")', 2), ('sys.exit(1)', 1), ('1 / 0', 1)])
+@pytest.mark.parametrize(
+    ('ending', 'code'), [('', 0), ('raise UserError("bad")', 2), ('sys.exit(1)', 1), ('1 / 0', 1)]
+)
 def test_the_end_of_one_of_several(ending, code, tmp_path):
     """Its exit code, its output and what it registered for its end survive; a thread that C++ would abort over does no harm."""
     script = f"""
@@ -108,10 +127,14 @@ def main():
 
 run_cli(main)
 """
-    done = subprocess.run([sys.executable, '-c', script], env=environment(), capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, '-c', script], env=environment(), capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == code, done.stderr
     assert done.stdout == 'printed\nregistered\n'
-    assert ('error: bad' in done.stderr) == (code == 2) and ('ZeroDivisionError' in done.stderr) == (ending == '1 / 0')
+    assert ('error: bad' in done.stderr) == (code == 2) and ('ZeroDivisionError' in done.stderr) == (
+        ending == '1 / 0'
+    )
 
 
 def test_the_same_miou(shapes, tmp_path):
@@ -133,10 +156,22 @@ def test_the_same_miou(shapes, tmp_path):
         test = [config, 'work', '--work-dir', 'test', *tta, '--cfg-options', *QUICK]
         alone = tool('test', *test, '--out', 'alone.json', cwd=tmp_path, **variables)
         assert alone.returncode == 0, alone.stderr
-        command = [*LAUNCH, str(ROOT / 'tools' / 'test.py'), *map(str, test), '--launcher', 'pytorch', '--out', 'together.json']
-        together = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600)
+        command = [
+            *LAUNCH,
+            str(ROOT / 'tools' / 'test.py'),
+            *map(str, test),
+            '--launcher',
+            'pytorch',
+            '--out',
+            'together.json',
+        ]
+        together = subprocess.run(
+            command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600
+        )
         assert together.returncode == 0, together.stderr
-        figures = [json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('alone', 'together')]
+        figures = [
+            json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('alone', 'together')
+        ]
         assert figures[0] == figures[1] and figures[0]['mIoU'] > 0
 
 
@@ -166,11 +201,23 @@ def test_asked_to_stop(shapes, tmp_path):
         'train_dataloader.batch_size=1',
         'default_hooks.logger.interval=1',
     ]
-    command = [*LAUNCH, str(ROOT / 'tools' / 'train.py'), str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), '--launcher', 'pytorch']
+    command = [
+        *LAUNCH,
+        str(ROOT / 'tools' / 'train.py'),
+        str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'),
+        '--launcher',
+        'pytorch',
+    ]
     command += ['--work-dir', 'work', '--cfg-options', *options]
     said = tmp_path / 'said.log'
     with said.open('w') as file:
-        run = dict(cwd=tmp_path, env=environment(SHAPES_ROOT=str(shapes)), stdout=file, stderr=file, start_new_session=True)
+        run = dict(
+            cwd=tmp_path,
+            env=environment(SHAPES_ROOT=str(shapes)),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
         process = subprocess.Popen(command, **run)
         while process.poll() is None and '[2][1/2]' not in said.read_text():
             time.sleep(0.05)
@@ -223,7 +270,9 @@ dist.barrier()
     command = [*LAUNCH, str(script), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == ['1 True the loss was not finite in 2 s'] * 2
+    assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == [
+        '1 True the loss was not finite in 2 s'
+    ] * 2
     report = json.loads((tmp_path / 'non_finite.json').read_text())  # of the process whose loss it was
     assert [image['id'] for image in report['images']] == [101] and report['losses'] == {'loss': 'inf'}
 
@@ -245,9 +294,19 @@ def test_one_process_looks_at_the_data(shapes, tmp_path):
         f'_base_ = {str(ROOT / "configs" / "demo" / "cascade_shapes.py")!r}\n'
         "custom_imports = dict(imports=['fastervit_backbone', 'looked'])\n"
     )
-    command = [*LAUNCH, str(ROOT / 'tools' / 'train.py'), str(config), '--launcher', 'pytorch', '--work-dir', str(tmp_path / 'work')]
+    command = [
+        *LAUNCH,
+        str(ROOT / 'tools' / 'train.py'),
+        str(config),
+        '--launcher',
+        'pytorch',
+        '--work-dir',
+        str(tmp_path / 'work'),
+    ]
     variables = dict(SHAPES_ROOT=str(root), PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}')
-    done = subprocess.run(command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode != 0
     assert len(re.findall(r'error: .*instances_train\.json is broken JSON', done.stderr)) == 1, done.stderr
     assert sorted(p.name for p in tmp_path.glob('looked_*')) == ['looked_0']

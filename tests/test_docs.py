@@ -75,7 +75,9 @@ def test_commands(page, place):
     for command in typed:
         if 'make_shapes' in command and page == 'quickstart':  # has been called, for fewer images
             continue
-        command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96').replace('--val 20', '--val 4 --size 64 96')
+        command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96').replace(
+            '--val 20', '--val 4 --size 64 96'
+        )
         if 'tools/finetune.py' in command:
             command += ' --epochs 2 --batch 2'
         if 'tools/train.py' in command and page == 'finetune':
@@ -85,7 +87,11 @@ def test_commands(page, place):
             command += f' --cfg-options {options} train_cfg.max_epochs=1 train_dataloader.batch_size=2'
             command = command.replace('work_dirs/demo/cascade', 'work_dirs/demo/trained')
         if 'tools/test.py' in command:
-            command = command.replace(' work_dirs/demo/cascade ', ' work_dirs/demo/trained ') + ' --cfg-options ' + ' '.join(QUICK)
+            command = (
+                command.replace(' work_dirs/demo/cascade ', ' work_dirs/demo/trained ')
+                + ' --cfg-options '
+                + ' '.join(QUICK)
+            )
         process = run(command, place)
         if 'tools/app.py' in command:
             pytest.importorskip('gradio')
@@ -99,16 +105,30 @@ def test_commands(page, place):
         said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, f'{command}\n{said}'
     if page == 'predict':
-        assert {p.name for p in (place / 'predictions' / 'pictures').iterdir()} == {'a.jpg', 'b.jpg', 'large.jpg'}
-        frames = [i for i in json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images'] if 'frame' in i]
+        assert {p.name for p in (place / 'predictions' / 'pictures').iterdir()} == {
+            'a.jpg',
+            'b.jpg',
+            'large.jpg',
+        }
+        frames = [
+            i
+            for i in json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images']
+            if 'frame' in i
+        ]
         assert len(frames) == 3 and (place / 'predictions_2' / 'pictures' / 'clip.mp4').is_file()
-        assert (place / 'labels' / 'colours' / 'large.png').is_file() and (place / 'large' / 'predictions.json').is_file()
+        assert (place / 'labels' / 'colours' / 'large.png').is_file() and (
+            place / 'large' / 'predictions.json'
+        ).is_file()
     if page == 'finetune':
         assert len(json.loads((place / 'my_predictions' / 'predictions.json').read_text())['images']) == 3
         assert (place / 'my_test_analysis' / 'report.html').stat().st_size > 10**4
         figures = json.loads((place / 'my_test_analysis' / 'figures.json').read_text())
-        assert sum(c['objects'] for c in figures['classes']) > 4  # of the json of images that the config does not know
-        assert (place / 'my_labels' / 'best.pth').is_file() and list((place / 'my_second_run').glob('epoch_1.pth'))
+        assert (
+            sum(c['objects'] for c in figures['classes']) > 4
+        )  # of the json of images that the config does not know
+        assert (place / 'my_labels' / 'best.pth').is_file() and list(
+            (place / 'my_second_run').glob('epoch_1.pth')
+        )
     if page == 'analyse':
         for name in ('analysis', 'analysis_masks', 'analysis_labels'):
             assert (place / name / 'report.html').stat().st_size > 10**4
@@ -116,7 +136,9 @@ def test_commands(page, place):
 
 
 def test_python_of_the_predict_page(place):
-    code = next(b for b in blocks('predict', 'python') if 'Predictor(' in b).replace('threshold=0.5', 'threshold=0.1')
+    code = next(b for b in blocks('predict', 'python') if 'Predictor(' in b).replace(
+        'threshold=0.5', 'threshold=0.1'
+    )
     process = run(f'python - <<"END"\n{code}END\n', place)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
@@ -134,8 +156,13 @@ def test_python_of_the_finetune_page(place):
 def test_config_with_loggers(place):
     from mmengine.config import Config
 
-    code = next(b for b in blocks('analyse', 'python') if '_base_' in b).replace('/path/to/fastervit_backbone', str(ROOT))
-    for logger, backend in (('log_to_tensorboard', 'TensorboardVisBackend'), ('log_to_wandb', 'WandbVisBackend')):
+    code = next(b for b in blocks('analyse', 'python') if '_base_' in b).replace(
+        '/path/to/fastervit_backbone', str(ROOT)
+    )
+    for logger, backend in (
+        ('log_to_tensorboard', 'TensorboardVisBackend'),
+        ('log_to_wandb', 'WandbVisBackend'),
+    ):
         (place / f'{logger}.py').write_text(code.replace('_base_.log_to_tensorboard', f'_base_.{logger}'))
         config = Config.fromfile(place / f'{logger}.py')
         assert [b['type'] for b in config.visualizer.vis_backends] == ['LocalVisBackend', backend]

@@ -24,7 +24,10 @@ QUICK = {'train_dataloader.batch_size': 2, 'default_hooks.logger.interval': 1}
 for _split in ('train', 'val', 'test'):
     QUICK |= {f'{_split}_dataloader.num_workers': 0, f'{_split}_dataloader.persistent_workers': False}
 SMALL = [(320, 192)]
-ONE_SCALE = {'train_dataloader.dataset.pipeline.2.scale': SMALL[0], 'val_dataloader.dataset.pipeline.1.scale': SMALL[0]}
+ONE_SCALE = {
+    'train_dataloader.dataset.pipeline.2.scale': SMALL[0],
+    'val_dataloader.dataset.pipeline.1.scale': SMALL[0],
+}
 CHOICE = 'train_dataloader.dataset.pipeline.3.transforms'
 MANY_SCALES = {f'{CHOICE}.{place}.scales': SMALL for place in ('0.0', '1.0', '1.2')} | {
     f'{CHOICE}.1.1.crop_size': (120, 160),
@@ -62,12 +65,20 @@ def run(config, work, options, *, first, then):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize('name', [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in DETECTORS])
+@pytest.mark.parametrize(
+    'name', [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in DETECTORS]
+)
 def test_detectors_on_coco(name, real_data, tmp_path, monkeypatch):
     monkeypatch.setenv('COCO_ROOT', str(real_data / 'coco_mini128'))
     config = ROOT / 'configs' / f'{name}.py'
     epochs = [{'train_cfg.max_epochs': n, 'train_cfg.val_interval': 2} for n in (1, 2)]
-    meta, metrics = run(config, tmp_path / 'work', NANO | FEW_IMAGES | TEST_SCALE | DETECTORS[name], first=epochs[0], then=epochs[1])
+    meta, metrics = run(
+        config,
+        tmp_path / 'work',
+        NANO | FEW_IMAGES | TEST_SCALE | DETECTORS[name],
+        first=epochs[0],
+        then=epochs[1],
+    )
     assert (meta['epoch'], meta['iter']) == (2, 2)
     assert 0 <= metrics['coco/bbox_mAP'] <= 1
     assert ('coco/segm_mAP' in metrics) == name.startswith('mask')
@@ -84,7 +95,9 @@ def write_voc(root, shapes):
         for image in content['images']:
             name = image['file_name'].removesuffix('.png')
             names.append(name)
-            Image.open(shapes / 'images' / 'train' / image['file_name']).save(root / f'VOC{year}' / 'JPEGImages' / f'{name}.jpg')
+            Image.open(shapes / 'images' / 'train' / image['file_name']).save(
+                root / f'VOC{year}' / 'JPEGImages' / f'{name}.jpg'
+            )
             objects = ''
             for a in content['annotations']:
                 if a['image_id'] == image['id']:
@@ -92,7 +105,9 @@ def write_voc(root, shapes):
                     box = f'<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>'
                     objects += f'<object><name>{voc_names[a["category_id"]]}</name><difficult>0</difficult><bndbox>{box}</bndbox></object>'
             size = f'<size><width>{image["width"]}</width><height>{image["height"]}</height><depth>3</depth></size>'
-            (root / f'VOC{year}' / 'Annotations' / f'{name}.xml').write_text(f'<annotation>{size}{objects}</annotation>')
+            (root / f'VOC{year}' / 'Annotations' / f'{name}.xml').write_text(
+                f'<annotation>{size}{objects}</annotation>'
+            )
         for split in ('trainval', 'test'):
             (root / f'VOC{year}' / 'ImageSets' / 'Main' / f'{split}.txt').write_text('\n'.join(names) + '\n')
     return root
@@ -110,7 +125,10 @@ def test_faster_rcnn_on_voc(tmp_path, monkeypatch):
     assert 0 <= metrics['pascal_voc/mAP'] <= 1
 
 
-ITERATIONS = [{'train_cfg.max_iters': n, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2} for n in (2, 4)]
+ITERATIONS = [
+    {'train_cfg.max_iters': n, 'train_cfg.val_interval': 2, 'default_hooks.checkpoint.interval': 2}
+    for n in (2, 4)
+]
 CROPS = {
     'train_dataloader.dataset.pipeline.2.scale': (512, 128),
     'train_dataloader.dataset.pipeline.3.crop_size': (128, 128),
@@ -120,7 +138,11 @@ CROPS = {
 }
 SEGMENTERS = {
     'upernet_fastervit2_160k': CROPS
-    | {'model.decode_head.in_channels': [32, 64, 128, 256], 'model.auxiliary_head.in_channels': 128, 'model.decode_head.channels': 32},
+    | {
+        'model.decode_head.in_channels': [32, 64, 128, 256],
+        'model.auxiliary_head.in_channels': 128,
+        'model.decode_head.channels': 32,
+    },
     'fpn_fastervit1_40k': CROPS | HEADS,
 }
 
@@ -131,10 +153,14 @@ def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
     """One training image; label 0 is ignored, 150 classes are learnt."""
     monkeypatch.setenv('ADE_ROOT', str(real_data / 'ADEChallengeData2016'))
     config = ROOT / 'configs' / f'{name}.py'
-    meta, metrics = run(config, tmp_path / 'work', NANO | SEGMENTERS[name], first=ITERATIONS[0], then=ITERATIONS[1])
+    meta, metrics = run(
+        config, tmp_path / 'work', NANO | SEGMENTERS[name], first=ITERATIONS[0], then=ITERATIONS[1]
+    )
     assert meta['iter'] == 4 and len(meta['dataset_meta']['classes']) == 150
     assert 0 <= metrics['mIoU'] <= 100
-    options = NANO | SEGMENTERS[name] | {k: v for k, v in QUICK.items() if k.startswith('test_')} | FEWER_SCALES
+    options = (
+        NANO | SEGMENTERS[name] | {k: v for k, v in QUICK.items() if k.startswith('test_')} | FEWER_SCALES
+    )
     averaged = evaluate(config, tmp_path / 'work', work_dir=tmp_path / 'tta', tta=True, options=options)
     assert 0 <= averaged['mIoU'] <= 100 and averaged != metrics
 
@@ -143,7 +169,19 @@ def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
 FEWER_SCALES = {f'tta_pipeline.1.transforms.0.{i}.scale': (512, 96 if i % 2 else 128) for i in range(6)}
 
 
-CAMVID = ('sky', 'building', 'pole', 'road', 'pavement', 'tree', 'sign', 'fence', 'car', 'pedestrian', 'bicyclist')
+CAMVID = (
+    'sky',
+    'building',
+    'pole',
+    'road',
+    'pavement',
+    'tree',
+    'sign',
+    'fence',
+    'car',
+    'pedestrian',
+    'bicyclist',
+)
 
 
 def camvid_config(path, base, root, **dataset):
@@ -168,7 +206,9 @@ def camvid_config(path, base, root, **dataset):
 def test_segmenters_on_camvid(name, real_data, tmp_path, capsys):
     """Void is 11 there: it counts in no loss and no metric, and 11 classes are learnt."""
     config = camvid_config(tmp_path / 'camvid.py', f'{name}.py', real_data / 'camvid_mini', ignore_index=11)
-    options = NANO | SEGMENTERS[name] | {'val_dataloader.dataset.indices': 2, 'test_dataloader.dataset.indices': 2}
+    options = (
+        NANO | SEGMENTERS[name] | {'val_dataloader.dataset.indices': 2, 'test_dataloader.dataset.indices': 2}
+    )
     meta, metrics = run(config, tmp_path / 'work', options, first=ITERATIONS[0], then=ITERATIONS[1])
     assert meta['iter'] == 4 and meta['dataset_meta']['classes'] == CAMVID
     assert 'num_classes 150 -> 11' in capsys.readouterr().out
@@ -202,7 +242,9 @@ def test_known_miou_of_ade20k(real_data, tmp_path, monkeypatch):
     torch.save(dict(state_dict=dict(weight=torch.zeros(1))), tmp_path / 'rolled.pth')
     options = {'test_dataloader.num_workers': 0, 'test_dataloader.persistent_workers': False}
     metrics = evaluate(config, tmp_path / 'rolled.pth', work_dir=tmp_path / 'work', options=options)
-    assert metrics['mIoU'] == pytest.approx(known['mIoU_present_classes'], abs=0.006)  # mmseg rounds to two decimals
+    assert metrics['mIoU'] == pytest.approx(
+        known['mIoU_present_classes'], abs=0.006
+    )  # mmseg rounds to two decimals
     assert metrics['aAcc'] == pytest.approx(known['pixel_acc'], abs=0.006)
 
 
@@ -214,9 +256,19 @@ def test_segmentation_pictures_and_predictions(tmp_path, monkeypatch):
     train(config, work_dir=tmp_path / 'work', options=options)
     tested = {k: v for k, v in options.items() if k.startswith('test_')}
     for out in ('out.pkl', 'out.json'):
-        evaluate(config, tmp_path / 'work', show_dir=tmp_path / 'pictures', out=tmp_path / out, work_dir=tmp_path / 'test', options=tested)
+        evaluate(
+            config,
+            tmp_path / 'work',
+            show_dir=tmp_path / 'pictures',
+            out=tmp_path / out,
+            work_dir=tmp_path / 'test',
+            options=tested,
+        )
     assert {p.name for p in (tmp_path / 'pictures').iterdir()} == {'000001.png', '000002.png', 'overview.png'}
     with Image.open(tmp_path / 'pictures' / '000001.png') as drawn:
         assert drawn.size == (2 * 128, 96)  # ground truth left, prediction right
-    assert json.loads((tmp_path / 'out.json').read_text())['metrics'].keys() >= {'mIoU', 'aAcc'} and (tmp_path / 'out.pkl').stat().st_size
+    assert (
+        json.loads((tmp_path / 'out.json').read_text())['metrics'].keys() >= {'mIoU', 'aAcc'}
+        and (tmp_path / 'out.pkl').stat().st_size
+    )
     assert len(CLASSES) == 3

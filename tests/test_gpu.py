@@ -39,8 +39,18 @@ def test_fifty_steps_of_every_family(family, tmp_path, monkeypatch):
     from fastervit_backbone.datasets.shapes import make_shapes
 
     monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=100, val=2)))
-    length = {'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4} if family in ('cascade', 'dino') else {'train_cfg.max_iters': 50}
-    train(ROOT / 'configs' / 'demo' / f'{family}_shapes.py', work_dir=tmp_path / 'work', amp=True, max_non_finite=1, options=length)
+    length = (
+        {'train_cfg.max_epochs': 2, 'train_dataloader.batch_size': 4}
+        if family in ('cascade', 'dino')
+        else {'train_cfg.max_iters': 50}
+    )
+    train(
+        ROOT / 'configs' / 'demo' / f'{family}_shapes.py',
+        work_dir=tmp_path / 'work',
+        amp=True,
+        max_non_finite=1,
+        options=length,
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,7 +75,9 @@ def test_the_papers_configs_in_bfloat16(name):
     config = with_nano(load(ROOT / 'configs' / f'{name}.py'))
     model, masks = build(config).cuda(), 'mask_head' in config.model.get('roi_head', {})
     for objects in ([3, 1], [0, 0]):
-        batch = demo_mm_inputs(2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=3, with_mask=masks)
+        batch = demo_mm_inputs(
+            2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=3, with_mask=masks
+        )
         with torch.autocast('cuda', torch.bfloat16):
             gradients = train_step(model, batch)
         assert all(g is None or g.isfinite().all() for g in gradients)
@@ -82,7 +94,10 @@ def test_heads_of_49_channels_take_the_memory_efficient_kernel():
     from fastervit_backbone.models.layers import Attention
 
     attention = Attention(16 * 49, 16).cuda().bfloat16()
-    x, bias = torch.randn(64, 576, 16 * 49, device='cuda', dtype=torch.bfloat16), torch.randn(1, 16, 576, 576, device='cuda').bfloat16()
+    x, bias = (
+        torch.randn(64, 576, 16 * 49, device='cuda', dtype=torch.bfloat16),
+        torch.randn(1, 16, 576, 576, device='cuda').bfloat16(),
+    )
     with sdpa_kernel(SDPBackend.EFFICIENT_ATTENTION):  # raises where it does not take the shapes
         out = attention(x, bias)
     with sdpa_kernel(SDPBackend.MATH):

@@ -9,7 +9,9 @@ from fastervit_backbone.__main__ import variant_table
 from tests.conftest import ROOT
 
 README = (ROOT / 'README.md').read_text()
-PAGES = {'README.md': README} | {f'docs/{p.name}': p.read_text() for p in sorted((ROOT / 'docs').glob('*.md'))}
+PAGES = {'README.md': README} | {
+    f'docs/{p.name}': p.read_text() for p in sorted((ROOT / 'docs').glob('*.md'))
+}
 PAGES |= {'docs/benchmarks/README.md': (ROOT / 'docs' / 'benchmarks' / 'README.md').read_text()}
 
 
@@ -43,7 +45,12 @@ def test_backbone_snippets_run():
     block = next(b for b in blocks if 'FasterViT(' in b)
     scope = {}
     exec(block.replace('800, 1333', '64, 97').replace("'2'", "'nano'"), scope)
-    assert [tuple(scope[n].shape[2:]) for n in ('c2', 'c3', 'c4', 'c5')] == [(16, 25), (8, 13), (4, 7), (2, 4)]
+    assert [tuple(scope[n].shape[2:]) for n in ('c2', 'c3', 'c4', 'c5')] == [
+        (16, 25),
+        (8, 13),
+        (4, 7),
+        (2, 4),
+    ]
     exec(next(b for b in blocks if '.deploy(' in b), scope)
     assert [tuple(m.shape[2:]) for m in scope['maps']] == [(16, 24), (8, 12), (4, 6), (2, 3)]
 
@@ -59,9 +66,16 @@ def test_own_data_config_reads(tmp_path):
 
     assert fit_classes(config, 'train') == ['num_classes 80 -> 2 in 4 heads, as the data set has']
     assert fit_classes(config, 'train') == []
-    assert [h.num_classes for h in config.model.roi_head.bbox_head] == [2, 2, 2] and config.model.roi_head.mask_head.num_classes == 2
+    assert [h.num_classes for h in config.model.roi_head.bbox_head] == [
+        2,
+        2,
+        2,
+    ] and config.model.roi_head.mask_head.num_classes == 2
     assert config.model.roi_head.bbox_head[1].loss_bbox.type == 'GIoULoss'
-    assert config.test_dataloader.dataset.ann_file == 'val.json' and config.val_evaluator.metric == ['bbox', 'segm']
+    assert config.test_dataloader.dataset.ann_file == 'val.json' and config.val_evaluator.metric == [
+        'bbox',
+        'segm',
+    ]
 
 
 def test_own_label_maps_config_reads(tmp_path):
@@ -81,4 +95,7 @@ def test_own_label_maps_config_reads(tmp_path):
     for split in ('train', 'val', 'test'):
         load = [t for t in config[f'{split}_dataloader'].dataset.pipeline if t.type == 'LoadAnnotations']
         assert [t.reduce_zero_label for t in load] == [False]
-    assert config.test_dataloader.dataset.ignore_index == 11 and config.train_dataloader.dataset.pipeline[2].type == 'RandomResize'
+    assert (
+        config.test_dataloader.dataset.ignore_index == 11
+        and config.train_dataloader.dataset.pipeline[2].type == 'RandomResize'
+    )

@@ -12,14 +12,24 @@ pytest.importorskip('supervision')
 
 from fastervit_backbone.apis.evaluate import test as evaluate
 from fastervit_backbone.apis.train import train
-from fastervit_backbone.checkpoints.io import CheckpointError, read_checkpoint, safe_loading, trusting_pickles, write_state_dict
+from fastervit_backbone.checkpoints.io import (
+    CheckpointError,
+    read_checkpoint,
+    safe_loading,
+    trusting_pickles,
+    write_state_dict,
+)
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
 from tests.apis.conftest import CASCADE, save_untrained
 from tests.test_tools import DEMO, QUICK, assert_one_line_error, tool
 
-LOADERS = {f'{s}_dataloader.{k}': v for s in ('train', 'val', 'test') for k, v in (('num_workers', 0), ('persistent_workers', False))}
+LOADERS = {
+    f'{s}_dataloader.{k}': v
+    for s in ('train', 'val', 'test')
+    for k, v in (('num_workers', 0), ('persistent_workers', False))
+}
 
 
 class Trap:
@@ -56,14 +66,19 @@ def test_refused_everywhere(trap, shapes, tmp_path):
         'train': lambda: train(DEMO, work_dir=tmp_path / 'w', options=LOADERS | {'load_from': str(path)}),
         'resume': lambda: train(DEMO, work_dir=tmp_path / 'w', resume=path, options=LOADERS),
         'weights of the backbone': lambda: train(
-            DEMO, work_dir=tmp_path / 'w', options=LOADERS | {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(path))}
+            DEMO,
+            work_dir=tmp_path / 'w',
+            options=LOADERS | {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(path))},
         ),
         'test': lambda: evaluate(DEMO, path, work_dir=tmp_path / 'w', options=LOADERS),
         'predict': lambda: Predictor(CASCADE, path),
         'finetune': lambda: finetune(*jsons, images, arch='nano', start=path, work_dir=tmp_path / 'w'),
     }
     for name, read in readers.items():
-        with pytest.raises(CheckpointError, match=r'refused to read .*trap\.pth: the pickle wants to run .*Path.*--trust-pickle'):
+        with pytest.raises(
+            CheckpointError,
+            match=r'refused to read .*trap\.pth: the pickle wants to run .*Path.*--trust-pickle',
+        ):
             read()
         assert not sprung.exists(), name
     with pytest.raises(pickle.UnpicklingError), safe_loading():  # a library that insists
@@ -78,7 +93,9 @@ def test_the_tools_way_around(trap, shapes, tmp_path):
         ('predict', [DEMO, path, shapes / 'images' / 'val', '--out', 'p']),
         ('convert_checkpoint', [path, 'c.pth']),
     ):
-        assert_one_line_error(tool(name, *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)), 'refused to read .*trap.pth')
+        assert_one_line_error(
+            tool(name, *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)), 'refused to read .*trap.pth'
+        )
     assert not sprung.exists()
     done = tool('convert_checkpoint', path, 'c.pth', '--trust-pickle', cwd=tmp_path)
     assert done.returncode == 0 and sprung.exists(), done.stderr
@@ -102,7 +119,17 @@ def test_safetensors_are_read_like_pickles(trap, shapes, tmp_path):
         weights = read_checkpoint(trap[0])['state_dict']
     path = tmp_path / 'whole.safetensors'
     write_state_dict(weights, path, {})
-    done = tool('test', DEMO, path, '--out', 'm.json', '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool(
+        'test', DEMO, path, '--out', 'm.json', '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes)
+    )
     assert done.returncode == 0, done.stderr
-    model = train(DEMO, work_dir=tmp_path / 'w', options=LOADERS | {'load_from': str(path), 'optim_wrapper.optimizer.lr': 0.0})
-    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items() if 'running' not in k and 'num_batches' not in k)
+    model = train(
+        DEMO,
+        work_dir=tmp_path / 'w',
+        options=LOADERS | {'load_from': str(path), 'optim_wrapper.optimizer.lr': 0.0},
+    )
+    assert all(
+        torch.equal(v, weights[k])
+        for k, v in model.state_dict().items()
+        if 'running' not in k and 'num_batches' not in k
+    )

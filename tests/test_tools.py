@@ -46,12 +46,16 @@ QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 
 def environment(**variables):
     roots = ('COCO_ROOT', 'ADE_ROOT', 'VOC_ROOT', 'SHAPES_ROOT')
     inherited = {k: v for k, v in os.environ.items() if k not in roots}
-    return inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
+    return (
+        inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
+    )
 
 
 def tool(name, *arguments, cwd, **variables):
     command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900)
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900
+    )
 
 
 def assert_one_line_error(done, told):
@@ -71,7 +75,12 @@ def trained(shapes, tmp_path_factory):
     """A run that was killed in its second epoch and resumed: (work dir, what the resumed run printed)."""
     folder = tmp_path_factory.mktemp('run')
     arguments = [DEMO, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *QUICK]
-    arguments += ['train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1', 'train_dataloader.batch_size=2']
+    arguments += [
+        'train_cfg.max_epochs=2',
+        'train_cfg.val_interval=2',
+        'default_hooks.logger.interval=1',
+        'train_dataloader.batch_size=2',
+    ]
     return folder / 'work', *kill_and_resume(arguments, folder, SHAPES_ROOT=str(shapes))
 
 
@@ -80,7 +89,9 @@ def kill_and_resume(arguments, cwd, **variables):
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)]
     log = cwd / 'first.log'
     with log.open('w') as file:
-        process = subprocess.Popen(command, cwd=cwd, env=environment(**variables), stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environment(**variables), stdout=file, stderr=subprocess.STDOUT
+        )
     deadline = time.monotonic() + 800
     while 'Epoch(train) [2][1/' not in re.sub(' +', ' ', log.read_text()).replace('[ ', '['):
         assert process.poll() is None, log.read_text()
@@ -103,7 +114,9 @@ def rates(log):
 def assert_resumed(work, first, second):
     assert 'resumed epoch: 1' in second
     before, after = rates(first), rates(second)
-    assert before[1, 1] and min(after) == (2, 1) and after[2, 1] == before[2, 1]  # the schedule went on, not from the start
+    assert (
+        before[1, 1] and min(after) == (2, 1) and after[2, 1] == before[2, 1]
+    )  # the schedule went on, not from the start
     checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)
     assert checkpoint['meta']['epoch'] == 2 and checkpoint['meta']['iter'] == 2 * max(i for e, i in after)
     steps = {int(s['step']) for s in checkpoint['optimizer']['state'].values()}
@@ -119,12 +132,20 @@ def test_learning_rate_is_scaled_and_said(trained):
     lr = Config.fromfile(DEMO).optim_wrapper.optimizer.lr  # for a batch of 4; the run has 2
     assert f'learning rate {lr:g} is for batch 4; this run has 2: {lr:g} -> {lr / 2:g}' in first
     assert rates(first)[1, 4] <= lr / 2
-    assert Config.fromfile(work / 'cascade_shapes.py').optim_wrapper.optimizer.lr == lr  # what is written down keeps its own
+    assert (
+        Config.fromfile(work / 'cascade_shapes.py').optim_wrapper.optimizer.lr == lr
+    )  # what is written down keeps its own
 
 
 def test_readmes_prediction_in_python(trained, shapes, monkeypatch):
-    block = next(b for b in re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL) if 'Predictor(' in b)
-    block = block.replace('work_dirs/demo/cascade', str(trained[0])).replace('work_dirs/demo/data', str(shapes))
+    block = next(
+        b
+        for b in re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+        if 'Predictor(' in b
+    )
+    block = block.replace('work_dirs/demo/cascade', str(trained[0])).replace(
+        'work_dirs/demo/data', str(shapes)
+    )
     monkeypatch.chdir(ROOT)
     scope = {}
     exec(block.replace('threshold=0.5', 'threshold=0.01'), scope)
@@ -134,18 +155,32 @@ def test_readmes_prediction_in_python(trained, shapes, monkeypatch):
 def test_checkpoints_keep_the_data_sets_ids(trained, shapes):
     categories = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())['categories']
     kept = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)['meta']['dataset_meta']
-    assert dict(zip(kept['classes'], kept['category_ids'], strict=True)) == {c['name']: c['id'] for c in categories}
+    assert dict(zip(kept['classes'], kept['category_ids'], strict=True)) == {
+        c['name']: c['id'] for c in categories
+    }
 
 
 def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
     """torchrun with gloo: the heads' SyncBN becomes BN, the learning rate knows of both, resuming and evaluation work too."""
     launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--cfg-options', *QUICK]
-    short = [*options, 'train_dataloader.batch_size=2', 'train_cfg.val_interval=1', 'default_hooks.logger.interval=1']
+    short = [
+        *options,
+        'train_dataloader.batch_size=2',
+        'train_cfg.val_interval=1',
+        'default_hooks.logger.interval=1',
+    ]
 
     def run(name, *arguments):
         command = [sys.executable, *launch, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-        done = subprocess.run(command, cwd=tmp_path, env=environment(SHAPES_ROOT=str(shapes)), capture_output=True, text=True, timeout=600)
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=environment(SHAPES_ROOT=str(shapes)),
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -155,16 +190,36 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
     assert 'resumed epoch: 1' in run('train', DEMO, '--resume', *short, 'train_cfg.max_epochs=2')
     # recall of boxes of any class too: an AP of 0 twice would show nothing
     scored = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
-    run('test', DEMO, tmp_path / 'work', *options[:4], '--out', tmp_path / 'together.json', '--cfg-options', *scored)
+    run(
+        'test',
+        DEMO,
+        tmp_path / 'work',
+        *options[:4],
+        '--out',
+        tmp_path / 'together.json',
+        '--cfg-options',
+        *scored,
+    )
     alone = [DEMO, tmp_path / 'work', '--out', tmp_path / 'alone.json', '--cfg-options', *scored]
     assert tool('test', *alone, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
-    figures = [json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('together', 'alone')]
+    figures = [
+        json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('together', 'alone')
+    ]
     assert figures[0] == figures[1] and figures[0]['coco/AR@100'] > 0, figures
 
 
 def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shapes, tmp_path):
     work = trained[0]
-    arguments = [DEMO, work, '--show-dir', 'pictures', '--out', tmp_path / 'metrics.json', '--work-dir', tmp_path / 'test']
+    arguments = [
+        DEMO,
+        work,
+        '--show-dir',
+        'pictures',
+        '--out',
+        tmp_path / 'metrics.json',
+        '--work-dir',
+        tmp_path / 'test',
+    ]
     done = tool('test', *arguments, '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0, done.stdout + done.stderr
     pictures = {p.name for p in (tmp_path / 'pictures').iterdir()}
@@ -172,14 +227,25 @@ def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shape
     record = json.loads((tmp_path / 'metrics.json').read_text())
     assert 0 <= record['metrics']['coco/bbox_mAP'] <= 1 and record['checkpoint'].endswith('epoch_2.pth')
     last = done.stdout.splitlines()[-3:]
-    assert last[0] == f'box AP {record["metrics"]["coco/bbox_mAP"]:.3f}, mask AP {record["metrics"]["coco/segm_mAP"]:.3f}'
+    assert (
+        last[0]
+        == f'box AP {record["metrics"]["coco/bbox_mAP"]:.3f}, mask AP {record["metrics"]["coco/segm_mAP"]:.3f}'
+    )
     assert str(tmp_path / 'pictures') in last[1] and 'metrics.json' in last[2]
 
 
 def test_deploy_mode_gives_the_same_figures(trained, shapes, tmp_path):
     figures = []
     for name, options in (('plain', []), ('deployed', ['--deploy'])):
-        arguments = [DEMO, trained[0], '--out', tmp_path / f'{name}.json', '--work-dir', tmp_path / name, *options]
+        arguments = [
+            DEMO,
+            trained[0],
+            '--out',
+            tmp_path / f'{name}.json',
+            '--work-dir',
+            tmp_path / name,
+            *options,
+        ]
         scored = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
         done = tool('test', *arguments, '--cfg-options', *scored, cwd=tmp_path, SHAPES_ROOT=str(shapes))
         assert done.returncode == 0, done.stdout + done.stderr
@@ -191,8 +257,12 @@ def test_deploy_mode_gives_the_same_figures(trained, shapes, tmp_path):
 def test_deploy_mode_of_another_backbone(monkeypatch):
     from fastervit_backbone.apis import evaluate as testing
 
-    monkeypatch.setattr(testing, 'prepare', lambda *_, **__: Config(dict(model=dict(backbone=dict(type='ResNet')))))
-    with pytest.raises(UserError, match=r'--deploy: the backbone of c\.py is ResNet, which has no deploy mode'):
+    monkeypatch.setattr(
+        testing, 'prepare', lambda *_, **__: Config(dict(model=dict(backbone=dict(type='ResNet'))))
+    )
+    with pytest.raises(
+        UserError, match=r'--deploy: the backbone of c\.py is ResNet, which has no deploy mode'
+    ):
         testing.test('c.py', 'x.pth', deploy=True)
 
 
@@ -238,7 +308,15 @@ def test_two_processes_with_different_sizes(tmp_path):
         'assert torch.equal(others[0], others[1]) and weights.isfinite().all()\n'
         "print('agreed', flush=True)\n"
     )
-    command = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2', str(script)]
+    command = [
+        sys.executable,
+        '-m',
+        'torch.distributed.run',
+        '--standalone',
+        '--nproc-per-node',
+        '2',
+        str(script),
+    ]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout.count('agreed') == 2, done.stderr
 
@@ -267,7 +345,9 @@ def broken_labels(tmp_path, shapes, edit):
 
 
 def label_out_of_range(tmp_path, shapes):
-    return broken_labels(tmp_path, shapes, lambda path: Image.fromarray(np.full((96, 128), 4, np.uint8)).save(path))
+    return broken_labels(
+        tmp_path, shapes, lambda path: Image.fromarray(np.full((96, 128), 4, np.uint8)).save(path)
+    )
 
 
 def no_label_map(tmp_path, shapes):
@@ -275,7 +355,9 @@ def no_label_map(tmp_path, shapes):
 
 
 def label_map_of_another_size(tmp_path, shapes):
-    return broken_labels(tmp_path, shapes, lambda path: Image.fromarray(np.zeros((96, 127), np.uint8)).save(path))
+    return broken_labels(
+        tmp_path, shapes, lambda path: Image.fromarray(np.zeros((96, 127), np.uint8)).save(path)
+    )
 
 
 def text_file(tmp_path):
@@ -287,29 +369,65 @@ def text_file(tmp_path):
     ('arguments', 'data', 'told'),
     [
         (['configs/nothing.py'], None, 'no config at configs/nothing.py'),
-        ([PAPER], None, r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip'),
+        (
+            [PAPER],
+            None,
+            r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip',
+        ),
         ([DEMO], broken_json, r'instances_train\.json is broken JSON .*line 1'),
         ([DEMO], no_images, 'lists 0 images'),
-        ([SEGMENTER], label_out_of_range, r'labels/train/000003\.png holds the label 4, but the 4 classes have 0 to 3: .*ignore_index=4'),
-        ([SEGMENTER], no_label_map, r'images/train/000003\.png has no label map: .*labels/train/000003\.png is not there \(1 of 8'),
-        ([SEGMENTER], label_map_of_another_size, r'labels/train/000003\.png is 127x96, its image .*000003\.png 128x96'),
+        (
+            [SEGMENTER],
+            label_out_of_range,
+            r'labels/train/000003\.png holds the label 4, but the 4 classes have 0 to 3: .*ignore_index=4',
+        ),
+        (
+            [SEGMENTER],
+            no_label_map,
+            r'images/train/000003\.png has no label map: .*labels/train/000003\.png is not there \(1 of 8',
+        ),
+        (
+            [SEGMENTER],
+            label_map_of_another_size,
+            r'labels/train/000003\.png is 127x96, its image .*000003\.png 128x96',
+        ),
         (
             [ROOT / 'configs' / 'upernet_fastervit0_160k.py'],
             None,
             r'no folder at .*data/ade/.*images/training: get ADEChallengeData2016\.zip',
         ),
-        ([ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'], None, r'no image list at .*VOC2007/ImageSets/Main/trainval\.txt: get'),
         (
-            [ROOT / 'configs' / 'demo' / 'upernet_shapes.py', '--cfg-options', 'train_dataloader.batch_size=1'],
+            [ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'],
+            None,
+            r'no image list at .*VOC2007/ImageSets/Main/trainval\.txt: get',
+        ),
+        (
+            [
+                ROOT / 'configs' / 'demo' / 'upernet_shapes.py',
+                '--cfg-options',
+                'train_dataloader.batch_size=1',
+            ],
             'shapes',
             'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2',
         ),
         ([DEMO, '--cfg-options', 'model.backbone.depth=3'], 'shapes', "model.backbone has no option 'depth'"),
-        ([DEMO, '--cfg-options', 'model.backbone.arch=0'], 'shapes', r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,'),
+        (
+            [DEMO, '--cfg-options', 'model.backbone.arch=0'],
+            'shapes',
+            r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,',
+        ),
         ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
         ([DEMO, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
-        ([DEMO, '--cfg-options', 'train_dataloader.batch_size=abc'], 'shapes', 'batch_size=abc: it is 4, and must be a number'),
-        ([DEMO, '--work-dir', '/proc/version/x'], 'shapes', '--work-dir /proc/version/x: cannot write to /proc/version, which is a file'),
+        (
+            [DEMO, '--cfg-options', 'train_dataloader.batch_size=abc'],
+            'shapes',
+            'batch_size=abc: it is 4, and must be a number',
+        ),
+        (
+            [DEMO, '--work-dir', '/proc/version/x'],
+            'shapes',
+            '--work-dir /proc/version/x: cannot write to /proc/version, which is a file',
+        ),
     ],
     ids=[
         'missing config',
@@ -346,7 +464,10 @@ def test_test_refuses_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
         options += ['model.backbone.arch=0', 'model.neck.in_channels=[64,128,256,512]']
         path, told = trained[0] / 'epoch_2.pth', "this file has .*dim=32 where the model has 64.*arch='nano'"
     elif kind == 'published':
-        path, told = tmp_path / 'published.pth', 'does not fit the model: it is a backbone alone, for model.backbone.init_cfg'
+        path, told = (
+            tmp_path / 'published.pth',
+            'does not fit the model: it is a backbone alone, for model.backbone.init_cfg',
+        )
         torch.save(ReferenceCase('small_hat_224').published_file(), path)
     elif kind == 'missing':
         path, told = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'
@@ -359,7 +480,17 @@ def test_test_refuses_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
 def test_doctor_finds_this_environment_good(tmp_path):
     done = tool('doctor', cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == 'training can run', done.stdout
-    for name in ('python', 'torch', 'CUDA', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'numpy', 'compiled, working on CPU'):
+    for name in (
+        'python',
+        'torch',
+        'CUDA',
+        'mmengine',
+        'mmcv',
+        'mmdet',
+        'mmseg',
+        'numpy',
+        'compiled, working on CPU',
+    ):
         assert name in done.stdout
 
 
@@ -373,25 +504,46 @@ def test_doctor_names_what_is_missing_and_the_command(tmp_path):
         (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
     env = environment(PYTHONPATH=f'{tmp_path}:{ROOT}')
     done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / 'doctor.py'), '--quiet'], env=env, capture_output=True, text=True, timeout=300
+        [sys.executable, str(ROOT / 'tools' / 'doctor.py'), '--quiet'],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 1
     assert re.search(
-        r'both families of mmcv, mmdet.*\n   mend: \S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && ', done.stdout
+        r'both families of mmcv, mmdet.*\n   mend: \S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && ',
+        done.stdout,
     )
-    assert re.search(r'no compiled operators \(mmcv\._ext\)\n   mend: \S+ -m pip install --no-build-isolation .*onedl-mmcv==', done.stdout)
+    assert re.search(
+        r'no compiled operators \(mmcv\._ext\)\n   mend: \S+ -m pip install --no-build-isolation .*onedl-mmcv==',
+        done.stdout,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_paper_config_on_coco(real_data, tmp_path):
     """tools/train.py configs/cascade_fastervit4_3x.py: train, kill -9, resume, evaluate, on real COCO images."""
-    options = [*SMALL_MODEL, *QUICK, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1']
+    options = [
+        *SMALL_MODEL,
+        *QUICK,
+        'train_cfg.max_epochs=2',
+        'train_cfg.val_interval=2',
+        'default_hooks.logger.interval=1',
+    ]
     arguments = [PAPER, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
     first, second = kill_and_resume(arguments, tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
     assert_resumed(tmp_path / 'work', first, second)
     done = tool(
-        'test', PAPER, tmp_path / 'work', '--cfg-options', *SMALL_MODEL, *QUICK, cwd=tmp_path, COCO_ROOT=str(real_data / 'coco_mini128')
+        'test',
+        PAPER,
+        tmp_path / 'work',
+        '--cfg-options',
+        *SMALL_MODEL,
+        *QUICK,
+        cwd=tmp_path,
+        COCO_ROOT=str(real_data / 'coco_mini128'),
     )
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
 
@@ -401,7 +553,10 @@ def test_paper_config_on_coco(real_data, tmp_path):
 def test_demo_config_on_other_data(real_data, tmp_path):
     """The demo's config on real photographs: 17 classes, category id 0, an RGBA image, images without objects."""
     root = real_data / 'coco_pixabay61'
-    classes = [c['name'] for c in json.loads((root / 'annotations' / 'instances_train.json').read_text())['categories']]
+    classes = [
+        c['name']
+        for c in json.loads((root / 'annotations' / 'instances_train.json').read_text())['categories']
+    ]
     config = tmp_path / 'pixabay.py'
     config.write_text(
         f'_base_ = {str(DEMO)!r}\n'
@@ -418,9 +573,16 @@ def test_demo_config_on_other_data(real_data, tmp_path):
         f'val_evaluator = dict(ann_file={str(root / "annotations" / "instances_val.json")!r})\n'
         'test_evaluator = val_evaluator\n'
     )
-    options = [*QUICK, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1']
+    options = [
+        *QUICK,
+        'train_cfg.max_epochs=2',
+        'train_cfg.val_interval=2',
+        'default_hooks.logger.interval=1',
+    ]
     arguments = [config, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
     assert_resumed(tmp_path / 'work', *kill_and_resume(arguments, tmp_path))
-    done = tool('test', config, tmp_path / 'work', '--show-dir', 'pictures', '--cfg-options', *QUICK, cwd=tmp_path)
+    done = tool(
+        'test', config, tmp_path / 'work', '--show-dir', 'pictures', '--cfg-options', *QUICK, cwd=tmp_path
+    )
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
     assert len(list((tmp_path / 'pictures').iterdir())) == 16

@@ -7,23 +7,41 @@ It answers on this machine alone; --host 0.0.0.0 lets others in, who then can ru
 
 import argparse
 
-from fastervit_backbone.utils.console import OptionAction, add_trust_argument, parse_size, parse_strictly, run_cli
+from fastervit_backbone.utils.console import (
+    OptionAction,
+    add_trust_argument,
+    parse_size,
+    parse_strictly,
+    run_cli,
+)
 
 
 def main() -> None:
     """Parse and serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
-    parser.add_argument('--host', default='127.0.0.1', help='address to answer on (127.0.0.1: this machine alone)')
+    parser.add_argument(
+        '--host', default='127.0.0.1', help='address to answer on (127.0.0.1: this machine alone)'
+    )
     parser.add_argument('--port', type=int, default=7860, help='(7860)')
     parser.add_argument('--threshold', type=float, default=0.3, help='where the slider starts (0.3)')
     parser.add_argument('--max-megapixels', type=float, default=30.0, help='larger images are refused (30)')
     parser.add_argument('--max-megabytes', type=int, default=50, help='larger files are refused (50)')
-    parser.add_argument('--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)")
+    parser.add_argument(
+        '--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)"
+    )
     parser.add_argument('--device', help='cpu, cuda, cuda:1 (default: CUDA where there is a device)')
-    parser.add_argument('--deploy', action='store_true', help='run the backbone in deploy mode: faster, same results within rounding')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config')
+    parser.add_argument(
+        '--deploy',
+        action='store_true',
+        help='run the backbone in deploy mode: faster, same results within rounding',
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config'
+    )
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
@@ -37,7 +55,9 @@ def main() -> None:
     options = dict(device=args.device, size=args.size, deploy=args.deploy, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):
         predictor = Predictor(args.config, args.checkpoint, threshold=LEAST, **options)
-    app = build_app(predictor, threshold=args.threshold, megapixels=args.max_megapixels, title=Path(args.config).stem)
+    app = build_app(
+        predictor, threshold=args.threshold, megapixels=args.max_megapixels, title=Path(args.config).stem
+    )
     limits = dict(max_file_size=args.max_megabytes * 2**20, share=False, show_error=True)
     try:
         app.queue(max_size=16).launch(server_name=args.host, server_port=args.port, **limits)

@@ -11,8 +11,12 @@ from fastervit_backbone.utils.console import add_trust_argument, parse_strictly,
 
 def main() -> None:
     """Parse and convert."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('input', help='published file (path or URL), or a detector checkpoint with a FasterViT in it')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'input', help='published file (path or URL), or a detector checkpoint with a FasterViT in it'
+    )
     parser.add_argument('output', help='.safetensors or .pth')
     add_trust_argument(parser)
     args = parse_strictly(parser)

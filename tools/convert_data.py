@@ -14,11 +14,15 @@ from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 def main() -> None:
     """Parse and convert."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('format', choices=['yolo', 'voc'], help='what the annotations are')
     parser.add_argument('source', help='data.yaml of YOLO, or folder with Annotations and JPEGImages of VOC')
     parser.add_argument('--out', required=True, help='folder for SPLIT.json')
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help='of VOC: these, in this order (default: all, sorted)')
+    parser.add_argument(
+        '--classes', nargs='+', metavar='NAME', help='of VOC: these, in this order (default: all, sorted)'
+    )
     args = parse_strictly(parser)
 
     from fastervit_backbone.datasets.convert import convert_voc, convert_yolo

@@ -11,9 +11,15 @@ from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 def main() -> None:
     """Parse and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('root', help='folder with the runs in cascade/, dino/, upernet/ and fpn/')
-    parser.add_argument('--record', metavar='FILE', help='also write results for the table of models here, with the logs beside')
+    parser.add_argument(
+        '--record',
+        metavar='FILE',
+        help='also write results for the table of models here, with the logs beside',
+    )
     args = parse_strictly(parser)
 
     from fastervit_backbone.benchmark.demo_page import write_page  # after parsing: --help answers at once

@@ -23,17 +23,26 @@ UPSTREAM = {
     'mmdet': ('mmdet',),
     'mmseg': ('mmsegmentation',),
 }
-PINS = {'onedl-mmengine': '0.10.12', 'onedl-mmcv': '2.3.6', 'onedl-mmdetection': '3.5.1', 'onedl-mmsegmentation': '1.4.2'}
+PINS = {
+    'onedl-mmengine': '0.10.12',
+    'onedl-mmcv': '2.3.6',
+    'onedl-mmdetection': '3.5.1',
+    'onedl-mmsegmentation': '1.4.2',
+}
 #: Without these detectors train all the same: segmentation configs and .safetensors files are what is missed.
 OPTIONAL = ('mmseg ', 'safetensors ')
 ROOT = Path(__file__).resolve().parent.parent
 PIP = f'{sys.executable} -m pip install'
-BUILD_MMCV = f'{PIP} --no-build-isolation --force-reinstall --no-deps --no-cache-dir onedl-mmcv=={PINS["onedl-mmcv"]}'
+BUILD_MMCV = (
+    f'{PIP} --no-build-isolation --force-reinstall --no-deps --no-cache-dir onedl-mmcv=={PINS["onedl-mmcv"]}'
+)
 
 
 def installed() -> dict[str, str]:
     """Distribution name -> version."""
-    return {d.metadata['Name'].lower().replace('_', '-'): d.version for d in distributions() if d.metadata['Name']}
+    return {
+        d.metadata['Name'].lower().replace('_', '-'): d.version for d in distributions() if d.metadata['Name']
+    }
 
 
 def try_import(name: str) -> tuple[object, str]:
@@ -49,7 +58,12 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     rows = [('python', f'{platform.python_version()} at {sys.executable}')]
     problems: list[tuple[str, str]] = []
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        problems.append((f'Python {platform.python_version()} is outside 3.10 to 3.13', 'rm -rf .venv && make setup BOOTSTRAP=python3.11'))
+        problems.append(
+            (
+                f'Python {platform.python_version()} is outside 3.10 to 3.13',
+                'rm -rf .venv && make setup BOOTSTRAP=python3.11',
+            )
+        )
     packages = installed()
 
     torch, why = try_import('torch')
@@ -57,10 +71,16 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         problems.append((f'torch does not import ({why})', f'{PIP} torch==2.11.0 torchvision==0.26.0'))
         rows.append(('torch', 'missing'))
     else:
-        cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else 'no device in use: runs on the CPU'
+        cuda = (
+            torch.cuda.get_device_name(0)
+            if torch.cuda.is_available()
+            else 'no device in use: runs on the CPU'
+        )
         rows.append(('torch', f'{torch.__version__}, built for CUDA {torch.version.cuda or "none"}, {cuda}'))
 
-    both = [module for module in FORK if FORK[module] in packages and any(n in packages for n in UPSTREAM[module])]
+    both = [
+        module for module in FORK if FORK[module] in packages and any(n in packages for n in UPSTREAM[module])
+    ]
     if both:
         upstream = [n for module in both for n in UPSTREAM[module] if n in packages]
         forks = ' '.join(f'{FORK[m]}=={PINS[FORK[m]]}' for m in both)
@@ -75,10 +95,18 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         name = next((n for n in (fork, *UPSTREAM[module]) if n in packages), None)
         loaded, why = try_import(module) if torch is not None else (None, 'torch first')
         label = module if name is None else f'{module} ({name})'
-        rows.append((label, getattr(loaded, '__version__', None) or (f'{packages[name]}, does not import: {why}' if name else 'missing')))
+        rows.append(
+            (
+                label,
+                getattr(loaded, '__version__', None)
+                or (f'{packages[name]}, does not import: {why}' if name else 'missing'),
+            )
+        )
         if loaded is None and torch is not None:
             command = f'{PIP} --no-build-isolation {fork}=={PINS[fork]}'
-            problems.append((f'{module} {"does not import (" + why + ")" if name else "is missing"}', command))
+            problems.append(
+                (f'{module} {"does not import (" + why + ")" if name else "is missing"}', command)
+            )
     if torch is not None and try_import('mmcv')[0] is not None:
         ops, why = compiled_operators(torch)
         rows.append(('mmcv operators', ops))
@@ -94,7 +122,9 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     package, why = try_import('fastervit_backbone')
     rows.append(('fastervit_backbone', getattr(package, '__version__', f'does not import: {why}')))
     if package is None and torch is not None:
-        problems.append((f'fastervit_backbone does not import ({why})', f'{PIP} --no-build-isolation --no-deps -e {ROOT}'))
+        problems.append(
+            (f'fastervit_backbone does not import ({why})', f'{PIP} --no-build-isolation --no-deps -e {ROOT}')
+        )
     return rows, problems
 
 
@@ -112,13 +142,18 @@ def compiled_operators(torch: object) -> tuple[str, str]:
             if len(ops.nms(boxes, torch.tensor([0.9, 0.8], device=device), 0.5)[1]) == 1:
                 good.append(label)
         except Exception as error:  # whatever it raises, it does not work
-            return f'compiled for {"+".join(good) or "nothing"}', f'mmcv operators fail on {label} ({str(error).splitlines()[0]})'
+            return (
+                f'compiled for {"+".join(good) or "nothing"}',
+                f'mmcv operators fail on {label} ({str(error).splitlines()[0]})',
+            )
     return f'compiled, working on {"+".join(good)}', ''
 
 
 def main() -> None:
     """Print and exit."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('--quiet', action='store_true', help='problems only')
     args = parser.parse_args()
     rows, problems = examine()

@@ -12,8 +12,12 @@ from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 def main() -> None:
     """Parse and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--config', nargs='+', metavar='FILE', help='configs to count (default: all of configs/)')
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--config', nargs='+', metavar='FILE', help='configs to count (default: all of configs/)'
+    )
     parser.add_argument('--markdown', metavar='FILE', help='write the page here as well')
     args = parse_strictly(parser)
 

@@ -26,14 +26,23 @@ REASONS = (
         r'NewConnectionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|ProxyError|SSLError|Network is unreachable',
         'no network: the package registry cannot be reached; check the connection, the proxy or PIP_INDEX_URL and run again',
     ),
-    (r'Python\.h: No such file', 'the Python headers are missing: install them (Debian: apt-get install python3-dev) and run again'),
-    (r'Killed|out of memory|Cannot allocate memory', 'out of memory while compiling: run again with MAX_JOBS=1'),
+    (
+        r'Python\.h: No such file',
+        'the Python headers are missing: install them (Debian: apt-get install python3-dev) and run again',
+    ),
+    (
+        r'Killed|out of memory|Cannot allocate memory',
+        'out of memory while compiling: run again with MAX_JOBS=1',
+    ),
     (
         r'CUDA_HOME environment variable is not set|The detected CUDA version',
         'mmcv needs nvcc of the CUDA that torch has, 13.x: install it and set CUDA_HOME, or set CUDA_VISIBLE_DEVICES= for the CPU',
     ),
     (r'error: command .*(gcc|g\+\+|c\+\+|clang|ninja)', 'the C++ compiler failed'),
-    (r'No matching distribution found for (\S+)', 'the package registry has no such version for this Python (or cannot be reached)'),
+    (
+        r'No matching distribution found for (\S+)',
+        'the package registry has no such version for this Python (or cannot be reached)',
+    ),
 )
 
 
@@ -60,23 +69,33 @@ def run(title: str, command: list) -> None:
                 print(f'setup:   still at it, {time.monotonic() - start:.0f} s', flush=True)
     if code:
         output = LOG.read_bytes()[begin:].decode(errors='replace')
-        reason = next((text for pattern, text in REASONS if re.search(pattern, output)), f'pip ended with {code}')
+        reason = next(
+            (text for pattern, text in REASONS if re.search(pattern, output)), f'pip ended with {code}'
+        )
         fail(f'step "{title}" failed: {reason} (full output: {LOG})')
     print(f'setup:   done in {time.monotonic() - start:.0f} s', flush=True)
 
 
 def main() -> None:
     """Check what can be checked first, then install."""
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         wanted = ' to '.join('.'.join(map(str, v)) for v in PYTHONS)
-        fail(f'Python {sys.version.split()[0]} at {sys.executable}: need {wanted}; run `make setup BOOTSTRAP=python3.11` with such a one')
+        fail(
+            f'Python {sys.version.split()[0]} at {sys.executable}: need {wanted}; run `make setup BOOTSTRAP=python3.11` with such a one'
+        )
     stamp = VENV / '.complete'
-    wanted = hashlib.sha256(PINS.read_bytes() + (ROOT / 'pyproject.toml').read_bytes() + str(ROOT).encode()).hexdigest()
+    wanted = hashlib.sha256(
+        PINS.read_bytes() + (ROOT / 'pyproject.toml').read_bytes() + str(ROOT).encode()
+    ).hexdigest()
     if stamp.is_file() and stamp.read_text() == wanted:
         return
     if not (os.environ.get('CXX') or shutil.which('c++') or shutil.which('g++') or shutil.which('clang++')):
-        fail('no C++ compiler, which mmcv needs for its operators: install one (Debian: apt-get install g++) or set CXX')
+        fail(
+            'no C++ compiler, which mmcv needs for its operators: install one (Debian: apt-get install g++) or set CXX'
+        )
     if not (VENV / 'bin' / 'python').exists():
         made = subprocess.run([sys.executable, '-m', 'venv', str(VENV)], capture_output=True, text=True)
         if made.returncode:

@@ -11,13 +11,21 @@ from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, 
 
 def main() -> None:
     """Parse and evaluate."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
     parser.add_argument('--work-dir', help='for the log (default: work_dirs/CONFIG)')
     parser.add_argument('--show-dir', help='write pictures of ground truth and predictions here')
-    parser.add_argument('--tta', action='store_true', help='average over scales and flips (where the config says which)')
-    parser.add_argument('--deploy', action='store_true', help='run the backbone in deploy mode: faster, same figures within rounding')
+    parser.add_argument(
+        '--tta', action='store_true', help='average over scales and flips (where the config says which)'
+    )
+    parser.add_argument(
+        '--deploy',
+        action='store_true',
+        help='run the backbone in deploy mode: faster, same figures within rounding',
+    )
     parser.add_argument('--out', help='write predictions (.pkl) or metrics (.json) here')
     add_run_arguments(parser)
     args = parse_strictly(parser)

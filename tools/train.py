@@ -12,12 +12,22 @@ from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, 
 
 def main() -> None:
     """Parse and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='for checkpoints and logs (default: work_dirs/CONFIG)')
-    parser.add_argument('--amp', action='store_true', help='mixed precision (CUDA): bfloat16 where the device has it, else float16')
     parser.add_argument(
-        '--resume', nargs='?', const='auto', default=False, help='go on from the last checkpoint of the work dir (auto), or from this file'
+        '--amp',
+        action='store_true',
+        help='mixed precision (CUDA): bfloat16 where the device has it, else float16',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        default=False,
+        help='go on from the last checkpoint of the work dir (auto), or from this file',
     )
     parser.add_argument('--seed', type=int, help='of everything random')
     parser.add_argument(
@@ -26,9 +36,17 @@ def main() -> None:
         default=True,
         help="scale the config's learning rate to the batch (the default), or keep it",
     )
-    parser.add_argument('--max-unreadable', type=int, default=10, help='images that cannot be read and are passed over (default 10)')
     parser.add_argument(
-        '--max-non-finite', type=int, default=5, help='steps in a row without a finite loss that are passed over, then stop (default 5)'
+        '--max-unreadable',
+        type=int,
+        default=10,
+        help='images that cannot be read and are passed over (default 10)',
+    )
+    parser.add_argument(
+        '--max-non-finite',
+        type=int,
+        default=5,
+        help='steps in a row without a finite loss that are passed over, then stop (default 5)',
     )
     add_run_arguments(parser)
     args = parse_strictly(parser)

@@ -22,13 +22,25 @@ model = dict(
             )
             for k in (1, 2, 3)
         ],
-        mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=32, num_classes=3, norm_cfg=dict(type='GN', num_groups=8)),
+        mask_head=dict(
+            num_convs=2,
+            in_channels=64,
+            conv_out_channels=32,
+            num_classes=3,
+            norm_cfg=dict(type='GN', num_groups=8),
+        ),
     ),
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=200, nms=dict(iou_threshold=0.8)),
         rcnn=[
             dict(
-                assigner=dict(type='MaxIoUAssigner', pos_iou_thr=iou, neg_iou_thr=iou, min_pos_iou=iou, match_low_quality=False),
+                assigner=dict(
+                    type='MaxIoUAssigner',
+                    pos_iou_thr=iou,
+                    neg_iou_thr=iou,
+                    min_pos_iou=iou,
+                    match_low_quality=False,
+                ),
                 sampler=dict(type='RandomSampler', num=64, pos_fraction=0.25, add_gt_as_proposals=True),
                 mask_size=28,
                 pos_weight=-1,

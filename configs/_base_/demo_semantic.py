@@ -1,5 +1,9 @@
 # What the segmentation demos share: 1400 iterations of 4 images on the shapes data set.
-_base_ = ['mmseg::_base_/default_runtime.py', 'mmseg::_base_/schedules/schedule_40k.py', './shapes_semantic.py']
+_base_ = [
+    'mmseg::_base_/default_runtime.py',
+    'mmseg::_base_/schedules/schedule_40k.py',
+    './shapes_semantic.py',
+]
 
 train_cfg = dict(max_iters=1400, val_interval=700)
 param_scheduler = [

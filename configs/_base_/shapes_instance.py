@@ -1,6 +1,8 @@
 # The demo's shapes data set (tools/make_shapes.py), boxes and masks; SHAPES_ROOT says where it is, else work_dirs/demo/data here.
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}/'
-metainfo = dict(classes=('circle', 'square', 'triangle'), palette=[(220, 60, 60), (60, 140, 220), (80, 190, 90)])
+metainfo = dict(
+    classes=('circle', 'square', 'triangle'), palette=[(220, 60, 60), (60, 140, 220), (80, 190, 90)]
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -48,5 +50,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric=['bbox', 'segm'])
+val_evaluator = dict(
+    type='CocoMetric', ann_file=data_root + 'annotations/instances_val.json', metric=['bbox', 'segm']
+)
 test_evaluator = val_evaluator

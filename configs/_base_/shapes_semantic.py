@@ -1,7 +1,8 @@
 # The demo's shapes data set (tools/make_shapes.py) as label maps: background and the three shapes. SHAPES_ROOT says where it is.
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}'
 metainfo = dict(
-    classes=('background', 'circle', 'square', 'triangle'), palette=[(60, 60, 60), (220, 60, 60), (60, 140, 220), (80, 190, 90)]
+    classes=('background', 'circle', 'square', 'triangle'),
+    palette=[(60, 60, 60), (220, 60, 60), (60, 140, 220), (80, 190, 90)],
 )
 
 train_pipeline = [

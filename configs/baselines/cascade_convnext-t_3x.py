@@ -1,6 +1,12 @@
 _base_ = '../_base_/cascade_3x.py'
 
 model = dict(
-    backbone=dict(_delete_=True, type='TimmBackbone', model_name='convnext_tiny', drop_path_rate=0.4, pretrained='convnext_tiny.fb_in1k'),
+    backbone=dict(
+        _delete_=True,
+        type='TimmBackbone',
+        model_name='convnext_tiny',
+        drop_path_rate=0.4,
+        pretrained='convnext_tiny.fb_in1k',
+    ),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )

@@ -2,7 +2,11 @@ _base_ = '../_base_/fpn_40k.py'
 
 model = dict(
     backbone=dict(
-        _delete_=True, type='TimmBackbone', model_name='poolformer_s36', drop_path_rate=0.1, pretrained='poolformer_s36.sail_in1k'
+        _delete_=True,
+        type='TimmBackbone',
+        model_name='poolformer_s36',
+        drop_path_rate=0.1,
+        pretrained='poolformer_s36.sail_in1k',
     ),
     neck=dict(in_channels=[64, 128, 320, 512]),
 )

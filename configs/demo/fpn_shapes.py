@@ -1,10 +1,19 @@
 # Semantic FPN with the nano backbone and a narrow head on the shapes data set: minutes on two CPU cores (`make demo-all`).
 _base_ = ['mmseg::_base_/models/fpn_poolformer_s12.py', '../_base_/demo_semantic.py']
-custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset'], allow_failed_imports=False)
+custom_imports = dict(
+    imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset'], allow_failed_imports=False
+)
 
 model = dict(
     data_preprocessor=dict(size_divisor=32),
-    backbone=dict(_delete_=True, type='FasterViT', arch='nano', window_sizes=(7, 7, 5, 5)),  # 8x10 and 4x5 tokens: less padding
+    backbone=dict(
+        _delete_=True, type='FasterViT', arch='nano', window_sizes=(7, 7, 5, 5)
+    ),  # 8x10 and 4x5 tokens: less padding
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
-    decode_head=dict(in_channels=[64, 64, 64, 64], channels=64, num_classes=4, loss_decode=dict(class_weight=[0.3, 1.0, 1.0, 1.0])),
+    decode_head=dict(
+        in_channels=[64, 64, 64, 64],
+        channels=64,
+        num_classes=4,
+        loss_decode=dict(class_weight=[0.3, 1.0, 1.0, 1.0]),
+    ),
 )

@@ -63,7 +63,9 @@ class Uploads:
             UserError: it made way for others.
         """
         if not copy.is_file():
-            raise UserError(f'{copy.name} is not kept here any more, after {self.limit} others: drop it again')
+            raise UserError(
+                f'{copy.name} is not kept here any more, after {self.limit} others: drop it again'
+            )
         return copy
 
 
@@ -78,7 +80,9 @@ def check_upload(path: str | Path, megapixels: float) -> None:
         )
 
 
-def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float = 30.0, title: str = 'FasterViT') -> object:
+def build_app(
+    predictor: Predictor, *, threshold: float = 0.3, megapixels: float = 30.0, title: str = 'FasterViT'
+) -> object:
     """The page.
 
     Args:
@@ -104,7 +108,9 @@ def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float
         try:
             yield
         except UserError as error:
-            raise gr.Error(str(error).replace(str(Path(path).parent) + os.sep, ''), print_exception=False) from error
+            raise gr.Error(
+                str(error).replace(str(Path(path).parent) + os.sep, ''), print_exception=False
+            ) from error
 
     def show(path: str | None, least: float) -> tuple:
         if path is None:
@@ -130,13 +136,21 @@ def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float
         entries = chosen.to_coco(1, categories)
         names = dict(zip(categories.ids, categories.names, strict=True))
         image = dict(id=1, file_name=path.name, height=chosen.size[0], width=chosen.size[1])
-        content = dict(images=[image], categories=categories.as_coco(), annotations=[dict(e, id=i) for i, e in enumerate(entries, 1)])
+        content = dict(
+            images=[image],
+            categories=categories.as_coco(),
+            annotations=[dict(e, id=i) for i, e in enumerate(entries, 1)],
+        )
         target = path.with_suffix('.json')
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(content))
         whole = chosen.size[0] * chosen.size[1]
         rows = [
-            [names[e['category_id']], f'{e["score"]:.2f}' if 'score' in e else f'{e["area"] / whole:.1%} of the image'] for e in entries
+            [
+                names[e['category_id']],
+                f'{e["score"]:.2f}' if 'score' in e else f'{e["area"] / whole:.1%} of the image',
+            ]
+            for e in entries
         ]
         said = f'{len(rows)} {"regions" if predictor.semantic else "objects"} in {chosen.size[1]}x{chosen.size[0]} pixels'
         return said, rows, str(target)
@@ -147,12 +161,26 @@ def build_app(predictor: Predictor, *, threshold: float = 0.3, megapixels: float
         with gr.Row():
             with gr.Column(scale=1):
                 upload = gr.File(label='Image', type='filepath', elem_id='upload')
-                slider = gr.Slider(LEAST, 1, threshold, step=0.05, label='Threshold', visible=not predictor.semantic, elem_id='threshold')
+                slider = gr.Slider(
+                    LEAST,
+                    1,
+                    threshold,
+                    step=0.05,
+                    label='Threshold',
+                    visible=not predictor.semantic,
+                    elem_id='threshold',
+                )
                 count = gr.Markdown(elem_id='count')
-                table = gr.Dataframe(headers=['class', 'share' if predictor.semantic else 'score'], interactive=False, elem_id='objects')
+                table = gr.Dataframe(
+                    headers=['class', 'share' if predictor.semantic else 'score'],
+                    interactive=False,
+                    elem_id='objects',
+                )
                 download = gr.DownloadButton('Download JSON', elem_id='download')
             with gr.Column(scale=3):
-                picture = gr.Image(show_label=False, type='pil', format='png', interactive=False, elem_id='picture')
+                picture = gr.Image(
+                    show_label=False, type='pil', format='png', interactive=False, elem_id='picture'
+                )
         results = [picture, count, table, download]
         upload.change(show, [upload, slider], [kept, *results], api_name=False)
         slider.release(render, [kept, slider], results, api_name=False)

@@ -15,7 +15,13 @@ from .sources import read_image
 
 
 def visualize(
-    predictor: Predictor, image: str | Path, out: str | Path, *, query: tuple[float, float] | None = None, stage: int = 3, block: int = -1
+    predictor: Predictor,
+    image: str | Path,
+    out: str | Path,
+    *,
+    query: tuple[float, float] | None = None,
+    stage: int = 3,
+    block: int = -1,
 ) -> list[str]:
     """Draw the attention of one place of an image, and its position biases.
 
@@ -45,17 +51,26 @@ def visualize(
     prepared, size = predictor.prepare(pixels)
     maps = attention_maps(net, prepared, (y * size[0] / H, x * size[1] / W), stage=stage, block=block)
     index = block % len(net.stages[stage - 1].blocks)
-    name, title = f'{Path(image).stem}_stage{stage}_block{index}', f'{Path(image).name}, stage {stage}, block {index}'
+    name, title = (
+        f'{Path(image).stem}_stage{stage}_block{index}',
+        f'{Path(image).name}, stage {stage}, block {index}',
+    )
     paths = [Path(out) / f'attention_{name}.png', Path(out) / f'bias_{name}.png']
     draw_attention(np.ascontiguousarray(pixels[..., ::-1]), maps, size, 2 ** (stage + 1), paths[0], title)
     draw_bias(maps, paths[1], f'position bias, {title}')
     said = f'{maps.tokens.mean(0).sum():.1%} of the attention stays in the window'
     if maps.carriers is not None:
         said += f', {maps.carriers.mean(0).sum():.1%} goes to its {maps.carriers[0].numel()} carriers'
-    return [said, f"recomputed outputs differ by {maps.deviation:.1g} from the model's", *(f'written: {p}' for p in paths)]
+    return [
+        said,
+        f"recomputed outputs differ by {maps.deviation:.1g} from the model's",
+        *(f'written: {p}' for p in paths),
+    ]
 
 
-def draw_attention(pixels: np.ndarray, maps: AttentionMaps, size: tuple[int, int], stride: int, out: Path, title: str) -> Path:
+def draw_attention(
+    pixels: np.ndarray, maps: AttentionMaps, size: tuple[int, int], stride: int, out: Path, title: str
+) -> Path:
     """Four views of a query: its window, its window's carriers, both together, and each head alone.
 
     Args:
@@ -90,7 +105,9 @@ def draw_attention(pixels: np.ndarray, maps: AttentionMaps, size: tuple[int, int
         large = F.interpolate(values[None, None], size=full, mode='nearest')[0, 0, : size[0], : size[1]]
         large = F.interpolate(large[None, None], size=(H, W), mode='nearest')[0, 0].numpy()
         panel.imshow(pixels)
-        panel.imshow(large, cmap='inferno', alpha=0.6, vmin=float(large.min()), vmax=max(float(large.max()), 1e-12))
+        panel.imshow(
+            large, cmap='inferno', alpha=0.6, vmin=float(large.min()), vmax=max(float(large.max()), 1e-12)
+        )
         _mark(panel, maps, stride, y_scale, x_scale)
         panel.set_title(name, fontsize=9)
 
@@ -116,7 +133,11 @@ def draw_bias(maps: AttentionMaps, out: Path, title: str) -> Path:
     heads = len(maps.bias)
     columns = min(heads, 8)
     figure, panels = plt.subplots(
-        -(-heads // columns), columns, figsize=(1.7 * columns, 1.9 * -(-heads // columns) + 0.5), squeeze=False, layout='constrained'
+        -(-heads // columns),
+        columns,
+        figsize=(1.7 * columns, 1.9 * -(-heads // columns) + 0.5),
+        squeeze=False,
+        layout='constrained',
     )
     for panel in panels.flat:
         panel.axis('off')
@@ -144,7 +165,14 @@ def _mark(panel: object, maps: AttentionMaps, stride: int, y_scale: float, x_sca
     corner, width, height = (left * stride * x_scale, top * stride * y_scale), side * x_scale, side * y_scale
     limits = panel.get_xlim(), panel.get_ylim()
     panel.add_patch(Rectangle(corner, width, height, fill=False, edgecolor='white', linewidth=1.2))
-    panel.plot((x + 0.5) * stride * x_scale, (y + 0.5) * stride * y_scale, marker='+', color='cyan', markersize=11, markeredgewidth=2)
+    panel.plot(
+        (x + 0.5) * stride * x_scale,
+        (y + 0.5) * stride * y_scale,
+        marker='+',
+        color='cyan',
+        markersize=11,
+        markeredgewidth=2,
+    )
     panel.set_xlim(limits[0])
     panel.set_ylim(limits[1])
 

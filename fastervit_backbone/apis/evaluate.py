@@ -67,7 +67,9 @@ def test(
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
     kind = config.model.get('backbone', {}).get('type')
     if deploy and kind != 'FasterViT':
-        raise UserError(f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: leave it out')
+        raise UserError(
+            f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: leave it out'
+        )
     out = None if out is None else Path(out)
     if out is not None:
         check_file_writable('--out', out)
@@ -77,7 +79,9 @@ def test(
         check_folder_writable('--show-dir', show_dir)
     path = find_checkpoint(checkpoint)
     weights = unwrap_state_dict(read_checkpoint(path))
-    config.update(load_from=str(path), resume=False)  # weights alone: what a resumed run had written down wants an optimizer too
+    config.update(
+        load_from=str(path), resume=False
+    )  # weights alone: what a resumed run had written down wants an optimizer too
     semantic = config.get('default_scope') == 'mmseg'
     if show_dir is not None:
         show_dir = Path(os.path.abspath(show_dir))
@@ -93,7 +97,9 @@ def test(
         runner.register_hook(SegmentationPictures(show_dir))
     if deploy:
         if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
-            raise UserError('--deploy: EMAHook exchanges weights before testing, and deploy mode has others: leave one of them out')
+            raise UserError(
+                '--deploy: EMAHook exchanges weights before testing, and deploy mode has others: leave one of them out'
+            )
         runner.register_hook(_Deploy())
     if tta:
         runner.register_hook(_AverageViews(config.tta_model))
@@ -103,7 +109,11 @@ def test(
         metrics = runner.test()
     if runner.rank == 0:
         if out is not None and out.suffix == '.json':
-            record = dict(config=str(config_path), checkpoint=str(path), metrics={k: float(v) for k, v in metrics.items()})
+            record = dict(
+                config=str(config_path),
+                checkpoint=str(path),
+                metrics={k: float(v) for k, v in metrics.items()},
+            )
             with replacing(out) as temporary:
                 temporary.write_text(json.dumps(record, indent=2) + '\n')
         for line in _summary(metrics, show_dir, out):
@@ -132,7 +142,9 @@ class _AverageViews(Hook):
 def _check_tta(config: Config) -> None:
     missing = [name for name in ('tta_model', 'tta_pipeline') if not config.get(name)]
     if missing:
-        raise UserError(f'--tta: {config.filename} has no {" and no ".join(missing)}: leave it out, or give the config them')
+        raise UserError(
+            f'--tta: {config.filename} has no {" and no ".join(missing)}: leave it out, or give the config them'
+        )
 
 
 def _dump_predictions(runner: Runner, path: Path, semantic: bool) -> None:
@@ -144,13 +156,18 @@ def _dump_predictions(runner: Runner, path: Path, semantic: bool) -> None:
 
 
 def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | None) -> list[str]:
-    lines = [', '.join(f'{name} {metrics[key] / whole:.3f}' for key, (name, whole) in FIGURES.items() if key in metrics)]
+    lines = [
+        ', '.join(
+            f'{name} {metrics[key] / whole:.3f}' for key, (name, whole) in FIGURES.items() if key in metrics
+        )
+    ]
     if not metrics:
         lines = ['no detections in any image, so there is nothing to score: AP 0']
     if show_dir is not None:
         overview = write_overview(show_dir)
         lines.append(
-            f'pictures (ground truth left, prediction right): {show_dir}' + (f', the first ones together: {overview}' if overview else '')
+            f'pictures (ground truth left, prediction right): {show_dir}'
+            + (f', the first ones together: {overview}' if overview else '')
         )
     if out is not None:
         lines.append(f'written: {out}')

@@ -67,7 +67,9 @@ def test_dataset(config: Config) -> Mapping:
     """
     loader = config.get('test_dataloader')
     if not loader:
-        raise UserError(f'{config.filename} has no test_dataloader, whose pipeline says how images are prepared')
+        raise UserError(
+            f'{config.filename} has no test_dataloader, whose pipeline says how images are prepared'
+        )
     return next(leaf_datasets(loader.dataset))
 
 
@@ -76,10 +78,14 @@ def _categories(config: Config, kept: Mapping) -> Categories:
     dataset = test_dataset(config)
     names = kept.get('classes') or classes_of(dataset)
     if not names:
-        raise UserError('neither the checkpoint nor the config names the classes: set test_dataloader.dataset.metainfo.classes')
+        raise UserError(
+            'neither the checkpoint nor the config names the classes: set test_dataloader.dataset.metainfo.classes'
+        )
     names = tuple(map(str, names))
     if is_semantic(dataset):
-        first = int(bool(kept.get('reduce_zero_label', dataset.get('reduce_zero_label', 'ADE' in dataset['type']))))
+        first = int(
+            bool(kept.get('reduce_zero_label', dataset.get('reduce_zero_label', 'ADE' in dataset['type'])))
+        )
         return Categories(names, tuple(range(first, first + len(names))))
     if kept.get('category_ids'):
         return Categories(names, tuple(map(int, kept['category_ids'])))
@@ -107,4 +113,7 @@ def test_image_ids(config: Config) -> dict[str, int]:
     """Real path -> image id of the test data set's images, so that predictions on them can be scored; empty where they are not here."""
     annotations, dataset = read_annotations(config), test_dataset(config)
     folder = Path(dataset.get('data_root') or '') / (dataset.get('data_prefix') or {}).get('img', '')
-    return {os.path.realpath(folder / image['file_name']): image['id'] for image in (annotations or {}).get('images', ())}
+    return {
+        os.path.realpath(folder / image['file_name']): image['id']
+        for image in (annotations or {}).get('images', ())
+    }

@@ -45,7 +45,9 @@ class Report:
     images: int = 0
     before: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(('load', 'model', 'draw', 'write'), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(('load', 'model', 'draw', 'write'), 0.0)
+    )
     elapsed: float = 0.0
     json: Path | None = None
 
@@ -67,12 +69,24 @@ class Report:
 def settings_of(predictor: Predictor, checkpoint: str | Path, **arguments: object) -> dict:
     """What tells one run's results from another's: the weights, what the config says of the model and of images, and the arguments."""
     path = find_checkpoint(checkpoint)
-    with path.open('rb') as file:  # a torch file ends with the checksums of all its parts, a safetensors file begins with its shapes
+    with (
+        path.open('rb') as file
+    ):  # a torch file ends with the checksums of all its parts, a safetensors file begins with its shapes
         head = file.read(2**20)
         file.seek(-min(2**20, path.stat().st_size), os.SEEK_END)
         weights = hashlib.sha256(head + file.read()).hexdigest()[:16]
-    config = repr((predictor.config.model.to_dict(), test_dataset(predictor.config).get('pipeline'), predictor.categories))
-    return dict(checkpoint=f'{weights} {path.stat().st_size}', config=hashlib.sha256(config.encode()).hexdigest()[:16], **arguments)
+    config = repr(
+        (
+            predictor.config.model.to_dict(),
+            test_dataset(predictor.config).get('pipeline'),
+            predictor.categories,
+        )
+    )
+    return dict(
+        checkpoint=f'{weights} {path.stat().st_size}',
+        config=hashlib.sha256(config.encode()).hexdigest()[:16],
+        **arguments,
+    )
 
 
 class PredictionRun:
@@ -116,7 +130,12 @@ class PredictionRun:
             self._names.take(entry['stem'], *(image['file_name'] for image in entry['images']))
         self._next_id = 1 + max([*self._known.values(), *(i['id'] for e in entries for i in e['images']), 0])
         for stem in self.journal.forgotten:
-            for where in (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4', f'labels/{stem}.png', f'colours/{stem}.png'):
+            for where in (
+                f'pictures/{stem}.jpg',
+                f'pictures/{stem}.mp4',
+                f'labels/{stem}.png',
+                f'colours/{stem}.png',
+            ):
                 (self.out / where).unlink(missing_ok=True)
 
     def run(self, sources: Sequence[Source]) -> Report:
@@ -133,7 +152,9 @@ class PredictionRun:
         start = time.perf_counter()
         with tqdm(total=len(todo), unit='file', disable=None) as progress:
             for group, pixels in self._batches([s for s in todo if not s.is_video]):
-                for source, image, prediction in zip(group, pixels, self._predict(group, pixels), strict=True):
+                for source, image, prediction in zip(
+                    group, pixels, self._predict(group, pixels), strict=True
+                ):
                     if prediction is not None:
                         with self._noted(source):
                             self._keep_image(source, image, prediction)
@@ -167,9 +188,13 @@ class PredictionRun:
         except (UserError, OSError) as error:
             cause = error if isinstance(error, OSError) else error.__cause__
             if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(f'--out {self.out}: {cause.strerror}; what is done is kept, the same command goes on') from error
+                raise UserError(
+                    f'--out {self.out}: {cause.strerror}; what is done is kept, the same command goes on'
+                ) from error
             words = str(error)
-            self.report.failed[source.name] = words if str(source.path) in words else f'{source.path}: {words}'
+            self.report.failed[source.name] = (
+                words if str(source.path) in words else f'{source.path}: {words}'
+            )
 
     def _batches(self, sources: Sequence[Source]) -> Iterator[tuple[list[Source], list[np.ndarray]]]:
         """Images of a batch, read by a second thread while the model computes."""
@@ -202,7 +227,10 @@ class PredictionRun:
                 _write_image(self.out / 'pictures' / f'{stem}.jpg', np.ascontiguousarray(picture[..., ::-1]))
             if prediction.label_map is not None:
                 _write_image(self.out / 'labels' / f'{stem}.png', self._label_values(prediction.label_map))
-                _write_image(self.out / 'colours' / f'{stem}.png', colour_map(prediction.label_map, self.categories.names))
+                _write_image(
+                    self.out / 'colours' / f'{stem}.png',
+                    colour_map(prediction.label_map, self.categories.names),
+                )
             image = self._image(self._names.name(source), prediction.size, self._known.get(str(source.path)))
             self._finish(source, stem, [image], prediction.to_coco(image['id'], self.categories))
 
@@ -214,7 +242,9 @@ class PredictionRun:
         temporary = target.with_name(f'.{target.name}.part.mp4')
         images, annotations, name = [], [], self._names.name(source)
         try:
-            with tqdm(total=count or None, unit='frame', desc=source.path.name, disable=None, leave=False) as progress:
+            with tqdm(
+                total=count or None, unit='frame', desc=source.path.name, disable=None, leave=False
+            ) as progress:
                 for pixels, prediction in self._frames(source):
                     image = self._image(f'{name}#{len(images)}', prediction.size, None, frame=len(images))
                     images.append(image)
@@ -270,7 +300,11 @@ class PredictionRun:
         entries = list(self.journal.done.values())
         annotations = [a for entry in entries for a in entry['annotations']]
         content = dict(
-            info=dict(description='predictions', label_maps=self.predictor.semantic, own_category_ids=self.categories.own),
+            info=dict(
+                description='predictions',
+                label_maps=self.predictor.semantic,
+                own_category_ids=self.categories.own,
+            ),
             images=[image for entry in entries for image in entry['images']],
             categories=self.categories.as_coco(),
             annotations=[dict(a, id=i) for i, a in enumerate(annotations, 1)],

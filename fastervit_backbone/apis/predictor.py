@@ -79,7 +79,9 @@ class Predictor:
         self.model.to(self.device)
         if deploy:
             if not isinstance(self.model.backbone, FasterViT):
-                raise UserError(f'deploy: the backbone of {config} is {type(self.model.backbone).__name__}, which has no deploy mode')
+                raise UserError(
+                    f'deploy: the backbone of {config} is {type(self.model.backbone).__name__}, which has no deploy mode'
+                )
             self.model.backbone = self.model.backbone.deploy()
         if amp:
             self.model.backbone = _HalfPrecision(self.model.backbone, self.device)
@@ -89,7 +91,9 @@ class Predictor:
         """Whether it gives label maps."""
         return self.config.get('default_scope') == 'mmseg'
 
-    def __call__(self, images: Sequence[str | Path | np.ndarray | Image.Image], batch: int = 1) -> list[Prediction]:
+    def __call__(
+        self, images: Sequence[str | Path | np.ndarray | Image.Image], batch: int = 1
+    ) -> list[Prediction]:
         """Predict.
 
         Args:
@@ -118,13 +122,17 @@ class Predictor:
             cut = [self.tile is not None and max(p.shape[:2]) > self.tile for p in group]
             whole = [p for p, c in zip(group, cut, strict=True) if not c]
             found = iter(self._infer(whole) if whole else ())
-            results += [self._in_tiles(p, batch) if c else next(found) for p, c in zip(group, cut, strict=True)]
+            results += [
+                self._in_tiles(p, batch) if c else next(found) for p, c in zip(group, cut, strict=True)
+            ]
         self.seconds['model'] += time.perf_counter() - start
         return results
 
     def draw(self, image: str | Path | np.ndarray | Image.Image, prediction: Prediction) -> Image.Image:
         """A picture of a prediction (see :func:`~fastervit_backbone.visualization.draw.draw`)."""
-        return Image.fromarray(np.ascontiguousarray(draw(_as_bgr(image), prediction, self.categories)[..., ::-1]))
+        return Image.fromarray(
+            np.ascontiguousarray(draw(_as_bgr(image), prediction, self.categories)[..., ::-1])
+        )
 
     def prepare(self, pixels: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
         """What the backbone sees of an image.
@@ -136,21 +144,29 @@ class Predictor:
             (1, 3, H', W') on the model's device, and the (height, width) of it that is image and not padding.
         """
         data = self._prepared(pixels)
-        batch = self.model.data_preprocessor(dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), False)
+        batch = self.model.data_preprocessor(
+            dict(inputs=[data['inputs']], data_samples=[data['data_samples']]), False
+        )
         return batch['inputs'], tuple(data['inputs'].shape[1:])
 
     def _in_tiles(self, pixels: np.ndarray, batch: int) -> Prediction:
         size = pixels.shape[:2]
         tiles = tile_boxes(size, self.tile, self.overlap)
         if self.semantic:
-            label_map = merge_label_maps(size, tiles, lambda box: self._infer([_crop(pixels, box)])[0].label_map)
+            label_map = merge_label_maps(
+                size, tiles, lambda box: self._infer([_crop(pixels, box)])[0].label_map
+            )
             return _label_map(label_map)
         # and all of it, as large as a tile: masks of that size fit into memory
         part = self.tile / max(size)
-        small = cv2.resize(pixels, [max(1, round(side * part)) for side in size[::-1]], interpolation=cv2.INTER_AREA)
+        small = cv2.resize(
+            pixels, [max(1, round(side * part)) for side in size[::-1]], interpolation=cv2.INTER_AREA
+        )
         whole = [] if self._is_too_narrow(small) else [self._infer([small])[0].resize(size)]
         if not whole:
-            log(f'an image of {size[1]}x{size[0]} pixels is too narrow to be looked at whole: objects larger than a tile may be missed')
+            log(
+                f'an image of {size[1]}x{size[0]} pixels is too narrow to be looked at whole: objects larger than a tile may be missed'
+            )
         found: list[Prediction] = []
         for i in range(0, len(tiles), batch):
             found += self._infer([_crop(pixels, box) for box in tiles[i : i + batch]])
@@ -165,7 +181,9 @@ class Predictor:
         samples: list[BaseDataElement] = []
         with torch.inference_mode():
             for group in groups:
-                samples += self.model.test_step(dict(inputs=[d['inputs'] for d in group], data_samples=[d['data_samples'] for d in group]))
+                samples += self.model.test_step(
+                    dict(inputs=[d['inputs'] for d in group], data_samples=[d['data_samples'] for d in group])
+                )
         return [self._read(sample, p.shape[:2]) for sample, p in zip(samples, pixels, strict=True)]
 
     def _prepared(self, pixels: np.ndarray) -> dict:
@@ -177,7 +195,9 @@ class Predictor:
         data = self._through_pipeline(pixels)
         if data is None:
             height, width = pixels.shape[:2]
-            raise UserError(f'an image of {width}x{height} pixels is too narrow: prepared, a side has less than {STRIDES[-1]} pixels')
+            raise UserError(
+                f'an image of {width}x{height} pixels is too narrow: prepared, a side has less than {STRIDES[-1]} pixels'
+            )
         return data
 
     def _is_too_narrow(self, pixels: np.ndarray) -> bool:
@@ -185,7 +205,9 @@ class Predictor:
 
     def _through_pipeline(self, pixels: np.ndarray) -> dict | None:
         """An image prepared; None where a side is too short for the backbone then."""
-        multiple = 1 if self.semantic else getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)  # mmdet pads to it
+        multiple = (
+            1 if self.semantic else getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)
+        )  # mmdet pads to it
         try:
             data = self._prepare(dict(img=np.ascontiguousarray(pixels), img_id=0, img_path=''))
         except cv2.error:  # a side of 0 pixels
@@ -210,7 +232,11 @@ class Predictor:
         found = found[found.scores.argsort(descending=True, stable=True)]
         masks = [encode_mask(mask.cpu().numpy()) for mask in found.masks] if 'masks' in found else None
         return Prediction(
-            tuple(size), found.bboxes.float().cpu().numpy(), found.scores.float().cpu().numpy(), found.labels.cpu().numpy(), masks
+            tuple(size),
+            found.bboxes.float().cpu().numpy(),
+            found.scores.float().cpu().numpy(),
+            found.labels.cpu().numpy(),
+            masks,
         )
 
 
@@ -230,7 +256,14 @@ class _HalfPrecision(nn.Module):
 
 
 def _label_map(label_map: np.ndarray) -> Prediction:
-    return Prediction(label_map.shape, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), None, label_map)
+    return Prediction(
+        label_map.shape,
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, int),
+        None,
+        label_map,
+    )
 
 
 def _crop(pixels: np.ndarray, box: Box) -> np.ndarray:
@@ -243,9 +276,17 @@ def _as_bgr(image: str | Path | np.ndarray | Image.Image) -> np.ndarray:
         return read_image(image)
     if isinstance(image, Image.Image):
         image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size):
+    if not (
+        isinstance(image, np.ndarray)
+        and image.ndim == 3
+        and image.shape[2] == 3
+        and image.dtype == np.uint8
+        and image.size
+    ):
         what = f'{image.dtype} {image.shape}' if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f'an image must be a file, a Pillow image or an array (H, W, 3), uint8, RGB, got {what}')
+        raise UserError(
+            f'an image must be a file, a Pillow image or an array (H, W, 3), uint8, RGB, got {what}'
+        )
     return np.ascontiguousarray(image[..., ::-1])
 
 
@@ -269,7 +310,11 @@ def _chosen(classes: Sequence[str] | None, names: Sequence[str]) -> list[int] | 
     for name in classes:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            meant = f'did you mean {near[0]!r}?' if near else f'they are {", ".join(names[:20])}{", ..." if len(names) > 20 else ""}'
+            meant = (
+                f'did you mean {near[0]!r}?'
+                if near
+                else f'they are {", ".join(names[:20])}{", ..." if len(names) > 20 else ""}'
+            )
             raise UserError(f'the model has no class {name!r}: {meant}')
     return [names.index(name) for name in classes]
 
@@ -280,7 +325,9 @@ def _pipeline(config: Config, size: tuple[int, int] | None) -> list[dict]:
     if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
         raise UserError(f'{config.filename}: the test pipeline must start with LoadImageFromFile')
     first = {k: v for k, v in steps[0].items() if k != 'backend_args'}
-    steps = [first | dict(type='LoadImageFromNDArray')] + [s for s in steps[1:] if not s['type'].endswith('Annotations')]
+    steps = [first | dict(type='LoadImageFromNDArray')] + [
+        s for s in steps[1:] if not s['type'].endswith('Annotations')
+    ]
     if size is not None:
         if min(size) < 32:
             raise UserError(f'size {size[0]}x{size[1]}: at least 32x32')

@@ -39,7 +39,9 @@ class ResumeLog:
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise UserError(f'--out {folder}: another run is writing there: wait for it, or name another folder') from error
+                raise UserError(
+                    f'--out {folder}: another run is writing there: wait for it, or name another folder'
+                ) from error
         settings = json.loads(json.dumps(settings))
         lines = self._read()
         self.forgotten = [entry['stem'] for entry in lines[1:]] if overwrite else []
@@ -47,7 +49,9 @@ class ResumeLog:
         if lines and lines[0] != dict(settings=settings):
             before = lines[0].get('settings', {})
             differ = sorted(k for k in before | settings if before.get(k) != settings.get(k))
-            raise UserError(f'{folder} holds results of another {", ".join(differ)}: --overwrite replaces them, another --out keeps them')
+            raise UserError(
+                f'{folder} holds results of another {", ".join(differ)}: --overwrite replaces them, another --out keeps them'
+            )
         for entry in lines[1:]:
             self.done[entry['source']] = entry
         if not lines:

@@ -78,22 +78,36 @@ def choose_sources(
     """
     if annotations is None:
         if not sources:
-            raise UserError('nothing to predict on: name images, folders or videos, or a json with --annotations')
+            raise UserError(
+                'nothing to predict on: name images, folders or videos, or a json with --annotations'
+            )
         return find_sources(sources, leave_out), None
     annotations = Path(annotations)
     if not annotations.is_file():
         raise UserError(f'--annotations {annotations}: there is no such file')
     folder = Path(sources[0]) if sources else annotations.parent
     if len(sources) > 1 or not folder.is_dir():
-        raise UserError(f'--annotations {annotations}: name the folder of its images beside it, not {" ".join(map(str, sources))}')
+        raise UserError(
+            f'--annotations {annotations}: name the folder of its images beside it, not {" ".join(map(str, sources))}'
+        )
     listed = read_coco(annotations)['images']
-    bad = [i for i in listed if not (isinstance(i, dict) and isinstance(i.get('file_name'), str) and isinstance(i.get('id'), int))]
+    bad = [
+        i
+        for i in listed
+        if not (isinstance(i, dict) and isinstance(i.get('file_name'), str) and isinstance(i.get('id'), int))
+    ]
     if bad:
-        raise UserError(f'--annotations {annotations}: {str(bad[0])[:60]} has no whole number as id, or no file_name')
+        raise UserError(
+            f'--annotations {annotations}: {str(bad[0])[:60]} has no whole number as id, or no file_name'
+        )
     absent = [i['file_name'] for i in listed if not (folder / i['file_name']).is_file()]
     if absent:
-        raise UserError(f'--annotations {annotations}: {absent[0]} is not in {folder} ({len(absent)} of {len(listed)} images are not)')
-    found = [Source(Path(os.path.realpath(folder / i['file_name'])), _name_below(i['file_name'])) for i in listed]
+        raise UserError(
+            f'--annotations {annotations}: {absent[0]} is not in {folder} ({len(absent)} of {len(listed)} images are not)'
+        )
+    found = [
+        Source(Path(os.path.realpath(folder / i['file_name'])), _name_below(i['file_name'])) for i in listed
+    ]
     ids = {str(source.path): i['id'] for source, i in zip(found, listed, strict=True)}
     if len(ids) < len(found):
         twice = Counter(str(source.path) for source in found).most_common(1)[0][0]
@@ -115,7 +129,11 @@ def _files(source: str) -> Iterator[tuple[Path, str]]:
     if path.is_dir():
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(f for f in folders if not f.startswith('.'))
-            files = [Path(folder, n) for n in names if n.lower().endswith(IMAGES + VIDEOS) and not n.startswith('.')]
+            files = [
+                Path(folder, n)
+                for n in names
+                if n.lower().endswith(IMAGES + VIDEOS) and not n.startswith('.')
+            ]
             yield from ((file, file.relative_to(path).as_posix()) for file in files)
     elif path.is_file():
         yield path, path.name  # named by itself: whatever its suffix
@@ -136,7 +154,9 @@ def read_image(path: str | Path) -> np.ndarray:
         image.load()
         pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
         if pixels is None:  # a format of Pillow's
-            pixels = np.ascontiguousarray(np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1])
+            pixels = np.ascontiguousarray(
+                np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1]
+            )
     return pixels
 
 

@@ -69,13 +69,17 @@ def merge_objects(size: tuple[int, int], tiles: list[Box], found: list[Predictio
     cut, origin = np.concatenate(cut), np.concatenate(origin)
     pieces = _covered(whole, cut, origin)
     kept = np.flatnonzero(~pieces)
-    order = batched_nms(*(torch.from_numpy(a[kept]) for a in (whole.boxes, whole.scores, whole.labels)), SAME).numpy()
+    order = batched_nms(
+        *(torch.from_numpy(a[kept]) for a in (whole.boxes, whole.scores, whole.labels)), SAME
+    ).numpy()
     kept = kept[order]
     merged = whole.select(kept)
     if all(p.masks is None for p in found):
         return merged
     first = np.cumsum([0, *map(len, found)])
-    masks = [place_mask(found[origin[k]].masks[k - first[origin[k]]], tiles[origin[k]][:2], size) for k in kept]
+    masks = [
+        place_mask(found[origin[k]].masks[k - first[origin[k]]], tiles[origin[k]][:2], size) for k in kept
+    ]
     return Prediction(size, merged.boxes, merged.scores, merged.labels, masks)
 
 
@@ -91,7 +95,9 @@ def _covered(whole: Prediction, cut: np.ndarray, origin: np.ndarray) -> np.ndarr
     return pieces
 
 
-def merge_label_maps(size: tuple[int, int], tiles: list[Box], predict: Callable[[Box], np.ndarray]) -> np.ndarray:
+def merge_label_maps(
+    size: tuple[int, int], tiles: list[Box], predict: Callable[[Box], np.ndarray]
+) -> np.ndarray:
     """A label map of the whole image; where tiles overlap, each gives the pixels nearer to its own middle.
 
     Args:

@@ -21,7 +21,14 @@ from ..engine.config.adapt import check_batch, world_size
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
 from ..engine.hooks.unreadable_images import UnreadableImageHook
-from ..engine.runner.build import build_runner, checkpoints_of, drop_pretrained, prepare, rank0_print, unwrap_model
+from ..engine.runner.build import (
+    build_runner,
+    checkpoints_of,
+    drop_pretrained,
+    prepare,
+    rank0_print,
+    unwrap_model,
+)
 from ..engine.runner.workers import release_workers
 from ..utils.errors import CheckpointError, UserError
 
@@ -67,7 +74,9 @@ def train(
         options = {f'optim_wrapper.{k}': v for k, v in amp_options().items()} | options
     config = prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
     if min(max_unreadable, max_non_finite - 1) < 0:
-        raise UserError(f'--max-unreadable {max_unreadable}, --max-non-finite {max_non_finite}: numbers from 0, and from 1')
+        raise UserError(
+            f'--max-unreadable {max_unreadable}, --max-non-finite {max_non_finite}: numbers from 0, and from 1'
+        )
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     _keep_previous(config)
@@ -84,7 +93,12 @@ def train(
         check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # the runner reads its own: do not hold a second copy while it trains
     stopper = SaveOnSignalHook()
-    for hook in (_KeepCategoryIds(), UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite), stopper):
+    for hook in (
+        _KeepCategoryIds(),
+        UnreadableImageHook(max_unreadable),
+        NonFiniteGuardHook(max_non_finite),
+        stopper,
+    ):
         runner.register_hook(hook)
     try:
         with safe_loading(), _plain_errors(config):
@@ -110,17 +124,25 @@ def _plain_errors(config: Config) -> Iterator[None]:
     except UserError as error:
         if not str(error).startswith('Caught '):
             raise
-        raise UserError(str(error).rsplit('Error: ', 1)[-1]) from error  # of a process that loads data, with its traceback
+        raise UserError(
+            str(error).rsplit('Error: ', 1)[-1]
+        ) from error  # of a process that loads data, with its traceback
     except URLError as error:  # mmdet's and mmseg's own backbones fetch theirs when training starts
         raise UserError(
             f'pretrained weights cannot be fetched ({error.reason}): connect to the network, or start from nothing with '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
     except UnpicklingError as error:
-        raise CheckpointError(f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused') from error
+        raise CheckpointError(
+            f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused'
+        ) from error
     except torch.cuda.OutOfMemoryError as error:
         batch, parts = config.train_dataloader.batch_size, _accumulated(config)
-        same = f' with optim_wrapper.accumulative_counts={2 * parts} (a step sees as many images)' if batch > 1 else ''
+        same = (
+            f' with optim_wrapper.accumulative_counts={2 * parts} (a step sees as many images)'
+            if batch > 1
+            else ''
+        )
         raise UserError(
             f'the GPU has too little memory for batch {batch} ({str(error).split(". ")[0]}): '
             f'train_dataloader.batch_size={max(1, batch // 2)}{same}, --amp, or model.backbone.with_cp=True; {again}'
@@ -128,7 +150,9 @@ def _plain_errors(config: Config) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        raise UserError(f'cannot write {error.filename or config.work_dir} ({error.strerror}): make space; {again}') from error
+        raise UserError(
+            f'cannot write {error.filename or config.work_dir} ({error.strerror}): make space; {again}'
+        ) from error
     except RuntimeError as error:
         if not re.match(r'DataLoader worker \(pid', str(error)):
             raise
@@ -162,7 +186,9 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
         else:
             last, content = _read_first(found)
             if not {'optimizer', 'meta'} <= content.keys():
-                raise UserError(f'{last} holds weights and no state to resume: start from it with --cfg-options load_from={last}')
+                raise UserError(
+                    f'{last} holds weights and no state to resume: start from it with --cfg-options load_from={last}'
+                )
             drop_pretrained(config.model)  # the checkpoint has it all
             _take_seed(config, content['meta'].get('seed'))
     if not last:
@@ -176,7 +202,9 @@ def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] |
     for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
         done, whole = content.get('meta', {}).get(unit, 0), config.train_cfg.get(limit)
         if resume and whole is not None and done >= whole:
-            rank0_print(f'{last} is of {unit} {done}, and train_cfg.{limit} is {whole}: nothing is left to train')
+            rank0_print(
+                f'{last} is of {unit} {done}, and train_cfg.{limit} is {whole}: nothing is left to train'
+            )
     config.update(resume=bool(resume), load_from=last)
     return unwrap_state_dict(content)
 
@@ -207,7 +235,9 @@ def _keep_previous(config: Config) -> None:
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     if hook.get('max_keep_ckpts') == 1:
         hook.max_keep_ckpts = 2
-        rank0_print('default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole')
+        rank0_print(
+            'default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole'
+        )
 
 
 def _accumulated(config: Config) -> int:
@@ -232,12 +262,18 @@ def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
         return
     made = f' ({images} x {parts} accumulated)' if parts > 1 else ''
     if enabled:
-        scaling['base_batch_size'] = base / parts if parts > 1 else base  # mmengine counts the images of an iteration
+        scaling['base_batch_size'] = (
+            base / parts if parts > 1 else base
+        )  # mmengine counts the images of an iteration
     if real != base and enabled:
         scaled = f'{lr:g} -> {lr * real / base:g}'
-        rank0_print(f'learning rate {lr:g} is for batch {base}; this run has {real}{made}: {scaled} (--no-auto-scale-lr keeps it)')
+        rank0_print(
+            f'learning rate {lr:g} is for batch {base}; this run has {real}{made}: {scaled} (--no-auto-scale-lr keeps it)'
+        )
     elif real != base:
-        rank0_print(f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}{made}')
+        rank0_print(
+            f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}{made}'
+        )
     iterations = config.train_cfg.get('max_iters')
     if iterations is not None and images != base:
         steps = f', {iterations // parts} steps of {real},' if parts > 1 else ''

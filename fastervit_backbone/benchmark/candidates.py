@@ -53,7 +53,9 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
         UserError: an unknown name, a package that is not installed, or a setting that it cannot run.
     """
     kind, _, rest = name.partition(':')
-    images = torch.randn(setting.batch, 3, *setting.size, generator=torch.Generator().manual_seed(0)).to(setting.device)
+    images = torch.randn(setting.batch, 3, *setting.size, generator=torch.Generator().manual_seed(0)).to(
+        setting.device
+    )
     if setting.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     if kind.endswith('.py'):
@@ -62,7 +64,10 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
         model, own_dtype = fastervit(rest, setting)
     elif kind in ('published', 'timm'):
         model, own_dtype = (_published if kind == 'published' else _timm)(rest, setting), False
-        model.to(setting.device, memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format)
+        model.to(
+            setting.device,
+            memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format,
+        )
     else:
         raise UserError(f'no candidate {name!r}: expected {KINDS}')
     if setting.compile:
@@ -71,7 +76,9 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
 
 
 def _step(model: nn.Module, images: Tensor, setting: Setting, own_dtype: bool) -> Callable[[], None]:
-    autocast = torch.autocast(setting.device, setting.autocast, enabled=setting.autocast is not None and not own_dtype)
+    autocast = torch.autocast(
+        setting.device, setting.autocast, enabled=setting.autocast is not None and not own_dtype
+    )
 
     def infer() -> None:
         with torch.inference_mode(), autocast:
@@ -95,10 +102,15 @@ def fastervit(rest: str, setting: Setting) -> tuple[nn.Module, bool]:
     """
     arch, _, mode = rest.partition(':')
     if arch not in ARCHS or mode not in ('', 'deploy'):
-        raise UserError(f'no candidate fastervit:{rest}: archs are {", ".join(ARCHS)}, with :deploy or without')
+        raise UserError(
+            f'no candidate fastervit:{rest}: archs are {", ".join(ARCHS)}, with :deploy or without'
+        )
     # what the classifiers compute and no more: the last map, without a norm of its own
     net = FasterViT(arch, out_indices=(3,), out_norm=None, drop_path_rate=0.2 if setting.train else 0.0)
-    net.to(setting.device, memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format)
+    net.to(
+        setting.device,
+        memory_format=torch.channels_last if setting.channels_last else torch.contiguous_format,
+    )
     net.train(setting.train)
     if mode == 'deploy':
         if setting.train:
@@ -112,7 +124,9 @@ def _published(arch: str, setting: Setting) -> nn.Module:
     try:
         import fastervit as package
     except ModuleNotFoundError as error:
-        raise UserError('published:... needs the package fastervit (pip install fastervit; its licence is non-commercial)') from error
+        raise UserError(
+            'published:... needs the package fastervit (pip install fastervit; its licence is non-commercial)'
+        ) from error
     if arch not in ('0', '1', '2', '3', '4', '5', '6'):
         raise UserError(f'no candidate published:{arch}: archs are 0 to 6')
     drop = dict(drop_path_rate=0.2 if setting.train else 0.0)
@@ -144,7 +158,9 @@ def _timm(rest: str, setting: Setting) -> nn.Module:
         near = timm.list_models(f'*{rest.split("_")[0]}*')[:8]
         raise UserError(f'timm has no model {rest!r}' + (f', it has {", ".join(near)}' if near else ''))
     options = dict(num_classes=0) | (dict(drop_path_rate=0.2) if setting.train else {})
-    if 'img_size' in inspect.signature(timm.model_entrypoint(rest)).parameters or rest.startswith(('swin', 'vit', 'deit')):
+    if 'img_size' in inspect.signature(timm.model_entrypoint(rest)).parameters or rest.startswith(
+        ('swin', 'vit', 'deit')
+    ):
         options['img_size'] = setting.size
     return timm.create_model(rest, pretrained=False, **options).train(setting.train)
 
@@ -170,9 +186,13 @@ def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Call
     model = model.eval().to(setting.device)
     if mode == 'deploy':
         if not isinstance(model.backbone, FasterViT):
-            raise UserError(f'{path}:deploy: its backbone is {type(model.backbone).__name__}, which has no deploy mode')
+            raise UserError(
+                f'{path}:deploy: its backbone is {type(model.backbone).__name__}, which has no deploy mode'
+            )
         model.backbone = model.backbone.deploy(setting.size, dtype=setting.autocast, batch=setting.batch)
-    sizes = dict(img_shape=setting.size, ori_shape=setting.size, batch_input_shape=setting.size, pad_shape=setting.size)
+    sizes = dict(
+        img_shape=setting.size, ori_shape=setting.size, batch_input_shape=setting.size, pad_shape=setting.size
+    )
     if scope == 'mmseg':
         from mmseg.structures import SegDataSample as Sample
     else:

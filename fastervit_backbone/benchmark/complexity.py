@@ -58,7 +58,9 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     backbone = copy.deepcopy(model.backbone).to('meta')
     for module in backbone.modules():
         if isinstance(module, PositionMlp):
-            module.forward = functools.cache(module.forward)  # on meta FasterViT's own cache cannot watch the weights
+            module.forward = functools.cache(
+                module.forward
+            )  # on meta FasterViT's own cache cannot watch the weights
     images = torch.empty(1, 3, *size, device='meta')
     maps = backbone(images)
     backbone_flops = _count(lambda: backbone(images))
@@ -67,7 +69,9 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
         other_flops = _count(lambda: _run(model, torch.zeros(1, 3, *size)))
     finally:
         model.backbone = whole
-    return Complexity(count_parameters(model), count_parameters(whole), backbone_flops + other_flops, backbone_flops)
+    return Complexity(
+        count_parameters(model), count_parameters(whole), backbone_flops + other_flops, backbone_flops
+    )
 
 
 class _Given(nn.Module):
@@ -82,7 +86,10 @@ class _Given(nn.Module):
 
 
 def _count(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # attention as the products that every backend computes
+    with (
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+    ):  # attention as the products that every backend computes
         work()
     return counter.get_total_flops()
 
@@ -101,7 +108,9 @@ def _run(model: nn.Module, images: Tensor) -> None:
     elif hasattr(model, 'bbox_head'):
         model(images, _samples(images), mode='tensor')
     else:
-        raise ValueError(f'{type(model).__name__} has no roi_head, decode_head or bbox_head: it cannot be counted')
+        raise ValueError(
+            f'{type(model).__name__} has no roi_head, decode_head or bbox_head: it cannot be counted'
+        )
 
 
 def _run_two_stage(model: nn.Module, images: Tensor) -> None:
@@ -118,7 +127,11 @@ def _run_two_stage(model: nn.Module, images: Tensor) -> None:
 
 def _pairs(extractors: nn.Module, heads: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
     """Cascades have lists of both, plain detectors one of each."""
-    return list(zip(extractors, heads, strict=True)) if isinstance(heads, nn.ModuleList) else [(extractors, heads)]
+    return (
+        list(zip(extractors, heads, strict=True))
+        if isinstance(heads, nn.ModuleList)
+        else [(extractors, heads)]
+    )
 
 
 def _boxes(count: int, size: tuple[int, int]) -> Tensor:
@@ -133,4 +146,14 @@ def _samples(images: Tensor) -> list:
     from mmdet.structures import DetDataSample
 
     size = tuple(images.shape[2:])
-    return [DetDataSample(metainfo=dict(img_shape=size, ori_shape=size, batch_input_shape=size, pad_shape=size, scale_factor=(1.0, 1.0)))]
+    return [
+        DetDataSample(
+            metainfo=dict(
+                img_shape=size,
+                ori_shape=size,
+                batch_input_shape=size,
+                pad_shape=size,
+                scale_factor=(1.0, 1.0),
+            )
+        )
+    ]

@@ -37,7 +37,9 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
 
     config = load_config(config_path)
     if config.get('default_scope') != 'mmdet':
-        raise UserError(f'--data {config_path}: measured for detectors, and this is a config of {config.get("default_scope")!r}')
+        raise UserError(
+            f'--data {config_path}: measured for detectors, and this is a config of {config.get("default_scope")!r}'
+        )
     init_default_scope('mmdet')
     check_data(config, ('train',))
     fit_classes(config, 'train')
@@ -69,7 +71,11 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
         text += 'faster-coco-eval where it is installed.\n'
     model_bound = batch / step < rates[processors]
     factor = rates[processors] * step / batch
-    waits = f'the model: loading is {factor:.3g} times as fast' if model_bound else f'loading: the model is {1 / factor:.3g} times as fast'
+    waits = (
+        f'the model: loading is {factor:.3g} times as fast'
+        if model_bound
+        else f'loading: the model is {1 / factor:.3g} times as fast'
+    )
     text += f'\nAn epoch waits for **{waits}**.\n'
     print(text)
     if out is not None:
@@ -83,7 +89,9 @@ def _loading_rate(loader: DataLoader, name: str) -> float:
     """Images a second of a dataloader, after the batches that its workers fetched while nobody waited."""
     ahead = 1 + 2 * loader.num_workers
     if len(loader) <= ahead:
-        raise UserError(f'--data {name}: {len(loader)} batches are too few to measure with {loader.num_workers} workers: more than {ahead}')
+        raise UserError(
+            f'--data {name}: {len(loader)} batches are too few to measure with {loader.num_workers} workers: more than {ahead}'
+        )
     count, start, seconds = 0, 0.0, 0.0
     for i, batch in enumerate(loader):
         if i < ahead:
@@ -113,7 +121,9 @@ def _training_step(config: object, batch: dict, device: str, rounds: int = 3) ->
     return sorted(times)[rounds // 2]
 
 
-def evaluation_times(images: int = EVALUATED, detections: int = DETECTIONS, seed: int = 0) -> dict[str, tuple[float, list[float]]]:
+def evaluation_times(
+    images: int = EVALUATED, detections: int = DETECTIONS, seed: int = 0
+) -> dict[str, tuple[float, list[float]]]:
     """Seconds and the twelve COCO figures of each evaluator that is installed, on the same made-up boxes.
 
     Args:
@@ -154,9 +164,15 @@ def _made_up(images: int, detections: int, rng: np.random.Generator) -> tuple[st
             box = [float(rng.uniform(0, 640 - w)), float(rng.uniform(0, 480 - h)), w, h]
             label = int(rng.integers(1, 81))
             if j < 7:
-                truth.append(dict(id=len(truth) + 1, image_id=image, category_id=label, bbox=box, area=w * h, iscrowd=0))
+                truth.append(
+                    dict(
+                        id=len(truth) + 1, image_id=image, category_id=label, bbox=box, area=w * h, iscrowd=0
+                    )
+                )
                 box = [v + float(d) for v, d in zip(box, rng.normal(0, 0.08, 4) * [w, h, w, h], strict=True)]
             score = float(rng.uniform(0.2 if j < 7 else 0, 1 if j < 7 else 0.5))
             found.append(dict(image_id=image, category_id=label, bbox=box, score=score))
     sizes = [dict(id=i, file_name=f'{i}.jpg', width=640, height=480) for i in range(1, images + 1)]
-    return json.dumps(dict(images=sizes, annotations=truth, categories=[dict(id=i, name=str(i)) for i in range(1, 81)])), found
+    return json.dumps(
+        dict(images=sizes, annotations=truth, categories=[dict(id=i, name=str(i)) for i in range(1, 81)])
+    ), found

@@ -50,11 +50,15 @@ def read_run(folder: Path, head: str) -> Run:
     last = folder / 'last_checkpoint'
     logs = sorted(p for p in folder.glob('*/vis_data/scalars.json') if _STAMP.match(p.parent.parent.name))
     logs = [p for p in logs if any('loss' in line for line in _lines(p))]
-    if last.is_file():  # a run that was broken off before it saved anything is not the one whose checkpoint was tested
+    if (
+        last.is_file()
+    ):  # a run that was broken off before it saved anything is not the one whose checkpoint was tested
         logs = [p for p in logs if _start(p) <= datetime.fromtimestamp(last.stat().st_mtime)]
     for path in (folder / 'metrics.json', folder / 'pictures' / 'overview.png', last):
         if not path.is_file() or not logs:
-            raise UserError(f'{folder} holds no finished run ({path.name if logs else "a training log"} is missing): make demo-all')
+            raise UserError(
+                f'{folder} holds no finished run ({path.name if logs else "a training log"} is missing): make demo-all'
+            )
     start, end = _start(logs[-1]), datetime.fromtimestamp(last.stat().st_mtime)
     try:
         metrics = json.loads((folder / 'metrics.json').read_text())['metrics']
@@ -99,7 +103,8 @@ def write_page(root: str | Path, record: str | Path | None = None) -> Path:
 
 def _page(runs: list[Run]) -> str:
     rows = ''.join(
-        f'<tr><td><a href="#{r.head}">{HEADS[r.head]}</a></td><td>{html.escape(r.result)}</td><td>{r.minutes:.1f}</td></tr>' for r in runs
+        f'<tr><td><a href="#{r.head}">{HEADS[r.head]}</a></td><td>{html.escape(r.result)}</td><td>{r.minutes:.1f}</td></tr>'
+        for r in runs
     )
     sections = ''.join(
         f'<h2 id="{r.head}">{HEADS[r.head]}</h2><p>{html.escape(r.result)}; {r.minutes:.1f} minutes of training, seed {r.seed}. '
@@ -153,7 +158,15 @@ def _record(runs: list[Run], path: Path) -> None:
         log = f'logs/{run.config}.json'
         minutes = round(run.minutes, 1)
         records.append(
-            dict(config=run.config, result=run.result, minutes=minutes, seed=run.seed, commit=commit, log=log, machine=_machine())
+            dict(
+                config=run.config,
+                result=run.result,
+                minutes=minutes,
+                seed=run.seed,
+                commit=commit,
+                log=log,
+                machine=_machine(),
+            )
         )
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(records, indent=2) + '\n')
@@ -177,7 +190,9 @@ def _lines(path: Path) -> list[dict]:
     try:
         return [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     except json.JSONDecodeError as error:
-        raise UserError(f'{path} is cut off or broken ({error}): remove it and run make demo-all again') from error
+        raise UserError(
+            f'{path} is cut off or broken ({error}): remove it and run make demo-all again'
+        ) from error
 
 
 def _seed(folder: Path) -> int | None:

@@ -67,7 +67,9 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
         print(row, flush=True)
         rows.setdefault(_section(path), []).append(row)
     text = preamble + ''.join(
-        f'\n## {title}\n\n{_HEADER}\n' + '\n'.join(rows[title]) + '\n' for title in dict.fromkeys(_SECTIONS.values()) if title in rows
+        f'\n## {title}\n\n{_HEADER}\n' + '\n'.join(rows[title]) + '\n'
+        for title in dict.fromkeys(_SECTIONS.values())
+        if title in rows
     )
     if page is not None:
         with replacing(Path(page)) as temporary:
@@ -77,10 +79,15 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
 
 def leaf_configs() -> list[Path]:
     """Every config that a run can be given: all under configs/ but the bases."""
-    return sorted((p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts), key=lambda p: (p.parent != ROOT / 'configs', p))
+    return sorted(
+        (p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts),
+        key=lambda p: (p.parent != ROOT / 'configs', p),
+    )
 
 
-def build(path: Path, make: Callable[[ConfigDict], torch.nn.Module] | None = None) -> tuple[torch.nn.Module, str]:
+def build(
+    path: Path, make: Callable[[ConfigDict], torch.nn.Module] | None = None
+) -> tuple[torch.nn.Module, str]:
     """The model of a config, as it is on this machine, and its scope ('mmdet' or 'mmseg'); no weights are fetched.
 
     Args:
@@ -148,8 +155,13 @@ def _trained() -> dict[str, str]:
     try:
         records: Iterable[dict] = json.loads(TRAINED.read_text())
     except json.JSONDecodeError as error:
-        raise UserError(f'{TRAINED} is broken ({error}): write it again with make demo-all and tools/demo_page.py --record') from error
-    return {r['config']: f'{r["result"]} ([log]({r["log"]}), seed {r["seed"]}, commit {r["commit"]})' for r in records}
+        raise UserError(
+            f'{TRAINED} is broken ({error}): write it again with make demo-all and tools/demo_page.py --record'
+        ) from error
+    return {
+        r['config']: f'{r["result"]} ([log]({r["log"]}), seed {r["seed"]}, commit {r["commit"]})'
+        for r in records
+    }
 
 
 def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:

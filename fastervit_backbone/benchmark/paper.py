@@ -19,7 +19,9 @@ def _cascade(throughput: int, box: float, mask: float) -> Printed:
 
 
 def _upernet(throughput: int, gmacs: int, single: float | None, multi: float) -> Printed:
-    return Printed('4', (f'mIoU {single}, ' if single else 'mIoU ') + f'multi-scale {multi}', throughput, gmacs)
+    return Printed(
+        '4', (f'mIoU {single}, ' if single else 'mIoU ') + f'multi-scale {multi}', throughput, gmacs
+    )
 
 
 #: By the name of the config.
@@ -51,4 +53,8 @@ BOX_AP_WITH |= {f'published:{i}': PRINTED[f'cascade_fastervit{i}_3x'].box_ap for
 for _size, _timm_size in (('t', 'tiny'), ('s', 'small'), ('b', 'base')):
     BOX_AP_WITH[f'timm:swin_{_timm_size}_patch4_window7_224'] = PRINTED[f'cascade_swin-{_size}_3x'].box_ap
     BOX_AP_WITH[f'timm:convnext_{_timm_size}'] = PRINTED[f'cascade_convnext-{_size}_3x'].box_ap
-BOX_AP_WITH |= {f'configs/{"" if "fastervit" in k else "baselines/"}{k}.py': v.box_ap for k, v in PRINTED.items() if v.box_ap}
+BOX_AP_WITH |= {
+    f'configs/{"" if "fastervit" in k else "baselines/"}{k}.py': v.box_ap
+    for k, v in PRINTED.items()
+    if v.box_ap
+}

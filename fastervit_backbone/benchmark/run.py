@@ -44,7 +44,9 @@ def run(
     if 'tf32' in dtype and device == 'cpu':
         raise UserError('--dtype tf32 is a CUDA mode: name fp32, bf16 or fp16 on a CPU')
     if rounds < 1 or batch < 1 or (threads is not None and threads < 1):
-        raise UserError(f'--rounds, --batch and --threads must be at least 1, got {rounds}, {batch}, {threads}')
+        raise UserError(
+            f'--rounds, --batch and --threads must be at least 1, got {rounds}, {batch}, {threads}'
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     path = None if out is None else Path(out)
@@ -67,7 +69,9 @@ def run(
         from .stages import write_stages
 
         if len(sizes) > 1 or len(dtype) > 1 or train or compile or channels_last:
-            raise UserError('--stages takes one --size and one --dtype, and no --train, --compile or --channels-last')
+            raise UserError(
+                '--stages takes one --size and one --dtype, and no --train, --compile or --channels-last'
+            )
         write_stages(models, sizes[0], dtype[0], device, path, _command())
         return
     where, groups = machine(device), []
@@ -80,7 +84,10 @@ def run(
                 f'{title(asdict(setting))}: the GPU has too little memory for all models at once: fewer, or a smaller batch'
             ) from error
         groups.append(rows)
-        print(f'\n{title(rows[0]["setting"])} ({where["device"]}, {where["threads"]} threads)\n\n{table(rows)}', flush=True)
+        print(
+            f'\n{title(rows[0]["setting"])} ({where["device"]}, {where["threads"]} threads)\n\n{table(rows)}',
+            flush=True,
+        )
         if path is not None:  # after each: nothing is lost if a later one fails
             written = write_page(groups, path, _command())
     if path is not None:
@@ -98,7 +105,9 @@ def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 2, 3) or min(numbers) < 1 or min(numbers[-2:]) < 32:
-        raise UserError(f'--size {text}: expected HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, at least 32 pixels a side, as in 800x1280')
+        raise UserError(
+            f'--size {text}: expected HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, at least 32 pixels a side, as in 800x1280'
+        )
     if len(numbers) == 1:
         return batch, (numbers[0], numbers[0])
     return (numbers[0] if len(numbers) == 3 else batch), (numbers[-2], numbers[-1])

@@ -78,7 +78,14 @@ def profile_stages(net: FasterViT, images: torch.Tensor, rounds: int = 9) -> lis
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             work()
         times = sorted(_seconds(work, device) for _ in range(rounds))
-        parts.append(Part(name, times[rounds // 2], counter.get_total_flops() / 1e9, (peak_memory(work, device) or 0) / 2**20))
+        parts.append(
+            Part(
+                name,
+                times[rounds // 2],
+                counter.get_total_flops() / 1e9,
+                (peak_memory(work, device) or 0) / 2**20,
+            )
+        )
     return parts
 
 
@@ -86,7 +93,9 @@ def profile_stages(net: FasterViT, images: torch.Tensor, rounds: int = 9) -> lis
 def profile_operations(net: nn.Module, images: torch.Tensor, rounds: int = 3) -> dict[str, float]:
     """Seconds a forward by kind of operation (torch's profiler, its overhead included), 'other' last."""
     cuda = images.is_cuda
-    activities = [torch.profiler.ProfilerActivity.CPU] + ([torch.profiler.ProfilerActivity.CUDA] if cuda else [])
+    activities = [torch.profiler.ProfilerActivity.CPU] + (
+        [torch.profiler.ProfilerActivity.CUDA] if cuda else []
+    )
     net(images)
     with torch.profiler.profile(activities=activities) as profile:
         for _ in range(rounds):
@@ -113,15 +122,24 @@ def plain_products(net: FasterViT, images: torch.Tensor) -> list[tuple[str, floa
             tokens, (out, width) = x.numel() // x.shape[-1], module.weight.shape[:2]
             flat = torch.randn(tokens, width, device=x.device, dtype=x.dtype)
             weight = module.weight.reshape(out, width)
-            shapes.setdefault((f'{tokens} x {width} -> {out}', 2 * tokens * width * out), lambda: nn.functional.linear(flat, weight))
+            shapes.setdefault(
+                (f'{tokens} x {width} -> {out}', 2 * tokens * width * out),
+                lambda: nn.functional.linear(flat, weight),
+            )
         elif isinstance(module, nn.Conv2d) and module.groups == 1:
             given = torch.randn_like(x)
             out = nn.functional.conv2d(given, module.weight, module.bias, module.stride, module.padding)
             flops = 2 * out.numel() * module.weight[0].numel()
             size = f'{"x".join(map(str, module.kernel_size))} on {x.shape[2]}x{x.shape[3]}'
-            shapes.setdefault((f'{module.in_channels} -> {module.out_channels}, {size}', flops), lambda: module(given))
+            shapes.setdefault(
+                (f'{module.in_channels} -> {module.out_channels}, {size}', flops), lambda: module(given)
+            )
 
-    handles = [m.register_forward_pre_hook(note) for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | PointwiseConv)]
+    handles = [
+        m.register_forward_pre_hook(note)
+        for m in net.modules()
+        if isinstance(m, nn.Linear | nn.Conv2d | PointwiseConv)
+    ]
     net(images)
     for handle in handles:
         handle.remove()
@@ -170,7 +188,14 @@ def _seconds(work: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def write_stages(models: Sequence[str], size: tuple[int, tuple[int, int]], dtype: str, device: str, out: Path | None, command: str) -> str:
+def write_stages(
+    models: Sequence[str],
+    size: tuple[int, tuple[int, int]],
+    dtype: str,
+    device: str,
+    out: Path | None,
+    command: str,
+) -> str:
     """Profile each model, print the page, and write ``out.md`` with pictures where ``out`` is given.
 
     Raises:
@@ -185,25 +210,33 @@ def write_stages(models: Sequence[str], size: tuple[int, tuple[int, int]], dtype
     for name in models:
         kind, _, rest = name.partition(':')
         if kind != 'fastervit' or dtype not in ('fp32', 'bf16'):
-            raise UserError(f'--stages profiles fastervit:ARCH or fastervit:ARCH:deploy in fp32 or bf16, got {name} in {dtype}')
+            raise UserError(
+                f'--stages profiles fastervit:ARCH or fastervit:ARCH:deploy in fp32 or bf16, got {name} in {dtype}'
+            )
         net, _ = fastervit(rest, Setting(hw, batch, dtype, device))
         deployed = rest.endswith(':deploy')
         low = torch.bfloat16 if dtype == 'bf16' else torch.float32
         images = torch.randn(batch, 3, *hw, device=device)
-        inner, given = (net.net, images.to(net.dtype, memory_format=torch.channels_last)) if deployed else (net, images)
+        inner, given = (
+            (net.net, images.to(net.dtype, memory_format=torch.channels_last)) if deployed else (net, images)
+        )
         with precision(dtype), torch.autocast(device, low, enabled=dtype == 'bf16' and not deployed):
-            parts, kinds, limits = profile_stages(inner, given), profile_operations(inner, given), plain_products(inner, given)
+            parts, kinds, limits = (
+                profile_stages(inner, given),
+                profile_operations(inner, given),
+                plain_products(inner, given),
+            )
         text += f'\n## {name}, {batch} x 3 x {hw[0]} x {hw[1]}, {dtype}\n\n'
         text += '| part | ms | GFLOPs | GFLOP/s | peak MiB |\n|---|---|---|---|---|\n'
-        whole = Part('all', sum(p.seconds for p in parts), sum(p.gflops for p in parts), max(p.peak_mib for p in parts))
+        whole = Part(
+            'all', sum(p.seconds for p in parts), sum(p.gflops for p in parts), max(p.peak_mib for p in parts)
+        )
         for p in [*parts, whole]:
             text += f'| {p.name} | {1e3 * p.seconds:.1f} | {p.gflops:.1f} | {p.gflops_per_second:.0f} | {p.peak_mib:.0f} |\n'
         total = sum(kinds.values())
         text += '\n| operations | ms | share |\n|---|---|---|\n'
         text += ''.join(f'| {k} | {1e3 * v:.1f} | {v / total:.0%} |\n' for k, v in kinds.items())
-        text += (
-            '\nThe limit: the same products and convolutions alone, on tensors at hand.\n\n| channels and tokens | GFLOP/s |\n|---|---|\n'
-        )
+        text += '\nThe limit: the same products and convolutions alone, on tensors at hand.\n\n| channels and tokens | GFLOP/s |\n|---|---|\n'
         text += ''.join(f'| {shape} | {rate:.0f} |\n' for shape, rate in limits)
         if out is not None and find_spec('matplotlib'):
             path = out.with_name(f'{out.name}_{name.replace(":", "-")}.png')

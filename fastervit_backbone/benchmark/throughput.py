@@ -71,7 +71,10 @@ def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: in
             for work, count, own in zip(works, calls, times, strict=True):
                 own.append(_time(work, count, setting.device))
         peaks = [peak_memory(work, setting.device) for work in works]
-    return [_timing(name, setting, times[0], own, peak) for name, own, peak in zip(names, times, peaks, strict=True)]
+    return [
+        _timing(name, setting, times[0], own, peak)
+        for name, own, peak in zip(names, times, peaks, strict=True)
+    ]
 
 
 def _timing(name: str, setting: Setting, first: list[float], own: list[float], peak: int | None) -> Timing:
@@ -109,10 +112,16 @@ def peak_memory(work: Callable[[], object], device: str) -> int | None:
         work()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
         work()
     results = getattr(profile.profiler, 'kineto_results', None)
-    changes = [] if results is None else [(e.start_ns(), e.nbytes()) for e in results.events() if e.name() == '[memory]']
+    changes = (
+        []
+        if results is None
+        else [(e.start_ns(), e.nbytes()) for e in results.events() if e.name() == '[memory]']
+    )
     held = peak = 0
     for _, change in sorted(changes):
         held += change
@@ -154,7 +163,14 @@ def record(rows: Sequence[Timing], setting: Setting, where: dict[str, object]) -
 def _processor() -> str:
     info = Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.processor())
+    model = next(
+        (line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
+        platform.processor(),
+    )
     flags = next((line.split(':', 1)[1].split() for line in lines if line.startswith('flags')), [])
-    known = [name for flag, name in (('avx512f', 'AVX-512'), ('avx512_bf16', 'bf16'), ('amx_bf16', 'AMX')) if flag in flags]
+    known = [
+        name
+        for flag, name in (('avx512f', 'AVX-512'), ('avx512_bf16', 'bf16'), ('amx_bf16', 'AMX'))
+        if flag in flags
+    ]
     return f'{model} ({", ".join([*known, f"{os.cpu_count()} cores"])})'

@@ -29,7 +29,11 @@ def table(rows: Sequence[dict]) -> str:
 def title(setting: dict) -> str:
     """A setting in words."""
     height, width = setting['size']
-    words = [f'{setting["batch"]} x 3 x {height} x {width}', setting['dtype'], 'training step' if setting['train'] else 'inference']
+    words = [
+        f'{setting["batch"]} x 3 x {height} x {width}',
+        setting['dtype'],
+        'training step' if setting['train'] else 'inference',
+    ]
     words += ['channels-last'] * setting['channels_last'] + ['compiled'] * setting['compile']
     return ', '.join(words)
 
@@ -80,7 +84,9 @@ def _sizes_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
             s = r['setting']
             pixels = s['size'][0] * s['size'][1] / 1e6
             key = (s['dtype'], s['train'], s['compile'], s['channels_last'])
-            by_setting.setdefault(key, {}).setdefault(r['model'], []).append((pixels, r['images_per_second'] * pixels))
+            by_setting.setdefault(key, {}).setdefault(r['model'], []).append(
+                (pixels, r['images_per_second'] * pixels)
+            )
     models = next(iter(by_setting.values()))
     if max(len({p for p, _ in points}) for points in models.values()) < 3:
         return None
@@ -94,7 +100,10 @@ def _sizes_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
 
 def _pareto_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
     """The paper's box AP with Cascade Mask R-CNN against images a second here; None below three different ones."""
-    rows = next((rows for rows in groups if len({BOX_AP_WITH.get(_base(r['model'])) for r in rows} - {None}) > 2), None)
+    rows = next(
+        (rows for rows in groups if len({BOX_AP_WITH.get(_base(r['model'])) for r in rows} - {None}) > 2),
+        None,
+    )
     if rows is None:
         return None
     figure, axis, plt = _axes()
@@ -109,7 +118,9 @@ def _pareto_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
                 textcoords='offset points',
                 fontsize=7,
             )
-    axis.set(xlabel=f'images/s: {title(rows[0]["setting"])}', ylabel="the paper's box AP (Cascade Mask R-CNN)")
+    axis.set(
+        xlabel=f'images/s: {title(rows[0]["setting"])}', ylabel="the paper's box AP (Cascade Mask R-CNN)"
+    )
     axis.margins(x=0.2, y=0.1)
     return _png(figure, plt)
 

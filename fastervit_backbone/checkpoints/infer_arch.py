@@ -33,7 +33,9 @@ class FileArch:
         return self.names[0] if len(self.names) == 1 else ''
 
 
-def infer_arch(name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor] | None = None, declared: str = '') -> FileArch:
+def infer_arch(
+    name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor] | None = None, declared: str = ''
+) -> FileArch:
     """Read a variant off its tensors' shapes; window and carrier sizes off the derived buffers, or what the file itself says it is.
 
     Propagation and the start value of the layer scales leave no trace: they come from the variant of ours that agrees in the rest.
@@ -50,7 +52,9 @@ def infer_arch(name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tens
     rebuilt = rebuilt or {}
     try:
         dim, stem_dim = ours['stem.conv2.weight'].shape[:2]
-        depths = [len({k.split('.')[3] for k in ours if k.startswith(f'stages.{i}.blocks.')}) for i in range(4)]
+        depths = [
+            len({k.split('.')[3] for k in ours if k.startswith(f'stages.{i}.blocks.')}) for i in range(4)
+        ]
         heads = [ours[f'stages.{i}.blocks.0.bias.fc2.weight'].shape[0] for i in (2, 3)]
         hidden, width = ours['stages.2.blocks.0.layer.mlp.fc1.weight'].shape
         windows, carrier_size = [7, 7], 2
@@ -80,7 +84,10 @@ def infer_arch(name: str, ours: Mapping[str, Tensor], rebuilt: Mapping[str, Tens
         return FileArch(spec, ())
     if rebuilt:  # the windows show
         names = [n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:]] or names[:1]
-        return FileArch(replace(ARCHS[names[0]], window_sizes=spec.window_sizes, carrier_size=spec.carrier_size), (names[0],))
+        return FileArch(
+            replace(ARCHS[names[0]], window_sizes=spec.window_sizes, carrier_size=spec.carrier_size),
+            (names[0],),
+        )
     return FileArch(ARCHS[names[0]], tuple(names))
 
 
@@ -97,14 +104,20 @@ def declared_arch(meta: object) -> str:
         body = ast.parse(str(meta.get('cfg') or '')).body
     except (SyntaxError, ValueError):
         return ''
-    models = [n.value for n in body if isinstance(n, ast.Assign) and [getattr(t, 'id', '') for t in n.targets] == ['model']]
+    models = [
+        n.value
+        for n in body
+        if isinstance(n, ast.Assign) and [getattr(t, 'id', '') for t in n.targets] == ['model']
+    ]
     arch = _keyword(_keyword(models[-1] if models else None, 'backbone'), 'arch')
     return str(arch.value) if isinstance(arch, ast.Constant) else ''
 
 
 def _keyword(call: ast.expr | None, name: str) -> ast.expr | None:
     """The value of a keyword in ``dict(...)``."""
-    return next((k.value for k in call.keywords if k.arg == name), None) if isinstance(call, ast.Call) else None
+    return (
+        next((k.value for k in call.keywords if k.arg == name), None) if isinstance(call, ast.Call) else None
+    )
 
 
 _TRACES = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio')
@@ -136,5 +149,9 @@ def differences(found: FileArch, here: ArchSpec) -> str:
     ]
     if not told:
         return ''
-    use = f'use arch={" or ".join(map(repr, found.names))}; ' if found.names else 'it is no variant of the paper; '
+    use = (
+        f'use arch={" or ".join(map(repr, found.names))}; '
+        if found.names
+        else 'it is no variant of the paper; '
+    )
     return f'this file has {", ".join(told)}: {use}'

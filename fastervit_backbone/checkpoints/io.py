@@ -18,9 +18,7 @@ from torch import Tensor
 from ..utils.errors import CheckpointError
 from ..utils.files import replacing
 
-LICENCE_NOTE = (
-    'The published FasterViT weights are under a non-commercial licence (NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
-)
+LICENCE_NOTE = 'The published FasterViT weights are under a non-commercial licence (NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
 
 _TRUSTED = ContextVar('trusted', default=False)
 #: torch's own variable.
@@ -54,7 +52,9 @@ def read_checkpoint(source: str | Path) -> dict:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
         with path.open('rb') as file:
-            if not file.read(4).startswith((b'PK\x03\x04', b'\x80')):  # torch's zip archive, or a pickle from before it
+            if not file.read(4).startswith(
+                (b'PK\x03\x04', b'\x80')
+            ):  # torch's zip archive, or a pickle from before it
                 raise CheckpointError(_not_a_checkpoint(path))
         with safe_loading():
             content = torch.load(path, map_location='cpu', weights_only=not _TRUSTED.get())
@@ -77,7 +77,9 @@ def fetch(source: str | Path) -> Path:
     """
     path = _download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
     if not path.is_file():
-        raise CheckpointError(f'no checkpoint at {path}: {"that is a folder" if path.is_dir() else "check the path"}')
+        raise CheckpointError(
+            f'no checkpoint at {path}: {"that is a folder" if path.is_dir() else "check the path"}'
+        )
     return path
 
 
@@ -85,7 +87,9 @@ def _read_safetensors(path: Path) -> dict:
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
-        raise CheckpointError(f'reading {path} needs the package safetensors: pip install safetensors') from error
+        raise CheckpointError(
+            f'reading {path} needs the package safetensors: pip install safetensors'
+        ) from error
     try:
         with safe_open(path, framework='pt') as file:
             return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=file.metadata() or {})
@@ -162,7 +166,9 @@ def safe_loading() -> Iterator[None]:
 def _allowed() -> list:
     import numpy as np
 
-    multiarray = sys.modules[np.zeros(1).__reduce__()[0].__module__]  # numpy._core.multiarray; numpy 1: numpy.core.multiarray
+    multiarray = sys.modules[
+        np.zeros(1).__reduce__()[0].__module__
+    ]  # numpy._core.multiarray; numpy 1: numpy.core.multiarray
     allowed: list = [argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
     allowed += {type(np.dtype(t)) for t in 'bBhHiIlLqQefd?'}
     if 'mmengine' in sys.modules:
@@ -170,7 +176,14 @@ def _allowed() -> list:
 
         def history_method(owner: object, name: str) -> object:
             """What the log buffers need of ``getattr``, and no more."""
-            if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current', 'data', 'statistics'):
+            if owner is not HistoryBuffer or name not in (
+                'min',
+                'max',
+                'mean',
+                'current',
+                'data',
+                'statistics',
+            ):
                 raise UnpicklingError(f'refused getattr({owner!r}, {name!r})')
             return getattr(owner, name)
 

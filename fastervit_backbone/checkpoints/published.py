@@ -30,7 +30,10 @@ KEY_TABLE: tuple[tuple[str, str], ...] = (
     (r'levels\.([01])\.blocks\.(\d+)\.(conv1|norm1|conv2|norm2)\.', r'stages.\1.blocks.\2.\3.'),
     (r'levels\.([012])\.downsample\.norm\.', r'stages.\1.downsample.norm.'),
     (r'levels\.([012])\.downsample\.reduction\.0\.', r'stages.\1.downsample.conv.'),
-    (r'levels\.([23])\.global_tokenizer\.(?:to_global_feature\.pos|pos_embed)\.', r'stages.\1.tokenizer.conv.'),
+    (
+        r'levels\.([23])\.global_tokenizer\.(?:to_global_feature\.pos|pos_embed)\.',
+        r'stages.\1.tokenizer.conv.',
+    ),
     (_BLOCK + r'pos_embed\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.position.fc1.'),
     (_BLOCK + r'pos_embed\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.position.fc2.'),
     (_BLOCK + r'attn\.pos_emb_funct\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.bias.fc1.'),
@@ -42,7 +45,10 @@ KEY_TABLE: tuple[tuple[str, str], ...] = (
     (_BLOCK + r'hat_pos_embed\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.carrier.position.fc2.'),
     (_BLOCK + r'hat_attn\.pos_emb_funct\.cpb_mlp\.0\.', r'stages.\1.blocks.\2.carrier.bias.fc1.'),
     (_BLOCK + r'hat_attn\.pos_emb_funct\.cpb_mlp\.2\.', r'stages.\1.blocks.\2.carrier.bias.fc2.'),
-    (_BLOCK + r'hat_(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.', r'stages.\1.blocks.\2.carrier.layer.\3.'),
+    (
+        _BLOCK + r'hat_(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.',
+        r'stages.\1.blocks.\2.carrier.layer.\3.',
+    ),
     (_BLOCK + r'gamma1$', r'stages.\1.blocks.\2.carrier.layer.scale1'),
     (_BLOCK + r'gamma2$', r'stages.\1.blocks.\2.carrier.layer.scale2'),
 )
@@ -71,7 +77,9 @@ class LoadReport:
     note: str = ''
 
     def __str__(self) -> str:
-        parts = [f'{self.source} (arch {self.arch!r}): {len(self.loaded)} tensors loaded, {len(self.rebuilt)} position buffers rebuilt']
+        parts = [
+            f'{self.source} (arch {self.arch!r}): {len(self.loaded)} tensors loaded, {len(self.rebuilt)} position buffers rebuilt'
+        ]
         parts.append(f'{len(self.dropped)} dropped ({_some(self.dropped)})' if self.dropped else '0 dropped')
         if self.fresh:
             parts.append(f'{len(self.fresh)} fresh ({_some(self.fresh)})')
@@ -108,14 +116,23 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     Raises:
         CheckpointError: as :func:`load_published`, or the target cannot be written.
     """
-    if not isinstance(source, Mapping) and Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
+    if (
+        not isinstance(source, Mapping)
+        and Path(target).exists()
+        and Path(source).exists()
+        and Path(target).samefile(source)
+    ):
         raise CheckpointError(f'{target} is the input: name another file for the output')
     file = _read(source)
-    norms = sorted({int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')})  # a detector's, trained: kept
+    norms = sorted(
+        {int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')}
+    )  # a detector's, trained: kept
     out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
     with torch.device('meta'):
         net = FasterViT(
-            infer_arch(file.name, file.ours, file.rebuilt, file.arch).spec, out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3)
+            infer_arch(file.name, file.ours, file.rebuilt, file.arch).spec,
+            out_norm=out_norm,
+            out_indices=tuple(norms) or (0, 1, 2, 3),
         )
     tensors, report = _place(net, file)
     known = {'arch': report.arch} if report.arch in ARCHS else {}
@@ -143,7 +160,9 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
     if not problems:
         return
     hint = ''
-    if any(k.startswith(('stem.', 'patch_embed.')) for k in tensors) and not any(k.startswith('stem.') for k in own):
+    if any(k.startswith(('stem.', 'patch_embed.')) for k in tensors) and not any(
+        k.startswith('stem.') for k in own
+    ):
         hint = 'it is a backbone alone, for model.backbone.init_cfg; '
     for prefix, module in model.named_modules():
         if isinstance(module, FasterViT):
@@ -158,7 +177,11 @@ def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
     """What keeps ``tensors`` from filling ``own``, in words; '' where nothing does."""
     missing = [k for k in own if k not in tensors and not k.endswith('num_batches_tracked')]
     extra = [k for k in tensors if k not in own]
-    shapes = [f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}' for k, v in tensors.items() if k in own and v.shape != own[k].shape]
+    shapes = [
+        f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}'
+        for k, v in tensors.items()
+        if k in own and v.shape != own[k].shape
+    ]
     found = (('of another shape', shapes), ('missing', missing), ('without a home', extra))
     return '; '.join(f'{len(what)} {kind} ({_some(what)})' for kind, what in found if what)
 
@@ -195,11 +218,17 @@ def _read(source: str | Path | Mapping) -> _File:
         elif new == DROPPED:
             file.dropped.append(key)
         elif new in file.ours and not torch.equal(file.ours[new], value):
-            raise CheckpointError(f'{name}: two names of one tensor hold different values, {key} is the second')
+            raise CheckpointError(
+                f'{name}: two names of one tensor hold different values, {key} is the second'
+            )
         else:
             file.ours[new] = value
     if homeless:
-        what = f'has {len(homeless)} tensor(s) that FasterViT has no place for' if file.ours else 'is no FasterViT'
+        what = (
+            f'has {len(homeless)} tensor(s) that FasterViT has no place for'
+            if file.ours
+            else 'is no FasterViT'
+        )
         raise CheckpointError(f'{name} {what}: {_some(homeless)}')
     return file
 
@@ -216,11 +245,14 @@ def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
     """Fit a file to a network, by name and shape, or raise; nothing is changed."""
     own = net.state_dict()
     last = len(net.stages) - 1
-    unbuilt = tuple(f'stages.{i}.' for i in range(last + 1, 4)) + ((f'stages.{last}.downsample.',) if last < 3 else ())
+    unbuilt = tuple(f'stages.{i}.' for i in range(last + 1, 4)) + (
+        (f'stages.{last}.downsample.',) if last < 3 else ()
+    )
     unused = [
         k
         for k in file.ours
-        if k not in own and (k.startswith(unbuilt) or (k.startswith('out_norms.') and k.split('.')[1] not in net.out_norms))
+        if k not in own
+        and (k.startswith(unbuilt) or (k.startswith('out_norms.') and k.split('.')[1] not in net.out_norms))
     ]
     tensors = {k: v for k, v in file.ours.items() if k not in set(unused)}
     given = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
@@ -231,15 +263,22 @@ def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
     except CheckpointError:
         found = FileArch(net.spec, ())  # not all stages are in it: compare the tensors alone
     if problems:
-        raise CheckpointError(f'{file.name} does not fit this backbone: {differences(found, net.spec)}{problems}')
+        raise CheckpointError(
+            f'{file.name} does not fit this backbone: {differences(found, net.spec)}{problems}'
+        )
     note, spec = '', found.spec
     if file.rebuilt or found.name:
-        pairs = [(f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i]) for i in range(2, last + 1)]
+        pairs = [
+            (f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i])
+            for i in range(2, last + 1)
+        ]
         if any(net.spec.hat):
             pairs.append(('carriers a side', spec.carrier_size, net.spec.carrier_size))
         note = ', '.join(f'{what} {a} in the file, {b} here' for what, a, b in pairs if a != b)
     dropped = (*file.dropped, *unused)
-    report = LoadReport(file.name, found.label, tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note)
+    report = LoadReport(
+        file.name, found.label, tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note
+    )
     return tensors, report
 
 

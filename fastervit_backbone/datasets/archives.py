@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from ..utils.errors import UserError
 
@@ -68,14 +75,18 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
                     progress.advance(bar, len(chunk))
     except urllib.error.HTTPError as error:
         if error.code != 416:  # 416: the part is the whole
-            raise UserError(f'{archive.url} answers {error.code} {error.reason}: fetch it by hand and give its path') from error
+            raise UserError(
+                f'{archive.url} answers {error.code} {error.reason}: fetch it by hand and give its path'
+            ) from error
         whole = part.stat().st_size
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
             f'{archive.url} could not be fetched ({error}): run the same again to go on, or fetch it by hand and give its path'
         ) from error
     if part.stat().st_size < whole:
-        raise UserError(f'{archive.url} broke off at {part.stat().st_size} of {whole} bytes: run the same again to go on')
+        raise UserError(
+            f'{archive.url} broke off at {part.stat().st_size} of {whole} bytes: run the same again to go on'
+        )
     _verify(archive, part)
     part.rename(path)
     return path
@@ -104,11 +115,15 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
                 if not parts:
                     continue
                 if '..' in parts or PurePosixPath(name).is_absolute():
-                    raise UserError(f'{path} has a member {name!r} that points outside: this is not the published archive')
+                    raise UserError(
+                        f'{path} has a member {name!r} that points outside: this is not the published archive'
+                    )
                 written += _write(root.joinpath(*parts), root, size, file, path)
                 progress.advance(bar, packed)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
-        raise UserError(f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and fetch it again') from error
+        raise UserError(
+            f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and fetch it again'
+        ) from error
     return written
 
 
@@ -117,7 +132,9 @@ def _write(target: Path, root: Path, size: int, content: IO[bytes], archive: Pat
     if target.is_file() and target.stat().st_size == size:
         return False
     if os.path.lexists(target):
-        raise UserError(f'{target} is there with another size than in {archive.name}: move it away and run the same again')
+        raise UserError(
+            f'{target} is there with another size than in {archive.name}: move it away and run the same again'
+        )
     linked = next((p for p in target.parents if p != root and root in p.parents and p.is_symlink()), None)
     if linked is not None:
         raise UserError(
@@ -173,10 +190,17 @@ def _require_room(folder: Path, size: int, name: str) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if size > free:
-        raise UserError(f'{name} needs {size / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free: make room or set another --root')
+        raise UserError(
+            f'{name} needs {size / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free: make room or set another --root'
+        )
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), transient=True
+        TextColumn('{task.description}'),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        transient=True,
     )

@@ -14,7 +14,13 @@ _NUMBER, _ID = ((int, float), 'a number'), ((int, str), 'a whole number or a tex
 _FIELDS = {
     'images': {'id': _ID, 'file_name': (str, 'a text'), 'width': _NUMBER, 'height': _NUMBER},
     'categories': {'id': _ID, 'name': (str, 'a text')},
-    'annotations': {'id': _ID, 'image_id': _ID, 'category_id': _ID, 'bbox': (list, '[x, y, width, height] in pixels'), 'area': _NUMBER},
+    'annotations': {
+        'id': _ID,
+        'image_id': _ID,
+        'category_id': _ID,
+        'bbox': (list, '[x, y, width, height] in pixels'),
+        'area': _NUMBER,
+    },
 }
 HOW_TO_GET_COCO = (
     'get train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpack them into one folder and set '
@@ -59,9 +65,13 @@ def check_coco(
     _check_entries(ann_file, content)
     absent = [i['file_name'] for i in images if not (image_dir / i['file_name']).is_file()]
     if absent:
-        raise UserError(f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of {len(images)} images are not)')
+        raise UserError(
+            f'{ann_file} lists {absent[0]}, which is not in {image_dir} ({len(absent)} of {len(images)} images are not)'
+        )
     if not content['annotations']:
-        raise UserError(f'{ann_file} has {len(images)} images and 0 annotations: nothing to learn or to score')
+        raise UserError(
+            f'{ann_file} has {len(images)} images and 0 annotations: nothing to learn or to score'
+        )
     bare = [a for a in content['annotations'] if not a.get('segmentation')] if need_masks else []
     if bare:
         raise UserError(
@@ -71,7 +81,9 @@ def check_coco(
     if classes is not None:
         _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
     if need_objects and not _count_annotated(content, classes):
-        raise UserError(f'{ann_file}: 0 of {len(images)} images have an object of the classes, and images without one are left out')
+        raise UserError(
+            f'{ann_file}: 0 of {len(images)} images have an object of the classes, and images without one are left out'
+        )
     return len(images)
 
 
@@ -84,7 +96,9 @@ def _check_entries(path: Path, content: dict) -> None:
             for name, (kind, wanted) in fields.items():
                 if not isinstance(entry.get(name), kind):
                     has = f'{name} {entry[name]!r}' if name in entry else f'no {name}'
-                    raise UserError(f'{path}: {part}[{i}] (id {entry.get("id")}) has {has}: it needs {wanted}')
+                    raise UserError(
+                        f'{path}: {part}[{i}] (id {entry.get("id")}) has {has}: it needs {wanted}'
+                    )
     ids = {part: _ids(path, part, content[part]) for part in _FIELDS}
     for annotation in content['annotations']:
         for name, part in (('image_id', 'images'), ('category_id', 'categories')):
@@ -95,7 +109,9 @@ def _check_entries(path: Path, content: dict) -> None:
                 )
         box = annotation['bbox']
         if len(box) != 4 or not all(map(is_number, box)):
-            raise UserError(f'{path}: the annotation {annotation["id"]} has bbox {box}: it needs 4 numbers, x, y, width, height in pixels')
+            raise UserError(
+                f'{path}: the annotation {annotation["id"]} has bbox {box}: it needs 4 numbers, x, y, width, height in pixels'
+            )
 
 
 def _ids(path: Path, part: str, entries: list[dict]) -> set:
@@ -108,7 +124,9 @@ def _ids(path: Path, part: str, entries: list[dict]) -> set:
 
 def _count_annotated(content: dict, classes: Sequence[str] | None) -> int:
     wanted = {c['id'] for c in content['categories'] if classes is None or c['name'] in classes}
-    return len({a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')})
+    return len(
+        {a['image_id'] for a in content['annotations'] if a['category_id'] in wanted and not a.get('iscrowd')}
+    )
 
 
 def renumber_zero_ids(annotations: Sequence[object]) -> None:
@@ -132,7 +150,11 @@ def read_coco(path: Path) -> dict:
         content = json.loads(path.read_text(encoding='utf-8-sig'))  # Windows editors begin a file with a mark
     except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is broken JSON ({error}): fetch or write it again') from error
-    missing = [k for k in ('images', 'annotations', 'categories') if not isinstance(content, dict) or not isinstance(content.get(k), list)]
+    missing = [
+        k
+        for k in ('images', 'annotations', 'categories')
+        if not isinstance(content, dict) or not isinstance(content.get(k), list)
+    ]
     if missing:
         raise UserError(f'{path} is JSON but not COCO: it has no list {", ".join(missing)}')
     return content
@@ -149,7 +171,9 @@ def _check_classes(path: Path, there: list[str], wanted: Sequence[str]) -> None:
         )
     order = [name for name in there if name in wanted]
     if order != list(wanted):  # mmdet numbers labels in the file's order, whatever the order of the classes
-        raise UserError(f'the classes {list(wanted)} stand in another order in {path}, and labels follow the file: write {order}')
+        raise UserError(
+            f'the classes {list(wanted)} stand in another order in {path}, and labels follow the file: write {order}'
+        )
 
 
 def is_number(value: object) -> bool:

@@ -58,7 +58,9 @@ def convert_yolo(path: str | Path) -> dict[str, Converted]:
     converted = {}
     for split in ('train', 'val', 'test'):
         if content.get(split):
-            converted[split] = _yolo_split(root, path.parent, content[split], {k: str(v) for k, v in names.items()})
+            converted[split] = _yolo_split(
+                root, path.parent, content[split], {k: str(v) for k, v in names.items()}
+            )
     if not converted:
         raise UserError(f'{path} names no train, val or test')
     return converted
@@ -67,7 +69,11 @@ def convert_yolo(path: str | Path) -> dict[str, Converted]:
 def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, str]) -> Converted:
     files: list[Path] = []
     for place in places if isinstance(places, list) else [places]:
-        tried = (root / str(place), beside / str(place), beside / str(place).removeprefix('../'))  # the last: as Roboflow exports it
+        tried = (
+            root / str(place),
+            beside / str(place),
+            beside / str(place).removeprefix('../'),
+        )  # the last: as Roboflow exports it
         folder = next((p for p in tried if p.exists()), None)
         if folder is None:
             raise UserError(
@@ -76,19 +82,29 @@ def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, st
         if folder.is_dir():
             files += images_below(folder)
         else:
-            files += [folder.parent / line.strip() for line in folder.read_text().splitlines() if line.strip()]
+            files += [
+                folder.parent / line.strip() for line in folder.read_text().splitlines() if line.strip()
+            ]
     if not files:
         raise UserError(f'{os.path.abspath(root / str(places))} has no images')
     above, entries, skipped = _images(files)
     if not any(_label_file(file).is_file() for file in files):
-        raise UserError(f'no image of {places} has a label file: {_label_file(files[0])} is not there, nor is any other')
+        raise UserError(
+            f'no image of {places} has a label file: {_label_file(files[0])} is not there, nor is any other'
+        )
     annotations = []
     for image, file in entries:
         text = _label_file(file)
         for number, line in enumerate(text.read_text().splitlines() if text.is_file() else (), start=1):
             if line.strip():
                 annotations.append(_yolo_object(f'{text}, line {number}', line.split(), image, names))
-    return _finish(above, [i for i, _ in entries], annotations, [dict(id=k, name=v) for k, v in sorted(names.items())], skipped)
+    return _finish(
+        above,
+        [i for i, _ in entries],
+        annotations,
+        [dict(id=k, name=v) for k, v in sorted(names.items())],
+        skipped,
+    )
 
 
 def _label_file(image: Path) -> Path:
@@ -108,7 +124,9 @@ def _yolo_object(where: str, words: Sequence[str], image: Mapping, names: Mappin
         raise UserError(f'{where}: class {label} is none of the {len(names)} names in the data.yaml')
     polygon = len(values) >= 6 and len(values) % 2 == 0
     if not polygon and len(values) != 4:
-        raise UserError(f'{where}: {len(values)} numbers after the class: 4 of a box, or at least 6 (x y x y ...) of a polygon')
+        raise UserError(
+            f'{where}: {len(values)} numbers after the class: 4 of a box, or at least 6 (x y x y ...) of a polygon'
+        )
     beyond = [v for v in values if not -0.01 <= v <= 1.01]
     if beyond:
         raise UserError(f'{where}: {beyond[0]:g} is no part of the image, 0 to 1: are these pixels?')
@@ -144,7 +162,11 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
     if not (folder / 'Annotations').is_dir() or not (folder / 'JPEGImages').is_dir():
         raise UserError(f'{folder} has no Annotations and JPEGImages: give the folder that holds both')
     lists = {s: folder / 'ImageSets' / 'Main' / f'{s}.txt' for s in ('train', 'val', 'test')}
-    stems = {s: [line.split()[0] for line in p.read_text().splitlines() if line.split()] for s, p in lists.items() if p.is_file()}
+    stems = {
+        s: [line.split()[0] for line in p.read_text().splitlines() if line.split()]
+        for s, p in lists.items()
+        if p.is_file()
+    }
     stems = stems or {'all': sorted(p.stem for p in (folder / 'Annotations').glob('*.xml'))}
     there = {p.stem: p for p in sorted((folder / 'JPEGImages').iterdir()) if p.suffix.lower() in IMAGES}
     trees = {}
@@ -166,9 +188,20 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
                 if name not in numbers:
                     other[name] += 1
                     continue
-                annotations.append(_object(image, numbers[name], [x1 - 1, y1 - 1, x2 - x1, y2 - y1]) | dict(iscrowd=difficult))
-        skipped += [f'{count} objects of {name!r}, which is none of the classes' for name, count in other.items()]
-        converted[split] = _finish(above, [i for i, _ in entries], annotations, [dict(id=i, name=n) for n, i in numbers.items()], skipped)
+                annotations.append(
+                    _object(image, numbers[name], [x1 - 1, y1 - 1, x2 - x1, y2 - y1])
+                    | dict(iscrowd=difficult)
+                )
+        skipped += [
+            f'{count} objects of {name!r}, which is none of the classes' for name, count in other.items()
+        ]
+        converted[split] = _finish(
+            above,
+            [i for i, _ in entries],
+            annotations,
+            [dict(id=i, name=n) for n, i in numbers.items()],
+            skipped,
+        )
     return converted
 
 
@@ -183,7 +216,11 @@ def _voc_objects(path: Path) -> list[tuple[str, list[float], int]]:
                 raise ValueError('an object without a name')
             objects.append((name.strip(), box, int(entry.findtext('difficult') or 0)))
     except (ElementTree.ParseError, OSError, TypeError, ValueError) as error:
-        reason = 'an object without xmin, ymin, xmax, ymax' if isinstance(error, TypeError) else getattr(error, 'strerror', None) or error
+        reason = (
+            'an object without xmin, ymin, xmax, ymax'
+            if isinstance(error, TypeError)
+            else getattr(error, 'strerror', None) or error
+        )
         raise UserError(f'{path} cannot be read as VOC ({reason})') from error
     return objects
 
@@ -198,7 +235,17 @@ def _images(files: Sequence[Path]) -> tuple[Path, list[tuple[dict, Path]], list[
         if isinstance(size, str):
             skipped.append(size)
         else:
-            entries.append((dict(id=i, file_name=os.path.relpath(file, above).replace(os.sep, '/'), width=size[0], height=size[1]), file))
+            entries.append(
+                (
+                    dict(
+                        id=i,
+                        file_name=os.path.relpath(file, above).replace(os.sep, '/'),
+                        width=size[0],
+                        height=size[1],
+                    ),
+                    file,
+                )
+            )
     return above, entries, skipped
 
 
@@ -213,12 +260,19 @@ def _size(path: Path) -> tuple[int, int] | str:
 def _object(image: Mapping, category: int, box: Sequence[float]) -> dict:
     """A COCO object; its box is cut to the image."""
     x, y, w, h = box
-    x1, y1, x2, y2 = max(0.0, x), max(0.0, y), min(float(image['width']), x + w), min(float(image['height']), y + h)
+    x1, y1, x2, y2 = (
+        max(0.0, x),
+        max(0.0, y),
+        min(float(image['width']), x + w),
+        min(float(image['height']), y + h),
+    )
     box = [round(v, 2) for v in (x1, y1, max(0.0, x2 - x1), max(0.0, y2 - y1))]
     return dict(image_id=image['id'], category_id=category, bbox=box, area=box[2] * box[3], iscrowd=0)
 
 
-def _finish(above: Path, images: list[dict], annotations: Iterable[dict], categories: list[dict], skipped: list[str]) -> Converted:
+def _finish(
+    above: Path, images: list[dict], annotations: Iterable[dict], categories: list[dict], skipped: list[str]
+) -> Converted:
     kept = []
     for a in annotations:
         if a['bbox'][2] <= 0 or a['bbox'][3] <= 0:

@@ -25,8 +25,15 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except UserError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow calls a broken PNG a SyntaxError
-        raise UserError(f'{path} cannot be read as an image ({error}): write or unpack it again, or take it out') from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # Pillow calls a broken PNG a SyntaxError
+        raise UserError(
+            f'{path} cannot be read as an image ({error}): write or unpack it again, or take it out'
+        ) from error
 
 
 def images_below(folder: str | Path) -> list[Path]:

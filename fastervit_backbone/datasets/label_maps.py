@@ -90,14 +90,28 @@ def _read_values(pair: tuple[str, str]) -> np.ndarray:
             )
         pixels = np.asarray(labels)
     if pixels.ndim != 2:
-        raise UserError(f'{label_path} is a picture of {pixels.shape[2]} channels, not a label map: write one channel of class numbers')
+        raise UserError(
+            f'{label_path} is a picture of {pixels.shape[2]} channels, not a label map: write one channel of class numbers'
+        )
     return np.flatnonzero(np.bincount(pixels.astype(np.uint16).reshape(-1)))
 
 
-def _check_values(path: str, values: np.ndarray, classes: Sequence[str], reduce_zero_label: bool, label_map: Mapping[int, int]) -> None:
+def _check_values(
+    path: str,
+    values: np.ndarray,
+    classes: Sequence[str],
+    reduce_zero_label: bool,
+    label_map: Mapping[int, int],
+) -> None:
     first = 1 if reduce_zero_label else 0
     loaded = [int(v) - first for v in values if v != IGNORED and v >= first]
-    wrong = sorted({v + first for v in loaded if not 0 <= label_map.get(v, v) < len(classes) and label_map.get(v) != IGNORED})
+    wrong = sorted(
+        {
+            v + first
+            for v in loaded
+            if not 0 <= label_map.get(v, v) < len(classes) and label_map.get(v) != IGNORED
+        }
+    )
     if wrong:
         raise UserError(
             f'{path} holds the label {wrong[0]}, but the {len(classes)} classes have {first} to {first + len(classes) - 1}'

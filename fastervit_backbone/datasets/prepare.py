@@ -46,9 +46,15 @@ DATA_SETS = {
         'data/coco',
         (
             Archive(
-                _COCO + 'zips/train2017.zip', 'sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929', fills='train2017'
+                _COCO + 'zips/train2017.zip',
+                'sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929',
+                fills='train2017',
             ),
-            Archive(_COCO + 'zips/val2017.zip', 'sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05', fills='val2017'),
+            Archive(
+                _COCO + 'zips/val2017.zip',
+                'sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05',
+                fills='val2017',
+            ),
             Archive(
                 _COCO + 'annotations/annotations_trainval2017.zip',
                 'sha256:113a836d90195ee1f884e704da6304dfaaecff1f023f49b6ca93c4aaae470268',
@@ -77,9 +83,24 @@ DATA_SETS = {
         'VOC_ROOT',
         'data/VOCdevkit',
         (
-            Archive(_VOC + 'voc2007/VOCtrainval_06-Nov-2007.tar', 'md5:c52e279531787c972589f7e41ab4ae64', strip=1, fills='VOC2007'),
-            Archive(_VOC + 'voc2007/VOCtest_06-Nov-2007.tar', 'md5:b6e924de25625d8de591ea690078ad9f', strip=1, fills='VOC2007'),
-            Archive(_VOC + 'voc2012/VOCtrainval_11-May-2012.tar', 'md5:6cd6e144f989b92b3379bac3b3de84fd', strip=1, fills='VOC2012'),
+            Archive(
+                _VOC + 'voc2007/VOCtrainval_06-Nov-2007.tar',
+                'md5:c52e279531787c972589f7e41ab4ae64',
+                strip=1,
+                fills='VOC2007',
+            ),
+            Archive(
+                _VOC + 'voc2007/VOCtest_06-Nov-2007.tar',
+                'md5:b6e924de25625d8de591ea690078ad9f',
+                strip=1,
+                fills='VOC2007',
+            ),
+            Archive(
+                _VOC + 'voc2012/VOCtrainval_11-May-2012.tar',
+                'md5:6cd6e144f989b92b3379bac3b3de84fd',
+                strip=1,
+                fills='VOC2012',
+            ),
         ),
         (
             ('VOC2007/JPEGImages', '.jpg', 9963),
@@ -91,7 +112,13 @@ DATA_SETS = {
 }
 
 
-def prepare(data: PublicData, sources: Sequence[str | Path] = (), *, root: str | Path | None = None, download: bool = False) -> Path:
+def prepare(
+    data: PublicData,
+    sources: Sequence[str | Path] = (),
+    *,
+    root: str | Path | None = None,
+    download: bool = False,
+) -> Path:
     """Lay a data set out and check it. What is there already stays as it is; a second call goes on where the first stopped.
 
     Args:
@@ -137,7 +164,9 @@ def check(data: PublicData, root: Path) -> None:
     if missing:
         have = ', '.join(a.name for a in data.archives)
         folder = 'its folder' if len(data.archives) == 1 else 'their folder'
-        raise UserError(f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or {folder}, or --download')
+        raise UserError(
+            f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or {folder}, or --download'
+        )
     for folder, suffix, _ in data.counts:
         if suffix in ('.jpg', '.png'):
             names = sorted(n for n in os.listdir(root / folder) if n.endswith(suffix))
@@ -150,8 +179,13 @@ def check(data: PublicData, root: Path) -> None:
     elif data is DATA_SETS['ade20k']:
         for split in ('training', 'validation'):
             names = sorted(p.stem for p in (root / 'images' / split).glob('*.jpg'))
-            pairs = [(str(root / f'images/{split}/{n}.jpg'), str(root / f'annotations/{split}/{n}.png')) for n in names]
-            check_label_maps(pairs[:: -(-len(pairs) // SAMPLE)], [str(i) for i in range(150)], reduce_zero_label=True)
+            pairs = [
+                (str(root / f'images/{split}/{n}.jpg'), str(root / f'annotations/{split}/{n}.png'))
+                for n in names
+            ]
+            check_label_maps(
+                pairs[:: -(-len(pairs) // SAMPLE)], [str(i) for i in range(150)], reduce_zero_label=True
+            )
     else:
         for year, split in ((2007, 'trainval'), (2007, 'test'), (2012, 'trainval')):
             check_voc(root, f'VOC{year}/ImageSets/Main/{split}.txt', f'VOC{year}')
@@ -160,29 +194,41 @@ def check(data: PublicData, root: Path) -> None:
 def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
     archive = next((a for a in data.archives if a.name == path.name), None)
     if archive is None:
-        raise UserError(f'{path} is none of {", ".join(a.name for a in data.archives)}: those are the archives of this data set')
+        raise UserError(
+            f'{path} is none of {", ".join(a.name for a in data.archives)}: those are the archives of this data set'
+        )
     count = unpack(path, root, archive.strip)
-    print(f'{path.name}: {count} files written to {root}' if count else f'{path.name}: all of it is in {root} already')
+    print(
+        f'{path.name}: {count} files written to {root}'
+        if count
+        else f'{path.name}: all of it is in {root} already'
+    )
 
 
 def _link(data: PublicData, source: Path, root: Path) -> bool:
     """Link the data set's complete folders in ``source`` (or one folder below) into ``root``; says whether any were there."""
     for place in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
-        found = dict.fromkeys(f.split('/')[0] for f, suffix, _ in data.counts if _count_files(place / f, suffix))
+        found = dict.fromkeys(
+            f.split('/')[0] for f, suffix, _ in data.counts if _count_files(place / f, suffix)
+        )
         if place.resolve() == root.resolve() or not found:
             continue
         for entry in found:
             target = root / entry
             if os.path.lexists(target):
                 continue
-            if lacking := _lacking(data, place, entry):  # a link would be in the way of an archive that fills it
+            if lacking := _lacking(
+                data, place, entry
+            ):  # a link would be in the way of an archive that fills it
                 print(f'{place / entry} is not linked: {"; ".join(lacking)}')
                 continue
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 target.symlink_to(Path(os.path.abspath(place / entry)), target_is_directory=True)
             except OSError as error:
-                raise UserError(f'cannot make the link {target} ({error.strerror}): set another --root') from error
+                raise UserError(
+                    f'cannot make the link {target} ({error.strerror}): set another --root'
+                ) from error
             print(f'{target} -> {os.path.abspath(place / entry)}')
         return True
     return False
@@ -202,6 +248,12 @@ def _missing(data: PublicData, root: Path) -> list[str]:
 
 def _lacking(data: PublicData, root: Path, entry: str) -> list[str]:
     """A line for each folder within ``entry`` that has fewer files than published."""
-    within = [(folder, suffix, count) for folder, suffix, count in data.counts if folder.split('/')[0] == entry]
+    within = [
+        (folder, suffix, count) for folder, suffix, count in data.counts if folder.split('/')[0] == entry
+    ]
     there = [_count_files(root / folder, suffix) for folder, suffix, _ in within]
-    return [f'{folder} has {n} of {count} *{suffix}' for (folder, suffix, count), n in zip(within, there, strict=True) if n < count]
+    return [
+        f'{folder} has {n} of {count} *{suffix}'
+        for (folder, suffix, count), n in zip(within, there, strict=True)
+        if n < count
+    ]

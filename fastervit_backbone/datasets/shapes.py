@@ -15,7 +15,9 @@ CLASSES = ('circle', 'square', 'triangle')
 MIN_VISIBLE = 0.7
 
 
-def make_shapes(root: str | Path, train: int = 700, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0) -> Path:
+def make_shapes(
+    root: str | Path, train: int = 700, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0
+) -> Path:
     """Write the data set, or leave it alone where it is there already with the same numbers.
 
     Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE, category ids 1..3) and
@@ -36,7 +38,9 @@ def make_shapes(root: str | Path, train: int = 700, val: int = 50, size: tuple[i
     """
     root = Path(root)
     if min(train, val) < 1 or min(size) < 64:
-        raise UserError(f'shapes need at least 1 image a split and 64 pixels a side, got train={train}, val={val}, size={size}')
+        raise UserError(
+            f'shapes need at least 1 image a split and 64 pixels a side, got train={train}, val={val}, size={size}'
+        )
     numbers = dict(train=train, val=val, size=list(size), seed=seed, version=1)
     stamp = root / 'shapes.json'
     if stamp.is_file() and _read_stamp(stamp) == numbers:
@@ -54,7 +58,9 @@ def make_shapes(root: str | Path, train: int = 700, val: int = 50, size: tuple[i
         shutil.rmtree(root, ignore_errors=True)
         building.rename(root)
     except OSError as error:
-        raise UserError(f'shapes cannot be written to {root} ({error.strerror}): name another folder') from error
+        raise UserError(
+            f'shapes cannot be written to {root} ({error.strerror}): name another folder'
+        ) from error
     return root
 
 
@@ -62,10 +68,14 @@ def _read_stamp(path: Path) -> object:
     try:
         return json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f'{path} is broken ({error}): remove {path.parent}, or name another folder') from error
+        raise UserError(
+            f'{path} is broken ({error}): remove {path.parent}, or name another folder'
+        ) from error
 
 
-def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+def draw_scene(
+    rng: np.random.Generator, size: tuple[int, int]
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
     """One image.
 
     Args:

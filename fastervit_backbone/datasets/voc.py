@@ -38,7 +38,11 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
     if not names:
         raise UserError(f'{path} lists 0 images: nothing to train or evaluate on')
     for folder, suffix in (('JPEGImages', '.jpg'), ('Annotations', '.xml')):
-        there = {p.name for p in os.scandir(root / year_dir / folder)} if (root / year_dir / folder).is_dir() else set()
+        there = (
+            {p.name for p in os.scandir(root / year_dir / folder)}
+            if (root / year_dir / folder).is_dir()
+            else set()
+        )
         absent = [name + suffix for name in names if name + suffix not in there]
         if absent:
             raise UserError(
@@ -48,7 +52,9 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
     for name in names:
         found.update(_names_in(root / year_dir / 'Annotations' / f'{name}.xml'))
     if classes is not None and not found & set(classes):
-        near = [n for c in classes for n in difflib.get_close_matches(c.lower(), [f.lower() for f in found], n=1)]
+        near = [
+            n for c in classes for n in difflib.get_close_matches(c.lower(), [f.lower() for f in found], n=1)
+        ]
         meant = f' (did you mean {next(f for f in sorted(found) if f.lower() == near[0])!r}?)' if near else ''
         raise UserError(
             f'{path}: no object of the classes {list(classes)[:20]} in {len(names)} annotations, which have {sorted(found)[:20]}{meant}: '
@@ -63,8 +69,12 @@ def _read_list(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UserError(f'{path} is not a text ({error}): it needs one image name a line') from error
     more = next((line for line in lines if len(line.split()) != 1 or line != line.strip()), None)
-    if more is not None:  # mmdet takes whole lines as names; VOC's lists of a single class have a second column
-        raise UserError(f'{path} has the line {more!r}: it needs one image name a line and nothing else, as ImageSets/Main/train.txt has')
+    if (
+        more is not None
+    ):  # mmdet takes whole lines as names; VOC's lists of a single class have a second column
+        raise UserError(
+            f'{path} has the line {more!r}: it needs one image name a line and nothing else, as ImageSets/Main/train.txt has'
+        )
     return lines
 
 
@@ -81,7 +91,9 @@ def _names_in(path: Path) -> set[str]:
         names.add(part.findtext('name') or '')
         box = part.find('bndbox')
         if not part.findtext('name') or box is None:
-            raise UserError(f'{path} has an object without {"bndbox" if part.findtext("name") else "name"}: write it again')
+            raise UserError(
+                f'{path} has an object without {"bndbox" if part.findtext("name") else "name"}: write it again'
+            )
         numbers += [(box, name) for name in ('xmin', 'ymin', 'xmax', 'ymax')]
         numbers += [(part, 'difficult')] if part.find('difficult') is not None else []
     for part, name in numbers:

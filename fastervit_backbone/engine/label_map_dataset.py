@@ -45,7 +45,9 @@ class LabelMapDataset(BaseSegDataset):
         lazy_init: bool = False,
     ) -> None:
         if not isinstance(ignore_index, int) or not 0 < ignore_index <= IGNORED:
-            raise ValueError(f'ignore_index must be a whole number in 1..{IGNORED}, got {ignore_index!r} (0: reduce_zero_label=True)')
+            raise ValueError(
+                f'ignore_index must be a whole number in 1..{IGNORED}, got {ignore_index!r} (0: reduce_zero_label=True)'
+            )
         super().__init__(
             metainfo=dict(metainfo),
             data_root=data_root,

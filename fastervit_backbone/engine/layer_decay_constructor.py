@@ -30,7 +30,9 @@ class LayerDecayOptimWrapperConstructor:
         self.paramwise_cfg = dict(paramwise_cfg or {})
         unknown = set(self.paramwise_cfg) - {'decay_rate'}
         if unknown:
-            raise UserError(f'optim_wrapper.paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate')
+            raise UserError(
+                f'optim_wrapper.paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate'
+            )
         if 'lr' not in self.optim_wrapper_cfg.get('optimizer', {}):
             raise UserError('optim_wrapper.optimizer needs lr: the layers are scaled from it')
 
@@ -45,5 +47,7 @@ class LayerDecayOptimWrapperConstructor:
         config = dict(self.optim_wrapper_cfg)
         config.setdefault('type', 'OptimWrapper')
         optimizer = dict(config.pop('optimizer'))
-        optimizer['params'] = parameter_groups(model, optimizer['lr'], optimizer.get('weight_decay', 0.0), **self.paramwise_cfg)
+        optimizer['params'] = parameter_groups(
+            model, optimizer['lr'], optimizer.get('weight_decay', 0.0), **self.paramwise_cfg
+        )
         return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=OPTIMIZERS.build(optimizer)))

@@ -68,5 +68,9 @@ class TimmBackbone(nn.Module):
         if not timm.is_model(name):
             raise UserError(f'model.backbone.model_name: timm {timm.__version__} has no model {name!r}')
         return timm.create_model(
-            name, features_only=True, out_indices=self.out_indices, drop_path_rate=drop_path_rate, pretrained=pretrained
+            name,
+            features_only=True,
+            out_indices=self.out_indices,
+            drop_path_rate=drop_path_rate,
+            pretrained=pretrained,
         )

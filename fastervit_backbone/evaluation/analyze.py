@@ -52,21 +52,36 @@ def analyze(
     if truth.is_dir():
         categories = content.get('categories')
         if not (content.get('info') or {}).get('label_maps') or not categories:
-            raise UserError(f'{truth} is a folder, of label maps, and {predictions} holds objects: compare those with a COCO json')
+            raise UserError(
+                f'{truth} is a folder, of label maps, and {predictions} holds objects: compare those with a COCO json'
+            )
         names, ids = [c['name'] for c in categories], [c['id'] for c in categories]
         labels = analyze_label_maps(predictions.parent, truth, names, ids, ignored)
         written = write_label_map_report(labels, predictions.parent, truth, images, out, title)
-        return [f'mIoU {np.nanmean(labels.iou):.4f}, pixel accuracy {labels.accuracy:.4f}', f'written: {written[0]}']
+        return [
+            f'mIoU {np.nanmean(labels.iou):.4f}, pixel accuracy {labels.accuracy:.4f}',
+            f'written: {written[0]}',
+        ]
     if not truth.is_file():
         raise UserError(f'no ground truth at {truth}: a COCO json, or a folder of label maps')
     if (content.get('info') or {}).get('label_maps'):
-        raise UserError(f'{predictions} is about label maps, and {truth} is a file: name the folder of true label maps')
+        raise UserError(
+            f'{predictions} is about label maps, and {truth} is a file: name the folder of true label maps'
+        )
     annotations = read_truth(truth, metric)
     objects = analyze_objects(content, annotations, kind=metric, threshold=threshold, worst=worst)
     written = write_object_report(objects, images, out, title)
-    said = [', '.join(f'{name} {value:.4f}' for name, value in objects.summary.items() if name in ('AP', 'AP50', 'AP75', 'AR 100'))]
+    said = [
+        ', '.join(
+            f'{name} {value:.4f}'
+            for name, value in objects.summary.items()
+            if name in ('AP', 'AP50', 'AP75', 'AR 100')
+        )
+    ]
     said += objects.notes
     least = min((a['score'] for a in content['annotations']), default=0)
     if least > 0.1:
-        said.append(f'no detection scores below {least:.2f}: AP wants them all (tools/predict.py --threshold 0)')
+        said.append(
+            f'no detection scores below {least:.2f}: AP wants them all (tools/predict.py --threshold 0)'
+        )
     return [*said, f'written: {written[0]}']

@@ -29,7 +29,9 @@ def read_detections(path: str | Path) -> dict:
     content = dict(annotations=content) if isinstance(content, list) else content
     entries = content.get('annotations') if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(a, dict) for a in entries):
-        raise UserError(f'{path} is JSON but holds no detections: expected predictions.json of tools/predict.py, or a list of COCO results')
+        raise UserError(
+            f'{path} is JSON but holds no detections: expected predictions.json of tools/predict.py, or a list of COCO results'
+        )
     return content
 
 
@@ -54,7 +56,11 @@ def match_to_truth(detections: dict, truth: COCO, kind: str) -> tuple[list[dict]
     found, said = detections['annotations'], []
     categories = _match_categories(detections.get('categories', ()), truth)
     images = _match_images(detections.get('images', ()), truth)
-    strangers = {image['id']: image.get('file_name') for image in detections.get('images', ()) if image['id'] not in images}
+    strangers = {
+        image['id']: image.get('file_name')
+        for image in detections.get('images', ())
+        if image['id'] not in images
+    }
     if strangers and not images:
         number, name = next(iter(strangers.items()))
         raise UserError(
@@ -62,21 +68,30 @@ def match_to_truth(detections: dict, truth: COCO, kind: str) -> tuple[list[dict]
         )
     unknown = {c['id']: c['name'] for c in detections.get('categories', ()) if c['id'] not in categories}
     if any(a.get('category_id') in unknown for a in found):
-        said.append(f'classes of the predictions that are not in the ground truth, left out: {", ".join(unknown.values())}')
+        said.append(
+            f'classes of the predictions that are not in the ground truth, left out: {", ".join(unknown.values())}'
+        )
         found = [a for a in found if a.get('category_id') not in unknown]
     missing = len(truth.imgs) - len(images)
     if images and missing:
-        said.append(f'{missing} of {len(truth.imgs)} images were not predicted on: their objects count as missed')
+        said.append(
+            f'{missing} of {len(truth.imgs)} images were not predicted on: their objects count as missed'
+        )
     if strangers:
         name = next(iter(strangers.values()))
-        said.append(f'{len(strangers)} predicted images are not in the ground truth, and left out ({name}{", ..." * (len(strangers) > 1)})')
+        said.append(
+            f'{len(strangers)} predicted images are not in the ground truth, and left out ({name}{", ..." * (len(strangers) > 1)})'
+        )
         found = [a for a in found if a.get('image_id') not in strangers]
     if images or categories:
         found = [dict(a) for a in found]
         for a in found:
             for key, ids in (('image_id', images), ('category_id', categories)):
                 a[key] = ids.get(a.get(key), a.get(key))
-    for what, key, known in (('image', 'image_id', set(truth.imgs)), ('category', 'category_id', set(truth.cats))):
+    for what, key, known in (
+        ('image', 'image_id', set(truth.imgs)),
+        ('category', 'category_id', set(truth.cats)),
+    ):
         strange = sorted({a.get(key) for a in found} - known, key=str)
         if strange:
             raise UserError(
@@ -87,7 +102,9 @@ def match_to_truth(detections: dict, truth: COCO, kind: str) -> tuple[list[dict]
         for key, good in needed.items():
             if not good(a.get(key)):
                 remedy = ': compare boxes (--metric bbox)' if key == 'segmentation' else ': predict again'
-                raise UserError(f'prediction {i} has no {key}, or a bad one, {str(a.get(key))[:40]!r}{remedy}')
+                raise UserError(
+                    f'prediction {i} has no {key}, or a bad one, {str(a.get(key))[:40]!r}{remedy}'
+                )
     return found, said
 
 
@@ -123,7 +140,9 @@ def _match_images(images: Sequence[dict], truth: COCO) -> dict[int, int]:
         if number in matched:
             raise UserError(f'image {number} is in the predictions twice: predict again into an empty folder')
         alike = by_name.get(_name(image), [])
-        below = [n for n in alike if f'/{path}'.endswith(f'/{paths[n]}') or f'/{paths[n]}'.endswith(f'/{path}')]
+        below = [
+            n for n in alike if f'/{path}'.endswith(f'/{paths[n]}') or f'/{paths[n]}'.endswith(f'/{path}')
+        ]
         if path in by_path:
             matched[number] = by_path[path]
         elif len(below) == 1:
@@ -169,5 +188,7 @@ def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
         raise UserError(f'{path} cannot be read as COCO ({type(error).__name__}: {error})') from error
     bare = [a['id'] for a in truth_annotations if not a.get('segmentation')] if kind == 'segm' else []
     if bare:
-        raise UserError(f'{path}: annotation {bare[0]} has no segmentation ({len(bare)} have none): compare boxes (--metric bbox)')
+        raise UserError(
+            f'{path}: annotation {bare[0]} has no segmentation ({len(bare)} have none): compare boxes (--metric bbox)'
+        )
     return truth

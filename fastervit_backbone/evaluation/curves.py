@@ -44,12 +44,20 @@ def read_log(path: str | Path) -> Log:
         UserError: no log there, or lines that are no JSON.
     """
     path = Path(path)
-    files = [path] if path.is_file() else sorted(path.glob('**/vis_data/scalars.json'), key=lambda p: p.parent.parent.name)
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(path.glob('**/vis_data/scalars.json'), key=lambda p: p.parent.parent.name)
+    )
     if not files:
-        raise UserError(f'{path} has no training log: expected a work dir of tools/train.py, or vis_data/scalars.json in one')
+        raise UserError(
+            f'{path} has no training log: expected a work dir of tools/train.py, or vis_data/scalars.json in one'
+        )
     runs = {file.parent.parent.parent for file in files}
     if path.is_dir() and len(runs) > 1:
-        raise UserError(f'{path} has logs of several work dirs, {", ".join(sorted(r.name for r in runs))}: name them one by one')
+        raise UserError(
+            f'{path} has logs of several work dirs, {", ".join(sorted(r.name for r in runs))}: name them one by one'
+        )
     lines: list[dict] = []
     for file in files:
         new = _read(file)
@@ -67,7 +75,9 @@ def _read(file: Path) -> list[dict]:
     try:
         content = file.read_text().splitlines()
     except UnicodeDecodeError as error:
-        raise UserError(f'{file} is no log of mmengine: expected a work dir, or vis_data/scalars.json in one') from error
+        raise UserError(
+            f'{file} is no log of mmengine: expected a work dir, or vis_data/scalars.json in one'
+        ) from error
     for number, text in enumerate(content, 1):
         try:
             line = json.loads(text)
@@ -76,7 +86,9 @@ def _read(file: Path) -> list[dict]:
                 break
             raise UserError(f'{file} line {number} is no JSON ({error}): is it a log of mmengine?') from error
         if not isinstance(line, dict):
-            raise UserError(f'{file} line {number} is {type(line).__name__}, not a record: is it a log of mmengine?')
+            raise UserError(
+                f'{file} line {number} is {type(line).__name__}, not a record: is it a log of mmengine?'
+            )
         last = line.get('iter', last)  # evaluations know their epoch alone
         lines.append(line | dict(iter=last))
     return lines
@@ -111,7 +123,9 @@ def plot_logs(logs: Sequence[Log], out: str | Path, keys: Sequence[str] = (), sm
     drawn = list(keys) or [k for k in DEFAULT if k in there]
     columns = min(3, len(drawn))
     rows = -(-len(drawn) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False, layout='constrained')
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(4.6 * columns, 3.2 * rows), squeeze=False, layout='constrained'
+    )
     if out.suffix.lstrip('.') not in figure.canvas.get_supported_filetypes():
         plt.close(figure)
         raise UserError(f'--out {out}: matplotlib writes .png, .svg or .pdf')
@@ -122,7 +136,9 @@ def plot_logs(logs: Sequence[Log], out: str | Path, keys: Sequence[str] = (), sm
             points, colour = log.curve(key), f'C{i}'
             rough = smooth > 1 and len(points) > smooth and key != 'lr'
             few = dict(marker='o', markersize=3) if len(points) < 40 else {}
-            panel.plot(*points.T, color=colour, alpha=0.25 if rough else 1, label=None if rough else log.name, **few)
+            panel.plot(
+                *points.T, color=colour, alpha=0.25 if rough else 1, label=None if rough else log.name, **few
+            )
             if rough:
                 means = np.stack([np.convolve(c, np.full(smooth, 1 / smooth), 'valid') for c in points.T])
                 panel.plot(*means, color=colour, label=log.name)

@@ -58,7 +58,11 @@ class LabelMapResults:
 
 
 def analyze_label_maps(
-    predicted: str | Path, truth: str | Path, names: Sequence[str], ids: Sequence[int], ignored: Sequence[int] = ()
+    predicted: str | Path,
+    truth: str | Path,
+    names: Sequence[str],
+    ids: Sequence[int],
+    ignored: Sequence[int] = (),
 ) -> LabelMapResults:
     """Compare all label maps of two folders.
 
@@ -88,12 +92,20 @@ def analyze_label_maps(
         true = _indices(truth / path, ids, ignored)
         guess = _indices(predicted / path, ids, NO_CLASS | ({0} if min(ids) > 0 else set()) - set(ids))
         if true.shape != guess.shape:
-            raise UserError(f'{truth / path} is {true.shape[1]}x{true.shape[0]} pixels, its prediction {guess.shape[1]}x{guess.shape[0]}')
+            raise UserError(
+                f'{truth / path} is {true.shape[1]}x{true.shape[0]} pixels, its prediction {guess.shape[1]}x{guess.shape[0]}'
+            )
         counted = true < count
-        one = np.bincount(true[counted] * (count + 1) + guess[counted], minlength=(count + 1) ** 2).reshape(count + 1, count + 1)
+        one = np.bincount(true[counted] * (count + 1) + guess[counted], minlength=(count + 1) ** 2).reshape(
+            count + 1, count + 1
+        )
         total += one
         images.append(
-            (path.as_posix(), float(np.diag(one)[:-1].sum() / max(1, one.sum())), float(np.nanmean(_iou(one))) if one.any() else 1.0)
+            (
+                path.as_posix(),
+                float(np.diag(one)[:-1].sum() / max(1, one.sum())),
+                float(np.nanmean(_iou(one))) if one.any() else 1.0,
+            )
         )
     return LabelMapResults(tuple(names), total, sorted(images, key=lambda i: i[2]))
 
@@ -103,7 +115,9 @@ def _indices(path: Path, ids: Sequence[int], ignored: set[int]) -> np.ndarray:
     with open_image(path) as image:
         values = np.asarray(image)
     if values.ndim != 2 or values.dtype.kind not in 'uib':
-        raise UserError(f'{path} is no label map: expected one whole number a pixel, it has {values.shape} of {values.dtype}')
+        raise UserError(
+            f'{path} is no label map: expected one whole number a pixel, it has {values.shape} of {values.dtype}'
+        )
     present = np.unique(values)
     strange = [int(v) for v in present if v not in ids and v not in ignored]
     if strange:

@@ -90,7 +90,9 @@ _SUMMARY = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
 _SUMMARY += ('AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
 
 
-def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', threshold: float = 0.3, worst: int = 24) -> ObjectResults:
+def analyze_objects(
+    detections: dict, truth: COCO, *, kind: str = 'bbox', threshold: float = 0.3, worst: int = 24
+) -> ObjectResults:
     """Compare.
 
     Args:
@@ -132,7 +134,9 @@ def analyze_objects(detections: dict, truth: COCO, *, kind: str = 'bbox', thresh
 
 def _nothing(truth: COCO) -> COCO:
     empty = COCO()
-    empty.dataset = dict(images=truth.dataset['images'], categories=truth.dataset['categories'], annotations=[])
+    empty.dataset = dict(
+        images=truth.dataset['images'], categories=truth.dataset['categories'], annotations=[]
+    )
     empty.createIndex()
     return empty
 
@@ -159,7 +163,16 @@ def _class_result(scorer: COCOeval, precision: np.ndarray, category: dict) -> Cl
         return ClassResult(category['name'], objects, ap, ap50, 0.0, 0.0, 0.0, nan, curve)
     f1 = 2 * curve[:, 1] * curve[:, 2] / np.maximum(curve[:, 1] + curve[:, 2], 1e-12)
     best = int(f1.argmax())
-    return ClassResult(category['name'], objects, ap, ap50, *map(float, curve[best, 1:]), float(f1[best]), float(curve[best, 0]), curve)
+    return ClassResult(
+        category['name'],
+        objects,
+        ap,
+        ap50,
+        *map(float, curve[best, 1:]),
+        float(f1[best]),
+        float(curve[best, 0]),
+        curve,
+    )
 
 
 def _all_areas(scorer: COCOeval, category_id: int) -> list[dict]:
@@ -178,29 +191,44 @@ def confusion_matrix(found: Sequence[dict], truth: COCO, threshold: float) -> np
     predicted = [_detections(by_image[i], ids) for i in truth.imgs]
     true = [_detections([a for a in truth.imgToAnns[i] if not a.get('iscrowd')], ids) for i in truth.imgs]
     names = [c['name'] for c in truth.loadCats(ids)]
-    matrix = sv.ConfusionMatrix.from_detections(predicted, true, names, conf_threshold=threshold, iou_threshold=IOU)
+    matrix = sv.ConfusionMatrix.from_detections(
+        predicted, true, names, conf_threshold=threshold, iou_threshold=IOU
+    )
     return matrix.matrix.astype(int)
 
 
 def _detections(entries: Sequence[dict], ids: Sequence[int]) -> sv.Detections:
     if not entries:
-        return sv.Detections(np.zeros((0, 4), np.float32), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int))
+        return sv.Detections(
+            np.zeros((0, 4), np.float32), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int)
+        )
     boxes = np.array([a['bbox'] for a in entries], np.float32)
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([a.get('score', 1.0) for a in entries], np.float32)
-    return sv.Detections(boxes, confidence=scores, class_id=np.array([ids.index(a['category_id']) for a in entries]))
+    return sv.Detections(
+        boxes, confidence=scores, class_id=np.array([ids.index(a['category_id']) for a in entries])
+    )
 
 
-def _mistakes(scorer: COCOeval, truth: COCO, found: Sequence[dict], names: dict[int, str], threshold: float) -> list[Mistake]:
+def _mistakes(
+    scorer: COCOeval, truth: COCO, found: Sequence[dict], names: dict[int, str], threshold: float
+) -> list[Mistake]:
     there: dict[int, list] = {}
-    for entries, real in ((truth.dataset['annotations'], True), ([a for a in found if a['score'] >= threshold], False)):
+    for entries, real in (
+        (truth.dataset['annotations'], True),
+        ([a for a in found if a['score'] >= threshold], False),
+    ):
         for a in entries:
             there.setdefault(a['image_id'], []).append((tuple(a['bbox']), names[a['category_id']], real))
     mistakes = []
     for category_id, name in names.items():
         for e in _all_areas(scorer, category_id):
             image, dt, gt = truth.imgs[e['image_id']]['file_name'], scorer.cocoDt.anns, truth.anns
-            wrong = (e['dtMatches'][0] == 0) & ~e['dtIgnore'][0].astype(bool) & (np.array(e['dtScores']) >= threshold)
+            wrong = (
+                (e['dtMatches'][0] == 0)
+                & ~e['dtIgnore'][0].astype(bool)
+                & (np.array(e['dtScores']) >= threshold)
+            )
             missed = (e['gtMatches'][0] == 0) & (np.array(e['gtIgnore']) == 0)
             entries = [(dt[e['dtIds'][i]], dt[e['dtIds'][i]]['score']) for i in np.flatnonzero(wrong)]
             entries += [(gt[e['gtIds'][i]], None) for i in np.flatnonzero(missed)]

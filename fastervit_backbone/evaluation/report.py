@@ -42,18 +42,20 @@ def write_object_report(results: ObjectResults, images: Path | None, out: Path, 
         what was written.
     """
     header = ['class', 'objects', 'AP', 'AP50', 'precision', 'recall', 'F1', 'best threshold']
-    rows = [[c.name, c.objects, c.ap, c.ap50, c.precision, c.recall, c.f1, c.threshold] for c in results.classes]
+    rows = [
+        [c.name, c.objects, c.ap, c.ap50, c.precision, c.recall, c.f1, c.threshold] for c in results.classes
+    ]
     names = [c.name for c in results.classes] + ['background']
-    body = (
-        f'<p>Matched by {"masks" if results.kind == "segm" else "boxes"}; precision, recall and F1 at IoU 0.5 and the best threshold.</p>'
-    )
+    body = f'<p>Matched by {"masks" if results.kind == "segm" else "boxes"}; precision, recall and F1 at IoU 0.5 and the best threshold.</p>'
     body += _table(['figure', 'value'], [[k, v] for k, v in results.summary.items()])
     body += '<h2>Classes</h2>' + _table(header, rows)
-    body += '<h2>Precision and recall</h2>' + _embed(_plot(lambda axes: _curves(axes, results)), 'precision over recall at IoU 0.5')
-    body += (
-        '<h2>Confusion</h2><p>Rows: true class; columns: predicted. Background row: invented objects; background column: missed ones.</p>'
+    body += '<h2>Precision and recall</h2>' + _embed(
+        _plot(lambda axes: _curves(axes, results)), 'precision over recall at IoU 0.5'
     )
-    body += _embed(_plot(lambda axes: _matrix(axes, results.confusion, names), len(names)), 'confusion matrix')
+    body += '<h2>Confusion</h2><p>Rows: true class; columns: predicted. Background row: invented objects; background column: missed ones.</p>'
+    body += _embed(
+        _plot(lambda axes: _matrix(axes, results.confusion, names), len(names)), 'confusion matrix'
+    )
     written = []
     for heading, mistakes, folder in (
         ('Worst false positives', results.false_positives, 'false_positives'),
@@ -74,7 +76,11 @@ def write_object_report(results: ObjectResults, images: Path | None, out: Path, 
             score = '' if mistake.score is None else f' {mistake.score:.2f}'
             figures.append(_embed(path.read_bytes(), f'{mistake.label}{score}, {mistake.image}', 'jpeg'))
         body += f'<div class="pictures">{"".join(figures)}</div>'
-    figures = dict(kind=results.kind, summary=results.summary, classes=[dict(zip(header, row, strict=True)) for row in rows])
+    figures = dict(
+        kind=results.kind,
+        summary=results.summary,
+        classes=[dict(zip(header, row, strict=True)) for row in rows],
+    )
     return _write(out, title, body, figures, header, rows, results.confusion, names) + written
 
 
@@ -92,14 +98,29 @@ def write_label_map_report(
         title: of the page.
     """
     header = ['class', 'IoU', 'recall (Acc)', 'precision', 'F1 (Dice)']
-    rows = [list(row) for row in zip(results.names, results.iou, results.recall, results.precision, results.f1, strict=True)]
+    rows = [
+        list(row)
+        for row in zip(results.names, results.iou, results.recall, results.precision, results.f1, strict=True)
+    ]
     with np.errstate(all='ignore'):
-        summary = {'mIoU': float(np.nanmean(results.iou)), 'mAcc': float(np.nanmean(results.recall)), 'pixel accuracy': results.accuracy}
-    body = _table(['figure', 'value'], [[k, v] for k, v in summary.items()]) + '<h2>Classes</h2>' + _table(header, rows)
+        summary = {
+            'mIoU': float(np.nanmean(results.iou)),
+            'mAcc': float(np.nanmean(results.recall)),
+            'pixel accuracy': results.accuracy,
+        }
+    body = (
+        _table(['figure', 'value'], [[k, v] for k, v in summary.items()])
+        + '<h2>Classes</h2>'
+        + _table(header, rows)
+    )
     names = [*results.names, 'none']
     body += '<h2>Confusion</h2><p>Rows: true class; columns: predicted; parts of a row.</p>'
-    body += _embed(_plot(lambda axes: _matrix(axes, results.confusion, names), len(names)), 'confusion matrix')
-    body += '<h2>Images, the worst first</h2>' + _table(['image', 'pixel accuracy', 'mean IoU'], results.images[:24])
+    body += _embed(
+        _plot(lambda axes: _matrix(axes, results.confusion, names), len(names)), 'confusion matrix'
+    )
+    body += '<h2>Images, the worst first</h2>' + _table(
+        ['image', 'pixel accuracy', 'mean IoU'], results.images[:24]
+    )
     if images is not None:
         figures = []
         for path, _, iou in results.images[:8]:
@@ -107,14 +128,23 @@ def write_label_map_report(
             if picture is not None:
                 buffer = io.BytesIO()
                 picture.save(buffer, format='JPEG', quality=88)
-                figures.append(_embed(buffer.getvalue(), f'{path}: mean IoU {iou:.3f}; image, prediction', 'jpeg'))
+                figures.append(
+                    _embed(buffer.getvalue(), f'{path}: mean IoU {iou:.3f}; image, prediction', 'jpeg')
+                )
         body += f'<div class="pictures">{"".join(figures)}</div>'
     figures = dict(summary=summary, classes=[dict(zip(header, row, strict=True)) for row in rows])
     return _write(out, title, body, figures, header, rows, results.confusion, names)
 
 
 def _write(
-    out: Path, title: str, body: str, figures: dict, header: list[str], rows: list[list], confusion: np.ndarray, names: list[str]
+    out: Path,
+    title: str,
+    body: str,
+    figures: dict,
+    header: list[str],
+    rows: list[list],
+    confusion: np.ndarray,
+    names: list[str],
 ) -> list[Path]:
     page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
     page += f'<body><h1>{html.escape(title)}</h1>{body}</body></html>'
@@ -187,7 +217,13 @@ def _curves(axes: object, results: ObjectResults) -> None:
     shown = sorted((c for c in results.classes if c.objects), key=lambda c: -c.objects)[:10]
     for i, c in enumerate(shown):
         recall, precision = [0, *c.curve[:, 2]], [c.curve[0, 1] if len(c.curve) else 0, *c.curve[:, 1]]
-        axes.plot(recall, precision, label=f'{c.name} (AP50 {c.ap50:.2f})', linestyle=('-', '--', ':')[i // 7 % 3], color=_LINES[i % 7])
+        axes.plot(
+            recall,
+            precision,
+            label=f'{c.name} (AP50 {c.ap50:.2f})',
+            linestyle=('-', '--', ':')[i // 7 % 3],
+            color=_LINES[i % 7],
+        )
     axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if shown:
@@ -208,7 +244,15 @@ def _matrix(axes: object, confusion: np.ndarray, names: Sequence[str]) -> None:
         for (y, x), part in np.ndenumerate(parts):
             if confusion[y, x]:
                 words = str(confusion[y, x]) if confusion.max() < 10**5 else f'{part:.2f}'
-                axes.text(x, y, words, ha='center', va='center', fontsize=7, color='black' if part > 0.5 else 'white')
+                axes.text(
+                    x,
+                    y,
+                    words,
+                    ha='center',
+                    va='center',
+                    fontsize=7,
+                    color='black' if part > 0.5 else 'white',
+                )
 
 
 def _close_up(path: Path, mistake: Mistake) -> Image.Image | None:
@@ -219,35 +263,75 @@ def _close_up(path: Path, mistake: Mistake) -> Image.Image | None:
     x, y, w, h = mistake.box
     half = max(w, h, _CLOSE) * 0.9
     x1, y1, x2, y2 = (
-        int(v) for v in (max(0, x + w / 2 - half), max(0, y + h / 2 - half), min(W, x + w / 2 + half + 1), min(H, y + h / 2 + half + 1))
+        int(v)
+        for v in (
+            max(0, x + w / 2 - half),
+            max(0, y + h / 2 - half),
+            min(W, x + w / 2 + half + 1),
+            min(H, y + h / 2 + half + 1),
+        )
     )
     if x2 <= x1 or y2 <= y1:
         return None
     crop = Image.fromarray(picture[y1:y2, x1:x2])
     scale = _LARGE / max(crop.size)
-    scene = np.asarray(crop.resize([max(1, round(s * scale)) for s in crop.size], Image.Resampling.LANCZOS))[..., ::-1].copy()
+    scene = np.asarray(crop.resize([max(1, round(s * scale)) for s in crop.size], Image.Resampling.LANCZOS))[
+        ..., ::-1
+    ].copy()
     missed = mistake.score is None
-    layers = [([b for b, _, real in mistake.others if real], '#009E73', [n for _, n, real in mistake.others if real])]
-    layers.append(([b for b, _, real in mistake.others if not real], '#0072B2', [n for _, n, real in mistake.others if not real]))
-    layers.append(([mistake.box], '#D55E00', [f'missed: {mistake.label}' if missed else f'{mistake.label} {mistake.score:.2f}']))
+    layers = [
+        (
+            [b for b, _, real in mistake.others if real],
+            '#009E73',
+            [n for _, n, real in mistake.others if real],
+        )
+    ]
+    layers.append(
+        (
+            [b for b, _, real in mistake.others if not real],
+            '#0072B2',
+            [n for _, n, real in mistake.others if not real],
+        )
+    )
+    layers.append(
+        (
+            [mistake.box],
+            '#D55E00',
+            [f'missed: {mistake.label}' if missed else f'{mistake.label} {mistake.score:.2f}'],
+        )
+    )
     for boxes, colour, words in layers:
-        corners = np.array([(a - x1, b - y1, a + c - x1, b + d - y1) for a, b, c, d in boxes], np.float32).reshape(-1, 4) * scale
-        seen = (corners[:, 2:] > 0).all(1) & (corners[:, 0] < scene.shape[1]) & (corners[:, 1] < scene.shape[0])
+        corners = (
+            np.array([(a - x1, b - y1, a + c - x1, b + d - y1) for a, b, c, d in boxes], np.float32).reshape(
+                -1, 4
+            )
+            * scale
+        )
+        seen = (
+            (corners[:, 2:] > 0).all(1) & (corners[:, 0] < scene.shape[1]) & (corners[:, 1] < scene.shape[0])
+        )
         if seen.any():
             found = sv.Detections(corners[seen], class_id=np.zeros(seen.sum(), int))
             paint = sv.Color.from_hex(colour)
             scene = sv.BoxAnnotator(color=paint, thickness=2).annotate(scene, found)
             labels = [word for word, s in zip(words, seen, strict=True) if s]
-            scene = sv.LabelAnnotator(color=paint, text_scale=0.4, text_padding=3, smart_position=True).annotate(
-                scene, found, labels=labels
-            )
+            scene = sv.LabelAnnotator(
+                color=paint, text_scale=0.4, text_padding=3, smart_position=True
+            ).annotate(scene, found, labels=labels)
     return Image.fromarray(scene[..., ::-1])
 
 
 def _beside(images: Path, predicted: Path, name: str, names: Sequence[str]) -> Image.Image | None:
     """Image and predicted label map side by side; None where there is no image of that name."""
     stem = images / Path(name).with_suffix('')
-    found = next((p for p in sorted(stem.parent.glob(f'{stem.name}.*')) if p.suffix.lower() in ('.jpg', '.jpeg', '.png')), None)
+    found = next(
+        (
+            p
+            for p in sorted(stem.parent.glob(f'{stem.name}.*'))
+            if p.suffix.lower() in ('.jpg', '.jpeg', '.png')
+        ),
+        None,
+    )
     colours = predicted / 'colours' / name
     if found is None or not colours.is_file():
         return None

@@ -76,13 +76,31 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     config.default_hooks = dict(
         config.default_hooks,
         logger=dict(type='LoggerHook', interval=min(50, max(1, steps // 2)), log_metric_by_epoch=True),
-        checkpoint=dict(type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2, save_best=figure, rule='greater'),
+        checkpoint=dict(
+            type='CheckpointHook',
+            by_epoch=True,
+            interval=1,
+            max_keep_ckpts=2,
+            save_best=figure,
+            rule='greater',
+        ),
     )
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
-    ema = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=plan.ema, update_buffers=True)] if plan.ema else []
+    ema = (
+        [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=plan.ema, update_buffers=True)]
+        if plan.ema
+        else []
+    )
     config.custom_hooks = [
         *ema,
-        dict(type='EarlyStopping', monitor=figure, patience=plan.patience, begin=plan.epochs // 2, strict=False, min_delta=0.0),
+        dict(
+            type='EarlyStopping',
+            monitor=figure,
+            patience=plan.patience,
+            begin=plan.epochs // 2,
+            strict=False,
+            min_delta=0.0,
+        ),
     ]
     config.randomness = dict(seed=seed)
     config.load_from, config.resume = _path(plan.weights) if plan.start == 'model' else None, False
@@ -99,9 +117,15 @@ def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
         head: what the plan says of itself.
         command: that made it.
     """
-    lines = [f'# Written by: {command}', '# Edit it as you like, then: python tools/train.py THIS_FILE --work-dir FOLDER', '#']
+    lines = [
+        f'# Written by: {command}',
+        '# Edit it as you like, then: python tools/train.py THIS_FILE --work-dir FOLDER',
+        '#',
+    ]
     lines += [f'# {name}: {text}' for name, text in head.items()]
-    lines = [' '.join(line.split()) for line in lines]  # whatever is in the data, a comment ends with its line
+    lines = [
+        ' '.join(line.split()) for line in lines
+    ]  # whatever is in the data, a comment ends with its line
     for key, comment in _PARTS.items():
         if key not in config:
             continue
@@ -145,10 +169,21 @@ def _loader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> dict
     annotations = _path((data.train, data.val)[split])
     dataset = dict(metainfo=dict(classes=tuple(data.classes)), pipeline=pipeline, test_mode=not training)
     if data.kind == 'coco':
-        dataset = dict(type='CocoDataset', ann_file=annotations, data_prefix=dict(img=_path(data.images[split])), **dataset)
+        dataset = dict(
+            type='CocoDataset',
+            ann_file=annotations,
+            data_prefix=dict(img=_path(data.images[split])),
+            **dataset,
+        )
     else:
         folders = dict(img_path=_path(data.images[split]), seg_map_path=annotations)
-        dataset = dict(type='LabelMapDataset', data_prefix=folders, img_suffix=data.suffix, ignore_index=data.ignored, **dataset)
+        dataset = dict(
+            type='LabelMapDataset',
+            data_prefix=folders,
+            img_suffix=data.suffix,
+            ignore_index=data.ignored,
+            **dataset,
+        )
     loader = dict(
         batch_size=plan.batch if training else 1,
         num_workers=plan.workers,
@@ -173,7 +208,12 @@ def _coco_pipelines(plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
         dict(type='PackDetInputs'),
     ]
     shown = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-    val = [load[0], dict(type='Resize', scale=(width, height), keep_ratio=True), load[1], dict(type='PackDetInputs', meta_keys=shown)]
+    val = [
+        load[0],
+        dict(type='Resize', scale=(width, height), keep_ratio=True),
+        load[1],
+        dict(type='PackDetInputs', meta_keys=shown),
+    ]
     return train, val
 
 
@@ -188,7 +228,12 @@ def _label_pipelines(plan: Plan) -> tuple[list[dict], list[dict]]:
         dict(type='PhotoMetricDistortion'),
         dict(type='PackSegInputs'),
     ]
-    return train, [load[0], dict(type='Resize', scale=(width, height), keep_ratio=True), load[1], dict(type='PackSegInputs')]
+    return train, [
+        load[0],
+        dict(type='Resize', scale=(width, height), keep_ratio=True),
+        load[1],
+        dict(type='PackSegInputs'),
+    ]
 
 
 def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: float | None) -> None:
@@ -204,6 +249,13 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
     warm = min(500, plan.epochs * steps // 10)
     config.param_scheduler = [
         *([dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm)] if warm > 1 else []),
-        dict(type='CosineAnnealingLR', by_epoch=True, begin=0, end=plan.epochs, T_max=plan.epochs, convert_to_iter_based=True),
+        dict(
+            type='CosineAnnealingLR',
+            by_epoch=True,
+            begin=0,
+            end=plan.epochs,
+            T_max=plan.epochs,
+            convert_to_iter_based=True,
+        ),
     ]
     config.auto_scale_lr = dict(base_batch_size=plan.batch)

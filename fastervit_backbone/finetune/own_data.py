@@ -52,7 +52,11 @@ class OwnData:
 
 
 def read_own_data(
-    train: str | Path, val: str | Path, images: Sequence[str | Path], classes: Sequence[str] | None, ignored: int | None
+    train: str | Path,
+    val: str | Path,
+    images: Sequence[str | Path],
+    classes: Sequence[str] | None,
+    ignored: int | None,
 ) -> OwnData:
     """Look through both splits and stop at what training would stumble over.
 
@@ -83,18 +87,27 @@ def read_own_data(
 
 
 def _coco(paths: tuple[Path, Path], folders: tuple[Path, Path]) -> OwnData:
-    splits = [read_split(name, path, folder) for name, path, folder in zip(('train', 'val'), paths, folders, strict=True)]
+    splits = [
+        read_split(name, path, folder)
+        for name, path, folder in zip(('train', 'val'), paths, folders, strict=True)
+    ]
     for split in splits:
-        audit(split, read_images=len(split.content['images']) <= OPEN_UP_TO, progress=progress_bar(split.name))
+        audit(
+            split, read_images=len(split.content['images']) <= OPEN_UP_TO, progress=progress_bar(split.name)
+        )
     findings = [f for split in splits for f in split.findings] + compare_splits(splits)
     _stop_at_errors(findings, paths, folders, '--fix fixed')
     content = splits[0].content
     names = [c['name'] for c in content['categories']]
     if [c['name'] for c in splits[1].content['categories']] != names:
-        raise UserError(f'{paths[1]} has other categories than {paths[0]}, or the same in another order: write them alike in both')
+        raise UserError(
+            f'{paths[1]} has other categories than {paths[0]}, or the same in another order: write them alike in both'
+        )
     objects = content['annotations']
     if not objects or not splits[1].content['annotations']:
-        raise UserError(f'{paths[0] if not objects else paths[1]} has no objects: nothing to learn or to score')
+        raise UserError(
+            f'{paths[0] if not objects else paths[1]} has no objects: nothing to learn or to score'
+        )
     masks = [bool(a.get('segmentation')) for s in splits for a in s.content['annotations']]
     sizes = np.array([(i['height'], i['width']) for i in content['images']])
     empty = len({i['id'] for i in content['images']} - {a['image_id'] for a in objects})
@@ -102,34 +115,66 @@ def _coco(paths: tuple[Path, Path], folders: tuple[Path, Path]) -> OwnData:
     return OwnData('coco', *paths, folders, names, all(masks), len(sizes), empty, size, findings=findings)
 
 
-def _labels(paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Sequence[str] | None, ignored: int | None) -> OwnData:
+def _labels(
+    paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Sequence[str] | None, ignored: int | None
+) -> OwnData:
     if not classes:
-        raise UserError('--classes is needed with label maps: the names of the values 0, 1, ..., as --classes sky road tree')
-    splits = [LabelSplit(name, folder, path) for name, folder, path in zip(('train', 'val'), folders, paths, strict=True)]
+        raise UserError(
+            '--classes is needed with label maps: the names of the values 0, 1, ..., as --classes sky road tree'
+        )
+    splits = [
+        LabelSplit(name, folder, path)
+        for name, folder, path in zip(('train', 'val'), folders, paths, strict=True)
+    ]
     for split in splits:
-        audit_labels(split, classes, ignored=() if ignored is None else (ignored,), progress=progress_bar(split.name))
+        audit_labels(
+            split, classes, ignored=() if ignored is None else (ignored,), progress=progress_bar(split.name)
+        )
     findings = [f for split in splits for f in split.findings] + label_overlap(splits)
-    _stop_at_errors(findings, paths, folders, f'--classes {" ".join(classes)}' + ('' if ignored is None else f' --ignore {ignored}'))
+    _stop_at_errors(
+        findings,
+        paths,
+        folders,
+        f'--classes {" ".join(classes)}' + ('' if ignored is None else f' --ignore {ignored}'),
+    )
     files = images_below(folders[0])
     suffixes = {p.suffix for p in (*files, *images_below(folders[1]))}
     if len(suffixes) > 1:
-        raise UserError(f'the images end in {", ".join(sorted(suffixes))}: with label maps all must end alike')
+        raise UserError(
+            f'the images end in {", ".join(sorted(suffixes))}: with label maps all must end alike'
+        )
     sizes = []
     for path in files[:: max(1, len(files) // 200)]:
         with open_image(path) as image:
             sizes.append(upright_size(image)[::-1])
     size = tuple(int(v) for v in np.median(np.array(sizes), axis=0))
     return OwnData(
-        'labels', *paths, folders, list(classes), True, len(files), 0, size, suffixes.pop(), 255 if ignored is None else ignored, findings
+        'labels',
+        *paths,
+        folders,
+        list(classes),
+        True,
+        len(files),
+        0,
+        size,
+        suffixes.pop(),
+        255 if ignored is None else ignored,
+        findings,
     )
 
 
-def _stop_at_errors(findings: Sequence[Finding], paths: tuple[Path, Path], folders: tuple[Path, Path], options: str) -> None:
+def _stop_at_errors(
+    findings: Sequence[Finding], paths: tuple[Path, Path], folders: tuple[Path, Path], options: str
+) -> None:
     # said all the same: the first may be meant, and our own evaluation renumbers the second
     passed = ('splits-overlap', 'annotation-id-zero')
     errors = [f for f in findings if f.level == 'error' and f.kind not in passed]
     if errors:
         first, kinds = errors[0].line().removeprefix('error: '), 'kind' if len(errors) == 1 else 'kinds'
         images = ' '.join(map(str, dict.fromkeys(folders)))
-        command = f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {images} {options}'
-        raise UserError(f'{len(errors)} {kinds} of error in the data, the first {first}. All of them: {command}')
+        command = (
+            f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {images} {options}'
+        )
+        raise UserError(
+            f'{len(errors)} {kinds} of error in the data, the first {first}. All of them: {command}'
+        )

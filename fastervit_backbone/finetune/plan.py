@@ -41,7 +41,11 @@ _LEAST_AVERAGED = 200
 #: Where a container's limit, what it uses, and the cached files in that are found, below /sys/fs/cgroup.
 _CONTAINERS = (
     ('memory.max', 'memory.current', ('memory.stat', 'inactive_file')),
-    ('memory/memory.limit_in_bytes', 'memory/memory.usage_in_bytes', ('memory/memory.stat', 'total_inactive_file')),
+    (
+        'memory/memory.limit_in_bytes',
+        'memory/memory.usage_in_bytes',
+        ('memory/memory.stat', 'total_inactive_file'),
+    ),
 )
 #: Bytes that are taken to be free where nothing says.
 _UNKNOWN_MEMORY = 8 * 2**30
@@ -106,7 +110,9 @@ def find_base(model: str, arch: str) -> Path:
     path = CONFIGS / (nano if arch == 'nano' else pattern.format(arch)) if arch != 'nano' or nano else None
     if path is not None and path.is_file():
         return path
-    there = [a for a in ('0', '1', '2', '3', '4') if (CONFIGS / pattern.format(a)).is_file()] + ['nano'] * (nano is not None)
+    there = [a for a in ('0', '1', '2', '3', '4') if (CONFIGS / pattern.format(a)).is_file()] + ['nano'] * (
+        nano is not None
+    )
     raise UserError(f'--model {model} --arch {arch}: {model} comes with --arch {", ".join(there)}')
 
 
@@ -130,7 +136,9 @@ def make_plan(
     """
     if (model in SEGMENTERS) != (data.kind == 'labels'):
         wanted = 'label-map folders' if model in SEGMENTERS else 'COCO jsons'
-        raise UserError(f'--model {model} learns from {wanted}, and {data.train} is not that: one of {", ".join(_models_for(data))}')
+        raise UserError(
+            f'--model {model} learns from {wanted}, and {data.train} is not that: one of {", ".join(_models_for(data))}'
+        )
     if model == 'mask-rcnn' and not data.masks:
         raise UserError(
             f'--model mask-rcnn learns masks, and not every object in {data.train} and {data.val} has one: --model cascade or dino'
@@ -151,13 +159,17 @@ def make_plan(
     wanted = PRESETS[preset]
     if epochs is None:
         epochs = max(wanted.epochs, math.ceil(wanted.iterations / steps))
-        reasons.append(f'{epochs} epochs of {steps} steps: preset {preset}, at least {wanted.epochs} epochs and {wanted.iterations} steps')
+        reasons.append(
+            f'{epochs} epochs of {steps} steps: preset {preset}, at least {wanted.epochs} epochs and {wanted.iterations} steps'
+        )
     if epochs < 1:
         raise UserError(f'--epochs {epochs}: at least 1')
     frozen, decay = -1, 1.0
     if start != 'nothing' and data.count < 5000:
         frozen, decay, slower = (1 if data.count < 1000 else 0), *_slower_layers(base)
-        reasons.append(f'{data.count} training images: {"stem and first stage" if frozen else "stem"} stay as pretrained{slower}')
+        reasons.append(
+            f'{data.count} training images: {"stem and first stage" if frozen else "stem"} stay as pretrained{slower}'
+        )
     total = epochs * steps
     return Plan(
         base=base,
@@ -187,7 +199,9 @@ def _slower_layers(base: Path) -> tuple[float, str]:
     optimizer = load_config(base).optim_wrapper
     if optimizer.get('constructor') == 'LayerDecayOptimWrapperConstructor':
         return _DECAY, f', early layers learn slower (factor {_DECAY} a layer)'
-    part = (((optimizer.get('paramwise_cfg') or {}).get('custom_keys') or {}).get('backbone') or {}).get('lr_mult', 1)
+    part = (((optimizer.get('paramwise_cfg') or {}).get('custom_keys') or {}).get('backbone') or {}).get(
+        'lr_mult', 1
+    )
     return 1.0, '' if part == 1 else f', the backbone learns at {part:g} of the rate, as in the base config'
 
 
@@ -216,7 +230,10 @@ def _batch_for(arch: str, size: tuple[int, int], amp: bool, least: int, area: fl
     while batch * 2 <= min(room / image, _LARGEST_BATCH if gpu else 4):
         batch *= 2
     where = 'GPU' if gpu else 'CPU'
-    return batch, f'batch {batch}: about {image / 2**30:.2g} GiB an image (estimated), {free / 2**30:.3g} GiB free on the {where}'
+    return (
+        batch,
+        f'batch {batch}: about {image / 2**30:.2g} GiB an image (estimated), {free / 2**30:.3g} GiB free on the {where}',
+    )
 
 
 def free_memory(root: Path = Path('/')) -> int:
@@ -268,10 +285,13 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind == 'labels' else ''),
         'batch': f'{plan.batch}, {plan.workers} processes load',
         'epochs': f'{plan.epochs}, evaluated every {plan.every}; in the second half {plan.patience} without a better figure end it',
-        'start': {'published': 'published weights (non-commercial licence, see NOTICE)', 'nothing': 'fresh weights'}.get(
-            plan.start, f'{plan.start}, {plan.weights}'
-        ),
-        'frozen': f'{plan.frozen_stages} (stages; 0 is the stem alone)' if plan.frozen_stages >= 0 else 'nothing',
+        'start': {
+            'published': 'published weights (non-commercial licence, see NOTICE)',
+            'nothing': 'fresh weights',
+        }.get(plan.start, f'{plan.start}, {plan.weights}'),
+        'frozen': f'{plan.frozen_stages} (stages; 0 is the stem alone)'
+        if plan.frozen_stages >= 0
+        else 'nothing',
         'layer decay': f'{plan.decay_rate:g}',
         'EMA': 'none, the run is too short' if plan.ema is None else f'momentum {plan.ema:g}',
         'precision': 'mixed' if plan.amp else 'float32',

@@ -93,7 +93,17 @@ def finetune(
         UserError: bad input; data with errors.
     """
     folders = [images] if isinstance(images, str | Path) else list(images)
-    asked = dict(train=train, val=val, images=folders, model=model, arch=arch, preset=preset, classes=classes, ignore=ignore, start=start)
+    asked = dict(
+        train=train,
+        val=val,
+        images=folders,
+        model=model,
+        arch=arch,
+        preset=preset,
+        classes=classes,
+        ignore=ignore,
+        start=start,
+    )
     asked = _plain(asked | dict(size=size, batch=batch, epochs=epochs, lr=lr, seed=seed, amp=amp))
     model, arch, preset, start = model or 'cascade', arch or '0', preset or 'standard', start or 'published'
     for option, value, known in (('model', model, MODELS), ('preset', preset, PRESETS)):
@@ -104,7 +114,9 @@ def finetune(
     path = work_dir / 'finetune.py'
     if resume and path.is_file():
         if dry_run or config_only:
-            raise UserError(f'--resume goes on with {path}, which is there: leave out --dry-run and --config-only')
+            raise UserError(
+                f'--resume goes on with {path}, which is there: leave out --dry-run and --config-only'
+            )
         _check_same(path.with_suffix('.json'), asked)
         rank0_print(f'going on with {path}, as it is')
         return _train(path, None, folders[-1], resume=True)
@@ -118,13 +130,22 @@ def finetune(
     weights = None
     if start not in ('published', 'nothing'):
         weights = find_checkpoint(start)
-        start = 'model' if any(k.startswith('backbone.') for k in unwrap_state_dict(read_checkpoint(weights))) else 'backbone'
+        start = (
+            'model'
+            if any(k.startswith('backbone.') for k in unwrap_state_dict(read_checkpoint(weights)))
+            else 'backbone'
+        )
     given = dict(size=size, batch=batch, epochs=epochs, start=str(start), weights=weights, amp=amp)
     plan = make_plan(data, model=model, arch=arch, preset=preset, **given)
     for finding in data.findings:
         rank0_print(finding.line())
     words = describe(plan, data)
-    rank0_print('\n'.join([f'{name:<12}{text}' for name, text in words.items()] + [f'  because   {reason}' for reason in plan.reasons]))
+    rank0_print(
+        '\n'.join(
+            [f'{name:<12}{text}' for name, text in words.items()]
+            + [f'  because   {reason}' for reason in plan.reasons]
+        )
+    )
     if dry_run:
         rank0_print(f'nothing was trained; without --dry-run the config goes to {path}')
         return Finetuned(path, plan)
@@ -147,7 +168,9 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
     train_config(path, work_dir=work_dir, resume=resume)
     found = sorted(work_dir.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
     if not found:
-        raise UserError(f'{work_dir} has no best checkpoint: nothing was found in any evaluation, train longer (--preset, --epochs)')
+        raise UserError(
+            f'{work_dir} has no best checkpoint: nothing was found in any evaluation, train longer (--preset, --epochs)'
+        )
     best = work_dir / 'best.pth'
     with replacing(best) as temporary:
         shutil.copyfile(found[-1], temporary)
@@ -160,10 +183,17 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
 
 def _plain(asked: dict[str, object]) -> dict[str, object]:
     """What was asked for, as json has it; paths absolute."""
-    paths = {k: [os.path.abspath(p) for p in v] if k == 'images' else os.path.abspath(v) for k, v in asked.items() if k in _PATHS}
+    paths = {
+        k: [os.path.abspath(p) for p in v] if k == 'images' else os.path.abspath(v)
+        for k, v in asked.items()
+        if k in _PATHS
+    }
     start = asked['start']
     return json.loads(
-        json.dumps(asked | paths | dict(start=os.path.abspath(start) if start and Path(start).exists() else start), default=str)
+        json.dumps(
+            asked | paths | dict(start=os.path.abspath(start) if start and Path(start).exists() else start),
+            default=str,
+        )
     )
 
 

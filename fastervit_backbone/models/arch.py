@@ -41,17 +41,32 @@ class ArchSpec:
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)  # configs bring lists; frozen needs this spelling
             if len(values) != NUM_STAGES:
-                raise ValueError(f'{name}={values} has {len(values)} entries, FasterViT has {NUM_STAGES} stages')
-        positive = (self.dim, self.stem_dim, self.carrier_size, *self.depths, *self.num_heads, *self.window_sizes)
+                raise ValueError(
+                    f'{name}={values} has {len(values)} entries, FasterViT has {NUM_STAGES} stages'
+                )
+        positive = (
+            self.dim,
+            self.stem_dim,
+            self.carrier_size,
+            *self.depths,
+            *self.num_heads,
+            *self.window_sizes,
+        )
         if min(positive) < 1:
             raise ValueError(f'sizes, depths and heads must be at least 1: {self}')
         if any(self.hat[:2]):
-            raise ValueError(f'hat={self.hat}: stages 1 and 2 are convolutional, only stages 3 and 4 can have carrier tokens')
+            raise ValueError(
+                f'hat={self.hat}: stages 1 and 2 are convolutional, only stages 3 and 4 can have carrier tokens'
+            )
         for i in (2, 3):
             if self.channels[i] % self.num_heads[i]:
-                raise ValueError(f'stage {i + 1} has {self.channels[i]} channels, which {self.num_heads[i]} heads do not divide')
+                raise ValueError(
+                    f'stage {i + 1} has {self.channels[i]} channels, which {self.num_heads[i]} heads do not divide'
+                )
             if self.hat[i] and self.carrier_size > self.window_sizes[i]:
-                raise ValueError(f'carrier_size={self.carrier_size} exceeds the window of stage {i + 1}, {self.window_sizes[i]}')
+                raise ValueError(
+                    f'carrier_size={self.carrier_size} exceeds the window of stage {i + 1}, {self.window_sizes[i]}'
+                )
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -103,11 +118,15 @@ def resolve_arch(arch: str | ArchSpec | Mapping) -> ArchSpec:
         arch = str(arch)  # --cfg-options turns '4' into 4
     if isinstance(arch, str):
         if arch not in ARCHS:
-            raise ValueError(f'unknown arch {arch!r}, expected one of {", ".join(ARCHS)}, an ArchSpec or a dict of its fields')
+            raise ValueError(
+                f'unknown arch {arch!r}, expected one of {", ".join(ARCHS)}, an ArchSpec or a dict of its fields'
+            )
         return ARCHS[arch]
     if isinstance(arch, Mapping):
         unknown = set(arch) - {f.name for f in fields(ArchSpec)}
         if unknown:
-            raise TypeError(f'arch has unknown field(s) {sorted(unknown)}, ArchSpec has {[f.name for f in fields(ArchSpec)]}')
+            raise TypeError(
+                f'arch has unknown field(s) {sorted(unknown)}, ArchSpec has {[f.name for f in fields(ArchSpec)]}'
+            )
         return ArchSpec(**arch)
     raise TypeError(f'arch must be a name, an ArchSpec or a dict of its fields, got {type(arch).__name__}')

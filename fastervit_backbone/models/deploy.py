@@ -66,7 +66,12 @@ class DeployedFasterViT(nn.Module):
     """
 
     def __init__(
-        self, net: FasterViT, size: tuple[int, int] | None, dtype: torch.dtype | None, batch: int, choices: Mapping | None
+        self,
+        net: FasterViT,
+        size: tuple[int, int] | None,
+        dtype: torch.dtype | None,
+        batch: int,
+        choices: Mapping | None,
     ) -> None:
         super().__init__()
         self.size, self.out_channels, self.out_strides = size, net.out_channels, net.out_strides
@@ -76,13 +81,19 @@ class DeployedFasterViT(nn.Module):
         for i, stage in enumerate(net.stages):
             if isinstance(stage, AttentionStage):
                 _fix_positions(stage, None if size is None else _windows(size, i, stage.window), dtype)
-        wide = {id(p) for m in net.modules() if isinstance(m, PositionMlp) for p in m.parameters()}  # compute in float32
+        wide = {
+            id(p) for m in net.modules() if isinstance(m, PositionMlp) for p in m.parameters()
+        }  # compute in float32
         for tensor in (*net.parameters(), *net.buffers()):
             if tensor.is_floating_point() and id(tensor) not in wide:
                 tensor.data = tensor.data.to(dtype)
         self.net = net.to(memory_format=torch.channels_last)
         on_cpu = next(net.parameters()).device.type == 'cpu'
-        self.choices: Choices = _choose(net, size or USUAL_SIZE, batch, dtype, {} if choices is None else choices) if on_cpu else {}
+        self.choices: Choices = (
+            _choose(net, size or USUAL_SIZE, batch, dtype, {} if choices is None else choices)
+            if on_cpu
+            else {}
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -111,7 +122,9 @@ class DeployedFasterViT(nn.Module):
             RuntimeError: ``mode`` is true.
         """
         if mode and hasattr(self, 'net'):
-            raise RuntimeError('a deployed FasterViT cannot be trained: train the one that deploy() was called on')
+            raise RuntimeError(
+                'a deployed FasterViT cannot be trained: train the one that deploy() was called on'
+            )
         return super().train(False)
 
     def extra_repr(self) -> str:
@@ -132,8 +145,14 @@ def _fold(net: FasterViT) -> None:
             for conv, norm in (('conv1', 'norm1'), ('conv2', 'norm2')):
                 setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
                 setattr(module, norm, nn.Identity())
-    propagating = {id(b.carrier.layer) for s in net.stages for b in s.blocks if getattr(b, 'propagate', False)}  # reads its scale
-    for layer in (m for m in net.modules() if isinstance(m, TransformerLayer) and m.scale1 is not None and id(m) not in propagating):
+    propagating = {
+        id(b.carrier.layer) for s in net.stages for b in s.blocks if getattr(b, 'propagate', False)
+    }  # reads its scale
+    for layer in (
+        m
+        for m in net.modules()
+        if isinstance(m, TransformerLayer) and m.scale1 is not None and id(m) not in propagating
+    ):
         for scale, linear in (('scale1', layer.attn.proj), ('scale2', layer.mlp.fc2)):
             linear.weight.mul_(getattr(layer, scale)[:, None])
             linear.bias.mul_(getattr(layer, scale))
@@ -158,7 +177,9 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
             owner.bias = FixedPosition(owner.bias, over, num_prefix_tokens, dtype)
 
 
-def _choose(net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtype, choices: Mapping) -> Choices:
+def _choose(
+    net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtype, choices: Mapping
+) -> Choices:
     """Turn Linears into convolutions where those are faster; measures each shape that ``choices`` does not have."""
     used: Choices = {}
     for i, stage in enumerate(net.stages):
@@ -168,9 +189,16 @@ def _choose(net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtyp
         for block in stage.blocks:
             num_prefix_tokens = (block.carrier_size or 0) ** 2
             layers = [(block.layer, batch * nH * nW * (num_prefix_tokens + stage.window**2))]
-            layers += [(block.carrier.layer, batch * nH * nW * num_prefix_tokens)] if num_prefix_tokens else []
+            layers += (
+                [(block.carrier.layer, batch * nH * nW * num_prefix_tokens)] if num_prefix_tokens else []
+            )
             for layer, tokens in layers:
-                for owner, name in ((layer.attn, 'qkv'), (layer.attn, 'proj'), (layer.mlp, 'fc1'), (layer.mlp, 'fc2')):
+                for owner, name in (
+                    (layer.attn, 'qkv'),
+                    (layer.attn, 'proj'),
+                    (layer.mlp, 'fc1'),
+                    (layer.mlp, 'fc2'),
+                ):
                     linear = getattr(owner, name)
                     key = (tokens, linear.in_features, linear.out_features)
                     if key not in used:
@@ -191,4 +219,6 @@ def _faster(linear: nn.Linear, tokens: int, dtype: torch.dtype, rounds: int = 9)
             module(x)
             if turn > 1:  # the first ones warm up
                 times[name].append(time.perf_counter() - start)
-    return 'conv' if statistics.median(times['conv']) < GAIN * statistics.median(times['linear']) else 'linear'
+    return (
+        'conv' if statistics.median(times['conv']) < GAIN * statistics.median(times['linear']) else 'linear'
+    )

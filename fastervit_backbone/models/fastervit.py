@@ -65,11 +65,19 @@ class FasterViT(nn.Module):
     ) -> None:
         super().__init__()
         overrides = dict(window_sizes=window_sizes, carrier_size=carrier_size)
-        self.spec = spec = replace(resolve_arch(arch), **{k: v for k, v in overrides.items() if v is not None})
+        self.spec = spec = replace(
+            resolve_arch(arch), **{k: v for k, v in overrides.items() if v is not None}
+        )
         self.out_indices = _check_out_indices(out_indices)
-        self.frozen_stages, self.norm_eval, self.init_cfg = frozen_stages, norm_eval, _check_init_cfg(init_cfg)
+        self.frozen_stages, self.norm_eval, self.init_cfg = (
+            frozen_stages,
+            norm_eval,
+            _check_init_cfg(init_cfg),
+        )
         if frozen_stages not in range(-1, NUM_STAGES + 1):
-            raise ValueError(f'frozen_stages must be -1 (none), 0 (stem) or 1..{NUM_STAGES}, got {frozen_stages}')
+            raise ValueError(
+                f'frozen_stages must be -1 (none), 0 (stem) or 1..{NUM_STAGES}, got {frozen_stages}'
+            )
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if out_norm not in _OUT_NORMS:
@@ -113,7 +121,9 @@ class FasterViT(nn.Module):
             ValueError: not four dimensions, or a side below 32.
         """
         if images.ndim != 4 or min(images.shape[2:]) < STRIDES[-1]:
-            raise ValueError(f'images must be (B, C, H, W) with H and W at least {STRIDES[-1]}, got {tuple(images.shape)}')
+            raise ValueError(
+                f'images must be (B, C, H, W) with H and W at least {STRIDES[-1]}, got {tuple(images.shape)}'
+            )
         memory_format = memory_format_of(images)
         x, outputs = self.stem(images), []
         for i, stage in enumerate(self.stages):
@@ -143,7 +153,9 @@ class FasterViT(nn.Module):
         Raises: as :func:`~fastervit_backbone.checkpoint.load_published`.
         """
         if self.init_cfg is not None:
-            from ..checkpoints.published import load_published  # reading files is not the model's business until asked for
+            from ..checkpoints.published import (
+                load_published,
+            )  # reading files is not the model's business until asked for
 
             load_published(self, self.init_cfg['checkpoint'])
 
@@ -173,11 +185,15 @@ class FasterViT(nn.Module):
         """
         from .deploy import DeployedFasterViT, describe
 
-        if size is not None and (not isinstance(size, tuple | list) or len(size) != 2 or min(size) < STRIDES[-1]):
+        if size is not None and (
+            not isinstance(size, tuple | list) or len(size) != 2 or min(size) < STRIDES[-1]
+        ):
             raise ValueError(f'size must be (height, width), each at least {STRIDES[-1]}, got {size}')
         if choices is not None and not set(choices.values()) <= {'linear', 'conv'}:
             raise ValueError(f"choices must be 'linear' or 'conv', got {sorted(set(choices.values()))}")
-        deployed = DeployedFasterViT(copy.deepcopy(self), None if size is None else tuple(size), dtype, batch, choices)
+        deployed = DeployedFasterViT(
+            copy.deepcopy(self), None if size is None else tuple(size), dtype, batch, choices
+        )
         if deployed.choices:
             print(f'deploy: {describe(deployed.choices)}')
         return deployed
@@ -213,7 +229,9 @@ def memory_format_of(images: Tensor) -> torch.memory_format:
 def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
     indices = tuple(out_indices)
     if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(range(NUM_STAGES)):
-        raise ValueError(f'out_indices must be ascending, distinct stages in 0..{NUM_STAGES - 1}, got {indices}')
+        raise ValueError(
+            f'out_indices must be ascending, distinct stages in 0..{NUM_STAGES - 1}, got {indices}'
+        )
     return indices
 
 
@@ -221,5 +239,7 @@ def _check_init_cfg(init_cfg: Mapping | None) -> dict | None:
     if init_cfg is None:
         return None
     if set(init_cfg) != {'type', 'checkpoint'} or init_cfg['type'] != 'Pretrained':
-        raise ValueError(f"init_cfg must be dict(type='Pretrained', checkpoint=PATH_OR_URL) or None, got {dict(init_cfg)}")
+        raise ValueError(
+            f"init_cfg must be dict(type='Pretrained', checkpoint=PATH_OR_URL) or None, got {dict(init_cfg)}"
+        )
     return dict(init_cfg)

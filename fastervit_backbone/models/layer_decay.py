@@ -65,7 +65,9 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, decay_rat
     for module in model.modules():
         if isinstance(module, FasterViT):
             depths = module.spec.depths
-            layers.update((id(p), (layer_index(n, depths), sum(depths) + 1)) for n, p in module.named_parameters())
+            layers.update(
+                (id(p), (layer_index(n, depths), sum(depths) + 1)) for n, p in module.named_parameters()
+            )
     groups: dict[str, dict] = {}
     for path, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -74,6 +76,8 @@ def parameter_groups(model: nn.Module, lr: float, weight_decay: float, decay_rat
         decays = parameter.ndim > 1 and not path.endswith(_POSITIONS)
         name = ('head' if layer is None else f'layer_{layer}') + ('' if decays else '_no_decay')
         scale = 1.0 if layer is None else decay_rate ** (count - layer)
-        group = groups.setdefault(name, dict(params=[], lr=lr * scale, weight_decay=weight_decay if decays else 0.0, name=name))
+        group = groups.setdefault(
+            name, dict(params=[], lr=lr * scale, weight_decay=weight_decay if decays else 0.0, name=name)
+        )
         group['params'].append(parameter)
     return list(groups.values())

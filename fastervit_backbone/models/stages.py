@@ -46,7 +46,9 @@ class AttentionStage(nn.Module):
         with_cp: recompute each block in the backward pass instead of keeping its activations.
     """
 
-    def __init__(self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
+    def __init__(
+        self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool
+    ) -> None:
         super().__init__()
         dim, self.window, self.with_cp = spec.channels[index], spec.window_sizes[index], with_cp
         carrier_size = spec.carrier_size if spec.hat[index] else None
@@ -93,7 +95,12 @@ class AttentionStage(nn.Module):
 
     def _usable_cache(self) -> PositionCache | None:
         """The position cache where keeping is right: in eval, without gradients, outside tracing."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if (
+            self.training
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+        ):
             return None
         return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
 

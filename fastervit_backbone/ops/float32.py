@@ -52,7 +52,9 @@ def run_in_float32() -> None:
     for head in _with_subclasses(BaseDenseHead, BBoxHead, FCNMaskHead):
         if 'forward' in vars(head):
             head.forward = _patched(head.forward, _with_wide_results)
-    for head in _with_subclasses(DETRHead):  # adds to its references in the dtype of its layers, which are small
+    for head in _with_subclasses(
+        DETRHead
+    ):  # adds to its references in the dtype of its layers, which are small
         if 'forward' in vars(head):
             head.forward = _patched(head.forward, _without_autocast)
 

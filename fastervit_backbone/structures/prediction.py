@@ -53,7 +53,9 @@ class Prediction:
         """These objects alone; ``which``: indices, or one bool an object."""
         which = np.flatnonzero(which) if which.dtype == bool else which
         masks = None if self.masks is None else [self.masks[i] for i in which]
-        return replace(self, boxes=self.boxes[which], scores=self.scores[which], labels=self.labels[which], masks=masks)
+        return replace(
+            self, boxes=self.boxes[which], scores=self.scores[which], labels=self.labels[which], masks=masks
+        )
 
     def resize(self, size: tuple[int, int]) -> 'Prediction':
         """As if the image had been (H, W) = ``size``: boxes and masks, made one after the other."""
@@ -69,11 +71,23 @@ class Prediction:
         """COCO's result entries: a box, and a segmentation where there are masks, for each object; of a label map one for each class."""
         if self.label_map is not None:
             present = np.unique(self.label_map)
-            codes = {int(label): encode_mask(self.label_map == label) for label in present if label < len(categories.ids)}
-            return [_entry(image_id, categories.ids[k], coco_mask.toBbox(code).tolist(), code) for k, code in codes.items()]
+            codes = {
+                int(label): encode_mask(self.label_map == label)
+                for label in present
+                if label < len(categories.ids)
+            }
+            return [
+                _entry(image_id, categories.ids[k], coco_mask.toBbox(code).tolist(), code)
+                for k, code in codes.items()
+            ]
         entries = []
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
-            entry = _entry(image_id, categories.ids[self.labels[i]], [x1, y1, x2 - x1, y2 - y1], self.masks and self.masks[i])
+            entry = _entry(
+                image_id,
+                categories.ids[self.labels[i]],
+                [x1, y1, x2 - x1, y2 - y1],
+                self.masks and self.masks[i],
+            )
             entries.append(entry | dict(score=float(self.scores[i])))
         return entries
 
@@ -109,7 +123,13 @@ def place_mask(code: dict, offset: tuple[int, int], size: tuple[int, int]) -> di
     columns = np.pad(small.T, ((0, 0), (0, 1))).ravel().astype(np.int8)
     steps = np.diff(columns, prepend=0)
     starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    edges = np.stack([(x0 + starts // (h + 1)) * H + y0 + starts % (h + 1), (x0 + ends // (h + 1)) * H + y0 + ends % (h + 1)], 1)
+    edges = np.stack(
+        [
+            (x0 + starts // (h + 1)) * H + y0 + starts % (h + 1),
+            (x0 + ends // (h + 1)) * H + y0 + ends % (h + 1),
+        ],
+        1,
+    )
     if not len(edges):
         return coco_mask.frPyObjects(dict(counts=[H * W], size=[H, W]), H, W)
     joined = np.flatnonzero(edges[1:, 0] == edges[:-1, 1])  # full columns side by side are one run

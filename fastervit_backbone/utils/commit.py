@@ -9,7 +9,9 @@ def current_commit() -> str:
 
     def git(*arguments: str) -> str:
         try:
-            return subprocess.run(['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+            return subprocess.run(
+                ['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
+            ).stdout.strip()
         except FileNotFoundError:  # no git on this machine
             return ''
 

@@ -19,7 +19,10 @@ def run_cli(main: Callable[[], None]) -> None:
     except ElsewhereError as error:
         code = error.exit_code
     except UserError as error:
-        print(f'{"stopped" if isinstance(error, Interrupted) else "error"}: {" ".join(str(error).split())}', file=sys.stderr)
+        print(
+            f'{"stopped" if isinstance(error, Interrupted) else "error"}: {" ".join(str(error).split())}',
+            file=sys.stderr,
+        )
         code = error.exit_code
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
@@ -53,7 +56,9 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(numbers[0]), int(numbers[-1])
 
 
-def parse_strictly(parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None) -> argparse.Namespace:
+def parse_strictly(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+) -> argparse.Namespace:
     """``parser.parse_args``, which says what an option that there is not may have been meant to be. Options are not shortened."""
     parser.allow_abbrev = False
     known = [option for action in parser._actions for option in action.option_strings]
@@ -61,15 +66,27 @@ def parse_strictly(parser: argparse.ArgumentParser, arguments: Sequence[str] | N
         name = word.split('=')[0]
         if name.startswith('--') and name not in (*known, '--'):
             near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(f'there is no option {name}' + (f': did you mean {near[0]}?' if near else ', --help lists them'))
+            raise UserError(
+                f'there is no option {name}'
+                + (f': did you mean {near[0]}?' if near else ', --help lists them')
+            )
     return parser.parse_args(arguments)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that tools/train.py and tools/test.py share."""
-    parser.add_argument('--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config: a.b=1 c.0.d="[1,2]"')
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='how several processes were started'
+        '--cfg-options',
+        nargs='+',
+        action=OptionAction,
+        metavar='KEY=VALUE',
+        help='change the config: a.b=1 c.0.d="[1,2]"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how several processes were started',
     )
     add_trust_argument(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
@@ -78,7 +95,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
     """``--trust-pickle``, for :func:`~fastervit_backbone.checkpoints.io.trusting_pickles`."""
     parser.add_argument(
-        '--trust-pickle', action='store_true', help='run the code that a checkpoint holds beside its weights: for files of your own alone'
+        '--trust-pickle',
+        action='store_true',
+        help='run the code that a checkpoint holds beside its weights: for files of your own alone',
     )
 
 
@@ -86,7 +105,11 @@ class OptionAction(argparse.Action):
     """``KEY=VALUE`` pairs into a dict; a value is a Python literal (``4``, ``None``, ``[1,2]``) where it reads as one, else text."""
 
     def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: list[str], option_string: object = None
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: list[str],
+        option_string: object = None,
     ) -> None:
         """argparse calls this; repeated options add up."""
         options = dict(getattr(namespace, self.dest) or {})

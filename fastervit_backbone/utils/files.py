@@ -16,7 +16,9 @@ def check_folder_writable(option: str, folder: str | Path) -> None:
             raise UserError(f'{option} {folder}: {place} is a link to what is not there')
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(f'{option} {folder}: cannot write to {place}' + ('' if place.is_dir() else ', which is a file'))
+        raise UserError(
+            f'{option} {folder}: cannot write to {place}' + ('' if place.is_dir() else ', which is a file')
+        )
 
 
 def check_file_writable(option: str, path: str | Path) -> None:

@@ -61,9 +61,9 @@ class AttentionMaps:
         if self.carriers is not None:
             share = self.carriers.mean(0).flatten()  # (c*c,)
             over = torch.einsum('c,cyx->yx', share, self.between.mean(0))
-            area = torch.nn.functional.interpolate(over[None, None], size=(rows, cols), mode='area' if rows < over.shape[0] else 'nearest')[
-                0, 0
-            ]
+            area = torch.nn.functional.interpolate(
+                over[None, None], size=(rows, cols), mode='area' if rows < over.shape[0] else 'nearest'
+            )[0, 0]
             total += area * over.sum() / area.sum()
         return total
 
@@ -93,7 +93,9 @@ def _watched(module: Attention) -> Iterator[_Seen]:
         handle.remove()
 
 
-def attention_weights(module: Attention, x_BNC: Tensor, bias: Tensor | GridBias, sequence: int, queries: Tensor) -> Tensor:
+def attention_weights(
+    module: Attention, x_BNC: Tensor, bias: Tensor | GridBias, sequence: int, queries: Tensor
+) -> Tensor:
     """``softmax(q k^T / sqrt(d) + bias)`` of some queries of one sequence (paper equation 5), without the fused kernel.
 
     Args:
@@ -137,7 +139,9 @@ def _checked(module: Attention, seen: _Seen, sequence: int, queries: Tensor) -> 
     given = given[sequence, queries]
     deviation = float((out - given).abs().max() / given.abs().max().clamp(min=1e-12))
     if deviation > TOLERANCE:
-        raise RuntimeError(f'recomputed attention differs by {deviation:.2g} from what the model computed: is it autocast, or in training?')
+        raise RuntimeError(
+            f'recomputed attention differs by {deviation:.2g} from what the model computed: is it autocast, or in training?'
+        )
     return weights, deviation
 
 
@@ -149,14 +153,18 @@ def find_block(net: FasterViT, stage: int, block: int) -> tuple[AttentionStage, 
     """
     stages = [i + 1 for i, s in enumerate(net.stages) if isinstance(s, AttentionStage)]
     if stage not in stages:
-        raise UserError(f'stage {stage} has no attention: {" and ".join(map(str, stages)) or "none"} of this backbone have')
+        raise UserError(
+            f'stage {stage} has no attention: {" and ".join(map(str, stages)) or "none"} of this backbone have'
+        )
     owner = net.stages[stage - 1]
     if not -len(owner.blocks) <= block < len(owner.blocks):
         raise UserError(f'stage {stage} has blocks 0 to {len(owner.blocks) - 1}, not {block}')
     return owner, owner.blocks[block]
 
 
-def attention_maps(net: FasterViT, image: Tensor, query: tuple[float, float], *, stage: int = 3, block: int = -1) -> AttentionMaps:
+def attention_maps(
+    net: FasterViT, image: Tensor, query: tuple[float, float], *, stage: int = 3, block: int = -1
+) -> AttentionMaps:
     """Run the backbone once and read one query's attention.
 
     Args:
@@ -195,5 +203,10 @@ def attention_maps(net: FasterViT, image: Tensor, query: tuple[float, float], *,
     tokens = weights[:, 0, c * c :].reshape(-1, w, w)
     values = (tokens, bias.float().reshape(-1, w, w), carriers, between)
     return AttentionMaps(
-        (row, col), (nH * w, nW * w), w, (row // w * w, col // w * w), *(None if v is None else v.float().cpu() for v in values), deviation
+        (row, col),
+        (nH * w, nW * w),
+        w,
+        (row // w * w, col // w * w),
+        *(None if v is None else v.float().cpu() for v in values),
+        deviation,
     )

@@ -53,7 +53,11 @@ def write_sheet(
     check_sheet(path)
     cells: list[tuple[str, Image.Image]] = []
     for split in splits:
-        cells += _objects(split) if isinstance(split, Split) else _labels(split, classes, reduce_zero_label, ignored)
+        cells += (
+            _objects(split)
+            if isinstance(split, Split)
+            else _labels(split, classes, reduce_zero_label, ignored)
+        )
     if not cells:
         raise UserError(f'--sheet {path}: no image can be shown')
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
@@ -63,7 +67,9 @@ def write_sheet(
     for i, row in enumerate(rows):
         for j, (words, picture) in enumerate(row):
             sheet.paste(picture, (j * _CELL, sum(heights[:i]) + _TEXT))
-            pen.text((j * _CELL + 2, sum(heights[:i]) + 2), words.encode('ascii', 'replace').decode(), fill='black')
+            pen.text(
+                (j * _CELL + 2, sum(heights[:i]) + 2), words.encode('ascii', 'replace').decode(), fill='black'
+            )
     with replacing(path) as temporary:
         sheet.save(temporary, format='JPEG' if path.suffix == '.jpg' else 'PNG')
     return path
@@ -84,7 +90,10 @@ def _objects(split: Split) -> Iterator[tuple[str, Image.Image]]:
         labels = np.array([ids.index(a['category_id']) for a in found], int)
         shown = Prediction((h, w), boxes, np.ones(len(found), np.float32), labels, masks if found else None)
         with suppress(UserError):
-            yield f'{split.name}: {entry["file_name"]}, {len(found)} objects', _cell(split.images / entry['file_name'], shown, categories)
+            yield (
+                f'{split.name}: {entry["file_name"]}, {len(found)} objects',
+                _cell(split.images / entry['file_name'], shown, categories),
+            )
 
 
 def _mask(segmentation: object, h: int, w: int) -> dict:
@@ -92,13 +101,21 @@ def _mask(segmentation: object, h: int, w: int) -> dict:
         return encode_mask(np.zeros((h, w), bool))
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, h, w))
-    return segmentation if isinstance(segmentation['counts'], str | bytes) else coco_mask.frPyObjects(segmentation, h, w)
+    return (
+        segmentation
+        if isinstance(segmentation['counts'], str | bytes)
+        else coco_mask.frPyObjects(segmentation, h, w)
+    )
 
 
 def _labels(
     split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, ignored: Sequence[int]
 ) -> Iterator[tuple[str, Image.Image]]:
-    names = tuple(classes) if classes else tuple(f'value {v}' for v in range(int(np.flatnonzero(split.pixels[:255]).max(initial=0)) + 1))
+    names = (
+        tuple(classes)
+        if classes
+        else tuple(f'value {v}' for v in range(int(np.flatnonzero(split.pixels[:255]).max(initial=0)) + 1))
+    )
     for image, label in _some(pair_files(split)[0]):
         try:
             with open_image(label) as opened:
@@ -107,14 +124,28 @@ def _labels(
             continue
         if values.ndim != 2:
             continue
-        values = np.where(np.isin(values, [255, *ignored]), 2**16 - 1, values.astype(np.int64) - reduce_zero_label).astype(np.uint16)
-        shown = Prediction(values.shape, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), label_map=values)  # -1 is 65535: no class
+        values = np.where(
+            np.isin(values, [255, *ignored]), 2**16 - 1, values.astype(np.int64) - reduce_zero_label
+        ).astype(np.uint16)
+        shown = Prediction(
+            values.shape, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), label_map=values
+        )  # -1 is 65535: no class
         with suppress(UserError):  # the findings name it
-            yield f'{split.name}: {image.name}', _cell(image, shown, Categories(names, tuple(range(len(names)))))
+            yield (
+                f'{split.name}: {image.name}',
+                _cell(image, shown, Categories(names, tuple(range(len(names))))),
+            )
 
 
 def _some(entries: Sequence) -> list:
-    return [entries[i] for i in np.unique(np.linspace(0, len(entries) - 1, min(_EACH, len(entries))).astype(int))] if entries else []
+    return (
+        [
+            entries[i]
+            for i in np.unique(np.linspace(0, len(entries) - 1, min(_EACH, len(entries))).astype(int))
+        ]
+        if entries
+        else []
+    )
 
 
 def _cell(path: Path, shown: Prediction, categories: Categories) -> Image.Image:
@@ -124,4 +155,6 @@ def _cell(path: Path, shown: Prediction, categories: Categories) -> Image.Image:
     if pixels.shape[:2] != (h, w):
         pixels = cv2.resize(pixels, (w, h))
     picture = Image.fromarray(draw(np.ascontiguousarray(pixels), shown, categories, scores=False)[..., ::-1])
-    return picture.resize((_CELL, max(1, round(picture.height * _CELL / picture.width))), Image.Resampling.LANCZOS)
+    return picture.resize(
+        (_CELL, max(1, round(picture.height * _CELL / picture.width))), Image.Resampling.LANCZOS
+    )

@@ -23,7 +23,9 @@ NAMED = 0.004
 def palette(names: Sequence[str]) -> np.ndarray:
     """(number of names, 3), uint8, RGB: seven colours, then the same darker, lighter, and so on; "background" is grey."""
     base = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in _BASE], float)
-    shades = np.concatenate((base, base * 0.55, base + (255 - base) * 0.6, base * 0.78, base + (255 - base) * 0.35))
+    shades = np.concatenate(
+        (base, base * 0.55, base + (255 - base) * 0.6, base * 0.78, base + (255 - base) * 0.35)
+    )
     colours, used = [], 0
     for name in names:
         grey = name.lower() == 'background'
@@ -44,7 +46,9 @@ def picture_scale(size: tuple[int, int]) -> float:
     return MOST / longer if longer > MOST else max(1.0, LEAST / longer)
 
 
-def draw(pixels: np.ndarray, prediction: Prediction, categories: Categories, scores: bool = True) -> np.ndarray:
+def draw(
+    pixels: np.ndarray, prediction: Prediction, categories: Categories, scores: bool = True
+) -> np.ndarray:
     """Boxes, masks and names, or coloured regions with names.
 
     Args:
@@ -59,20 +63,30 @@ def draw(pixels: np.ndarray, prediction: Prediction, categories: Categories, sco
     H, W = prediction.size
     scale = picture_scale((H, W))
     size = (max(1, round(W * scale)), max(1, round(H * scale)))
-    scene = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC) if scale != 1 else pixels.copy()
+    scene = (
+        cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        if scale != 1
+        else pixels.copy()
+    )
     if prediction.label_map is not None:
         return _regions(scene, prediction.label_map, categories)
-    found = sv.Detections(prediction.boxes * scale, confidence=prediction.scores, class_id=prediction.labels.astype(int))
+    found = sv.Detections(
+        prediction.boxes * scale, confidence=prediction.scores, class_id=prediction.labels.astype(int)
+    )
     colours = _sv_palette(categories.names)
     if prediction.masks is not None:
         painter = sv.MaskAnnotator(color=colours, opacity=0.45)
-        for i, code in enumerate(prediction.masks):  # one at a time: together they can be larger than the memory
+        for i, code in enumerate(
+            prediction.masks
+        ):  # one at a time: together they can be larger than the memory
             x, y, w, h = (int(v) for v in coco_mask.toBbox(code))
             (x1, x2), (y1, y2) = ([round(v * scale) for v in side] for side in ((x, x + w), (y, y + h)))
             if x2 > x1 and y2 > y1:
                 mask = np.ascontiguousarray(coco_mask.decode(code)[y : y + h, x : x + w])
                 mask = cv2.resize(mask, (x2 - x1, y2 - y1), interpolation=cv2.INTER_NEAREST).astype(bool)
-                one = sv.Detections(np.array([[0, 0, x2 - x1, y2 - y1]], np.float32), mask[None], class_id=found.class_id[[i]])
+                one = sv.Detections(
+                    np.array([[0, 0, x2 - x1, y2 - y1]], np.float32), mask[None], class_id=found.class_id[[i]]
+                )
                 scene[y1:y2, x1:x2] = painter.annotate(np.ascontiguousarray(scene[y1:y2, x1:x2]), one)
     thickness = max(1, sv.calculate_optimal_line_thickness((size[0], size[1])))
     scene = sv.BoxAnnotator(color=colours, thickness=thickness).annotate(scene, found)
@@ -112,10 +126,14 @@ def _inside(mask: np.ndarray) -> tuple[int, int] | tuple[None, None]:
     return int(y), int(x)
 
 
-def _names(scene: np.ndarray, found: sv.Detections, words: list[str], position: sv.Position, names: Sequence[str]) -> np.ndarray:
+def _names(
+    scene: np.ndarray, found: sv.Detections, words: list[str], position: sv.Position, names: Sequence[str]
+) -> np.ndarray:
     text_scale = sv.calculate_optimal_text_scale(scene.shape[1::-1])
     widths = found.xyxy[:, 2] - found.xyxy[:, 0]
-    if len(found) > 8 and position == sv.Position.TOP_LEFT:  # among many small objects, no wider than most of them
+    if (
+        len(found) > 8 and position == sv.Position.TOP_LEFT
+    ):  # among many small objects, no wider than most of them
         text_scale = min(text_scale, float(np.median(widths)) / (_LETTER * max(map(len, words))))
     text_scale = max(0.4, text_scale)
     dark = palette(names) @ np.array([0.299, 0.587, 0.114]) < 140
@@ -126,7 +144,8 @@ def _names(scene: np.ndarray, found: sv.Detections, words: list[str], position: 
         text_thickness=max(1, round(2 * text_scale)),
         text_padding=max(2, round(6 * text_scale)),
         text_position=position,
-        smart_position=len(found) <= 100,  # moves names apart, in time that grows with the square of their number
+        smart_position=len(found)
+        <= 100,  # moves names apart, in time that grows with the square of their number
     )
     return annotator.annotate(scene, found, labels=words)
 

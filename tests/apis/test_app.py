@@ -50,10 +50,14 @@ def serve(tmp_path):
         port = free_port()
         log = (tmp_path / f'{port}.log').open('w+')
         command = [sys.executable, str(ROOT / 'tools' / 'app.py'), *map(str, arguments), '--port', str(port)]
-        started.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=subprocess.STDOUT))
+        started.append(
+            subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=subprocess.STDOUT)
+        )
         deadline = time.monotonic() + 120
         while f'http://127.0.0.1:{port}' not in (tmp_path / f'{port}.log').read_text():
-            assert started[-1].poll() is None and time.monotonic() < deadline, (tmp_path / f'{port}.log').read_text()
+            assert started[-1].poll() is None and time.monotonic() < deadline, (
+                tmp_path / f'{port}.log'
+            ).read_text()
             time.sleep(0.1)
         return f'http://127.0.0.1:{port}'
 
@@ -73,7 +77,9 @@ def page():
 
 def counted(page):
     """How many objects the page says there are."""
-    page.wait_for_function(r"/\d+ (objects|regions)/.test(document.querySelector('#count').innerText)", timeout=60000)
+    page.wait_for_function(
+        r"/\d+ (objects|regions)/.test(document.querySelector('#count').innerText)", timeout=60000
+    )
     return int(re.match(r'\d+', page.inner_text('#count')).group())
 
 
@@ -104,7 +110,10 @@ def test_objects(serve, page, detector, shapes, tmp_path):
     page.screenshot(path=str(tmp_path / 'page.png'))
     assert np.asarray(Image.open(tmp_path / 'page.png').convert('L')).std() > 20
 
-    for name, told in (('words.png', 'cannot be read as an image'), ('large.png', '1000x600 pixels, more than the 0.5 megapixels')):
+    for name, told in (
+        ('words.png', 'cannot be read as an image'),
+        ('large.png', '1000x600 pixels, more than the 0.5 megapixels'),
+    ):
         if name == 'words.png':
             (tmp_path / name).write_text('not an image')
         else:
@@ -112,7 +121,9 @@ def test_objects(serve, page, detector, shapes, tmp_path):
         page.reload()
         page.set_input_files('#upload input[type=file]', str(tmp_path / name))
         page.wait_for_selector(f'text={told}', timeout=60000)
-    assert all(url.startswith((address, 'data:', 'blob:')) for url in asked), asked  # the page needs no network
+    assert all(url.startswith((address, 'data:', 'blob:')) for url in asked), (
+        asked
+    )  # the page needs no network
 
 
 @needs_browser
@@ -143,5 +154,7 @@ def test_uploads_outlive_the_pages_copies_and_do_not_grow(tmp_path):
         image.unlink()
     assert [Image.open(uploads.find(c)).getpixel((0, 0))[0] for c in copies[2:]] == [2, 3]
     assert not copies[0].parent.exists() and len(list(copies[3].parents[1].iterdir())) == 2
-    with pytest.raises(UserError, match=r'same name\.png is not kept here any more, after 2 others: drop it again'):
+    with pytest.raises(
+        UserError, match=r'same name\.png is not kept here any more, after 2 others: drop it again'
+    ):
         uploads.find(copies[1])

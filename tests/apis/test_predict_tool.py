@@ -48,7 +48,9 @@ def test_a_folder_of_odd_images(detector, tmp_path):
         assert sum(name in line for line in done.stdout.splitlines() if line.startswith('left out')) == 1
     content = read(tmp_path / 'out')
     frames = [i for i in content['images'] if i['file_name'].startswith('clip.mp4')]
-    assert {i['file_name'] for i in content['images']} - {i['file_name'] for i in frames} == {n for n, good in names.items() if good}
+    assert {i['file_name'] for i in content['images']} - {i['file_name'] for i in frames} == {
+        n for n, good in names.items() if good
+    }
     assert [i['frame'] for i in frames] == list(range(7))
     assert len({i['id'] for i in content['images']}) == len(content['images'])
     assert {a['category_id'] for a in content['annotations']} <= {7, 0, 90}
@@ -57,7 +59,9 @@ def test_a_folder_of_odd_images(detector, tmp_path):
     assert len(pictures) == sum(names.values()) + 1
     capture = cv2.VideoCapture(str(tmp_path / 'out' / 'pictures' / 'clip.mp4'))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7 and capture.get(cv2.CAP_PROP_FPS) == 10
-    again = predict(CASCADE, detector, 'odd', '--out', 'out', '--batch', '2', *ALL, cwd=tmp_path)  # the bad ones are tried again
+    again = predict(
+        CASCADE, detector, 'odd', '--out', 'out', '--batch', '2', *ALL, cwd=tmp_path
+    )  # the bad ones are tried again
     assert again.returncode == 1 and f'{sum(names.values()) + 1} done before' in again.stdout
     assert read(tmp_path / 'out') == content
 
@@ -75,7 +79,11 @@ def test_label_maps(shapes, segmenter, tmp_path):
         assert labels.shape == (96, 128) and labels.max() <= 3
         for label in np.unique(labels):
             assert len(np.unique(colours[labels == label], axis=0)) == 1
-            area = [a['area'] for a in content['annotations'] if (a['image_id'], a['category_id']) == (image['id'], label)]
+            area = [
+                a['area']
+                for a in content['annotations']
+                if (a['image_id'], a['category_id']) == (image['id'], label)
+            ]
             assert area == [(labels == label).sum()]
 
 
@@ -85,19 +93,48 @@ def test_its_json_is_scored(shapes, detector, tmp_path):
 
     # the checkpoint's category ids are made up: the truth gets the same
     annotations = json.loads((shapes / 'annotations' / 'instances_val.json').read_text())
-    new = {c['id']: i for c, i in zip(sorted(annotations['categories'], key=lambda c: c['id']), (7, 0, 90), strict=True)}
+    new = {
+        c['id']: i
+        for c, i in zip(sorted(annotations['categories'], key=lambda c: c['id']), (7, 0, 90), strict=True)
+    }
     for entry in annotations['annotations']:
         entry['category_id'] = new[entry['category_id']]
     for category in annotations['categories']:
         category['id'] = new[category['id']]
     (tmp_path / 'truth.json').write_text(json.dumps(annotations))
-    done = predict(CASCADE, detector, shapes / 'images' / 'val', '--out', 'out', *ALL, '--no-draw', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = predict(
+        CASCADE,
+        detector,
+        shapes / 'images' / 'val',
+        '--out',
+        'out',
+        *ALL,
+        '--no-draw',
+        cwd=tmp_path,
+        SHAPES_ROOT=str(shapes),
+    )
     assert done.returncode == 0, done.stderr
     content = read(tmp_path / 'out')
     truth = COCO(str(tmp_path / 'truth.json'))
-    assert {(i['id'], i['file_name']) for i in content['images']} == {(i['id'], i['file_name']) for i in annotations['images']}
-    options = [*QUICK, f'test_dataloader.dataset.ann_file={tmp_path}/truth.json', f'test_evaluator.ann_file={tmp_path}/truth.json']
-    test = tool('test', CASCADE, detector, '--out', 'metrics.json', '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    assert {(i['id'], i['file_name']) for i in content['images']} == {
+        (i['id'], i['file_name']) for i in annotations['images']
+    }
+    options = [
+        *QUICK,
+        f'test_dataloader.dataset.ann_file={tmp_path}/truth.json',
+        f'test_evaluator.ann_file={tmp_path}/truth.json',
+    ]
+    test = tool(
+        'test',
+        CASCADE,
+        detector,
+        '--out',
+        'metrics.json',
+        '--cfg-options',
+        *options,
+        cwd=tmp_path,
+        SHAPES_ROOT=str(shapes),
+    )
     assert test.returncode == 0, test.stderr
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     for kind in ('bbox', 'segm'):
@@ -105,7 +142,9 @@ def test_its_json_is_scored(shapes, detector, tmp_path):
         scorer.evaluate()
         scorer.accumulate()
         scorer.summarize()
-        assert scorer.stats[0] == pytest.approx(metrics[f'coco/{kind}_mAP'], abs=5.1e-4)  # mmdet rounds to three places
+        assert scorer.stats[0] == pytest.approx(
+            metrics[f'coco/{kind}_mAP'], abs=5.1e-4
+        )  # mmdet rounds to three places
 
 
 def test_killed_and_started_again(shapes, detector, tmp_path):
@@ -120,10 +159,14 @@ def test_killed_and_started_again(shapes, detector, tmp_path):
     command = [sys.executable, str(ROOT / 'tools' / 'predict.py'), *arguments, '--out', 'killed']
     kills = 0
     for wanted in (3, 11):
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         journal = tmp_path / 'killed' / NAME
         deadline = time.monotonic() + 120
-        while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b'\n') > wanted):
+        while process.poll() is None and not (
+            journal.is_file() and journal.read_bytes().count(b'\n') > wanted
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         kills += process.poll() is None
@@ -142,7 +185,9 @@ def test_results_are_not_mixed(shapes, detector, tmp_path):
     arguments = [CASCADE, detector, shapes / 'images' / 'val', '--out', 'out', '--no-draw']
     assert predict(*arguments, cwd=tmp_path).returncode == 0
     before = read(tmp_path / 'out')
-    assert_one_line_error(predict(*arguments, '--threshold', '0.5', cwd=tmp_path), 'another threshold.*--overwrite')
+    assert_one_line_error(
+        predict(*arguments, '--threshold', '0.5', cwd=tmp_path), 'another threshold.*--overwrite'
+    )
     assert read(tmp_path / 'out') == before
     done = predict(*arguments, '--threshold', '0.01', '--overwrite', cwd=tmp_path)
     assert done.returncode == 0 and len(read(tmp_path / 'out')['annotations']) > len(before['annotations'])
@@ -168,7 +213,10 @@ def test_same_names_in_one_folder(tmp_path, detector, shapes):
         (tmp_path / 'in' / name).parent.mkdir(parents=True, exist_ok=True)
         image.save(tmp_path / 'in' / name)
     assert predict(CASCADE, detector, 'in', '--out', 'out', cwd=tmp_path).returncode == 0
-    names = {p.relative_to(tmp_path / 'out' / 'pictures').as_posix() for p in (tmp_path / 'out' / 'pictures').rglob('*.jpg')}
+    names = {
+        p.relative_to(tmp_path / 'out' / 'pictures').as_posix()
+        for p in (tmp_path / 'out' / 'pictures').rglob('*.jpg')
+    }
     assert names == {'a.jpg', 'a_png.jpg', 'sub/a.jpg'}
 
 
@@ -195,12 +243,19 @@ def test_reruns_with_other_sources(predictor, tmp_path):
         save_small(tmp_path / name, i)
     _, first = run_job(predictor, [tmp_path / 'a'], tmp_path / 'one')
     report, both = run_job(predictor, [tmp_path / 'b'], tmp_path / 'one')
-    assert report.images == 1 and list(both) == ['x.png', 'b/x.png'] and len(set(both.values())) == 2 and both['x.png'] == first['x.png']
+    assert (
+        report.images == 1
+        and list(both) == ['x.png', 'b/x.png']
+        and len(set(both.values())) == 2
+        and both['x.png'] == first['x.png']
+    )
     assert {p.name for p in (tmp_path / 'one' / 'pictures').iterdir()} == {'x.jpg', 'x_png.jpg'}
     run_job(predictor, [tmp_path / 'c'], tmp_path / 'two')
     save_small(tmp_path / 'c' / 'y.png', 5)
     (tmp_path / 'link').symlink_to(tmp_path / 'c')
-    report, names = run_job(predictor, [tmp_path / 'c', tmp_path / 'c' / 'sub', tmp_path / 'link'], tmp_path / 'two')
+    report, names = run_job(
+        predictor, [tmp_path / 'c', tmp_path / 'c' / 'sub', tmp_path / 'link'], tmp_path / 'two'
+    )
     assert report.images == 1 and sorted(names) == ['sub/x.png', 'y.png']
 
 
@@ -212,14 +267,21 @@ def test_results_within_the_sources(predictor, tmp_path):
     save_small(tmp_path / 'in' / 'y.png')
     (tmp_path / 'in' / 'x.png').unlink()
     _, names = run_job(predictor, [tmp_path / 'in'], tmp_path / 'in' / 'out', overwrite=True)
-    assert list(names) == ['y.png'] and [p.name for p in (tmp_path / 'in' / 'out' / 'pictures').iterdir()] == ['y.jpg']
+    assert list(names) == ['y.png'] and [
+        p.name for p in (tmp_path / 'in' / 'out' / 'pictures').iterdir()
+    ] == ['y.jpg']
 
 
 def test_images_that_cannot_be_done_are_left_out(predictor, segmenter, tmp_path):
     """Too narrow for a resize or the backbone, names that files cannot have, a folder called as a picture: the others are done."""
     from fastervit_backbone.inference import Predictor
 
-    for name, size in (('good.png', (64, 96)), ('narrow.png', (1, 5000)), ('z.png', (64, 96)), ('é' * 123 + '.png', (64, 96))):
+    for name, size in (
+        ('good.png', (64, 96)),
+        ('narrow.png', (1, 5000)),
+        ('z.png', (64, 96)),
+        ('é' * 123 + '.png', (64, 96)),
+    ):
         save_small(tmp_path / 'in' / name, size=size)
     save_small(tmp_path / 'in' / 'good.jpg' / 'y.png')
     for model in (predictor, Predictor(UPERNET, segmenter)):
@@ -227,7 +289,10 @@ def test_images_that_cannot_be_done_are_left_out(predictor, segmenter, tmp_path)
         report, names = run_job(model, [tmp_path / 'in'], out, batch=2)
         assert set(names) == {'good.png', 'z.png', 'é' * 123 + '.png', 'good.jpg/y.png'}
         assert list(report.failed) == ['narrow.png'] and 'narrow.png' in report.failed['narrow.png']
-        assert len(list((out / 'pictures').rglob('*.jpg'))) - (out / 'pictures' / 'good.jpg').is_dir() in (3, 4)
+        assert len(list((out / 'pictures').rglob('*.jpg'))) - (out / 'pictures' / 'good.jpg').is_dir() in (
+            3,
+            4,
+        )
         assert not list(out.rglob('.*png*'))
 
 
@@ -250,8 +315,14 @@ def test_a_cut_video_is_left_out(predictor, tmp_path):
     writer.release()
     content = (tmp_path / 'whole.avi').read_bytes()
     (tmp_path / 'cut.avi').write_bytes(content[: len(content) * 2 // 3])
-    report, names = run_job(predictor, [tmp_path / 'whole.avi', tmp_path / 'cut.avi'], tmp_path / 'out', batch=4)
-    assert len(names) == 30 and list(report.failed) == ['cut.avi'] and 'frames can be read' in report.failed['cut.avi']
+    report, names = run_job(
+        predictor, [tmp_path / 'whole.avi', tmp_path / 'cut.avi'], tmp_path / 'out', batch=4
+    )
+    assert (
+        len(names) == 30
+        and list(report.failed) == ['cut.avi']
+        and 'frames can be read' in report.failed['cut.avi']
+    )
     assert [p.name for p in (tmp_path / 'out' / 'pictures').iterdir()] == ['whole.mp4']
 
 
@@ -259,10 +330,15 @@ def test_a_changed_config_is_another(detector, shapes, tmp_path):
     image = next((shapes / 'images' / 'val').glob('*.png'))
     assert predict(CASCADE, detector, image, '--out', 'out', '--no-draw', cwd=tmp_path).returncode == 0
     options = ['--cfg-options', 'model.test_cfg.rcnn.max_per_img=1']
-    (tmp_path / 'cascade_shapes.py').write_text(f'_base_ = {str(CASCADE)!r}\nmodel = dict(test_cfg=dict(rcnn=dict(max_per_img=1)))\n')
+    (tmp_path / 'cascade_shapes.py').write_text(
+        f'_base_ = {str(CASCADE)!r}\nmodel = dict(test_cfg=dict(rcnn=dict(max_per_img=1)))\n'
+    )
     done = predict(tmp_path / 'cascade_shapes.py', detector, image, '--out', 'out', '--no-draw', cwd=tmp_path)
     assert_one_line_error(done, 'another config')
-    assert_one_line_error(predict(CASCADE, detector, image, '--out', 'out', '--no-draw', *options, cwd=tmp_path), 'another config, options')
+    assert_one_line_error(
+        predict(CASCADE, detector, image, '--out', 'out', '--no-draw', *options, cwd=tmp_path),
+        'another config, options',
+    )
 
 
 def test_a_journal_cut_anywhere(tmp_path):
@@ -289,7 +365,10 @@ def test_a_journal_cut_anywhere(tmp_path):
 
 @pytest.mark.parametrize(
     ('name', 'images', 'annotations'),
-    [('coco_pixabay61', 'images', 'instances_val.json'), ('coco_mini128', 'val2017', 'instances_val2017.json')],
+    [
+        ('coco_pixabay61', 'images', 'instances_val.json'),
+        ('coco_mini128', 'val2017', 'instances_val2017.json'),
+    ],
 )
 def test_ids_of_real_data_come_back(name, images, annotations, real_data, tmp_path):
     """Category ids from 0, and 80 with gaps; an RGBA file, images without objects, images that the annotations do not know."""
@@ -309,10 +388,14 @@ def test_ids_of_real_data_come_back(name, images, annotations, real_data, tmp_pa
         f'model = dict(bbox_head=dict(num_classes={len(classes)}))\n'
     )
     checkpoint = save_untrained(config, tmp_path / 'model.pth')
-    done = predict(config, checkpoint, root / images, '--out', 'out', '--batch', '3', *ALL, '--no-draw', cwd=tmp_path)
+    done = predict(
+        config, checkpoint, root / images, '--out', 'out', '--batch', '3', *ALL, '--no-draw', cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     content = read(tmp_path / 'out')
-    assert {c['id']: c['name'] for c in content['categories']} == {c['id']: c['name'] for c in truth.dataset['categories']}
+    assert {c['id']: c['name'] for c in content['categories']} == {
+        c['id']: c['name'] for c in truth.dataset['categories']
+    }
     assert (0 in {c['id'] for c in content['categories']}) == (name == 'coco_pixabay61')
     known = {i['file_name'].split('/')[-1]: i['id'] for i in truth.dataset['images']}
     ids = {i['file_name']: i['id'] for i in content['images']}
@@ -320,7 +403,9 @@ def test_ids_of_real_data_come_back(name, images, annotations, real_data, tmp_pa
     test = tool('test', config, checkpoint, '--out', 'metrics.json', '--cfg-options', *QUICK, cwd=tmp_path)
     assert test.returncode == 0, test.stderr
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
-    scorer = COCOeval(truth, truth.loadRes([a for a in content['annotations'] if a['image_id'] in truth.imgs]), 'bbox')
+    scorer = COCOeval(
+        truth, truth.loadRes([a for a in content['annotations'] if a['image_id'] in truth.imgs]), 'bbox'
+    )
     scorer.evaluate()
     scorer.accumulate()
     scorer.summarize()
@@ -342,17 +427,35 @@ def test_the_images_of_a_json(detector, shapes, tmp_path):
     path.write_text(json.dumps(content))
     folder = shapes / 'images' / 'val'
     options = ['--annotations', path, '--threshold', '0', '--no-draw']
-    done = tool('predict', CASCADE, detector, folder, *options, '--out', 'found', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool(
+        'predict',
+        CASCADE,
+        detector,
+        folder,
+        *options,
+        '--out',
+        'found',
+        cwd=tmp_path,
+        SHAPES_ROOT=str(shapes),
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads((tmp_path / 'found' / 'predictions.json').read_text())
-    assert [(i['id'], i['file_name']) for i in found['images']] == [(i['id'], i['file_name']) for i in content['images']]
+    assert [(i['id'], i['file_name']) for i in found['images']] == [
+        (i['id'], i['file_name']) for i in content['images']
+    ]
     done = tool('analyze_results', 'found', path, '--images', folder, '--out', 'analysis', cwd=tmp_path)
-    assert done.returncode == 0 and 'left out' not in done.stdout and (tmp_path / 'analysis' / 'report.html').is_file(), done.stderr
+    assert (
+        done.returncode == 0
+        and 'left out' not in done.stdout
+        and (tmp_path / 'analysis' / 'report.html').is_file()
+    ), done.stderr
     shutil.copytree(folder, tmp_path / 'images')  # without a source: beside the json, by the names in it
     for image in content['images']:
         image['file_name'] = f'images/{image["file_name"]}'
     path.write_text(json.dumps(content))
-    done = tool('predict', CASCADE, detector, *options, '--out', 'again', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool(
+        'predict', CASCADE, detector, *options, '--out', 'again', cwd=tmp_path, SHAPES_ROOT=str(shapes)
+    )
     assert done.returncode == 0, done.stderr
     again = json.loads((tmp_path / 'again' / 'predictions.json').read_text())
     assert again['annotations'] == found['annotations']
@@ -364,10 +467,15 @@ def test_the_images_of_a_json(detector, shapes, tmp_path):
         ([], 'nothing to predict on: name images, folders or videos, or a json with --annotations'),
         (['--annotations', 'absent.json'], r'--annotations absent\.json: there is no such file'),
         (['a', 'b', '--annotations', 'test.json'], r'name the folder of its images beside it, not a b'),
-        (['--annotations', 'test.json'], r'--annotations test\.json: gone\.png is not in .* \(1 of 1 images are not\)'),
+        (
+            ['--annotations', 'test.json'],
+            r'--annotations test\.json: gone\.png is not in .* \(1 of 1 images are not\)',
+        ),
     ],
 )
 def test_jsons_that_name_no_images(arguments, told, detector, tmp_path):
-    content = dict(images=[dict(id=1, file_name='gone.png', width=9, height=9)], annotations=[], categories=[])
+    content = dict(
+        images=[dict(id=1, file_name='gone.png', width=9, height=9)], annotations=[], categories=[]
+    )
     (tmp_path / 'test.json').write_text(json.dumps(content))
     assert_one_line_error(tool('predict', CASCADE, detector, *arguments, '--out', 'out', cwd=tmp_path), told)

@@ -42,7 +42,9 @@ def test_objects_are_those_of_evaluation(shapes, detector, evaluated):
         for path, prediction in zip(paths, predictor(paths, batch), strict=True):
             wanted = next(r for r in evaluated if r['img_path'].endswith(path.name))['pred_instances']
             order = wanted['scores'].argsort(descending=True, stable=True)
-            torch.testing.assert_close(torch.from_numpy(prediction.scores), wanted['scores'][order], atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                torch.from_numpy(prediction.scores), wanted['scores'][order], atol=1e-5, rtol=0
+            )
             if batch > 1:
                 continue
             torch.testing.assert_close(torch.from_numpy(prediction.boxes), wanted['bboxes'][order])
@@ -70,7 +72,12 @@ def test_a_label_map_is_the_models(shapes, segmenter):
 @pytest.mark.parametrize('head', ['detector', 'segmenter'])
 def test_ways_in(head, shapes, request, monkeypatch):
     """A path, an array in RGB, a Pillow image, in a batch of several sizes: the same."""
-    predictor = Predictor(CASCADE if head == 'detector' else UPERNET, request.getfixturevalue(head), options=None, threshold=0.05)
+    predictor = Predictor(
+        CASCADE if head == 'detector' else UPERNET,
+        request.getfixturevalue(head),
+        options=None,
+        threshold=0.05,
+    )
     path, other = images_of(shapes)[:2]
     rgb = np.ascontiguousarray(read_image(path)[..., ::-1])
     small = Image.open(other).resize((77, 61))
@@ -83,7 +90,9 @@ def test_ways_in(head, shapes, request, monkeypatch):
             assert np.array_equal(same.label_map, results[0].label_map)
     picture = predictor.draw(path, results[0])
     assert picture.size == (640, 480)  # small images are enlarged, so that names can be read
-    assert np.abs(np.asarray(picture).astype(int) - np.asarray(Image.open(path).resize((640, 480)))).mean() > 1
+    assert (
+        np.abs(np.asarray(picture).astype(int) - np.asarray(Image.open(path).resize((640, 480)))).mean() > 1
+    )
 
 
 def test_options(shapes, detector, segmenter):
@@ -124,18 +133,28 @@ def test_tiles_are_each_images_own_matter(shapes, detector):
     large = np.concatenate([np.asarray(Image.open(small).convert('RGB'))] * 2, 1)
     (alone,) = predictor([small])
     beside = predictor([large, small], batch=2)[1]
-    assert len(alone) and np.array_equal(alone.boxes, beside.boxes) and np.array_equal(alone.scores, beside.scores)
+    assert (
+        len(alone)
+        and np.array_equal(alone.boxes, beside.boxes)
+        and np.array_equal(alone.scores, beside.scores)
+    )
 
 
 def test_ids_of_published_data(real_data, tmp_path, monkeypatch):
     """80 classes with gaps, and ids from 0, without a word of them in the checkpoint: from the config's annotations."""
     monkeypatch.setenv('COCO_ROOT', str(real_data / 'coco_mini128'))
     config = ROOT / 'configs' / 'retinanet_fastervit0_1x.py'
-    nano = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None, 'model.neck.in_channels': [64, 128, 256]}
+    nano = {
+        'model.backbone.arch': 'nano',
+        'model.backbone.init_cfg': None,
+        'model.neck.in_channels': [64, 128, 256],
+    }
     nano['test_dataloader.dataset.ann_file'] = 'annotations/instances_val2017.json'
     path = save_untrained(config, tmp_path / 'coco.pth', options=nano)
     categories = Predictor(config, path, options=nano).categories
-    assert len(categories.ids) == 80 and categories.ids[-1] == 90 and categories.ids[11] == 13 and categories.own
+    assert (
+        len(categories.ids) == 80 and categories.ids[-1] == 90 and categories.ids[11] == 13 and categories.own
+    )
     monkeypatch.setenv('COCO_ROOT', str(tmp_path))
     categories = Predictor(config, path, options=nano).categories
     assert categories.ids == tuple(range(1, 81)) and not categories.own
@@ -143,7 +162,11 @@ def test_ids_of_published_data(real_data, tmp_path, monkeypatch):
 
 def test_labels_of_ade20k_count_from_one(tmp_path):
     config = ROOT / 'configs' / 'fpn_fastervit2_40k.py'
-    options = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None, 'model.neck.in_channels': [32, 64, 128, 256]}
+    options = {
+        'model.backbone.arch': 'nano',
+        'model.backbone.init_cfg': None,
+        'model.neck.in_channels': [32, 64, 128, 256],
+    }
     path = save_untrained(config, tmp_path / 'ade.pth', options=options)
     categories = Predictor(config, path, options=options).categories
     assert categories.ids == tuple(range(1, 151)) and categories.names[:2] == ('wall', 'building')

@@ -64,7 +64,16 @@ def test_pixels_are_those_of_training(tmp_path):
 
 
 def test_finding(tmp_path):
-    for name in ('b.jpg', 'a.PNG', 'sub/c.jpeg', 'sub/clip.mp4', 'notes.txt', '.hidden.jpg', '.cache/d.jpg', 'raw'):
+    for name in (
+        'b.jpg',
+        'a.PNG',
+        'sub/c.jpeg',
+        'sub/clip.mp4',
+        'notes.txt',
+        '.hidden.jpg',
+        '.cache/d.jpg',
+        'raw',
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = find_sources([tmp_path])

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastervit_backbone.apis.tiles import merge_label_maps, merge_objects, tile_boxes
-from fastervit_backbone.structures.prediction import Categories, Prediction, decode_mask, encode_mask, place_mask
+from fastervit_backbone.structures.prediction import (
+    Categories,
+    Prediction,
+    decode_mask,
+    encode_mask,
+    place_mask,
+)
 from fastervit_backbone.utils.errors import UserError
 
 
@@ -56,7 +62,10 @@ def test_objects_of_tiles():
     right = objects((2, 30, 18, 50, 0.85, 1), (0, 60, 50, 80, 0.6, 2))
     whole = objects((30, 60, 90, 80, 0.5, 2), (5, 5, 20, 20, 0.4, 1))  # another class on the same place stays
     merged = merge_objects((100, 100), tiles, [left, right, whole])
-    found = {(tuple(b), int(k), round(float(s), 2)) for b, k, s in zip(merged.boxes.tolist(), merged.labels, merged.scores, strict=True)}
+    found = {
+        (tuple(b), int(k), round(float(s), 2))
+        for b, k, s in zip(merged.boxes.tolist(), merged.labels, merged.scores, strict=True)
+    }
     assert found == {
         ((5, 5, 20, 20), 0, 0.9),
         ((42, 30, 58, 50), 1, 0.85),
@@ -74,7 +83,10 @@ def test_masks_of_tiles():
     parts = [objects((5, 5, 20, 20, 0.5 + i / 10, i), masks=[encode_mask(m)]) for i, m in enumerate(masks)]
     merged = merge_objects((100, 100), tiles, parts)
     assert merged.labels.tolist() == [1, 0]
-    assert np.array_equal(decode_mask(merged.masks[0])[:, 40:], masks[1]) and not decode_mask(merged.masks[0])[:, :40].any()
+    assert (
+        np.array_equal(decode_mask(merged.masks[0])[:, 40:], masks[1])
+        and not decode_mask(merged.masks[0])[:, :40].any()
+    )
     assert np.array_equal(decode_mask(merged.masks[1])[:, :60], masks[0])
     empty = merge_objects((100, 100), tiles, [objects(), objects()])
     assert len(empty) == 0
@@ -89,7 +101,12 @@ def test_label_maps_are_seamless(size, tile):
     def predict(box):
         y1, x1, y2, x2 = box
         labels = truth[y1:y2, x1:x2].copy()
-        for at, edge in ((np.s_[:4], y1 > 0), (np.s_[-4:], y2 < size[0]), (np.s_[:, :4], x1 > 0), (np.s_[:, -4:], x2 < size[1])):
+        for at, edge in (
+            (np.s_[:4], y1 > 0),
+            (np.s_[-4:], y2 < size[0]),
+            (np.s_[:, :4], x1 > 0),
+            (np.s_[:, -4:], x2 < size[1]),
+        ):
             if edge:
                 labels[at] = 99
         return labels
@@ -114,7 +131,9 @@ def test_entries_of_a_label_map():
 def test_resized_predictions():
     mask = np.zeros((10, 20), bool)
     mask[2:5, 4:8] = True
-    larger = objects((4, 2, 8, 5, 0.9, 1), masks=[encode_mask(mask)]).resize((200, 100))  # the image of the objects has 100x100
+    larger = objects((4, 2, 8, 5, 0.9, 1), masks=[encode_mask(mask)]).resize(
+        (200, 100)
+    )  # the image of the objects has 100x100
     assert larger.boxes.tolist() == [[4, 4, 8, 10]] and larger.masks[0]['size'] == [200, 100]
     whole = decode_mask(larger.masks[0])
     assert whole.sum() == mask.sum() * 20 * 5 and whole[40:100, 20:40].all()

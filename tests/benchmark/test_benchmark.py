@@ -30,15 +30,30 @@ def test_tables_json_and_pictures(tmp_path, capsys):
     pytest.importorskip('matplotlib')
     out = tmp_path / 'benchmarks' / 'cpu'
     models = ['fastervit:nano', 'fastervit:nano:deploy']
-    benchmark.run(models=models, **OPTIONS | dict(size=['64', '2x64x96', '96'], dtype=['fp32', 'bf16'], out=str(out)))
+    benchmark.run(
+        models=models, **OPTIONS | dict(size=['64', '2x64x96', '96'], dtype=['fp32', 'bf16'], out=str(out))
+    )
     rows = json.loads(out.with_suffix('.json').read_text())
     assert len(rows) == 3 * 2 * 2 and {r['model'] for r in rows} == set(models)
     for r in rows:
-        assert r['images_per_second'] == pytest.approx(r['setting']['batch'] / r['seconds']) and r['p95'] >= 0.9 * r['seconds']
-        assert r['ratio_low'] <= r['ratio'] <= r['ratio_high'] and (r['model'] != models[0] or r['ratio'] == 1)
-        assert r['machine']['torch'] == torch.__version__ and r['machine']['threads'] >= 1 and r['machine']['commit']
+        assert (
+            r['images_per_second'] == pytest.approx(r['setting']['batch'] / r['seconds'])
+            and r['p95'] >= 0.9 * r['seconds']
+        )
+        assert r['ratio_low'] <= r['ratio'] <= r['ratio_high'] and (
+            r['model'] != models[0] or r['ratio'] == 1
+        )
+        assert (
+            r['machine']['torch'] == torch.__version__
+            and r['machine']['threads'] >= 1
+            and r['machine']['commit']
+        )
     text = out.with_suffix('.md').read_text()
-    assert text.count('| fastervit:nano |') == 6 and '2 x 3 x 64 x 96, bf16, inference' in text and 'cpu_sizes.png' in text
+    assert (
+        text.count('| fastervit:nano |') == 6
+        and '2 x 3 x 64 x 96, bf16, inference' in text
+        and 'cpu_sizes.png' in text
+    )
     assert out.with_name('cpu_sizes.png').read_bytes().startswith(b'\x89PNG')
     assert '**1.00** (1.00-1.00)' in capsys.readouterr().out
 
@@ -48,7 +63,9 @@ def test_timm_and_ours_train_and_infer(train):
     pytest.importorskip('timm')
     names = ['fastervit:nano', 'timm:convnext_atto', 'timm:swin_tiny_patch4_window7_224'][: 3 - train]
     rows = compare(names, Setting((64, 96), 2, train=train, channels_last=True), rounds=1, warmup=1)
-    assert [r.model for r in rows] == names and all(isinstance(r, Timing) and r.seconds > 0 and r.peak_mib > 0 for r in rows)
+    assert [r.model for r in rows] == names and all(
+        isinstance(r, Timing) and r.seconds > 0 and r.peak_mib > 0 for r in rows
+    )
 
 
 def test_training_steps_leave_no_gradients_and_reach_every_parameter(monkeypatch):
@@ -68,10 +85,15 @@ def test_whole_detectors_and_segmenters():
     pytest.importorskip('mmdet')
     configs = [str(ROOT / 'configs' / 'demo' / f'{head}_shapes.py') for head in ('fpn', 'cascade')]
     for path in configs:
-        assert [r.seconds > 0 for r in compare([path, f'{path}:deploy'], Setting((96, 128)), rounds=1, warmup=1)] == [True, True]
+        assert [
+            r.seconds > 0 for r in compare([path, f'{path}:deploy'], Setting((96, 128)), rounds=1, warmup=1)
+        ] == [True, True]
     with pytest.raises(UserError, match='its backbone is SwinTransformer, which has no deploy mode'):
         build(
-            str(ROOT / 'configs' / 'baselines' / 'fpn_pvtv2-b2_40k.py').replace('fpn_pvtv2-b2_40k', 'cascade_swin-t_3x') + ':deploy',
+            str(ROOT / 'configs' / 'baselines' / 'fpn_pvtv2-b2_40k.py').replace(
+                'fpn_pvtv2-b2_40k', 'cascade_swin-t_3x'
+            )
+            + ':deploy',
             Setting((96, 96)),
         )
     with pytest.raises(UserError, match='leave out --train'):
@@ -141,9 +163,16 @@ def test_stages_add_up(nano, tmp_path):
     hidden, dim = nano.stem.conv1.out_channels, nano.stem.conv2.out_channels
     assert parts[0].gflops == pytest.approx(2 * 9 * (3 * hidden * 32 * 48 + hidden * dim * 16 * 24) / 1e9)
     pytest.importorskip('matplotlib')
-    benchmark.run(models=['fastervit:nano', 'fastervit:nano:deploy'], **OPTIONS | dict(stages=True, out=str(tmp_path / 'stages')))
+    benchmark.run(
+        models=['fastervit:nano', 'fastervit:nano:deploy'],
+        **OPTIONS | dict(stages=True, out=str(tmp_path / 'stages')),
+    )
     text = (tmp_path / 'stages.md').read_text()
-    assert text.count('| stage 3 |') == 2 and '| matrix products |' in text and (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()
+    assert (
+        text.count('| stage 3 |') == 2
+        and '| matrix products |' in text
+        and (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()
+    )
 
 
 def test_data_path(tmp_path, monkeypatch, capsys):
@@ -155,10 +184,18 @@ def test_data_path(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data_path, 'SECONDS', 0.1)
     monkeypatch.setattr(data_path, 'EVALUATED', 20)
     monkeypatch.setattr(data_path.os, 'cpu_count', lambda: 1)
-    benchmark.run(models=[], **OPTIONS | dict(data=str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), out=str(tmp_path / 'data')))
+    benchmark.run(
+        models=[],
+        **OPTIONS
+        | dict(data=str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), out=str(tmp_path / 'data')),
+    )
     text = (tmp_path / 'data.md').read_text()
     assert 'An epoch waits for **the model' in text and '| COCO box evaluation, pycocotools' in text
-    rates = [float(line.split('|')[2]) for line in text.splitlines() if line.startswith('| ') and 'images/s' not in line]
+    rates = [
+        float(line.split('|')[2])
+        for line in text.splitlines()
+        if line.startswith('| ') and 'images/s' not in line
+    ]
     assert len(rates) >= 4 and min(rates) > 0
     with pytest.raises(UserError, match="measured for detectors, and this is a config of 'mmseg'"):
         benchmark.run(models=[], **OPTIONS | dict(data=str(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')))

@@ -34,7 +34,11 @@ def nano_flops():
     carriers = 4
     pooling = 2 * 2 * 7 * 7 * 128 + 2 * 2 * 2 * 7 * 128  # 7 rows, then 7 columns, to 2, as products
     tokenizer = 2 * 128 * 9 * 7 * 7 + pooling  # depthwise convolution
-    stage3 = tokenizer + 4 * (attention(carriers, 1, 128) + attention(49 + carriers, 1, 128)) + conv(128, 256, 3, 2, 3)
+    stage3 = (
+        tokenizer
+        + 4 * (attention(carriers, 1, 128) + attention(49 + carriers, 1, 128))
+        + conv(128, 256, 3, 2, 3)
+    )
     stage4 = 2 * attention(49, 1, 256)
     return stem + stage1 + stage2 + stage3 + stage4
 
@@ -51,22 +55,35 @@ def test_semantic_fpn_by_hand():
     model.backbone = FasterViT('nano')
     cost = measure(model, (64, 96))
     sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
-    neck = sum(conv(c, 64, 1, *s) + conv(64, 64, 3, *s) for c, s in zip((32, 64, 128, 256), sizes, strict=True))
-    heads = sum(sum(conv(64, 64, 3, *sizes[max(level - k, 0)]) for k in range(max(level, 1))) for level in range(4))
+    neck = sum(
+        conv(c, 64, 1, *s) + conv(64, 64, 3, *s) for c, s in zip((32, 64, 128, 256), sizes, strict=True)
+    )
+    heads = sum(
+        sum(conv(64, 64, 3, *sizes[max(level - k, 0)]) for k in range(max(level, 1))) for level in range(4)
+    )
     assert cost.flops == nano_flops() + neck + heads + conv(64, 4, 1, 16, 24)
     assert cost.macs * 2 == cost.flops
-    assert cost.parameters == count_parameters(model) and cost.backbone_parameters == count_parameters(model.backbone)
+    assert cost.parameters == count_parameters(model) and cost.backbone_parameters == count_parameters(
+        model.backbone
+    )
 
 
 def test_box_heads_are_counted_with_all_regions():
     model, _ = build(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     head = model.roi_head.bbox_head[0]
-    inner = sum(2 * p.numel() for n, p in head.named_parameters() if n.endswith('weight'))  # all linear: two FLOPs a weight and region
+    inner = sum(
+        2 * p.numel() for n, p in head.named_parameters() if n.endswith('weight')
+    )  # all linear: two FLOPs a weight and region
     without = measure(model, (64, 96)).flops
     model.roi_head.bbox_head[0] = torch.nn.Identity()
     assert without - measure(model, (64, 96)).flops == 1000 * inner
     boxes = _boxes(1000, (64, 96))
-    assert (boxes[:, 1:3] >= 0).all() and (boxes[:, 3] < 96).all() and (boxes[:, 4] < 64).all() and (boxes[:, 3] > boxes[:, 1]).all()
+    assert (
+        (boxes[:, 1:3] >= 0).all()
+        and (boxes[:, 3] < 96).all()
+        and (boxes[:, 4] < 64).all()
+        and (boxes[:, 3] > boxes[:, 1]).all()
+    )
 
 
 def test_every_config_is_in_the_table():
@@ -76,12 +93,17 @@ def test_every_config_is_in_the_table():
 
 def test_page_and_rows(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(model_table, 'TRAINED', tmp_path / 'trained.json')
-    (tmp_path / 'trained.json').write_text('[{"config": "fpn_shapes", "result": "mIoU 0.9", "log": "l.json", "seed": 0, "commit": "abc"}]')
+    (tmp_path / 'trained.json').write_text(
+        '[{"config": "fpn_shapes", "result": "mIoU 0.9", "log": "l.json", "seed": 0, "commit": "abc"}]'
+    )
     configs = [str(ROOT / 'configs' / 'demo' / f'{h}_shapes.py') for h in ('fpn', 'dino')]
     text = write_table(configs, tmp_path / 'models.md')
     assert (tmp_path / 'models.md').read_text() == text
     rows = {line.split('|')[1].strip(): line for line in text.splitlines() if line.startswith('| `')}
-    assert 'mIoU 0.9 ([log](l.json), seed 0, commit abc)' in rows['`fpn_shapes.py`'] and 'not trained here' in rows['`dino_shapes.py`']
+    assert (
+        'mIoU 0.9 ([log](l.json), seed 0, commit abc)' in rows['`fpn_shapes.py`']
+        and 'not trained here' in rows['`dino_shapes.py`']
+    )
     printed = capsys.readouterr().out
     assert all(line in printed for line in rows.values())
     (tmp_path / 'trained.json').write_text('[')
@@ -97,7 +119,11 @@ def test_page_and_rows(tmp_path, monkeypatch, capsys):
 
 
 def test_sections():
-    names = {'retinanet_fastervit0_1x': 'Other detectors', 'dino-5scale_fastervit0_12e': 'DINO, COCO', 'mine': 'Other configs'}
+    names = {
+        'retinanet_fastervit0_1x': 'Other detectors',
+        'dino-5scale_fastervit0_12e': 'DINO, COCO',
+        'mine': 'Other configs',
+    }
     assert {name: model_table._section(Path(f'{name}.py')) for name in names} == names
 
 
@@ -105,7 +131,10 @@ def test_a_difference_to_the_paper_is_said():
     from fastervit_backbone.benchmark.complexity import Complexity
 
     cost = Complexity(1, 1, 2 * 945 * 10**9, 1)
-    assert model_table._compared(cost, 944) == '944' and model_table._compared(cost, 900) == '900 (ours is +5.0%)'
+    assert (
+        model_table._compared(cost, 944) == '944'
+        and model_table._compared(cost, 900) == '900 (ours is +5.0%)'
+    )
 
 
 def test_paper_ratios():

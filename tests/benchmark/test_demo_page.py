@@ -36,10 +36,14 @@ def test_the_page_has_everything_in_it(root, tmp_path):
     page = write_page(root, tmp_path / 'docs' / 'trained.json').read_text()
     assert all(name in page for name in HEADS.values()) and 'mIoU 0.900' in page and 'box AP 0.750' in page
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 2 * len(HEADS) and all(base64.b64decode(p).startswith(b'\x89PNG') for p in pictures)
+    assert len(pictures) == 2 * len(HEADS) and all(
+        base64.b64decode(p).startswith(b'\x89PNG') for p in pictures
+    )
     assert 'src="http' not in page and 'href="http' not in page
     records = json.loads((tmp_path / 'docs' / 'trained.json').read_text())
-    assert {r['config'] for r in records} == {f'{h}_shapes' for h in HEADS} and all(r['seed'] == 7 and r['commit'] for r in records)
+    assert {r['config'] for r in records} == {f'{h}_shapes' for h in HEADS} and all(
+        r['seed'] == 7 and r['commit'] for r in records
+    )
     assert all((tmp_path / 'docs' / r['log']).is_file() for r in records)
 
 
@@ -48,7 +52,9 @@ def test_the_training_log_is_the_one_with_losses(root):
     assert run.log.parent.parent.name == '20260102_030405' and run.figures == {'mIoU': 0.9} and run.seed == 7
 
 
-@pytest.mark.parametrize('missing', ['metrics.json', 'pictures/overview.png', '20260102_030405/vis_data/scalars.json'])
+@pytest.mark.parametrize(
+    'missing', ['metrics.json', 'pictures/overview.png', '20260102_030405/vis_data/scalars.json']
+)
 def test_an_unfinished_run(root, missing):
     (root / 'dino' / missing).unlink()
     with pytest.raises(UserError, match=r'holds no finished run .* is missing.*make demo-all'):

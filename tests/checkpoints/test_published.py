@@ -48,18 +48,27 @@ def test_every_wrapping_gives_the_same(case, wrap, tmp_path):
     expected, net = spec_of(case), spec_of(case)
     load_published(expected, dict(state_dict=state))
     load_published(net, save(wrap(state), tmp_path / 'x.pth.tar'))
-    assert all(torch.equal(a, b) for a, b in zip(expected.state_dict().values(), net.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(expected.state_dict().values(), net.state_dict().values(), strict=True)
+    )
 
 
 def test_report_is_one_line_that_accounts_for_everything(case):
     content = case.published_file()
     net = FasterViT(case.arch)
     report = load_published(net, content)
-    derived = [k for k in content['state_dict'] if k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))]
+    derived = [
+        k
+        for k in content['state_dict']
+        if k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))
+    ]
     assert sorted(report.rebuilt) == sorted(derived)
     assert sorted(report.fresh) == sorted(n for n in net.state_dict() if n.startswith('out_norms.'))
     line = str(report)
-    assert '\n' not in line and f'{len(derived)} position buffers rebuilt' in line and '(norm.weight, ' in line
+    assert (
+        '\n' not in line and f'{len(derived)} position buffers rebuilt' in line and '(norm.weight, ' in line
+    )
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
@@ -70,7 +79,10 @@ def test_a_converted_file_knows_its_windows(tmp_path, suffix):
     write_state_dict(net.state_dict(), path, {'arch': 'nano', 'source': 'x'})
     assert load_published(net, path).note == ''
     other = FasterViT('nano', out_norm=None, window_sizes=(7, 7, 14, 7), carrier_size=3)
-    assert load_published(other, path).note == 'window of stage 3 7 in the file, 14 here, carriers a side 2 in the file, 3 here'
+    assert (
+        load_published(other, path).note
+        == 'window of stage 3 7 in the file, 14 here, carriers a side 2 in the file, 3 here'
+    )
 
 
 @pytest.mark.parametrize('metadata', ['4_21k_384', '4_21k_768'])
@@ -107,22 +119,30 @@ def test_detector_checkpoints_give_their_backbone(nano, tmp_path):
     net = FasterViT('nano')
     report = load_published(net, path)
     assert report.dropped == ('neck.conv.weight',) and report.fresh == () and report.arch == 'nano'
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True)
+    )
 
 
 def test_a_detectors_backbone_converts_with_its_norms(nano, tmp_path):
-    path = save(dict(state_dict={f'backbone.{k}': v for k, v in nano.state_dict().items()}), tmp_path / 'detector.pth')
+    path = save(
+        dict(state_dict={f'backbone.{k}': v for k, v in nano.state_dict().items()}), tmp_path / 'detector.pth'
+    )
     convert_checkpoint(path, tmp_path / 'nano.safetensors')
     net = FasterViT('nano')
     assert load_published(net, tmp_path / 'nano.safetensors').fresh == ()
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True)
+    )
 
 
 def test_a_cut_backbone_loads_into_its_like(nano):
     cut = lively(FasterViT('nano', out_indices=(1, 2)))
     net = FasterViT('nano', out_indices=(1, 2))
     load_published(net, cut.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), cut.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(net.state_dict().values(), cut.state_dict().values(), strict=True)
+    )
     with pytest.raises(CheckpointError, match=r'missing \(stages\.2\.downsample'):
         load_published(FasterViT('nano'), cut.state_dict())
 
@@ -135,7 +155,9 @@ def test_norms_of_another_kind_do_not_load_in_part(nano):
 def test_fewer_outputs_drop_the_rest_by_name(nano):
     net = FasterViT('nano', out_indices=(1, 2))
     report = load_published(net, nano.state_dict())
-    assert any(k.startswith('stages.3.') for k in report.dropped) and any(k.startswith('stages.2.downsample') for k in report.dropped)
+    assert any(k.startswith('stages.3.') for k in report.dropped) and any(
+        k.startswith('stages.2.downsample') for k in report.dropped
+    )
     with torch.no_grad():
         images = torch.randn(1, 3, 97, 131)
         for a, b in zip(net.eval()(images), nano(images)[1:3], strict=True):
@@ -178,10 +200,14 @@ def test_nothing_is_changed_by_a_file_that_does_not_fit(case):
     lost = {k: v for k, v in state.items() if k != 'levels.2.blocks.1.attn.qkv.bias'}
     with pytest.raises(CheckpointError, match=r'1 missing \(stages\.2\.blocks\.1\.layer\.attn\.qkv\.bias\)'):
         load_published(net, lost)
-    with pytest.raises(CheckpointError, match=r'1 tensor\(s\) that FasterViT has no place for: levels\.0\.blocks\.0\.gamma'):
+    with pytest.raises(
+        CheckpointError, match=r'1 tensor\(s\) that FasterViT has no place for: levels\.0\.blocks\.0\.gamma'
+    ):
         load_published(net, state | {'levels.0.blocks.0.gamma': torch.ones(8)})
     with pytest.raises(CheckpointError, match=r'hold different values.*to_global_feature'):
-        load_published(net, state | {'levels.2.global_tokenizer.to_global_feature.pos.bias': torch.full((32,), 9.0)})
+        load_published(
+            net, state | {'levels.2.global_tokenizer.to_global_feature.pos.bias': torch.full((32,), 9.0)}
+        )
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
@@ -192,7 +218,9 @@ class Trap:
 
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
     path = save(dict(state_dict={'x': torch.zeros(1)}, trap=Trap()), tmp_path / 'trap.pth')
-    with pytest.raises(CheckpointError, match=r'refused to read .*trap\.pth: the pickle wants to run .*exec') as error:
+    with pytest.raises(
+        CheckpointError, match=r'refused to read .*trap\.pth: the pickle wants to run .*exec'
+    ) as error:
         read_checkpoint(path)
     assert '\n' not in str(error.value)
     raw = tmp_path / 'raw.pth'
@@ -234,7 +262,9 @@ def test_convert_refuses_and_leaves_nothing(tmp_path):
     with pytest.raises(CheckpointError, match=r'no FasterViT: layer1\.weight'):
         convert_checkpoint(stranger, tmp_path / 'out.safetensors')
     with pytest.raises(CheckpointError, match=r'must end in \.safetensors or \.pth'):
-        convert_checkpoint(save(ReferenceCase(HAT).published_file(), tmp_path / 'p.pth'), tmp_path / 'out.bin')
+        convert_checkpoint(
+            save(ReferenceCase(HAT).published_file(), tmp_path / 'p.pth'), tmp_path / 'out.bin'
+        )
     assert sorted(p.name for p in tmp_path.iterdir()) == ['p.pth', 'resnet.pth']
 
 
@@ -257,7 +287,10 @@ def test_check_fit_of_a_whole_model():
 
 def test_no_network_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    with pytest.raises(CheckpointError, match=r'cannot download http://127\.0\.0\.1:9/a\.pth .*put the file at .*a\.pth.*init_cfg=None'):
+    with pytest.raises(
+        CheckpointError,
+        match=r'cannot download http://127\.0\.0\.1:9/a\.pth .*put the file at .*a\.pth.*init_cfg=None',
+    ):
         read_checkpoint('http://127.0.0.1:9/a.pth')
 
 
@@ -273,14 +306,19 @@ def test_archs_that_weights_cannot_tell_apart_are_not_guessed(tmp_path, monkeypa
     bare = save(net.state_dict(), tmp_path / 'bare.pth')
     assert convert_checkpoint(bare, tmp_path / 'bare.safetensors').arch == 'wide_14 or wide_24'
     assert 'arch' not in read_checkpoint(tmp_path / 'bare.safetensors')['meta']
-    with pytest.raises(CheckpointError, match=r"dim=8 where the model has 32.*: use arch='wide_14' or 'wide_24'"):
+    with pytest.raises(
+        CheckpointError, match=r"dim=8 where the model has 32.*: use arch='wide_14' or 'wide_24'"
+    ):
         load_published(FasterViT('nano'), net.state_dict())
     # mmengine's checkpoints keep the config as text
     config = "import os\nmodel = dict(type='X', backbone=dict(type='FasterViT', arch='wide_24'), head=dict(a=[1]))\nraise SystemExit\n"
     state = {f'backbone.{k}': v for k, v in net.state_dict().items()}
     trained = save(dict(state_dict=state, meta=dict(cfg=config)), tmp_path / 'epoch_1.pth')
     assert load_published(FasterViT(pair['wide_24']), trained).arch == 'wide_24'
-    assert 'window of stage 3 24 in the file, 14 here' in load_published(FasterViT(pair['wide_14']), trained).note
+    assert (
+        'window of stage 3 24 in the file, 14 here'
+        in load_published(FasterViT(pair['wide_14']), trained).note
+    )
     convert_checkpoint(trained, tmp_path / 'trained.safetensors')
     assert read_checkpoint(tmp_path / 'trained.safetensors')['meta']['arch'] == 'wide_24'
 
@@ -306,7 +344,13 @@ def test_several_processes_download_once(tmp_path):
         )
         processes = []
         for rank in range(3):
-            variables = dict(os.environ, TORCH_HOME=str(tmp_path / 'hub'), LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE='3')
+            variables = dict(
+                os.environ,
+                TORCH_HOME=str(tmp_path / 'hub'),
+                LOCAL_RANK=str(rank),
+                RANK=str(rank),
+                WORLD_SIZE='3',
+            )
             variables['PYTHONPATH'] = str(ROOT)
             options = dict(env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             processes.append(subprocess.Popen([sys.executable, '-c', code], **options))

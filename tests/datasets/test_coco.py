@@ -20,13 +20,30 @@ def test_good_data(shapes):
 @pytest.mark.parametrize(
     ('damage', 'told'),
     [
-        (lambda ann, images: ann.unlink(), r'no annotations at /.*instances_train\.json: get train2017\.zip.*COCO_ROOT'),
+        (
+            lambda ann, images: ann.unlink(),
+            r'no annotations at /.*instances_train\.json: get train2017\.zip.*COCO_ROOT',
+        ),
         (lambda ann, images: images.rename(images.with_name('else')), r'no image folder at /.*images/train'),
         (lambda ann, images: ann.write_text(ann.read_text()[:-40]), r'broken JSON \(.*line 1 column'),
-        (lambda ann, images: ann.write_text('[1, 2]'), 'not COCO: it has no list images, annotations, categories'),
-        (lambda ann, images: ann.write_text(json.dumps(dict(images=[], annotations=[], categories=[]))), 'lists 0 images'),
-        (lambda ann, images: ann.write_text(json.dumps(json.loads(ann.read_text()) | dict(annotations=[]))), '2 images and 0 annotations'),
-        (lambda ann, images: (images / '000002.png').unlink(), r'lists 000002\.png, which is not in .*\(1 of 2 images are not\)'),
+        (
+            lambda ann, images: ann.write_text('[1, 2]'),
+            'not COCO: it has no list images, annotations, categories',
+        ),
+        (
+            lambda ann, images: ann.write_text(json.dumps(dict(images=[], annotations=[], categories=[]))),
+            'lists 0 images',
+        ),
+        (
+            lambda ann, images: ann.write_text(
+                json.dumps(json.loads(ann.read_text()) | dict(annotations=[]))
+            ),
+            '2 images and 0 annotations',
+        ),
+        (
+            lambda ann, images: (images / '000002.png').unlink(),
+            r'lists 000002\.png, which is not in .*\(1 of 2 images are not\)',
+        ),
     ],
 )
 def test_bad_data_is_named(shapes, damage, told):
@@ -57,12 +74,24 @@ ABSENT = object()
         ('images', dict(width=ABSENT), r'images\[1\] \(id 2\) has no width: it needs a number'),
         ('images', dict(id=1), r'images has the id 1 more than once'),
         ('categories', 'circle', r"categories\[1\] is 'circle', not an object with id, name"),
-        ('annotations', None, r'annotations\[1\] is None, not an object with id, image_id, category_id, bbox, area'),
-        ('annotations', dict(bbox=ABSENT), r'annotations\[1\] \(id 2\) has no bbox: it needs \[x, y, width, height\]'),
+        (
+            'annotations',
+            None,
+            r'annotations\[1\] is None, not an object with id, image_id, category_id, bbox, area',
+        ),
+        (
+            'annotations',
+            dict(bbox=ABSENT),
+            r'annotations\[1\] \(id 2\) has no bbox: it needs \[x, y, width, height\]',
+        ),
         ('annotations', dict(bbox=[1, 2, 3]), r'the annotation 2 has bbox \[1, 2, 3\]: it needs 4 numbers'),
         ('annotations', dict(bbox=[1, 2, 3, float('nan')]), r'the annotation 2 has bbox \[1, 2, 3, nan\]'),
         ('annotations', dict(area=ABSENT), r'annotations\[1\] \(id 2\) has no area'),
-        ('annotations', dict(category_id=9), r'the annotation 2 has category_id 9, which is none of categories'),
+        (
+            'annotations',
+            dict(category_id=9),
+            r'the annotation 2 has category_id 9, which is none of categories',
+        ),
         ('annotations', dict(image_id='a'), r"the annotation 2 has image_id 'a', which is none of images"),
     ],
 )
@@ -117,4 +146,11 @@ def test_objects_without_masks_are_fine_unless_masks_are_learnt(shapes):
 @pytest.mark.parametrize('name', ['train', 'val'])
 def test_real_coco(real_data, name):
     root = real_data / 'coco_mini128'
-    assert check_coco(root / 'annotations' / f'instances_{name}2017.json', root / f'{name}2017', ['person', 'toothbrush']) > 40
+    assert (
+        check_coco(
+            root / 'annotations' / f'instances_{name}2017.json',
+            root / f'{name}2017',
+            ['person', 'toothbrush'],
+        )
+        > 40
+    )

@@ -39,13 +39,18 @@ def test_yolo_by_hand(yolo):
     assert set(converted) == {'train', 'val'}
     content = converted['train'].content
     assert content['categories'] == [dict(id=0, name='cat'), dict(id=1, name='dog')]
-    assert [(i['file_name'], i['width'], i['height']) for i in content['images']] == [(f'{n}.jpg', 200, 100) for n in 'abc']
+    assert [(i['file_name'], i['width'], i['height']) for i in content['images']] == [
+        (f'{n}.jpg', 200, 100) for n in 'abc'
+    ]
     box, cut, polygon = content['annotations']
     assert box['bbox'] == [80, 30, 40, 40] and box['category_id'] == 1 and box['area'] == 1600
     assert cut['bbox'] == [140, 0, 60, 30]  # 140..220 by -10..30, cut to the image
     assert polygon['segmentation'] == [[20, 10, 100, 10, 100, 90]] and polygon['bbox'] == [20, 10, 80, 80]
     assert polygon['area'] == pytest.approx(80 * 80 / 2)
-    assert converted['val'].content['annotations'] == [] and converted['train'].images == yolo / 'images' / 'train'
+    assert (
+        converted['val'].content['annotations'] == []
+        and converted['train'].images == yolo / 'images' / 'train'
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,14 +94,19 @@ def test_yolo_lists_and_unreadable_images(yolo):
     (yolo / 'list.txt').write_text('images/train/a.jpg\nimages/train/c.jpg\nimages/val/d.jpg\n')
     (yolo / 'data.yaml').write_text('train: list.txt\nnames: {0: cat, 1: dog}\n')
     split = convert_yolo(yolo / 'data.yaml')['train']
-    assert [i['file_name'] for i in split.content['images']] == ['train/a.jpg', 'val/d.jpg'] and split.images == yolo / 'images'
+    assert [i['file_name'] for i in split.content['images']] == [
+        'train/a.jpg',
+        'val/d.jpg',
+    ] and split.images == yolo / 'images'
     assert len(split.skipped) == 1 and 'c.jpg' in split.skipped[0]
 
 
 def voc_xml(*objects):
     def one(name, box, difficult=0):
         sides = ''.join(f'<{s}>{v}</{s}>' for s, v in zip(('xmin', 'ymin', 'xmax', 'ymax'), box, strict=True))
-        return f'<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{sides}</bndbox></object>'
+        return (
+            f'<object><name>{name}</name><difficult>{difficult}</difficult><bndbox>{sides}</bndbox></object>'
+        )
 
     return f'<annotation>{"".join(one(*o) for o in objects)}</annotation>'
 
@@ -125,7 +135,9 @@ def test_voc_by_hand(voc):
         ([10, 5, 49, 34], 1, 1),
     ]
     assert 'b.jpg: a box without area' in converted['train'].skipped[0]
-    assert [i['file_name'] for i in converted['val'].content['images']] == ['c.jpg'] and converted['val'].content['annotations'] == []
+    assert [i['file_name'] for i in converted['val'].content['images']] == ['c.jpg'] and converted[
+        'val'
+    ].content['annotations'] == []
     ordered = convert_voc(voc, ['dog'])['train']
     assert (
         ordered.content['categories'] == [dict(id=1, name='dog')]
@@ -156,9 +168,19 @@ def test_the_tool_and_what_it_writes(yolo, voc, tmp_path):
     assert done.returncode == 0 and 'train.json: 3 images, 3 objects, 2 classes' in done.stdout, done.stderr
     split = read_split('train', tmp_path / 'jsons' / 'train.json', yolo / 'images' / 'train')
     assert not [f for f in audit(split) if f.level == 'error']
-    assert_one_line_error(tool('convert_data', 'yolo', 'absent.yaml', '--out', 'x', cwd=tmp_path), r'no file at absent\.yaml')
-    assert_one_line_error(tool('convert_data', 'voc', tmp_path, '--out', 'x', cwd=tmp_path), 'has no Annotations and JPEGImages')
-    assert_one_line_error(tool('convert_data', 'voc', voc, '--oup', 'x', cwd=tmp_path), 'there is no option --oup: did you mean --out')
+    assert_one_line_error(
+        tool('convert_data', 'yolo', 'absent.yaml', '--out', 'x', cwd=tmp_path), r'no file at absent\.yaml'
+    )
+    assert_one_line_error(
+        tool('convert_data', 'voc', tmp_path, '--out', 'x', cwd=tmp_path), 'has no Annotations and JPEGImages'
+    )
+    assert_one_line_error(
+        tool('convert_data', 'voc', voc, '--oup', 'x', cwd=tmp_path),
+        'there is no option --oup: did you mean --out',
+    )
     assert not (tmp_path / 'x').exists()
     done = tool('convert_data', 'voc', voc, '--out', 'voc_jsons', cwd=tmp_path)
-    assert done.returncode == 0 and len(json.loads((tmp_path / 'voc_jsons' / 'val.json').read_text())['images']) == 1
+    assert (
+        done.returncode == 0
+        and len(json.loads((tmp_path / 'voc_jsons' / 'val.json').read_text())['images']) == 1
+    )

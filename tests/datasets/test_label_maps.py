@@ -33,7 +33,9 @@ def test_good_maps(pairs):
 
 def test_an_image_without_a_label_map(pairs, tmp_path):
     (tmp_path / '1.png').unlink()
-    with pytest.raises(UserError, match=r'1\.jpg has no label map: .*1\.png is not there \(1 of 3 images have none'):
+    with pytest.raises(
+        UserError, match=r'1\.jpg has no label map: .*1\.png is not there \(1 of 3 images have none'
+    ):
         check_label_maps(pairs, CLASSES)
 
 
@@ -54,9 +56,17 @@ def test_an_image_on_its_side(pairs, tmp_path):
 @pytest.mark.parametrize(
     ('value', 'arguments', 'told'),
     [
-        (3, {}, r'1\.png holds the label 3, but the 3 classes have 0 to 2: if 3 means "ignore", set ignore_index=3 in a LabelMapDataset'),
+        (
+            3,
+            {},
+            r'1\.png holds the label 3, but the 3 classes have 0 to 2: if 3 means "ignore", set ignore_index=3 in a LabelMapDataset',
+        ),
         (11, dict(label_map={11: 255}), None),
-        (4, dict(reduce_zero_label=True), r'holds the label 4, but the 3 classes have 1 to 3 \(0 is ignored\)'),
+        (
+            4,
+            dict(reduce_zero_label=True),
+            r'holds the label 4, but the 3 classes have 1 to 3 \(0 is ignored\)',
+        ),
         (3, dict(reduce_zero_label=True), None),
         (254, {}, 'holds the label 254'),
     ],
@@ -80,7 +90,9 @@ def test_sixteen_bits_do_not_wrap(pairs):
 def test_masks_of_0_and_255(pairs):
     for pair in pairs:
         write(pair, np.tile(np.array([0, 255], np.uint8), (30, 20)))
-    with pytest.raises(UserError, match=r"hold 0 and 255 only, and 255 means .ignore.: 'object' would never be learnt"):
+    with pytest.raises(
+        UserError, match=r"hold 0 and 255 only, and 255 means .ignore.: 'object' would never be learnt"
+    ):
         check_label_maps(pairs, ('background', 'object'))
 
 

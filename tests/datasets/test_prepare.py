@@ -35,7 +35,13 @@ def small_coco():
 
 
 def small(archives=(), name='coco'):
-    counts = {'coco': (('train2017', '.jpg', 3), ('val2017', '.jpg', 3), ('annotations', 'instances_val2017.json', 1))}
+    counts = {
+        'coco': (
+            ('train2017', '.jpg', 3),
+            ('val2017', '.jpg', 3),
+            ('annotations', 'instances_val2017.json', 1),
+        )
+    }
     return PublicData('NOWHERE_ROOT', 'data/coco', tuple(archives), counts[name])
 
 
@@ -82,7 +88,9 @@ def test_folders_of_other_things_are_not_linked(whole, data, tmp_path):
         (source / folder / 'mine.txt').write_text('mine')
     whole.rename(source / 'all.zip')
     root = prepare(data, [source], root=tmp_path / 'coco')
-    assert not any(p.is_symlink() for p in root.iterdir()) and [p.name for p in (source / 'train2017').iterdir()] == ['mine.txt']
+    assert not any(p.is_symlink() for p in root.iterdir()) and [
+        p.name for p in (source / 'train2017').iterdir()
+    ] == ['mine.txt']
 
 
 def test_an_incomplete_folder_is_not_linked_and_the_archive_fills_it(whole, data, tmp_path, capsys):
@@ -99,7 +107,9 @@ def test_nothing_is_written_through_a_link(whole, data, tmp_path):
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'coco').mkdir()
     (tmp_path / 'coco' / 'train2017').symlink_to(tmp_path / 'mine')
-    with pytest.raises(UserError, match=r'train2017 is a link to .*mine, and nothing is written through links'):
+    with pytest.raises(
+        UserError, match=r'train2017 is a link to .*mine, and nothing is written through links'
+    ):
         prepare(data, [whole], root=tmp_path / 'coco')
     assert not list((tmp_path / 'mine').iterdir())
 
@@ -131,7 +141,9 @@ def test_what_is_there_is_never_overwritten(whole, data, tmp_path):
     mine = root / 'val2017' / '000000000001.jpg'
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b'mine')
-    with pytest.raises(UserError, match=r'000000000001\.jpg is there with another size than in all\.zip: move it away'):
+    with pytest.raises(
+        UserError, match=r'000000000001\.jpg is there with another size than in all\.zip: move it away'
+    ):
         prepare(data, [whole], root=root)
     assert mine.read_bytes() == b'mine'
 
@@ -154,19 +166,26 @@ def test_tar_with_a_leading_folder(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, '/etc/passwd'
         archive.addfile(link)
     assert unpack(path, tmp_path / 'root', strip=1) == 1
-    assert [str(p.relative_to(tmp_path / 'root')) for p in (tmp_path / 'root').rglob('*.*')] == ['VOC2007/Annotations/1.xml']
+    assert [str(p.relative_to(tmp_path / 'root')) for p in (tmp_path / 'root').rglob('*.*')] == [
+        'VOC2007/Annotations/1.xml'
+    ]
 
 
 def test_damaged_archives(whole, data, tmp_path):
     content = whole.read_bytes()
-    for broken, told in ((content[:-40], 'neither a zip nor a tar'), (content[:200] + b'\0' * 300 + content[500:], 'cannot be unpacked')):
+    for broken, told in (
+        (content[:-40], 'neither a zip nor a tar'),
+        (content[:200] + b'\0' * 300 + content[500:], 'cannot be unpacked'),
+    ):
         whole.write_bytes(broken)
         with pytest.raises(UserError, match=told):
             prepare(data, [whole], root=tmp_path / 'coco')
 
 
 def test_what_is_missing_is_said_in_one_line(data, tmp_path):
-    with pytest.raises(UserError, match=r'train2017 has 0 of 3 \*\.jpg; val2017 has 0 of 3.*Give all\.zip or .* --download'):
+    with pytest.raises(
+        UserError, match=r'train2017 has 0 of 3 \*\.jpg; val2017 has 0 of 3.*Give all\.zip or .* --download'
+    ):
         prepare(data, root=tmp_path / 'coco')
     with pytest.raises(UserError, match='no archive or folder at'):
         prepare(data, [tmp_path / 'absent'], root=tmp_path / 'coco')
@@ -286,7 +305,14 @@ def test_only_what_is_missing_is_downloaded(server, whole, monkeypatch, tmp_path
 def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):
     """Their annotations: a label out of range, a list with a name that has no image."""
     ade = PublicData(
-        'X', '', (), tuple((f'{k}/{s}', e, 1) for k, e in (('images', '.jpg'), ('annotations', '.png')) for s in ('training', 'validation'))
+        'X',
+        '',
+        (),
+        tuple(
+            (f'{k}/{s}', e, 1)
+            for k, e in (('images', '.jpg'), ('annotations', '.png'))
+            for s in ('training', 'validation')
+        ),
     )
     monkeypatch.setitem(DATA_SETS, 'ade20k', ade)
     for split in ('training', 'validation'):
@@ -300,11 +326,22 @@ def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):
         check(ade, tmp_path / 'ade')
 
     voc = PublicData(
-        'X', '', (), tuple((f'VOC{y}/{f}', e, 1) for y in (2007, 2012) for f, e in (('JPEGImages', '.jpg'), ('Annotations', '.xml')))
+        'X',
+        '',
+        (),
+        tuple(
+            (f'VOC{y}/{f}', e, 1)
+            for y in (2007, 2012)
+            for f, e in (('JPEGImages', '.jpg'), ('Annotations', '.xml'))
+        ),
     )
     monkeypatch.setitem(DATA_SETS, 'voc', voc)
     for year in (2007, 2012):
-        for name, content in (('JPEGImages/1.jpg', picture()), ('Annotations/1.xml', b'<a/>'), ('ImageSets/Main/trainval.txt', b'1\n')):
+        for name, content in (
+            ('JPEGImages/1.jpg', picture()),
+            ('Annotations/1.xml', b'<a/>'),
+            ('ImageSets/Main/trainval.txt', b'1\n'),
+        ):
             path = tmp_path / 'voc' / f'VOC{year}' / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

@@ -75,7 +75,9 @@ def test_bad_numbers_and_foreign_folders(tmp_path):
         make_shapes(tmp_path / 'mine')
     with pytest.raises(UserError, match='val=0'):
         make_shapes(tmp_path / 'x', val=0)
-    assert (tmp_path / 'mine' / 'thesis.txt').read_text() == 'do not lose this' and not (tmp_path / 'x').exists()
+    assert (tmp_path / 'mine' / 'thesis.txt').read_text() == 'do not lose this' and not (
+        tmp_path / 'x'
+    ).exists()
 
 
 def test_a_folder_that_cannot_be_written_or_is_broken(tmp_path):
@@ -84,5 +86,7 @@ def test_a_folder_that_cannot_be_written_or_is_broken(tmp_path):
         make_shapes(tmp_path / 'file' / 'shapes', train=1, val=1)
     root = make_shapes(tmp_path / 'shapes', train=1, val=1)
     (root / 'shapes.json').write_text('{')
-    with pytest.raises(UserError, match=r'shapes\.json is broken .*: remove .*shapes, or name another folder'):
+    with pytest.raises(
+        UserError, match=r'shapes\.json is broken .*: remove .*shapes, or name another folder'
+    ):
         make_shapes(root, train=1, val=1)

@@ -32,7 +32,8 @@ def test_good(root):
 
 def test_classes_that_are_not_there(root):
     with pytest.raises(
-        UserError, match=r"no object of the classes \['car', 'cat'\] in 2 annotations, which have \['Car'\] \(did you mean 'Car'"
+        UserError,
+        match=r"no object of the classes \['car', 'cat'\] in 2 annotations, which have \['Car'\] \(did you mean 'Car'",
     ):
         check(root, ('car', 'cat'))
 
@@ -44,11 +45,31 @@ def test_classes_that_are_not_there(root):
         ('Annotations/2.xml', None, r'lists 2\.xml, which is not in .*Annotations \(1 of 2\)'),
         ('Annotations/2.xml', annotation(''), r'2\.xml has an object without bndbox'),
         ('Annotations/2.xml', '<annotation><object/></annotation>', r'2\.xml has an object without name'),
-        ('Annotations/2.xml', annotation(BOX.replace('30', 'wide')), r"2\.xml has 'wide' as bndbox/xmax: it needs a number"),
-        ('Annotations/2.xml', annotation(BOX.replace('<ymax>40</ymax>', '')), r'2\.xml has None as bndbox/ymax'),
-        ('Annotations/2.xml', annotation(more='<size><width>3</width></size>'), r'2\.xml has None as size/height'),
-        ('Annotations/2.xml', annotation(BOX + '<difficult>no</difficult>'), r"2\.xml has 'no' as object/difficult"),
-        ('ImageSets/Main/trainval.txt', '1 -1\n2  1\n', r"has the line '1 -1': it needs one image name a line"),
+        (
+            'Annotations/2.xml',
+            annotation(BOX.replace('30', 'wide')),
+            r"2\.xml has 'wide' as bndbox/xmax: it needs a number",
+        ),
+        (
+            'Annotations/2.xml',
+            annotation(BOX.replace('<ymax>40</ymax>', '')),
+            r'2\.xml has None as bndbox/ymax',
+        ),
+        (
+            'Annotations/2.xml',
+            annotation(more='<size><width>3</width></size>'),
+            r'2\.xml has None as size/height',
+        ),
+        (
+            'Annotations/2.xml',
+            annotation(BOX + '<difficult>no</difficult>'),
+            r"2\.xml has 'no' as object/difficult",
+        ),
+        (
+            'ImageSets/Main/trainval.txt',
+            '1 -1\n2  1\n',
+            r"has the line '1 -1': it needs one image name a line",
+        ),
         ('ImageSets/Main/trainval.txt', b'\xff\xd8\xff', 'is not a text'),
         ('JPEGImages/1.jpg', None, r'lists 1\.jpg, which is not in .*JPEGImages'),
         ('ImageSets/Main/trainval.txt', '', 'lists 0 images'),

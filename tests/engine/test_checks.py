@@ -10,7 +10,13 @@ from mmengine.config import Config
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone.apis.train import _scale_learning_rate
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.config.adapt import check_channels, fit_classes, fit_norm_eval, fit_to_machine, world_size
+from fastervit_backbone.engine.config.adapt import (
+    check_channels,
+    fit_classes,
+    fit_norm_eval,
+    fit_to_machine,
+    world_size,
+)
 from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.engine.runner.build import process_rank, rank0_print
 from fastervit_backbone.utils.errors import UserError
@@ -49,7 +55,8 @@ def test_sync_bn_runs_as_bn_in_one_process_and_on_the_cpu(config, monkeypatch):
 def test_missing_data_says_where_and_how(config, monkeypatch, tmp_path):
     config.train_dataloader.dataset.data_root = str(tmp_path / 'coco') + '/'
     with pytest.raises(
-        UserError, match=rf'no annotations at {tmp_path}/coco/annotations/instances_train2017\.json: get train2017.*COCO_ROOT'
+        UserError,
+        match=rf'no annotations at {tmp_path}/coco/annotations/instances_train2017\.json: get train2017.*COCO_ROOT',
     ):
         check_data(config, ('train',))
 
@@ -59,7 +66,9 @@ def test_data_sets_inside_wrappers_are_found(tmp_path):
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     dataset = config.train_dataloader.dataset
     dataset.data_root = str(root)
-    config.train_dataloader.dataset = dict(type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[dataset, dataset]))
+    config.train_dataloader.dataset = dict(
+        type='RepeatDataset', times=2, dataset=dict(type='ConcatDataset', datasets=[dataset, dataset])
+    )
     check_data(config, ('train',))
     (root / 'annotations' / 'instances_train.json').write_text('{')
     with pytest.raises(UserError, match='broken JSON'):
@@ -71,7 +80,9 @@ def test_classes_come_from_the_config_or_the_data_set(tmp_path):
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     config.train_dataloader.dataset.data_root = str(root)
     del config.train_dataloader.dataset['metainfo']  # leaves COCO's eighty
-    with pytest.raises(UserError, match=r"no category 'person' .80 of the 80.*'circle', 'square', 'triangle'"):
+    with pytest.raises(
+        UserError, match=r"no category 'person' .80 of the 80.*'circle', 'square', 'triangle'"
+    ):
         check_data(config, ('train',))
 
 
@@ -97,7 +108,9 @@ def demo(tmp_path):
     config = Config.fromfile(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     for split in ('train', 'val', 'test'):
         config[f'{split}_dataloader'].dataset.data_root = str(root)
-    config.val_evaluator.ann_file = config.test_evaluator.ann_file = str(root / 'annotations' / 'instances_val.json')
+    config.val_evaluator.ann_file = config.test_evaluator.ann_file = str(
+        root / 'annotations' / 'instances_val.json'
+    )
     return config
 
 
@@ -105,7 +118,8 @@ def test_evaluator_and_data_set_read_the_same_file(demo):
     check_data(demo, ('train', 'val', 'test'))
     demo.val_evaluator.ann_file = demo.val_evaluator.ann_file.replace('val.json', 'train.json')
     with pytest.raises(
-        UserError, match=r'val_evaluator\.ann_file is .*instances_train\.json, but the val data set has .*instances_val\.json'
+        UserError,
+        match=r'val_evaluator\.ann_file is .*instances_train\.json, but the val data set has .*instances_val\.json',
     ):
         check_data(demo, ('val',))
 
@@ -115,16 +129,23 @@ def test_heads_and_palette_follow_the_classes(demo):
         demo[f'{split}_dataloader'].dataset.metainfo.classes = ('a', 'b', 'c', 'd')
     assert fit_classes(demo, 'train') == ['num_classes 3 -> 4 in 4 heads, as the data set has']
     assert fit_classes(demo, 'test') == []
-    assert {demo[f'{split}_dataloader'].dataset.metainfo.palette for split in ('train', 'val', 'test')} == {'random'}
+    assert {demo[f'{split}_dataloader'].dataset.metainfo.palette for split in ('train', 'val', 'test')} == {
+        'random'
+    }
     demo.val_dataloader.dataset.metainfo.classes = ('a', 'b', 'c')
-    with pytest.raises(UserError, match=r"train data has the classes \['a', 'b', 'c', 'd'\], the val data \['a', 'b', 'c'\]"):
+    with pytest.raises(
+        UserError, match=r"train data has the classes \['a', 'b', 'c', 'd'\], the val data \['a', 'b', 'c'\]"
+    ):
         fit_classes(demo, 'train')
 
 
 def test_neck_channels_are_compared_with_the_backbone(config):
     check_channels(config)
     config.model.backbone.arch = 'nano'
-    with pytest.raises(UserError, match=r'in_channels is \[64, 128, 256, 512\], but .*nano.* gives \[32, 64, 128, 256\]: --cfg-options'):
+    with pytest.raises(
+        UserError,
+        match=r'in_channels is \[64, 128, 256, 512\], but .*nano.* gives \[32, 64, 128, 256\]: --cfg-options',
+    ):
         check_channels(config)
     config.model.backbone.arch = '7'
     with pytest.raises(UserError, match=r"model\.backbone: unknown arch '7'"):
@@ -132,7 +153,8 @@ def test_neck_channels_are_compared_with_the_backbone(config):
 
 
 @pytest.mark.parametrize(
-    ('batch', 'processes', 'said'), [(2, 1, '0.0001 -> 1.25e-05'), (2, 4, '0.0001 -> 5e-05'), (2, 8, ''), (4, 8, '0.0001 -> 0.0002')]
+    ('batch', 'processes', 'said'),
+    [(2, 1, '0.0001 -> 1.25e-05'), (2, 4, '0.0001 -> 5e-05'), (2, 8, ''), (4, 8, '0.0001 -> 0.0002')],
 )
 def test_learning_rate_follows_the_batch(config, capsys, batch, processes, said):
     config.train_dataloader.batch_size = batch
@@ -150,7 +172,10 @@ def test_fewer_images_than_the_recipe_are_said(capsys):
     _scale_learning_rate(upernet, True, 1)  # batch 2 instead of 16
     out = capsys.readouterr().out
     assert 'learning rate 6e-05 is for batch 16; this run has 2: 6e-05 -> 7.5e-06' in out
-    assert '160000 iterations of 2 images see 0.125 times what the recipe sees with 16: for as many, set train_cfg.max_iters=1280000' in out
+    assert (
+        '160000 iterations of 2 images see 0.125 times what the recipe sees with 16: for as many, set train_cfg.max_iters=1280000'
+        in out
+    )
 
 
 def test_launcher_without_its_variables(monkeypatch):
@@ -170,14 +195,19 @@ def test_learning_rate_counts_accumulated_iterations(config, capsys):
     assert 'this run has 32 (8 x 4 accumulated): 0.0001 -> 0.0002' in capsys.readouterr().out
     assert config.auto_scale_lr.base_batch_size == 4  # x 8 / 4
     config.optim_wrapper.accumulative_counts = 0
-    with pytest.raises(UserError, match=r'optim_wrapper\.accumulative_counts must be a whole number from 1, got 0'):
+    with pytest.raises(
+        UserError, match=r'optim_wrapper\.accumulative_counts must be a whole number from 1, got 0'
+    ):
         _scale_learning_rate(config, True, 1)
     upernet = Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
     upernet.optim_wrapper.accumulative_counts = 8
     _scale_learning_rate(upernet, True, 1)
     out = capsys.readouterr().out
     assert 'learning rate' not in out  # the step has its 16 images, but the iterations have not
-    assert '160000 iterations of 2 images, 20000 steps of 16, see 0.125 times what the recipe sees' in out and 'max_iters=1280000' in out
+    assert (
+        '160000 iterations of 2 images, 20000 steps of 16, see 0.125 times what the recipe sees' in out
+        and 'max_iters=1280000' in out
+    )
 
 
 def test_from_nothing_batch_norm_learns(config):

@@ -22,13 +22,17 @@ def root(tmp_path):
     for folder in ('images', 'labels'):
         (tmp_path / folder).mkdir()
     Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(tmp_path / 'images' / 'a.png')
-    Image.fromarray(np.tile(np.array([0, 1, 2, 7, 255, 3, 0, 1], np.uint8), (32, 8))).save(tmp_path / 'labels' / 'a.png')
+    Image.fromarray(np.tile(np.array([0, 1, 2, 7, 255, 3, 0, 1], np.uint8), (32, 8))).save(
+        tmp_path / 'labels' / 'a.png'
+    )
     return tmp_path
 
 
 def labels(root, **options):
     prefix = dict(img_path='images', seg_map_path='labels')
-    dataset = LabelMapDataset(metainfo=dict(classes='abcd'), data_root=str(root), data_prefix=prefix, pipeline=LOAD, **options)
+    dataset = LabelMapDataset(
+        metainfo=dict(classes='abcd'), data_root=str(root), data_prefix=prefix, pipeline=LOAD, **options
+    )
     return dataset[0]['gt_seg_map'][0, :8].tolist()
 
 
@@ -58,7 +62,11 @@ def test_camvids_void_counts_in_no_loss_and_no_metric(real_data):
     prefix = dict(img_path='images/validation', seg_map_path='annotations/validation')
     classes = [str(i) for i in range(11)]
     dataset = LabelMapDataset(
-        metainfo=dict(classes=classes), data_root=str(real_data / 'camvid_mini'), data_prefix=prefix, pipeline=LOAD, ignore_index=11
+        metainfo=dict(classes=classes),
+        data_root=str(real_data / 'camvid_mini'),
+        data_prefix=prefix,
+        pipeline=LOAD,
+        ignore_index=11,
     )
     item = dataset[0]
     raw = np.asarray(Image.open(item['seg_map_path']))

@@ -51,11 +51,20 @@ def test_groups_hold_every_parameter_once_with_the_right_rate_and_decay():
     assert set(seen) == set(names)
     for key, name in names.items():
         group, parameter = seen[key], model.get_parameter(name)
-        layer = 8 if not name.startswith('backbone.') else layer_index(name.removeprefix('backbone.'), SPEC.depths)
+        layer = (
+            8
+            if not name.startswith('backbone.')
+            else layer_index(name.removeprefix('backbone.'), SPEC.depths)
+        )
         assert group['lr'] == pytest.approx(0.1 * 0.5 ** (8 - layer)), name
         assert group['weight_decay'] == (0.0 if parameter.ndim == 1 else 0.05), name
     no_decay = {names[id(p)] for g in groups if g['weight_decay'] == 0 for p in g['params']}
-    assert {'backbone.stages.2.blocks.0.layer.scale1', 'backbone.out_norms.3.weight', 'head.bias', 'norm.weight'} <= no_decay
+    assert {
+        'backbone.stages.2.blocks.0.layer.scale1',
+        'backbone.out_norms.3.weight',
+        'head.bias',
+        'norm.weight',
+    } <= no_decay
     torch.optim.AdamW(groups)
 
 
@@ -72,4 +81,7 @@ def test_swins_position_tables_do_not_decay():
     swin.relative_position_bias_table = nn.Parameter(torch.zeros(169, 3))
     swin.weight = nn.Parameter(torch.zeros(3, 3))
     groups = {g['name']: g for g in parameter_groups(swin, 1e-3, 0.05)}
-    assert groups['head_no_decay']['params'] == [swin.relative_position_bias_table] and groups['head']['weight_decay'] == 0.05
+    assert (
+        groups['head_no_decay']['params'] == [swin.relative_position_bias_table]
+        and groups['head']['weight_decay'] == 0.05
+    )

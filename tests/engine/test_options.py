@@ -42,7 +42,10 @@ def test_what_exists_can_be_set(option, value):
         ('model.backbone.archs', "model.backbone has no option 'archs'; did you mean 'arch'"),
         ('model.backbone.use_checkpoint', "no option 'use_checkpoint'"),
         ('train_dataloader.batchsize', "did you mean 'batch_size'"),
-        ('train_dataloder.batch_size', "the config has no option 'train_dataloder'; did you mean 'train_dataloader'"),
+        (
+            'train_dataloder.batch_size',
+            "the config has no option 'train_dataloder'; did you mean 'train_dataloader'",
+        ),
         ('model.roi_head.bbox_head.3.num_classes', "bbox_head has no option '3'"),
         ('model.backbone.arch.dim', "model.backbone.arch has no option 'dim'"),
         ('model.backbone.with_cp.foo', 'with_cp is False unless set, and has no options within'),
@@ -70,7 +73,11 @@ def test_values_of_another_kind(option, value, told):
 
 
 def test_a_type_and_what_it_brings_go_together():
-    options = {'optim_wrapper.loss_scale': 'dynamic', 'optim_wrapper.dtype': 'bfloat16', 'optim_wrapper.type': 'AmpOptimWrapper'}
+    options = {
+        'optim_wrapper.loss_scale': 'dynamic',
+        'optim_wrapper.dtype': 'bfloat16',
+        'optim_wrapper.type': 'AmpOptimWrapper',
+    }
     assert load_config(CONFIG, options).optim_wrapper.dtype == 'bfloat16'
     with pytest.raises(UserError, match="no option 'loss_scale'"):
         load_config(CONFIG, {'optim_wrapper.loss_scale': 'dynamic'})
@@ -80,14 +87,20 @@ def test_a_type_and_what_it_brings_go_together():
 
 def test_misspelt_keys_in_a_config_are_found_and_variables_are_not(tmp_path):
     (tmp_path / 'typo.py').write_text(f'_base_ = {str(CONFIG)!r}\ntrain_dataloder = dict(batch_size=1)\n')
-    with pytest.raises(UserError, match="has 'train_dataloder', which nothing reads: did you mean 'train_dataloader'"):
+    with pytest.raises(
+        UserError, match="has 'train_dataloder', which nothing reads: did you mean 'train_dataloader'"
+    ):
         load_config(tmp_path / 'typo.py')
-    (tmp_path / 'fine.py').write_text(f'_base_ = {str(CONFIG)!r}\nval_pipeline = my_evaluation = metainfo = train_transform = None\n')
+    (tmp_path / 'fine.py').write_text(
+        f'_base_ = {str(CONFIG)!r}\nval_pipeline = my_evaluation = metainfo = train_transform = None\n'
+    )
     load_config(tmp_path / 'fine.py')
 
 
 def test_missing_and_broken_configs(tmp_path):
-    with pytest.raises(UserError, match=r'no config at .*cascade_fastervit_3x\.py: did you mean .*cascade_fastervit\d_3x\.py'):
+    with pytest.raises(
+        UserError, match=r'no config at .*cascade_fastervit_3x\.py: did you mean .*cascade_fastervit\d_3x\.py'
+    ):
         load_config(CONFIG.with_name('cascade_fastervit_3x.py'))
     (tmp_path / 'broken.py').write_text('model = dict(\n')
     with pytest.raises(UserError, match=r'cannot read config .*broken\.py: SyntaxError'):

@@ -28,7 +28,9 @@ def test_same_names_in_other_folders_are_other_pictures(tmp_path, images, pictur
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)
     paths = [str(tmp_path / name) for name in images]
-    dataset = type('Listing', (list,), dict(get_data_info=lambda self, i: self[i]))(dict(img_path=p) for p in paths)
+    dataset = type('Listing', (list,), dict(get_data_info=lambda self, i: self[i]))(
+        dict(img_path=p) for p in paths
+    )
     runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset), visualizer=Visualizer())
     hook = SegmentationPictures(tmp_path / 'out')
     hook.before_test(runner)

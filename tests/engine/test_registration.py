@@ -57,16 +57,21 @@ def test_constructor_makes_groups():
     groups = {g['name']: g for g in wrapper.optimizer.param_groups}
     layers = sum(net.spec.depths) + 1
     assert groups['layer_0']['lr'] == pytest.approx(1e-3 * 0.5**layers)
-    assert groups[f'layer_{layers}_no_decay']['weight_decay'] == 0 and groups['layer_3']['weight_decay'] == 0.05
+    assert (
+        groups[f'layer_{layers}_no_decay']['weight_decay'] == 0 and groups['layer_3']['weight_decay'] == 0.05
+    )
     assert wrapper.clip_grad_kwargs == dict(max_norm=1)
     assert sum(len(g['params']) for g in groups.values()) == len(list(net.parameters()))
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'), [(dict(paramwise_cfg=dict(decay=0.5)), "'decay'"), (dict(optimizer=dict(type='AdamW')), 'needs lr')]
+    ('change', 'told'),
+    [(dict(paramwise_cfg=dict(decay=0.5)), "'decay'"), (dict(optimizer=dict(type='AdamW')), 'needs lr')],
 )
 def test_constructor_refuses(change, told):
-    config = dict(constructor='LayerDecayOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)) | change
+    config = (
+        dict(constructor='LayerDecayOptimWrapperConstructor', optimizer=dict(type='AdamW', lr=1e-3)) | change
+    )
     with pytest.raises(UserError, match=told):
         build_optim_wrapper(FasterViT('nano'), config)
 
@@ -77,7 +82,9 @@ def test_flat_shards_are_refused():
 
     sharded = FullyShardedDataParallel.__new__(FullyShardedDataParallel)
     torch.nn.Module.__init__(sharded)
-    constructor = LayerDecayOptimWrapperConstructor(dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3)))
+    constructor = LayerDecayOptimWrapperConstructor(
+        dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3))
+    )
     with pytest.raises(UserError, match='FSDP keeps flat shards: set DefaultOptimWrapperConstructor'):
         constructor(torch.nn.Sequential(sharded))
 
@@ -91,5 +98,10 @@ names = [(HOOKS, 'EarlyStopping'), (OPTIM_WRAPPER_CONSTRUCTORS, 'LayerDecayOptim
 names += [(MODELS, 'FasterViT'), (MODELS, 'TimmBackbone')]
 assert all(registry.get(name).__module__.startswith('fastervit_backbone') for registry, name in names)
 """
-    done = subprocess.run([sys.executable, '-c', code], env=dict(os.environ, PYTHONPATH=str(ROOT)), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        env=dict(os.environ, PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr

@@ -47,7 +47,9 @@ def test_good_data(demo):
 def test_heads_and_palette_follow_the_classes(demo):
     for split in ('train', 'val', 'test'):
         demo[f'{split}_dataloader'].dataset.metainfo.classes = ['background', 'thing']
-    (Path(demo.train_dataloader.dataset.data_root) / 'labels').rename(Path(demo.train_dataloader.dataset.data_root) / 'old')
+    (Path(demo.train_dataloader.dataset.data_root) / 'labels').rename(
+        Path(demo.train_dataloader.dataset.data_root) / 'old'
+    )
     for split in ('train', 'val'):
         folder = Path(demo.train_dataloader.dataset.data_root) / 'labels' / split
         folder.mkdir(parents=True)
@@ -60,7 +62,11 @@ def test_heads_and_palette_follow_the_classes(demo):
     demo.model.decode_head.loss_decode.class_weight = None
     assert fit_classes(demo, 'train') == ['num_classes 4 -> 2 in 2 heads, as the data set has']
     assert demo.model.decode_head.num_classes == demo.model.auxiliary_head.num_classes == 2
-    assert demo.train_dataloader.dataset.metainfo.palette == demo.val_dataloader.dataset.metainfo.palette == distinct_colours(2)
+    assert (
+        demo.train_dataloader.dataset.metainfo.palette
+        == demo.val_dataloader.dataset.metainfo.palette
+        == distinct_colours(2)
+    )
 
 
 def test_colours_can_be_told_apart():
@@ -90,17 +96,24 @@ def test_label_0_is_read_as_the_data_set_says(ade):
 def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset = demo.train_dataloader.dataset
     dataset.ignore_index = 0
-    with pytest.raises(UserError, match=r'LabelMapDataset at .*: ignore_index must be a whole number in 1\.\.255, got 0'):
+    with pytest.raises(
+        UserError, match=r'LabelMapDataset at .*: ignore_index must be a whole number in 1\.\.255, got 0'
+    ):
         check_data(demo, ('train',))
     dataset.ignore_index = 'none'
     with pytest.raises(UserError, match=r"ignore_index must be a whole number in 1\.\.255, got 'none'"):
         check_data(demo, ('train',))
     dataset.pop('ignore_index')
     dataset.img_suffix = '.tif'
-    with pytest.raises(UserError, match=r"has no image that ends in '\.tif': set img_suffix, or make it: python tools/make_shapes\.py"):
+    with pytest.raises(
+        UserError,
+        match=r"has no image that ends in '\.tif': set img_suffix, or make it: python tools/make_shapes\.py",
+    ):
         check_data(demo, ('train',))
     dataset.data_prefix = dict(img_path='images/train', seg_map='labels/train')
-    with pytest.raises(UserError, match=r"data_prefix must name img_path and seg_map_path, the two folders, got .*'seg_map'"):
+    with pytest.raises(
+        UserError, match=r"data_prefix must name img_path and seg_map_path, the two folders, got .*'seg_map'"
+    ):
         check_data(demo, ('train',))
     dataset.data_prefix = dict(img_path='images/train', seg_map_path='labels/train')
     dataset.data_prefix.seg_map_path = 'nowhere'
@@ -119,7 +132,10 @@ def test_mmsegs_own_complaints_are_one_line(demo):
     with pytest.raises(UserError, match=r'BaseSegDataset at .*absent\.txt'):
         check_data(demo, ('train',))
     demo.train_dataloader.dataset = dict(
-        type='PascalVOCDataset', data_root='nowhere', ann_file='a.txt', data_prefix=dict(img_path='a', seg_map_path='b')
+        type='PascalVOCDataset',
+        data_root='nowhere',
+        ann_file='a.txt',
+        data_prefix=dict(img_path='a', seg_map_path='b'),
     )
     with pytest.raises(UserError, match=r"PascalVOCDataset at 'nowhere'"):
         check_data(demo, ('train',))
@@ -141,10 +157,14 @@ def test_one_image_and_batch_norm(demo):
 def test_channels_of_both_heads(ade):
     check_channels(ade)
     ade.model.auxiliary_head.in_channels = 128
-    with pytest.raises(UserError, match=r'model\.auxiliary_head\.in_channels is 128, but .*gives 256: --cfg-options'):
+    with pytest.raises(
+        UserError, match=r'model\.auxiliary_head\.in_channels is 128, but .*gives 256: --cfg-options'
+    ):
         check_channels(ade)
     ade.model.decode_head.in_channels = [1, 2, 3, 4]
-    with pytest.raises(UserError, match=r'model\.decode_head\.in_channels is \[1, 2, 3, 4\], but .*"\[64,128,256,512\]"'):
+    with pytest.raises(
+        UserError, match=r'model\.decode_head\.in_channels is \[1, 2, 3, 4\], but .*"\[64,128,256,512\]"'
+    ):
         check_channels(ade)
 
 

@@ -40,10 +40,21 @@ from tests.conftest import ROOT
 from tests.test_tools import DEMO, SEGMENTER, assert_one_line_error, environment, tool
 
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
-EPOCHS = ['train_cfg.max_epochs=3', 'train_cfg.val_interval=1', 'train_dataloader.batch_size=2', 'train_dataloader.num_workers=2']
-EPOCHS += ['default_hooks.checkpoint.save_best=coco/bbox_mAP', f'custom_hooks={EMA}', 'model.test_cfg.rcnn.score_thr=0.0']
+EPOCHS = [
+    'train_cfg.max_epochs=3',
+    'train_cfg.val_interval=1',
+    'train_dataloader.batch_size=2',
+    'train_dataloader.num_workers=2',
+]
+EPOCHS += [
+    'default_hooks.checkpoint.save_best=coco/bbox_mAP',
+    f'custom_hooks={EMA}',
+    'model.test_cfg.rcnn.score_thr=0.0',
+]
 HERE = {
-    f'{split}_dataloader.{key}': value for split in ('train', 'val') for key, value in (('num_workers', 0), ('persistent_workers', False))
+    f'{split}_dataloader.{key}': value
+    for split in ('train', 'val')
+    for key, value in (('num_workers', 0), ('persistent_workers', False))
 }
 
 
@@ -60,10 +71,23 @@ def root(shapes, monkeypatch):
 
 
 def start(work, shapes, config, options):
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(config), '--work-dir', str(work), '--seed', '3', '--resume']
+    command = [
+        sys.executable,
+        str(ROOT / 'tools' / 'train.py'),
+        str(config),
+        '--work-dir',
+        str(work),
+        '--seed',
+        '3',
+        '--resume',
+    ]
     said = (work.parent / f'{work.name}.log').open('a')
     return subprocess.Popen(
-        [*command, '--cfg-options', *options], env=environment(SHAPES_ROOT=str(shapes)), stdout=said, stderr=said, start_new_session=True
+        [*command, '--cfg-options', *options],
+        env=environment(SHAPES_ROOT=str(shapes)),
+        stdout=said,
+        stderr=said,
+        start_new_session=True,
     )
 
 
@@ -104,7 +128,9 @@ def test_killed_at_random_moments(kills, shapes, tmp_path):
     for _ in range(kills):
         before = len(list(broken.glob('*/*.log')))
         process = start(broken, shapes, SEGMENTER, options)
-        while len(list(broken.glob('*/*.log'))) == before and process.poll() is None:  # its imports take most of its time
+        while (
+            len(list(broken.glob('*/*.log'))) == before and process.poll() is None
+        ):  # its imports take most of its time
             time.sleep(0.05)
         time.sleep(moments.uniform(1, 6))
         assert process.poll() is None, 'it ended before it was killed'
@@ -130,7 +156,9 @@ def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_p
     assert_same_end(unbroken, broken, 'epoch_3.pth')
     assert not (broken / 'interrupted.pth').exists()
 
-    again = tmp_path / 'again'  # as after a kill between the checkpoint of the second epoch and the end of its evaluation
+    again = (
+        tmp_path / 'again'
+    )  # as after a kill between the checkpoint of the second epoch and the end of its evaluation
     again.mkdir()
     shutil.copy(unbroken / 'epoch_2.pth', again)
     finish(again, shapes, DEMO, EPOCHS)
@@ -144,13 +172,27 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
     options = ' '.join(f'{k}={v}' for k, v in HERE.items())
     command = f'{sys.executable} {ROOT / "tools" / "train.py"} {SEGMENTER} --work-dir work --cfg-options {options} train_cfg.max_iters=2'
     keep = 'default_hooks.checkpoint.interval=1 train_cfg.val_interval=9'
-    full = f'ulimit -f 20000; {command.replace("max_iters=2", "max_iters=4")} {keep}'.replace('--work-dir', '--resume --work-dir')
-    run = dict(shell=True, cwd=tmp_path, env=environment(SHAPES_ROOT=str(shapes)), capture_output=True, text=True, executable='/bin/bash')
+    full = f'ulimit -f 20000; {command.replace("max_iters=2", "max_iters=4")} {keep}'.replace(
+        '--work-dir', '--resume --work-dir'
+    )
+    run = dict(
+        shell=True,
+        cwd=tmp_path,
+        env=environment(SHAPES_ROOT=str(shapes)),
+        capture_output=True,
+        text=True,
+        executable='/bin/bash',
+    )
     assert subprocess.run(f'{command} {keep}', **run).returncode == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('iter_*.pth')}
-    assert_one_line_error(subprocess.run(full, **run), r'cannot write the checkpoint .*iter_3\.pth \(File too large\): make space')
+    assert_one_line_error(
+        subprocess.run(full, **run),
+        r'cannot write the checkpoint .*iter_3\.pth \(File too large\): make space',
+    )
     after = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('*.pth')}
-    assert list(after) == ['iter_2.pth'] and after['iter_2.pth'] == before['iter_2.pth']  # the one before stays
+    assert (
+        list(after) == ['iter_2.pth'] and after['iter_2.pth'] == before['iter_2.pth']
+    )  # the one before stays
     assert not list((tmp_path / 'work').glob('.*.part'))
 
     (tmp_path / 'dies.py').write_text(
@@ -162,7 +204,13 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'dies'])\n"
         "train_dataloader = dict(num_workers=1, dataset=dict(pipeline=[dict(type='Dies')]))\n"
     )
-    done = tool('train', 'config.py', cwd=tmp_path, SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}')
+    done = tool(
+        'train',
+        'config.py',
+        cwd=tmp_path,
+        SHAPES_ROOT=str(shapes),
+        PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}',
+    )
     assert_one_line_error(done, r'a process that loads data died .*num_workers=0')
 
 
@@ -173,7 +221,11 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
     bad = sorted((mine / 'images' / 'train').iterdir())[:2]
     bad[0].write_bytes(bad[0].read_bytes()[:60])
     bad[1].write_text('no image')
-    options = HERE | {'train_cfg.max_epochs': 2, 'train_cfg.val_interval': 3, 'train_dataloader.batch_size': 3}
+    options = HERE | {
+        'train_cfg.max_epochs': 2,
+        'train_cfg.val_interval': 3,
+        'train_dataloader.batch_size': 3,
+    }
     train(DEMO, work_dir=tmp_path / 'work', seed=0, options=options)
     said = next((tmp_path / 'work').glob('*/*.log')).read_text()
     for i, path in enumerate(bad):
@@ -189,12 +241,22 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
 
 
 def test_what_other_errors_become():
-    config = Config(dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=dict()))
+    config = Config(
+        dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=dict())
+    )
     with pytest.raises(RuntimeError, match='stack expects'), _plain_errors(config):
-        raise RuntimeError('Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: stack expects')
-    with pytest.raises(UserError, match=r'too little memory for batch 4 .*batch_size=2'), _plain_errors(config):
+        raise RuntimeError(
+            'Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: stack expects'
+        )
+    with (
+        pytest.raises(UserError, match=r'too little memory for batch 4 .*batch_size=2'),
+        _plain_errors(config),
+    ):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')
-    with pytest.raises(UserError, match=r'cannot write w/a .*No space left on device.*: make space'), _plain_errors(config):
+    with (
+        pytest.raises(UserError, match=r'cannot write w/a .*No space left on device.*: make space'),
+        _plain_errors(config),
+    ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'w/a')
     with pytest.raises(FileNotFoundError), _plain_errors(config):
         open('absent')
@@ -202,13 +264,23 @@ def test_what_other_errors_become():
 
 def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatch):
     """Epochs of another length begin where the old one ended, and the config's learning rate counts, through optimizer and schedule."""
-    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 2, 'train_cfg.max_epochs': 2}
+    options = HERE | {
+        'train_cfg.val_interval': 9,
+        'train_dataloader.batch_size': 2,
+        'train_cfg.max_epochs': 2,
+    }
     whole = train(DEMO, work_dir=tmp_path / 'whole', seed=0, options=options)
     assert isinstance(whole, nn.Module)
     first = torch.load(tmp_path / 'whole' / 'epoch_1.pth', weights_only=False)
     assert (first['meta']['iter'], first['meta']['epoch_begin'], first['meta']['epoch_length']) == (6, 6, 6)
     changed = options | {'train_dataloader.batch_size': 3, 'optim_wrapper.optimizer.lr': 1.6e-4}
-    train(DEMO, work_dir=tmp_path / 'other', resume=tmp_path / 'whole' / 'epoch_1.pth', auto_scale_lr=False, options=changed)
+    train(
+        DEMO,
+        work_dir=tmp_path / 'other',
+        resume=tmp_path / 'whole' / 'epoch_1.pth',
+        auto_scale_lr=False,
+        options=changed,
+    )
     last = torch.load(tmp_path / 'other' / 'epoch_2.pth', weights_only=False)
     assert (last['meta']['iter'], last['meta']['epoch_begin']) == (10, 10)
     ratios = [
@@ -219,7 +291,13 @@ def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatc
     said = next((tmp_path / 'other').glob('*/*.log')).read_text()
     assert 'the learning rate is 0.2 times that of the checkpoint' in said
 
-    place = SimpleNamespace(_begin=0, _iter=8, _epoch=1, dataloader=[0] * 4, runner=SimpleNamespace(logger=SimpleNamespace(warning=print)))
+    place = SimpleNamespace(
+        _begin=0,
+        _iter=8,
+        _epoch=1,
+        dataloader=[0] * 4,
+        runner=SimpleNamespace(logger=SimpleNamespace(warning=print)),
+    )
     for meta, begin in (
         (dict(epoch=1, epoch_begin=6, epoch_length=4), 6),  # within, as it was
         (dict(epoch=1, epoch_begin=6, epoch_length=6), 8),  # another length: anew
@@ -231,12 +309,24 @@ def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatc
 
 
 def test_steps_that_are_not_finite(root, tmp_path):
-    options = HERE | {'train_cfg.max_iters': 30, 'optim_wrapper.optimizer.lr': 1e30, 'optim_wrapper.clip_grad.max_norm': 1e30}
+    options = HERE | {
+        'train_cfg.max_iters': 30,
+        'optim_wrapper.optimizer.lr': 1e30,
+        'optim_wrapper.clip_grad.max_norm': 1e30,
+    }
     options |= {'param_scheduler.0.start_factor': 1.0, 'default_hooks.checkpoint.interval': 1}
-    with pytest.raises(UserError, match=r'not finite in 3 steps in a row, last at iteration \d+ \(images .*\.png\); first not finite: the'):
+    with pytest.raises(
+        UserError,
+        match=r'not finite in 3 steps in a row, last at iteration \d+ \(images .*\.png\); first not finite: the',
+    ):
         train(SEGMENTER, work_dir=tmp_path, seed=0, max_non_finite=3, options=options)
     report = json.loads((tmp_path / 'non_finite.json').read_text())
-    assert report['iteration'] >= 3 and len(report['images']) == 4 and report['first'].startswith('the ') and report['losses']
+    assert (
+        report['iteration'] >= 3
+        and len(report['images']) == 4
+        and report['first'].startswith('the ')
+        and report['losses']
+    )
 
 
 class Doubtful(BaseModel):
@@ -252,10 +342,14 @@ class Doubtful(BaseModel):
 
 def guarded(model, **options):
     """A guard's step on a model, the guard, and what is said."""
-    wrapper = OptimWrapper(torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1), **options)
+    wrapper = OptimWrapper(
+        torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1), **options
+    )
     guard, said = NonFiniteGuardHook(2), []
     logger = SimpleNamespace(warning=said.append)
-    runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=4, epoch=0, seed=0, rank=0, logger=logger, work_dir='.')
+    runner = SimpleNamespace(
+        optim_wrapper=wrapper, model=model, iter=4, epoch=0, seed=0, rank=0, logger=logger, work_dir='.'
+    )
     guard.before_train(runner)
 
     def step(inputs):
@@ -338,7 +432,9 @@ def test_batches_from_any_iteration_on(workers, endless):
         sampler = (InfiniteSampler if endless else DefaultSampler)(Numbers(), shuffle=True, seed=5)
         drawn = ResumableBatchSampler(sampler, 3)
         drawn.begin(100 + first, first, 5)
-        loader = torch.utils.data.DataLoader(FaultTolerantDataset(Numbers()), batch_sampler=drawn, num_workers=workers)
+        loader = torch.utils.data.DataLoader(
+            FaultTolerantDataset(Numbers()), batch_sampler=drawn, num_workers=workers
+        )
         return [b['inputs'] for b, _ in zip(loader, range(count), strict=False)]
 
     whole, rest = batches(0, 4, 0), batches(1, 3, workers)
@@ -356,7 +452,9 @@ def test_a_draw_is_an_index():
 def test_unreadable_images_are_counted_once():
     hook, said = UnreadableImageHook(1), []
     runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append))
-    batch = dict(data_samples=[BaseDataElement(metainfo=dict(unreadable=[('a.png', 'cut')])), BaseDataElement()])
+    batch = dict(
+        data_samples=[BaseDataElement(metainfo=dict(unreadable=[('a.png', 'cut')])), BaseDataElement()]
+    )
     for _ in range(3):
         hook.before_train_iter(runner, 0, batch)
     assert len(said) == 1
@@ -382,36 +480,60 @@ def test_which_checkpoint_is_last(tmp_path):
         (tmp_path / name).write_bytes(b'x')
         os.utime(tmp_path / name, (i, i))
     assert [p.name for p in checkpoints_of(tmp_path)] == ['interrupted.pth', 'epoch_2.pth', 'epoch_1.pth']
-    for note, first in (('/gone/epoch_1.pth', 'epoch_1.pth'), ('', 'interrupted.pth'), ('/gone/epoch_9.pth', 'interrupted.pth')):
+    for note, first in (
+        ('/gone/epoch_1.pth', 'epoch_1.pth'),
+        ('', 'interrupted.pth'),
+        ('/gone/epoch_9.pth', 'interrupted.pth'),
+    ):
         (tmp_path / 'last_checkpoint').write_text(note)
         assert checkpoints_of(tmp_path)[0].name == first
 
 
 def test_a_broken_last_checkpoint(root, tmp_path, capsys):
-    options = HERE | {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 9, 'default_hooks.checkpoint.interval': 1}
+    options = HERE | {
+        'train_cfg.max_iters': 2,
+        'train_cfg.val_interval': 9,
+        'default_hooks.checkpoint.interval': 1,
+    }
     train(SEGMENTER, work_dir=tmp_path, seed=0, options=options)
     time.sleep(1)
     (tmp_path / 'iter_2.pth').write_bytes((tmp_path / 'iter_2.pth').read_bytes()[:1000])
     train(SEGMENTER, work_dir=tmp_path, resume=True, seed=4, options=options | {'train_cfg.max_iters': 3})
     said = capsys.readouterr().out
-    assert f'going on from {tmp_path / "iter_1.pth"}, the one before' in said and 'seed 4 -> 0, which the run began with' in said
+    assert (
+        f'going on from {tmp_path / "iter_1.pth"}, the one before' in said
+        and 'seed 4 -> 0, which the run began with' in said
+    )
     assert torch.load(tmp_path / 'iter_3.pth', weights_only=False)['meta']['iter'] == 3
 
 
 def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
-    options = HERE | {'train_cfg.max_iters': 1, 'train_cfg.val_interval': 9, 'default_hooks.checkpoint.max_keep_ckpts': 1}
+    options = HERE | {
+        'train_cfg.max_iters': 1,
+        'train_cfg.val_interval': 9,
+        'default_hooks.checkpoint.max_keep_ckpts': 1,
+    }
     train(SEGMENTER, work_dir=tmp_path, seed=0, options=options)
     assert 'max_keep_ckpts 1 -> 2' in capsys.readouterr().out
     assert Config.fromfile(tmp_path / SEGMENTER.name).default_hooks.checkpoint.max_keep_ckpts == 2
     weights = tmp_path / 'weights.pth'
-    torch.save(dict(state_dict=torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict']), weights)
-    with pytest.raises(UserError, match=r'holds weights and no state to resume: start from it with --cfg-options load_from='):
+    torch.save(
+        dict(state_dict=torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict']), weights
+    )
+    with pytest.raises(
+        UserError, match=r'holds weights and no state to resume: start from it with --cfg-options load_from='
+    ):
         train(SEGMENTER, work_dir=tmp_path, resume=weights, options=options)
 
 
 def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
     """Gradients are in no checkpoint: the step is made whole first, and the end is that of the unbroken run."""
-    options = [*EPOCHS, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9', 'optim_wrapper.accumulative_counts=3']
+    options = [
+        *EPOCHS,
+        'train_cfg.max_epochs=2',
+        'train_cfg.val_interval=9',
+        'optim_wrapper.accumulative_counts=3',
+    ]
     finish(tmp_path / 'unbroken', shapes, DEMO, options)
     broken = tmp_path / 'broken'
     process = start(broken, shapes, DEMO, [*options, 'default_hooks.logger.interval=1'])
@@ -427,7 +549,11 @@ def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
 def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
     """The config's schedule counts: the rates of the second half are those of a run that had it from the beginning."""
     schedule = {f'param_scheduler.{i}.end': end for i, end in ((0, 4), (1, 2))}
-    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 2} | schedule
+    options = (
+        HERE
+        | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 2}
+        | schedule
+    )
     longer = options | {'train_cfg.max_epochs': 4, 'param_scheduler.1.end': 4}
     train(DEMO, work_dir=tmp_path / 'short', seed=0, options=options)
     time.sleep(1)
@@ -435,18 +561,35 @@ def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
     time.sleep(1)
     train(DEMO, work_dir=tmp_path / 'long', seed=0, options=longer)
     logs = sorted((tmp_path / 'short').glob('*/*.log'))
-    said = [line for line in logs[-1].read_text().splitlines() if "the schedule is the config's from here on" in line]
+    said = [
+        line
+        for line in logs[-1].read_text().splitlines()
+        if "the schedule is the config's from here on" in line
+    ]
     assert len(said) == 1 and 'T_max 6 -> 12' in said[0] and 'learning rate 0.0001072 -> 0.0008' in said[0]
-    kept = [torch.load(tmp_path / name / f'epoch_{epoch}.pth', weights_only=False) for name in ('short', 'long') for epoch in (3, 4)]
+    kept = [
+        torch.load(tmp_path / name / f'epoch_{epoch}.pth', weights_only=False)
+        for name in ('short', 'long')
+        for epoch in (3, 4)
+    ]
     for short, long in zip(kept[:2], kept[2:], strict=True):
-        groups = [[group['lr'] for group in content['optimizer']['param_groups']] for content in (short, long)]
-        assert groups[0] == pytest.approx(groups[1], rel=1e-9, abs=1e-12) and short['meta']['iter'] == long['meta']['iter']
+        groups = [
+            [group['lr'] for group in content['optimizer']['param_groups']] for content in (short, long)
+        ]
+        assert (
+            groups[0] == pytest.approx(groups[1], rel=1e-9, abs=1e-12)
+            and short['meta']['iter'] == long['meta']['iter']
+        )
     assert kept[0]['optimizer']['param_groups'][0]['lr'] > 0
 
 
 def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
     """The config in the work dir resumes nothing, names no file that will be gone, and keeps its pretrained weights."""
-    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1}
+    options = HERE | {
+        'train_cfg.val_interval': 9,
+        'train_dataloader.batch_size': 4,
+        'train_cfg.max_epochs': 1,
+    }
     work = tmp_path / 'work'
     train(DEMO, work_dir=work, seed=3, options=options)
     (work / 'epoch_1.pth').rename(work / 'interrupted.pth')
@@ -454,7 +597,10 @@ def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
     time.sleep(1)
     published = tmp_path / 'nano.pth'
     torch.save(FasterViT('nano').state_dict(), published)
-    start = {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(published)), 'model.backbone.norm_eval': True}
+    start = {
+        'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(published)),
+        'model.backbone.norm_eval': True,
+    }
     train(DEMO, work_dir=work, resume=True, options=options | start | {'train_cfg.max_epochs': 2})
     written = Config.fromfile(work / 'cascade_shapes.py')
     assert (written.resume, written.load_from, written.randomness.seed) == (False, None, 3)
@@ -469,10 +615,16 @@ def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
 
 def test_the_config_of_a_run_without_a_seed(root, tmp_path):
     """What is written down can be evaluated; of a config in another format it is written as Python."""
-    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1}
+    options = HERE | {
+        'train_cfg.val_interval': 9,
+        'train_dataloader.batch_size': 4,
+        'train_cfg.max_epochs': 1,
+    }
     train(DEMO, work_dir=tmp_path / 'work', options=options)
     time.sleep(1)
-    assert isinstance(evaluate(tmp_path / 'work' / DEMO.name, tmp_path / 'work', work_dir=tmp_path / 'test'), dict)
+    assert isinstance(
+        evaluate(tmp_path / 'work' / DEMO.name, tmp_path / 'work', work_dir=tmp_path / 'test'), dict
+    )
     given = tmp_path / 'given.json'
     Config(dict(scale=[1, 2])).dump(given)
     write_config(Config.fromfile(given), tmp_path / 'work')
@@ -484,35 +636,61 @@ def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
     """What follows metrics keeps its place; a schedule that is taken away counts no more."""
     config = tmp_path / 'config.py'
     plateau = "[dict(type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater', patience=0, factor=0.5, threshold=9.0, end=9)]"
-    config.write_text(f'_base_ = {str(DEMO)!r}\n' + (f'param_scheduler = {plateau}\n' if schedule == 'plateau' else ''))
-    options = HERE | {'train_cfg.val_interval': 1, 'train_dataloader.batch_size': 4, 'model.test_cfg.rcnn.score_thr': 0.0}
+    config.write_text(
+        f'_base_ = {str(DEMO)!r}\n' + (f'param_scheduler = {plateau}\n' if schedule == 'plateau' else '')
+    )
+    options = HERE | {
+        'train_cfg.val_interval': 1,
+        'train_dataloader.batch_size': 4,
+        'model.test_cfg.rcnn.score_thr': 0.0,
+    }
     train(config, work_dir=tmp_path / 'work', seed=0, options=options | {'train_cfg.max_epochs': 3})
-    before = torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=False)['optimizer']['param_groups'][0]['lr']
+    before = torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=False)['optimizer']['param_groups'][
+        0
+    ]['lr']
     time.sleep(1)
     if schedule == 'none':
         config.write_text(config.read_text() + 'param_scheduler = None\n')
     train(config, work_dir=tmp_path / 'work', resume=True, options=options | {'train_cfg.max_epochs': 4})
-    after = torch.load(tmp_path / 'work' / 'epoch_4.pth', weights_only=False)['optimizer']['param_groups'][0]['lr']
-    said = "the schedule is the config's from here on" in sorted((tmp_path / 'work').glob('*/*.log'))[-1].read_text()
+    after = torch.load(tmp_path / 'work' / 'epoch_4.pth', weights_only=False)['optimizer']['param_groups'][0][
+        'lr'
+    ]
+    said = (
+        "the schedule is the config's from here on"
+        in sorted((tmp_path / 'work').glob('*/*.log'))[-1].read_text()
+    )
     assert said == (schedule == 'none')
     assert after == pytest.approx(1.6e-3 if said else before / 2) and before < 1.6e-3
 
 
 def test_a_whole_model_needs_no_published_weights(root, tmp_path):
     """``load_from`` brings the backbone: nothing is fetched for weights that are about to be overwritten."""
-    options = HERE | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 1}
-    options['model.backbone.init_cfg'] = dict(type='Pretrained', checkpoint='http://127.0.0.1:9/published.pth')
+    options = HERE | {
+        'train_cfg.val_interval': 9,
+        'train_dataloader.batch_size': 4,
+        'train_cfg.max_epochs': 1,
+    }
+    options['model.backbone.init_cfg'] = dict(
+        type='Pretrained', checkpoint='http://127.0.0.1:9/published.pth'
+    )
     start = save_untrained(DEMO, tmp_path / 'start.pth')
     with pytest.raises(UserError, match=r'cannot download http://127\.0\.0\.1:9/published\.pth'):
         train(DEMO, work_dir=tmp_path / 'absent', seed=0, options=options)
     time.sleep(1)
     train(DEMO, work_dir=tmp_path / 'work', seed=0, options=options | {'load_from': str(start)})
     written = Config.fromfile(tmp_path / 'work' / 'cascade_shapes.py')
-    assert written.load_from == str(start) and written.model.backbone.init_cfg.checkpoint.endswith('published.pth')
+    assert written.load_from == str(start) and written.model.backbone.init_cfg.checkpoint.endswith(
+        'published.pth'
+    )
 
 
 def test_too_little_memory_keeps_the_step(tmp_path):
     optimizer = dict(accumulative_counts=2)
-    config = Config(dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=optimizer))
-    with pytest.raises(UserError, match=r'batch_size=2 with optim_wrapper\.accumulative_counts=4'), _plain_errors(config):
+    config = Config(
+        dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=optimizer)
+    )
+    with (
+        pytest.raises(UserError, match=r'batch_size=2 with optim_wrapper\.accumulative_counts=4'),
+        _plain_errors(config),
+    ):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')

@@ -56,11 +56,16 @@ def test_weights_are_fetched_by_init_weights_alone(monkeypatch):
     net.init_weights()
     assert calls[-1] == ('convnext_atto.d2_in1k', True)
     other = lively(create('convnext_atto', features_only=True, out_indices=(0, 1, 2, 3)), seed=3)
-    assert all(torch.equal(a, b) for a, b in zip(net.net.state_dict().values(), other.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(net.net.state_dict().values(), other.state_dict().values(), strict=True)
+    )
 
     def offline(name, **options):
         raise OSError('no network')
 
     monkeypatch.setattr(timm, 'create_model', offline)
-    with pytest.raises(UserError, match=r"cannot get timm weights 'convnext_atto\.d2_in1k' .*pretrained=None"):
+    with pytest.raises(
+        UserError, match=r"cannot get timm weights 'convnext_atto\.d2_in1k' .*pretrained=None"
+    ):
         net.init_weights()

@@ -48,12 +48,21 @@ def crowded(first_id=1, objects=150, detections=300):
         truth['images'].append(dict(id=image, file_name=f'{image}.png', width=1000, height=1000))
         boxes = np.concatenate([rng.uniform(0, 900, (objects, 2)), rng.uniform(10, 200, (objects, 2))], 1)
         for box in boxes.round(1).tolist():
-            entry = dict(image_id=image, category_id=1, bbox=box, area=box[2] * box[3], iscrowd=0, segmentation=[rectangle(*box)])
+            entry = dict(
+                image_id=image,
+                category_id=1,
+                bbox=box,
+                area=box[2] * box[3],
+                iscrowd=0,
+                segmentation=[rectangle(*box)],
+            )
             truth['annotations'].append(entry | dict(id=first_id + len(truth['annotations'])))
         for i in range(detections):
             box = boxes[i % objects] + (rng.normal(0, 2, 4) if i < objects else rng.uniform(-9, 9, 4))
             x, y, w, h = box[0], box[1], max(4, box[2]), max(4, box[3])
-            entry = dict(image_id=image, category_id=1, bbox=[x, y, w, h], segmentation=rectangle_code(x, y, w, h))
+            entry = dict(
+                image_id=image, category_id=1, bbox=[x, y, w, h], segmentation=rectangle_code(x, y, w, h)
+            )
             found.append(entry | dict(score=float(rng.random())))
     return truth, found
 
@@ -93,9 +102,16 @@ def metric_figures(truth, found, kind, tmp_path):
         mine = [a for a in found if a['image_id'] == image['id']]
         boxes = np.array([a['bbox'] for a in mine])
         boxes[:, 2:] += boxes[:, :2]
-        prediction = dict(img_id=image['id'], bboxes=boxes, scores=np.array([a['score'] for a in mine]), labels=np.zeros(len(mine), int))
+        prediction = dict(
+            img_id=image['id'],
+            bboxes=boxes,
+            scores=np.array([a['score'] for a in mine]),
+            labels=np.zeros(len(mine), int),
+        )
         if kind == 'segm':
-            prediction['masks'] = [dict(a['segmentation'], counts=a['segmentation']['counts'].encode()) for a in mine]
+            prediction['masks'] = [
+                dict(a['segmentation'], counts=a['segmentation']['counts'].encode()) for a in mine
+            ]
         results.append((dict(width=1000, height=1000, img_id=image['id']), prediction))
     with contextlib.redirect_stdout(io.StringIO()):
         return metric.compute_metrics(results)
@@ -107,7 +123,9 @@ def test_more_than_a_hundred_detections(kind, patched, tmp_path):
     figures = metric_figures(truth, found, kind, tmp_path)
     expected = pycocotools_stats(truth, found, kind)
     names = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']
-    assert [figures[f'{kind}_{name}'] for name in names] == pytest.approx(expected[:6], abs=6e-4)  # mmdet rounds to three places
+    assert [figures[f'{kind}_{name}'] for name in names] == pytest.approx(
+        expected[:6], abs=6e-4
+    )  # mmdet rounds to three places
     assert 0.1 < expected[0] < 0.9
 
 

@@ -33,7 +33,13 @@ def test_a_run_that_was_resumed(tmp_path):
     loss = log.curve('loss')
     assert loss[:, 0].tolist() == list(range(5, 51, 5))
     assert loss[:, 1].tolist() == [1 / i if i < 25 else 2 / i for i in range(5, 51, 5)]
-    assert log.curve('coco/bbox_mAP').tolist() == [[10, 0.1], [20, 0.2], [30, 0.3], [40, 0.4], [50, 0.5]]  # at iterations, not epochs
+    assert log.curve('coco/bbox_mAP').tolist() == [
+        [10, 0.1],
+        [20, 0.2],
+        [30, 0.3],
+        [40, 0.4],
+        [50, 0.5],
+    ]  # at iterations, not epochs
 
 
 def test_pictures(tmp_path):
@@ -43,7 +49,10 @@ def test_pictures(tmp_path):
     assert [log.name for log in logs] == ['one', 'two']
     assert plot_logs(logs, tmp_path / 'a.png', smooth=9) == ['loss', 'lr', 'coco/bbox_mAP']
     assert np.asarray(Image.open(tmp_path / 'a.png').convert('L')).std() > 10
-    assert plot_logs(logs[:1], tmp_path / 'a.svg', ['lr']) == ['lr'] and '<svg' in (tmp_path / 'a.svg').read_text()
+    assert (
+        plot_logs(logs[:1], tmp_path / 'a.svg', ['lr']) == ['lr']
+        and '<svg' in (tmp_path / 'a.svg').read_text()
+    )
     for keys, out, smooth, told in (
         (['los'], 'b.png', 1, "no log has 'los'"),
         ([], 'b.xyz', 1, 'matplotlib writes'),
@@ -92,7 +101,9 @@ def test_tensorboard(tmp_path):
     shapes = make_shapes(tmp_path / 'shapes', train=4, val=1, size=(64, 96))
     demo, loggers = (ROOT / 'configs' / p for p in ('demo/fpn_shapes.py', '_base_/loggers.py'))
     config = tmp_path / 'mine.py'
-    config.write_text(f'_base_ = [{str(demo)!r}, {str(loggers)!r}]\nvisualizer = dict(vis_backends={{{{_base_.log_to_tensorboard}}}})\n')
+    config.write_text(
+        f'_base_ = [{str(demo)!r}, {str(loggers)!r}]\nvisualizer = dict(vis_backends={{{{_base_.log_to_tensorboard}}}})\n'
+    )
     options = [
         *QUICK,
         'train_cfg.max_iters=2',
@@ -100,7 +111,16 @@ def test_tensorboard(tmp_path):
         'train_dataloader.batch_size=2',
         'default_hooks.logger.interval=1',
     ]
-    done = tool('train', config, '--work-dir', 'work', '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool(
+        'train',
+        config,
+        '--work-dir',
+        'work',
+        '--cfg-options',
+        *options,
+        cwd=tmp_path,
+        SHAPES_ROOT=str(shapes),
+    )
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(next((tmp_path / 'work').rglob('events.out*')).parent))
     events.Reload()

@@ -35,24 +35,41 @@ def write_problem(folder, *, images=12, seed=0):
     (folder / 'images').mkdir(parents=True)
     for image_id in range(images):
         truth['images'].append(dict(id=image_id, file_name=f'{image_id}.png', height=120, width=160))
-        Image.fromarray(rng.integers(0, 255, (120, 160, 3), np.uint8)).save(folder / 'images' / f'{image_id}.png')
+        Image.fromarray(rng.integers(0, 255, (120, 160, 3), np.uint8)).save(
+            folder / 'images' / f'{image_id}.png'
+        )
         for _ in range(int(rng.integers(0, 5))):
-            x, y, w, h = (int(v) for v in (rng.integers(0, 100), rng.integers(0, 70), rng.integers(8, 60), rng.integers(8, 50)))
+            x, y, w, h = (
+                int(v)
+                for v in (rng.integers(0, 100), rng.integers(0, 70), rng.integers(8, 60), rng.integers(8, 50))
+            )
             category, crowd = int(rng.choice([3, 0])), int(rng.random() < 0.1)
-            entry = dict(image_id=image_id, category_id=category, bbox=[x, y, w, h], area=w * h, iscrowd=crowd)
-            truth['annotations'].append(entry | dict(id=1 + len(truth['annotations']), segmentation=box_code(x, y, w, h)))
+            entry = dict(
+                image_id=image_id, category_id=category, bbox=[x, y, w, h], area=w * h, iscrowd=crowd
+            )
+            truth['annotations'].append(
+                entry | dict(id=1 + len(truth['annotations']), segmentation=box_code(x, y, w, h))
+            )
             if rng.random() < 0.8:
                 x, y = x + int(rng.integers(-6, 7)), y + int(rng.integers(-6, 7))
                 category = category if rng.random() < 0.8 else int(rng.choice(list(NAMES)))
-                found.append(entry | dict(category_id=category, bbox=[x, y, w, h], score=round(float(rng.random()), 1)))
+                found.append(
+                    entry | dict(category_id=category, bbox=[x, y, w, h], score=round(float(rng.random()), 1))
+                )
         if rng.random() < 0.5:
-            found.append(dict(image_id=image_id, category_id=3, bbox=[5, 5, 30, 20], score=round(float(rng.random()), 1)))
+            found.append(
+                dict(
+                    image_id=image_id, category_id=3, bbox=[5, 5, 30, 20], score=round(float(rng.random()), 1)
+                )
+            )
     for entry in found:
         entry.pop('iscrowd', None)
         entry['segmentation'] = box_code(*entry['bbox'])
     (folder / 'truth.json').write_text(json.dumps(truth))
     categories = truth['categories']
-    (folder / 'predictions.json').write_text(json.dumps(dict(images=truth['images'], categories=categories, annotations=found)))
+    (folder / 'predictions.json').write_text(
+        json.dumps(dict(images=truth['images'], categories=categories, annotations=found))
+    )
     return truth, found
 
 
@@ -82,11 +99,17 @@ def test_figures_of_objects(kind, tmp_path):
         assert (c.ap, c.ap50) == pytest.approx((one.stats[0], one.stats[1]), abs=1e-12)
         recall_at_any_score = one.eval['recall'][0, 0, 0, -1]
         assert c.curve[-1, 2] == pytest.approx(recall_at_any_score, abs=1e-12)
-        assert c.objects == sum(a['category_id'] == category_id and not a['iscrowd'] for a in truth.dataset['annotations'])
+        assert c.objects == sum(
+            a['category_id'] == category_id and not a['iscrowd'] for a in truth.dataset['annotations']
+        )
         # the best threshold by brute force
-        best = max(_f1(truth, detections['annotations'], category_id, t, kind)[2] for t in np.unique(c.curve[:, 0]))
+        best = max(
+            _f1(truth, detections['annotations'], category_id, t, kind)[2] for t in np.unique(c.curve[:, 0])
+        )
         precision, recall, f1 = _f1(truth, detections['annotations'], category_id, c.threshold, kind)
-        assert (c.precision, c.recall, c.f1) == pytest.approx((precision, recall, f1)) and f1 == pytest.approx(best)
+        assert (c.precision, c.recall, c.f1) == pytest.approx(
+            (precision, recall, f1)
+        ) and f1 == pytest.approx(best)
     found = detections['annotations']
     if kind == 'segm':  # as mmdet does: or the boxes' areas are taken for the masks'
         found = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
@@ -101,10 +124,18 @@ def _f1(truth, found, category_id, threshold, kind):
     """Count matches of the detections from a score on alone."""
     kept = [a for a in found if a['category_id'] == category_id and a['score'] >= threshold]
     scorer = COCOeval(truth, truth.loadRes(kept), kind)
-    scorer.params.catIds, scorer.params.areaRng, scorer.params.iouThrs = [category_id], [[0, 1e10]], np.array([0.5])
+    scorer.params.catIds, scorer.params.areaRng, scorer.params.iouThrs = (
+        [category_id],
+        [[0, 1e10]],
+        np.array([0.5]),
+    )
     scorer.evaluate()
-    hits = sum(int(((e['dtMatches'][0] > 0) & ~e['dtIgnore'][0].astype(bool)).sum()) for e in scorer.evalImgs if e)
-    wrong = sum(int(((e['dtMatches'][0] == 0) & ~e['dtIgnore'][0].astype(bool)).sum()) for e in scorer.evalImgs if e)
+    hits = sum(
+        int(((e['dtMatches'][0] > 0) & ~e['dtIgnore'][0].astype(bool)).sum()) for e in scorer.evalImgs if e
+    )
+    wrong = sum(
+        int(((e['dtMatches'][0] == 0) & ~e['dtIgnore'][0].astype(bool)).sum()) for e in scorer.evalImgs if e
+    )
     objects = sum(int((np.array(e['gtIgnore']) == 0).sum()) for e in scorer.evalImgs if e)
     precision, recall = hits / max(1, hits + wrong), hits / objects
     return precision, recall, 2 * precision * recall / max(1e-12, precision + recall)
@@ -120,7 +151,9 @@ def test_confusion_by_hand():
         categories=[dict(id=i, name=n) for i, n in NAMES.items()],
         annotations=[
             dict(a, id=i)
-            for i, a in enumerate([entry(1, 0, [0, 0, 10, 10]), entry(1, 3, [50, 50, 20, 20]), entry(2, 90, [5, 5, 10, 10])], 1)
+            for i, a in enumerate(
+                [entry(1, 0, [0, 0, 10, 10]), entry(1, 3, [50, 50, 20, 20]), entry(2, 90, [5, 5, 10, 10])], 1
+            )
         ],
     )
     truth.createIndex()
@@ -137,7 +170,11 @@ def test_confusion_by_hand():
 
 def test_mistakes(tmp_path):
     truth, _ = write_problem(tmp_path)
-    results = analyze_objects(json.loads((tmp_path / 'predictions.json').read_text()), COCO(str(tmp_path / 'truth.json')), threshold=0.3)
+    results = analyze_objects(
+        json.loads((tmp_path / 'predictions.json').read_text()),
+        COCO(str(tmp_path / 'truth.json')),
+        threshold=0.3,
+    )
     scores = [m.score for m in results.false_positives]
     assert scores == sorted(scores, reverse=True) and min(scores) >= 0.3 and len(scores) > 3
     areas = [m.box[2] * m.box[3] for m in results.misses]
@@ -149,7 +186,9 @@ def test_mistakes(tmp_path):
 def test_no_detection_at_all(tmp_path):
     write_problem(tmp_path)
     (tmp_path / 'predictions.json').write_text('[]')
-    analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'out', images=tmp_path / 'images')
+    analyze(
+        tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'out', images=tmp_path / 'images'
+    )
     figures = json.loads((tmp_path / 'out' / 'figures.json').read_text())
     assert figures['summary']['AP'] == 0 and all(not c['recall'] for c in figures['classes'])
 
@@ -158,7 +197,9 @@ def write_label_maps(folder, *, wide=False):
     rng = np.random.default_rng(1)
     for i in range(3):
         true = rng.integers(0, 4, (30 + i, 40)).astype(np.uint16 if wide else np.uint8)
-        guess = np.where(rng.random(true.shape) < 0.7, true, rng.integers(0, 4, true.shape)).astype(true.dtype)
+        guess = np.where(rng.random(true.shape) < 0.7, true, rng.integers(0, 4, true.shape)).astype(
+            true.dtype
+        )
         true[rng.random(true.shape) < 0.1] = 65535 if wide else 255
         for where, values in (('truth', true), ('out/labels', guess)):
             (folder / where).mkdir(parents=True, exist_ok=True)
@@ -177,13 +218,19 @@ def test_figures_of_label_maps(wide, tmp_path):
     sums = [0, 0, 0, 0]
     for i in range(3):
         guess, true = (
-            torch.from_numpy(np.asarray(Image.open(tmp_path / w / f'{i}.png')).astype(np.int64)) for w in ('out/labels', 'truth')
+            torch.from_numpy(np.asarray(Image.open(tmp_path / w / f'{i}.png')).astype(np.int64))
+            for w in ('out/labels', 'truth')
         )
         true[true == 65535] = 255
         for j, area in enumerate(IoUMetric.intersect_and_union(guess, true, 5, 255)):
             sums[j] = sums[j] + area
     metrics = IoUMetric.total_area_to_metrics(*sums, metrics=['mIoU', 'mFscore'])
-    for ours, theirs in ((results.iou, 'IoU'), (results.recall, 'Acc'), (results.f1, 'Fscore'), (results.precision, 'Precision')):
+    for ours, theirs in (
+        (results.iou, 'IoU'),
+        (results.recall, 'Acc'),
+        (results.f1, 'Fscore'),
+        (results.precision, 'Precision'),
+    ):
         np.testing.assert_allclose(ours, metrics[theirs], atol=1e-6)
     assert results.accuracy == pytest.approx(float(metrics['aAcc']))
     assert np.isnan(results.iou[4]) and [i[2] for i in results.images] == sorted(i[2] for i in results.images)
@@ -193,7 +240,9 @@ def test_figures_of_label_maps(wide, tmp_path):
 def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp('report')
     write_problem(folder)
-    done = tool('analyze_results', 'predictions.json', 'truth.json', '--images', 'images', '--out', 'out', cwd=folder)
+    done = tool(
+        'analyze_results', 'predictions.json', 'truth.json', '--images', 'images', '--out', 'out', cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -206,7 +255,9 @@ def test_the_page_stands_alone(report):
     assert len(list((folder / 'out' / 'false_positives').glob('*.jpg'))) > 3
     figures = json.loads((folder / 'out' / 'figures.json').read_text())
     rows = list(csv.DictReader((folder / 'out' / 'classes.csv').open()))
-    assert [r['class'] for r in rows] == ['bee', 'ant', 'cat'] and float(rows[0]['AP']) == pytest.approx(figures['classes'][0]['AP'])
+    assert [r['class'] for r in rows] == ['bee', 'ant', 'cat'] and float(rows[0]['AP']) == pytest.approx(
+        figures['classes'][0]['AP']
+    )
     assert f'AP {figures["summary"]["AP"]:.4f}' in printed
 
 
@@ -215,14 +266,33 @@ def test_the_page_opens_in_a_browser(report):
     if browser is None:
         pytest.skip('no Chromium here (make browser installs it)')
     folder, _ = report
-    command = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--window-size=1000,1400']
-    command += ['--disable-background-networking', '--disable-component-update', '--disable-sync', f'--user-data-dir={folder}/profile']
+    command = [
+        browser,
+        '--headless',
+        '--no-sandbox',
+        '--disable-gpu',
+        '--disable-quic',
+        '--no-first-run',
+        '--window-size=1000,1400',
+    ]
+    command += [
+        '--disable-background-networking',
+        '--disable-component-update',
+        '--disable-sync',
+        f'--user-data-dir={folder}/profile',
+    ]
     page = f'file://{folder}/out/report.html'
     text = subprocess.run([*command, '--dump-dom', page], capture_output=True, text=True, timeout=120)
     assert 'Worst false positives' in text.stdout
-    subprocess.run([*command, f'--screenshot={folder}/page.png', page], capture_output=True, timeout=120, check=True)
+    subprocess.run(
+        [*command, f'--screenshot={folder}/page.png', page], capture_output=True, timeout=120, check=True
+    )
     shot = np.asarray(Image.open(folder / 'page.png').convert('RGB'))
-    assert shot.shape == (1400, 1000, 3) and 0.5 < (shot > 240).all(2).mean() < 0.99 and len(np.unique(shot.reshape(-1, 3), axis=0)) > 50
+    assert (
+        shot.shape == (1400, 1000, 3)
+        and 0.5 < (shot > 240).all(2).mean() < 0.99
+        and len(np.unique(shot.reshape(-1, 3), axis=0)) > 50
+    )
 
 
 def test_mistakes_of_people(tmp_path):
@@ -244,11 +314,19 @@ def test_mistakes_of_people(tmp_path):
         ('predictions.json', 'absent.json', 'no ground truth'),
         ('predictions.json', 'truth', 'folder, of label maps'),
         ('out', 'truth.json', 'about label maps'),
-        (changed('a.json', lambda c: [k.update(name='dog') for k in c['categories']]), 'truth.json', 'no class of the predictions'),
+        (
+            changed('a.json', lambda c: [k.update(name='dog') for k in c['categories']]),
+            'truth.json',
+            'no class of the predictions',
+        ),
         (changed('b.json', lambda c: c['annotations'][0].update(image_id=999)), 'truth.json', 'image 999'),
         (changed('c.json', lambda c: c['annotations'][0].update(category_id=5)), 'truth.json', 'category 5'),
         (changed('d.json', lambda c: c['annotations'][0].pop('score')), 'truth.json', 'no score'),
-        (changed('e.json', lambda c: c['annotations'][0].update(score=None)), 'truth.json', 'no score, or a bad one'),
+        (
+            changed('e.json', lambda c: c['annotations'][0].update(score=None)),
+            'truth.json',
+            'no score, or a bad one',
+        ),
         (changed('f.json', lambda c: c['annotations'].append(3)), 'truth.json', 'holds no detections'),
         (changed('g.json', lambda c: c['images'].append(c['images'][0])), 'truth.json', 'twice'),
         (
@@ -282,8 +360,12 @@ def test_home_made_ground_truth(tmp_path):
     with pytest.raises(UserError, match='no segmentation'):
         analyze(tmp_path / 'predictions.json', tmp_path / 'bare.json', tmp_path / 'c', metric='segm')
     outside = dict(id=999, image_id=0, category_id=0, bbox=[500, 500, 9, 9])
-    (tmp_path / 'outside.json').write_text(json.dumps(dict(truth, annotations=[*truth['annotations'], outside])))
-    analyze(tmp_path / 'predictions.json', tmp_path / 'outside.json', tmp_path / 'd', images=tmp_path / 'images')
+    (tmp_path / 'outside.json').write_text(
+        json.dumps(dict(truth, annotations=[*truth['annotations'], outside]))
+    )
+    analyze(
+        tmp_path / 'predictions.json', tmp_path / 'outside.json', tmp_path / 'd', images=tmp_path / 'images'
+    )
     del truth['annotations']
     (tmp_path / 'none.json').write_text(json.dumps(truth))
     with pytest.raises(UserError, match='cannot be read as COCO'):
@@ -326,7 +408,9 @@ def test_label_maps_that_do_not_fit(tmp_path):
 def test_ids_that_differ_are_matched_by_name(tmp_path):
     """Predictions of a folder have ids of their own, and a held-out json numbers its classes as it likes: the figures are the same."""
     truth, found = write_problem(tmp_path)
-    figures = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'a', images=tmp_path / 'images')
+    figures = analyze(
+        tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'a', images=tmp_path / 'images'
+    )
     content = json.loads((tmp_path / 'predictions.json').read_text())
     categories = {3: 90, 90: 0, 0: 3}  # permuted
     for image in content['images']:
@@ -336,17 +420,23 @@ def test_ids_that_differ_are_matched_by_name(tmp_path):
     for a in content['annotations']:
         a.update(image_id=100 - a['image_id'], category_id=categories[a['category_id']])
     (tmp_path / 'other.json').write_text(json.dumps(content))
-    again = analyze(tmp_path / 'other.json', tmp_path / 'truth.json', tmp_path / 'b', images=tmp_path / 'images')
+    again = analyze(
+        tmp_path / 'other.json', tmp_path / 'truth.json', tmp_path / 'b', images=tmp_path / 'images'
+    )
     assert again[:-1] == figures[:-1] and again[0].startswith('AP 0.')
     for name in ('figures.json', 'classes.csv', 'confusion.csv'):
         assert (tmp_path / 'a' / name).read_bytes() == (tmp_path / 'b' / name).read_bytes()
 
-    some = dict(truth, images=truth['images'][:5])  # a split: what was predicted beside it is left out, and said
+    some = dict(
+        truth, images=truth['images'][:5]
+    )  # a split: what was predicted beside it is left out, and said
     some['annotations'] = [a for a in truth['annotations'] if a['image_id'] < 5]
     (tmp_path / 'some.json').write_text(json.dumps(some))
     said = analyze(tmp_path / 'other.json', tmp_path / 'some.json', tmp_path / 'c')
     assert '7 predicted images are not in the ground truth, and left out (below/5.png, ...)' in said
-    results = analyze_objects(dict(annotations=[a for a in found if a['image_id'] < 5]), COCO(str(tmp_path / 'some.json')))
+    results = analyze_objects(
+        dict(annotations=[a for a in found if a['image_id'] < 5]), COCO(str(tmp_path / 'some.json'))
+    )
     assert said[0].startswith(f'AP {results.summary["AP"]:.4f}')
     content['images'] = content['images'][3:]
     content['annotations'] = [a for a in content['annotations'] if a['image_id'] <= 97]
@@ -405,8 +495,13 @@ def test_classes_that_only_the_model_has(tmp_path):
     content['annotations'].append(dict(content['annotations'][0], category_id=5))
     (tmp_path / 'predictions.json').write_text(json.dumps(content))
     said = analyze(tmp_path / 'predictions.json', tmp_path / 'truth.json', tmp_path / 'b')
-    assert said[0] == before and 'classes of the predictions that are not in the ground truth, left out: dog' in said
-    content['categories'][-1]['id'] = 3  # another class's in the ground truth; that class is predicted under another id
+    assert (
+        said[0] == before
+        and 'classes of the predictions that are not in the ground truth, left out: dog' in said
+    )
+    content['categories'][-1]['id'] = (
+        3  # another class's in the ground truth; that class is predicted under another id
+    )
     content['categories'][0]['id'] = 5
     for a in content['annotations']:
         a['category_id'] = {3: 5, 5: 3}.get(a['category_id'], a['category_id'])

@@ -39,7 +39,12 @@ def objects(root):
 def labels(root):
     folders = [root / 'labels' / split for split in ('train', 'val')]
     images = [root / 'images' / split for split in ('train', 'val')]
-    return dict(train=folders[0], val=folders[1], images=images, classes=['background', 'circle', 'square', 'triangle'])
+    return dict(
+        train=folders[0],
+        val=folders[1],
+        images=images,
+        classes=['background', 'circle', 'square', 'triangle'],
+    )
 
 
 def own(count=500, masks=True, size=(480, 640), kind='coco'):
@@ -50,7 +55,9 @@ def own(count=500, masks=True, size=(480, 640), kind='coco'):
 
 def test_the_plan_follows_data_and_preset():
     made = make_plan(own(500), model='cascade', arch='0', batch=4)
-    assert made.epochs == max(PRESETS['standard'].epochs, PRESETS['standard'].iterations // 125) and made.size == (480, 640)
+    assert made.epochs == max(
+        PRESETS['standard'].epochs, PRESETS['standard'].iterations // 125
+    ) and made.size == (480, 640)
     assert (made.frozen_stages, made.decay_rate, made.start) == (1, 0.85, 'published') and made.ema > 0
     assert make_plan(own(40), model='cascade', arch='0', batch=4, epochs=2).ema is None
     assert make_plan(own(3000), model='cascade', arch='0', batch=4).frozen_stages == 0
@@ -100,7 +107,9 @@ def test_memory_is_found_without_computing():
     found, parameters = training_bytes('nano', (160, 224))
     assert parameters == sum(p.numel() for p in net.parameters()) and len(maps) == 4
     assert found == pytest.approx(real, rel=0.15)
-    assert training_bytes('0', (320, 448))[0] / training_bytes('0', (160, 224))[0] == pytest.approx(4, rel=0.2)
+    assert training_bytes('0', (320, 448))[0] / training_bytes('0', (160, 224))[0] == pytest.approx(
+        4, rel=0.2
+    )
 
 
 def test_every_model_has_its_configs():
@@ -112,14 +121,21 @@ def test_every_model_has_its_configs():
 @pytest.mark.parametrize('masks', [True, False])
 def test_the_config_of_detectors(masks, shapes):
     data = read_own_data(**objects(shapes), classes=None, ignored=None)
-    assert (data.count, data.classes, data.masks, data.size) == (6, ['circle', 'square', 'triangle'], True, (64, 96))
+    assert (data.count, data.classes, data.masks, data.size) == (
+        6,
+        ['circle', 'square', 'triangle'],
+        True,
+        (64, 96),
+    )
     data.masks = masks
     config = build_config(data, make_plan(data, model='cascade', arch='2', batch=4), seed=5)
     assert ('mask_head' in config.model.roi_head) == masks
     assert config.train_dataloader.dataset.pipeline[1].with_mask == masks
     assert config.val_evaluator.metric == (['bbox', 'segm'] if masks else ['bbox'])
     assert config.default_hooks.checkpoint.save_best == ('coco/segm_mAP' if masks else 'coco/bbox_mAP')
-    assert config.optim_wrapper.optimizer.lr == pytest.approx(1e-4 * 4 / 16)  # the paper's, for its batch of 16
+    assert config.optim_wrapper.optimizer.lr == pytest.approx(
+        1e-4 * 4 / 16
+    )  # the paper's, for its batch of 16
     assert config.model.backbone.frozen_stages == 1 and config.optim_wrapper.paramwise_cfg.decay_rate == 0.85
     assert 'filter_cfg' not in config.train_dataloader.dataset and config.randomness.seed == 5
 
@@ -135,17 +151,28 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
         content = json.loads(path.read_text())
         content['categories'].append(dict(id=40, name='hexagon'))
         content['images'].append(dict(content['images'][0], id=999, file_name='empty.png'))
-        Image.fromarray(np.full((64, 96, 3), ord(split[0]), np.uint8)).save(theirs / 'images' / split / 'empty.png')
+        Image.fromarray(np.full((64, 96, 3), ord(split[0]), np.uint8)).save(
+            theirs / 'images' / split / 'empty.png'
+        )
         path.write_text(json.dumps(content))
     asked = dict(arch='nano', epochs=2, batch=2, start=start, work_dir=tmp_path / 'run')
     result = finetune(**objects(theirs), **asked)
     said = capsys.readouterr().out
-    assert 'of 7 images have no objects: they are kept' in said and "'" not in said.split('classes: ')[1].split('\n')[0]
-    assert result.metric == 'mask AP' and 0 <= result.value <= 1 and result.best == tmp_path / 'run' / 'best.pth'
+    assert (
+        'of 7 images have no objects: they are kept' in said
+        and "'" not in said.split('classes: ')[1].split('\n')[0]
+    )
+    assert (
+        result.metric == 'mask AP' and 0 <= result.value <= 1 and result.best == tmp_path / 'run' / 'best.pth'
+    )
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'have another shape here, and start fresh: roi_head.bbox_head.0.fc_cls.weight' in log
     text = result.config.read_text()
-    assert text.startswith('# Written by: python') and '# Optimizer.' in text and 'test_dataloader = val_dataloader' in text
+    assert (
+        text.startswith('# Written by: python')
+        and '# Optimizer.' in text
+        and 'test_dataloader = val_dataloader' in text
+    )
     config = Config.fromfile(result.config)
     assert (
         [h.type for h in config.custom_hooks] == ['EarlyStopping']
@@ -154,7 +181,10 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
     )
     with pytest.raises(UserError, match='has a run already: --resume goes on'):
         finetune(**objects(theirs), **asked)
-    with pytest.raises(UserError, match=r'--epochs 3: the run in .*run was made with 2: leave it out, or change .*finetune\.py itself'):
+    with pytest.raises(
+        UserError,
+        match=r'--epochs 3: the run in .*run was made with 2: leave it out, or change .*finetune\.py itself',
+    ):
         finetune(**objects(theirs), **(asked | dict(epochs=3)), resume=True)
     with pytest.raises(UserError, match=r'--train .*other\.json: the run in '):
         finetune(**(objects(theirs) | dict(train='other.json')), **asked, resume=True)
@@ -162,7 +192,9 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
         time.sleep(1)  # mmengine names runs by the second
         again = finetune(**objects(theirs), **given, resume=True)
         assert again.value == pytest.approx(result.value) and again.plan is None
-    assert 'metainfo from the resumed checkpoint is different' not in ''.join(p.read_text() for p in (tmp_path / 'run').glob('*/*.log'))
+    assert 'metainfo from the resumed checkpoint is different' not in ''.join(
+        p.read_text() for p in (tmp_path / 'run').glob('*/*.log')
+    )
 
 
 def test_names_are_no_code(shapes, tmp_path):
@@ -174,10 +206,15 @@ def test_names_are_no_code(shapes, tmp_path):
     data.classes = mean
     made = make_plan(data, model='cascade', arch='nano', batch=2)
     path = tmp_path / 'config.py'
-    path.write_text(config_text(build_config(data, made, seed=0), describe(made, data), 'python x\nimport os'))
+    path.write_text(
+        config_text(build_config(data, made, seed=0), describe(made, data), 'python x\nimport os')
+    )
     before = sorted(tmp_path.iterdir())
     config = Config.fromfile(path)
-    assert sorted(tmp_path.iterdir()) == before and list(config.train_dataloader.dataset.metainfo.classes) == mean
+    assert (
+        sorted(tmp_path.iterdir()) == before
+        and list(config.train_dataloader.dataset.metainfo.classes) == mean
+    )
     lines = path.read_text().splitlines()
     assert not any(line.startswith('import') for line in lines)
     content = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())
@@ -185,7 +222,11 @@ def test_names_are_no_code(shapes, tmp_path):
         content['categories'][0]['name'] = name
         (tmp_path / 'train.json').write_text(json.dumps(content))
         with pytest.raises(UserError, match='printable name'):
-            finetune(**(objects(shapes) | dict(train=tmp_path / 'train.json')), arch='nano', work_dir=tmp_path / 'run')
+            finetune(
+                **(objects(shapes) | dict(train=tmp_path / 'train.json')),
+                arch='nano',
+                work_dir=tmp_path / 'run',
+            )
 
 
 def test_data_with_errors_is_not_trained_on(shapes, tmp_path):
@@ -195,7 +236,9 @@ def test_data_with_errors_is_not_trained_on(shapes, tmp_path):
     content = json.loads(path.read_text())
     content['annotations'][0]['bbox'] = [1, 1, 0, 5]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r'1 kind of error in the data, the first train: .*check_data\.py .* --fix fixed'):
+    with pytest.raises(
+        UserError, match=r'1 kind of error in the data, the first train: .*check_data\.py .* --fix fixed'
+    ):
         finetune(**objects(mine), arch='nano', work_dir=tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
@@ -215,7 +258,17 @@ def test_data_with_errors_is_not_trained_on(shapes, tmp_path):
 )
 def test_refused_in_one_line(change, told, shapes, tmp_path):
     given = objects(shapes)
-    arguments = ['--train', given['train'], '--val', given['val'], '--images', *given['images'], '--arch', 'nano', *change]
+    arguments = [
+        '--train',
+        given['train'],
+        '--val',
+        given['val'],
+        '--images',
+        *given['images'],
+        '--arch',
+        'nano',
+        *change,
+    ]
     assert_one_line_error(tool('finetune', *arguments, cwd=tmp_path), told)
     assert not list(tmp_path.iterdir())
 
@@ -223,8 +276,22 @@ def test_refused_in_one_line(change, told, shapes, tmp_path):
 def test_a_dry_run_writes_nothing(shapes, tmp_path):
     given = labels(shapes)
     names = ['--classes', *given['classes'], '--model', 'upernet', '--arch', 'nano', '--dry-run']
-    done = tool('finetune', '--train', given['train'], '--val', given['val'], '--images', *given['images'], *names, cwd=tmp_path)
-    assert done.returncode == 0 and 'nothing was trained' in done.stdout and '4 classes: background' in done.stdout, done.stderr
+    done = tool(
+        'finetune',
+        '--train',
+        given['train'],
+        '--val',
+        given['val'],
+        '--images',
+        *given['images'],
+        *names,
+        cwd=tmp_path,
+    )
+    assert (
+        done.returncode == 0
+        and 'nothing was trained' in done.stdout
+        and '4 classes: background' in done.stdout
+    ), done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +300,10 @@ def test_label_maps_with_a_value_for_nothing(shapes, tmp_path):
     data = read_own_data(given['train'], given['val'], given['images'], given['classes'][:3], 3)
     assert data.ignored == 3 and data.suffix == '.png'
     config = build_config(data, make_plan(data, model='upernet', arch='nano', batch=2), seed=0)
-    assert config.train_dataloader.dataset.ignore_index == 3 and config.model.data_preprocessor.size == (64, 96)
+    assert config.train_dataloader.dataset.ignore_index == 3 and config.model.data_preprocessor.size == (
+        64,
+        96,
+    )
     with pytest.raises(UserError, match='--classes is needed with label maps'):
         read_own_data(given['train'], given['val'], given['images'], None, None)
     with pytest.raises(UserError, match=r'kinds? of error in the data'):
@@ -248,7 +318,9 @@ def test_the_batch_knows_the_largest_images(monkeypatch):
     assert make_plan(own(500), model='cascade', arch='0').batch == 2
     needed, parameters = training_bytes('0', (512, 512))
     room = 4.2 * needed * plan._WHOLE_MODEL
-    assert make_plan(own(500, kind='labels', size=(800, 800)), model='fpn', arch='0').batch == 4  # crops are all of one size
+    assert (
+        make_plan(own(500, kind='labels', size=(800, 800)), model='fpn', arch='0').batch == 4
+    )  # crops are all of one size
 
 
 @pytest.mark.parametrize(
@@ -257,7 +329,14 @@ def test_the_batch_knows_the_largest_images(monkeypatch):
         ({}, 8 * 2**30),
         ({'proc/meminfo': 'MemFree: 1 kB\nMemAvailable: 3000000 kB\n'}, 3000000 * 1024),
         ({'memory.max': 'max', 'memory.current': '5', 'memory.stat': 'inactive_file 1'}, 8 * 2**30),
-        ({'memory.max': '6000000', 'memory.current': '5000000', 'memory.stat': 'anon 7\ninactive_file 1500000\n'}, 2500000),
+        (
+            {
+                'memory.max': '6000000',
+                'memory.current': '5000000',
+                'memory.stat': 'anon 7\ninactive_file 1500000\n',
+            },
+            2500000,
+        ),
         (
             {
                 'memory/memory.limit_in_bytes': '4000',
@@ -280,13 +359,22 @@ def test_free_memory_is_what_is_left_of_the_limit(files, free, tmp_path):
 def test_what_is_said_of_slower_layers_is_so():
     """DINO's recipe gives the backbone a tenth of the rate instead of a decay by layer."""
     for model, arch, decay, told in (
-        ('dino', '0', 1.0, 'stay as pretrained, the backbone learns at 0.1 of the rate, as in the base config'),
+        (
+            'dino',
+            '0',
+            1.0,
+            'stay as pretrained, the backbone learns at 0.1 of the rate, as in the base config',
+        ),
         ('cascade', '0', 0.85, 'early layers learn slower (factor 0.85 a layer)'),
     ):
         decided = make_plan(own(500), model=model, arch=arch, batch=4)
-        assert decided.decay_rate == decay and any(told in reason for reason in decided.reasons), decided.reasons
+        assert decided.decay_rate == decay and any(told in reason for reason in decided.reasons), (
+            decided.reasons
+        )
         optimizer = build_config(own(500), decided, seed=0).optim_wrapper
         if model == 'dino':
-            assert optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1 and 'constructor' not in optimizer
+            assert (
+                optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1 and 'constructor' not in optimizer
+            )
         else:
             assert optimizer.paramwise_cfg.decay_rate == 0.85

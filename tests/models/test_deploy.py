@@ -16,7 +16,9 @@ from fastervit_backbone.models.stages import ConvStage
 from tests.conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
 from tests.models.test_reference import HUGE, TOLERANCE, relative_error
 
-ALL_CONV = type('AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'})()
+ALL_CONV = type(
+    'AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'}
+)()
 
 
 def assert_close(ours, expected, tolerance=1e-5):
@@ -30,7 +32,9 @@ def assert_close(ours, expected, tolerance=1e-5):
 @pytest.mark.parametrize('arch', ['nano', 'scaled'])
 def test_same_maps(arch, size):
     """'scaled' has layer scales and propagation, as FasterViT-3 and larger."""
-    spec = dict(dim=16, stem_dim=8, depths=(1, 1, 2, 2), num_heads=(1, 2, 2, 4), layer_scale=0.5, propagation=True)
+    spec = dict(
+        dim=16, stem_dim=8, depths=(1, 1, 2, 2), num_heads=(1, 2, 2, 4), layer_scale=0.5, propagation=True
+    )
     net = lively(FasterViT(spec if arch == 'scaled' else 'nano')).eval()
     before = copy.deepcopy(net.state_dict())
     images = torch.randn(2, 3, 97, 131)
@@ -39,27 +43,39 @@ def test_same_maps(arch, size):
     assert_close(deployed(images), expected)
     channels_last = deployed(images.contiguous(memory_format=torch.channels_last))
     assert_close(channels_last, expected)
-    assert all(m.is_contiguous() for m in deployed(images)) and channels_last[0].is_contiguous(memory_format=torch.channels_last)
+    assert all(m.is_contiguous() for m in deployed(images)) and channels_last[0].is_contiguous(
+        memory_format=torch.channels_last
+    )
     assert deployed.out_channels == net.out_channels and deployed.out_strides == net.out_strides
     after = net.state_dict()
     assert list(before) == list(after) and all(torch.equal(before[k], after[k]) for k in before)
-    assert not any(p.requires_grad for p in deployed.parameters()) and all(p.requires_grad for p in net.parameters())
+    assert not any(p.requires_grad for p in deployed.parameters()) and all(
+        p.requires_grad for p in net.parameters()
+    )
 
 
 @torch.no_grad()
 def test_nothing_is_left_to_fold(nano):
     deployed = nano.deploy((64, 96))
     kinds = {type(m) for m in deployed.modules()}
-    assert torch.nn.BatchNorm2d not in kinds and not any(issubclass(k, PositionMlp) for k in kinds) and FixedPosition in kinds
+    assert (
+        torch.nn.BatchNorm2d not in kinds
+        and not any(issubclass(k, PositionMlp) for k in kinds)
+        and FixedPosition in kinds
+    )
     blocks = [b for s in deployed.net.stages if isinstance(s, ConvStage) for b in s.blocks]
     assert all(b.conv1.weight.is_contiguous(memory_format=torch.channels_last) for b in blocks)
-    assert any(isinstance(m, PositionMlp) for m in nano.deploy().modules())  # the carriers' depend on the size
+    assert any(
+        isinstance(m, PositionMlp) for m in nano.deploy().modules()
+    )  # the carriers' depend on the size
 
 
 @torch.no_grad()
 def test_another_size_and_training_are_errors(nano):
     deployed = nano.deploy((64, 96))
-    with pytest.raises(ValueError, match=r'made for images of 64x96 .* got 96x64: deploy\(\) without a size takes any'):
+    with pytest.raises(
+        ValueError, match=r'made for images of 64x96 .* got 96x64: deploy\(\) without a size takes any'
+    ):
         deployed(torch.randn(1, 3, 96, 64))
     with pytest.raises(RuntimeError, match='cannot be trained'):
         deployed.train()
@@ -98,10 +114,17 @@ def test_convolutions_give_what_linears_give_and_choices_come_back(nano, capsys)
 def test_bfloat16(nano):
     images = torch.randn(2, 3, 97, 131)
     deployed = nano.deploy(dtype=torch.bfloat16)
-    assert {p.dtype for n, p in deployed.named_parameters() if '.carrier.position' not in n and '.carrier.bias' not in n} == {
-        torch.bfloat16
-    }
-    assert all(p.dtype == torch.float32 for m in deployed.modules() if isinstance(m, PositionMlp) for p in m.parameters())
+    assert {
+        p.dtype
+        for n, p in deployed.named_parameters()
+        if '.carrier.position' not in n and '.carrier.bias' not in n
+    } == {torch.bfloat16}
+    assert all(
+        p.dtype == torch.float32
+        for m in deployed.modules()
+        if isinstance(m, PositionMlp)
+        for p in m.parameters()
+    )
     expected = nano(images)
     with torch.autocast('cpu', torch.bfloat16):
         rough = nano(images)
@@ -111,7 +134,9 @@ def test_bfloat16(nano):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('name', SMALL_CASES + [pytest.param(n, marks=pytest.mark.slow) if n in HUGE else n for n in PAPER_CASES])
+@pytest.mark.parametrize(
+    'name', SMALL_CASES + [pytest.param(n, marks=pytest.mark.slow) if n in HUGE else n for n in PAPER_CASES]
+)
 def test_published_numbers(name, tmp_path):
     case = ReferenceCase(name)
     torch.save(case.published_file(), tmp_path / 'published.pth.tar')

@@ -100,7 +100,10 @@ def test_hooks_change_no_gradient():
         net = FasterViT('nano', drop_path_rate=0.0).train()
         for name, module in net.named_modules() if hooked else ():
             module.register_full_backward_hook(lambda *_, name=name: seen.append(name))
-        sum(y.square().sum() for y in net(torch.randn(2, 3, 65, 97, generator=torch.Generator().manual_seed(1)))).backward()
+        sum(
+            y.square().sum()
+            for y in net(torch.randn(2, 3, 65, 97, generator=torch.Generator().manual_seed(1)))
+        ).backward()
         gradients.append([p.grad for p in net.parameters()])
     assert len(seen) > 50
     torch.testing.assert_close(*gradients)
@@ -109,7 +112,10 @@ def test_hooks_change_no_gradient():
 @pytest.mark.parametrize('norm_eval', [False, True])
 def test_checkpointing_gives_the_same_gradients_and_statistics(norm_eval):
     images = torch.randn(2, 3, 97, 131)
-    nets = [lively(FasterViT(ArchSpec(**TINY), with_cp=with_cp, norm_eval=norm_eval, drop_path_rate=0.3)) for with_cp in (False, True)]
+    nets = [
+        lively(FasterViT(ArchSpec(**TINY), with_cp=with_cp, norm_eval=norm_eval, drop_path_rate=0.3))
+        for with_cp in (False, True)
+    ]
     for net in nets:
         torch.manual_seed(1)  # drop path
         sum((m * torch.randn_like(m)).sum() for m in net(images)).backward()
@@ -164,7 +170,10 @@ def test_memory_format_follows_the_caller(nano):
     contiguous = nano(images)
     formats = []
     hooks = [
-        s.register_forward_hook(lambda m, i, o: formats.append(o.is_contiguous(memory_format=torch.channels_last))) for s in nano.stages[:2]
+        s.register_forward_hook(
+            lambda m, i, o: formats.append(o.is_contiguous(memory_format=torch.channels_last))
+        )
+        for s in nano.stages[:2]
     ]
     last = nano(images.to(memory_format=torch.channels_last))
     assert formats == [True, True] and len(hooks) == 2
@@ -319,7 +328,14 @@ def test_arch_as_name_spec_dict_or_number():
         '4',
         4,
         spec,
-        dict(dim=196, stem_dim=64, depths=[3, 3, 12, 5], num_heads=[4, 8, 16, 32], layer_scale=1e-5, propagation=True),
+        dict(
+            dim=196,
+            stem_dim=64,
+            depths=[3, 3, 12, 5],
+            num_heads=[4, 8, 16, 32],
+            layer_scale=1e-5,
+            propagation=True,
+        ),
     ):
         with torch.device('meta'):
             assert FasterViT(arch).spec == spec

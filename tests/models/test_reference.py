@@ -18,7 +18,9 @@ def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
     return float(np.abs(ours - stored).max() / np.abs(stored).max())
 
 
-@pytest.mark.parametrize('name', SMALL_CASES + [pytest.param(n, marks=pytest.mark.slow) if n in HUGE else n for n in PAPER_CASES])
+@pytest.mark.parametrize(
+    'name', SMALL_CASES + [pytest.param(n, marks=pytest.mark.slow) if n in HUGE else n for n in PAPER_CASES]
+)
 def test_published_numbers(name, tmp_path):
     case = ReferenceCase(name)
     content = case.published_file()
@@ -28,7 +30,11 @@ def test_published_numbers(name, tmp_path):
     report = load_published(net, path)
     path.unlink()
 
-    learnable = {k for k in content['state_dict'] if not k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))}
+    learnable = {
+        k
+        for k in content['state_dict']
+        if not k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))
+    }
     twins = sum('to_global_feature' in k for k in learnable)  # two names, one tensor
     dropped = {k for k in learnable if k.startswith(('norm.', 'head.'))}
     assert set(report.dropped) == dropped

@@ -18,7 +18,8 @@ from tests.test_configs import build, check_detector, load, with_nano
 BF16 = torch.bfloat16
 #: mmcv.ops has functions of the modules' names.
 focal_loss, multi_scale_deform_attn, nms, roi_align = (
-    import_module(f'mmcv.ops.{name}') for name in ('focal_loss', 'multi_scale_deform_attn', 'nms', 'roi_align')
+    import_module(f'mmcv.ops.{name}')
+    for name in ('focal_loss', 'multi_scale_deform_attn', 'nms', 'roi_align')
 )
 
 
@@ -30,7 +31,11 @@ class Watched:
 
     def __getattr__(self, name):
         def call(*arguments, **options):
-            tensors = [a for a in (*arguments, *options.values()) if isinstance(a, torch.Tensor) and a.is_floating_point()]
+            tensors = [
+                a
+                for a in (*arguments, *options.values())
+                if isinstance(a, torch.Tensor) and a.is_floating_point()
+            ]
             assert {a.dtype for a in tensors} == {torch.float32}, (name, [a.dtype for a in tensors])
             self.calls.append(name)
             if not self.fake:
@@ -55,7 +60,13 @@ def watch(monkeypatch):
 
 def test_widen():
     mixed = (torch.ones(2, dtype=BF16), torch.ones(2), torch.ones(2, dtype=torch.long), 'avg', None)
-    assert [getattr(v, 'dtype', v) for v in widen(mixed)] == [torch.float32, torch.float32, torch.long, 'avg', None]
+    assert [getattr(v, 'dtype', v) for v in widen(mixed)] == [
+        torch.float32,
+        torch.float32,
+        torch.long,
+        'avg',
+        None,
+    ]
     half = (torch.ones(2, dtype=torch.float16), torch.ones(2))
     assert all(a is b for a, b in zip(widen(half), half, strict=True))  # mmdet's own way with float16
 
@@ -93,7 +104,10 @@ def test_deformable_attention(watch):
     """On CUDA alone: here without the kernels, for the dtypes that they would get."""
     calls = watch(multi_scale_deform_attn, fake=True).calls
     value = torch.randn(1, 12, 2, 4, dtype=BF16, requires_grad=True)
-    locations, weights = torch.rand(1, 2, 2, 1, 4, 2, requires_grad=True), torch.rand(1, 2, 2, 1, 4, dtype=BF16, requires_grad=True)
+    locations, weights = (
+        torch.rand(1, 2, 2, 1, 4, 2, requires_grad=True),
+        torch.rand(1, 2, 2, 1, 4, dtype=BF16, requires_grad=True),
+    )
     out = multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply(
         value, torch.tensor([[3, 4]]), torch.tensor([0]), locations, weights, 64
     )
@@ -105,8 +119,13 @@ def test_deformable_attention(watch):
 def test_focal_loss(watch):
     calls = watch(focal_loss, fake=True).calls
     scores = torch.randn(5, 3, dtype=BF16, requires_grad=True)
-    focal_loss.sigmoid_focal_loss(scores, torch.tensor([0, 1, 2, 3, 0]), 2.0, 0.25, None, 'none').sum().backward()
-    assert scores.grad.dtype == BF16 and calls == ['sigmoid_focal_loss_forward', 'sigmoid_focal_loss_backward']
+    focal_loss.sigmoid_focal_loss(
+        scores, torch.tensor([0, 1, 2, 3, 0]), 2.0, 0.25, None, 'none'
+    ).sum().backward()
+    assert scores.grad.dtype == BF16 and calls == [
+        'sigmoid_focal_loss_forward',
+        'sigmoid_focal_loss_backward',
+    ]
 
 
 def narrow(config):
@@ -129,7 +148,9 @@ def narrow(config):
 
 
 def _narrow(node):
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+    for key, value in (
+        node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    ):
         if key in ('in_channels', 'out_channels') and isinstance(value, list):
             continue  # the backbone's
         if isinstance(value, int) and value in (2048, 1024, 256, 128):
@@ -160,7 +181,11 @@ def test_the_papers_configs_under_autocast(name, watch):
         with torch.no_grad():
             (result,) = model(**model.data_preprocessor(batch, False), mode='predict')
     boxes = result.pred_instances.bboxes
-    assert boxes.dtype == torch.float32 and not torch.equal(boxes, boxes.to(BF16).float())  # computed so, not only called so
+    assert boxes.dtype == torch.float32 and not torch.equal(
+        boxes, boxes.to(BF16).float()
+    )  # computed so, not only called so
     assert {BF16} in seen  # an FPN without norm gives what autocast computes in
     called = {call for one in watched for call in one.calls}
-    assert called >= ({'roi_align_forward', 'roi_align_backward', 'nms'} if 'rcnn' in name or 'cascade' in name else set())
+    assert called >= (
+        {'roi_align_forward', 'roi_align_backward', 'nms'} if 'rcnn' in name or 'cascade' in name else set()
+    )

@@ -62,7 +62,9 @@ def test_against_the_formula(nano, size, block):
         row, col = int(y) // 16, int(x) // 16
         first = [((row // w) * c + i) * nW * c + (col // w) * c + j for i in range(c) for j in range(c)]
         torch.testing.assert_close(maps.between.flatten(2), among[0][:, first], atol=1e-5, rtol=1e-4)
-        new = carrier.layer(tokens, carrier.bias((nH * c, nW * c), 0, torch.float32)).reshape(1, nH * c, nW * c, -1)
+        new = carrier.layer(tokens, carrier.bias((nH * c, nW * c), 0, torch.float32)).reshape(
+            1, nH * c, nW * c, -1
+        )
         index = (row // w) * nW + col // w
         i, j = row // w * c, col // w * c
         own[index, :lead] = new[0, i : i + c, j : j + c].reshape(lead, -1)
@@ -71,7 +73,11 @@ def test_against_the_formula(nano, size, block):
     torch.testing.assert_close(maps.carriers.flatten(1), wanted[:, :lead], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(maps.tokens.flatten(1), wanted[:, lead:], atol=1e-5, rtol=1e-4)
     assert maps.tokens.shape == (h, w, w) and maps.bias.min() > 0 and maps.bias.max() < 16
-    assert maps.query == (row, col) and maps.origin == (row // w * w, col // w * w) and maps.grid == (nH * w, nW * w)
+    assert (
+        maps.query == (row, col)
+        and maps.origin == (row // w * w, col // w * w)
+        and maps.grid == (nH * w, nW * w)
+    )
 
 
 def plain(layer, x, bias):
@@ -86,7 +92,9 @@ def plain(layer, x, bias):
 def test_stage_without_carriers_and_batches_in_pieces(nano, monkeypatch):
     image = torch.randn(1, 3, 224, 320)
     whole = attention_maps(nano, image, (100, 100), stage=4, block=0)
-    assert whole.carriers is None and whole.between is None and whole.reach().sum() == pytest.approx(1, abs=1e-4)
+    assert (
+        whole.carriers is None and whole.between is None and whole.reach().sum() == pytest.approx(1, abs=1e-4)
+    )
     monkeypatch.setattr('fastervit_backbone.models.layers.attention.CACHED', 1)  # a window at a time
     pieces = attention_maps(nano, image, (100, 100), stage=4, block=0)
     torch.testing.assert_close(pieces.tokens, whole.tokens, atol=1e-6, rtol=1e-5)
@@ -141,12 +149,36 @@ def test_pictures_of_any_size(tmp_path):
     for height, width in ((480, 640), (211, 97)):
         name = f'{height}.png'
         Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(tmp_path / name)
-        options = [name, '--size', f'{height}x{width}', '--query', height - 1, width - 1, '--block', '1', '--out', 'out']
+        options = [
+            name,
+            '--size',
+            f'{height}x{width}',
+            '--query',
+            height - 1,
+            width - 1,
+            '--block',
+            '1',
+            '--out',
+            'out',
+        ]
         done = tool('visualize_attention', CASCADE, checkpoint, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert 'goes to its 4 carriers' in done.stdout
         for kind in ('attention', 'bias'):
-            picture = np.asarray(Image.open(tmp_path / 'out' / f'{kind}_{height}_stage3_block1.png').convert('RGB'))
+            picture = np.asarray(
+                Image.open(tmp_path / 'out' / f'{kind}_{height}_stage3_block1.png').convert('RGB')
+            )
             assert picture.std() > 20
-    done = tool('visualize_attention', CASCADE, checkpoint, '480.png', '--query', '500', '1', '--out', 'out', cwd=tmp_path)
+    done = tool(
+        'visualize_attention',
+        CASCADE,
+        checkpoint,
+        '480.png',
+        '--query',
+        '500',
+        '1',
+        '--out',
+        'out',
+        cwd=tmp_path,
+    )
     assert_one_line_error(done, 'has 480 rows')

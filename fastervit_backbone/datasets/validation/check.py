@@ -51,7 +51,9 @@ def check_data(
     if not splits:
         raise UserError('nothing to check: give --train, --val or both')
     if len(images) not in (1, len(splits)):
-        raise UserError(f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each')
+        raise UserError(
+            f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each'
+        )
     if fix is not None:
         check_folder_writable('--fix', fix)
     for option, path in (('--json', record), ('--sheet', sheet)):
@@ -69,26 +71,43 @@ def check_data(
     if kinds == {True}:
         if fix is not None:
             raise UserError('--fix repairs COCO jsons: label maps are written again by what made them')
-        maps = [LabelSplit(name, folder, Path(path)) for (name, path), folder in zip(splits.items(), folders, strict=True)]
+        maps = [
+            LabelSplit(name, folder, Path(path))
+            for (name, path), folder in zip(splits.items(), folders, strict=True)
+        ]
         for split in maps:
-            audit_labels(split, classes, reduce_zero_label=reduce_zero_label, ignored=ignored, progress=progress_bar(split.name))
+            audit_labels(
+                split,
+                classes,
+                reduce_zero_label=reduce_zero_label,
+                ignored=ignored,
+                progress=progress_bar(split.name),
+            )
         said += pixel_table(maps, classes, reduce_zero_label)
         found = [f for split in maps for f in split.findings] + label_overlap(maps)
     else:
-        jsons = [read_split(name, path, folder) for (name, path), folder in zip(splits.items(), folders, strict=True)]
+        jsons = [
+            read_split(name, path, folder)
+            for (name, path), folder in zip(splits.items(), folders, strict=True)
+        ]
         for split in jsons:
             audit(split, read_images=read_images, progress=progress_bar(split.name))
         said += class_table(jsons)
         found = [f for split in jsons for f in split.findings] + compare_splits(jsons)
     said += ['', *(f.line() for f in found)]
     counts = {level: sum(f.level == level for f in found) for level in ('error', 'warning', 'note')}
-    said.append(', '.join(f'{n} kind{"s" * (n != 1)} of {level}' for level, n in counts.items() if n) or 'nothing to remark')
+    said.append(
+        ', '.join(f'{n} kind{"s" * (n != 1)} of {level}' for level, n in counts.items() if n)
+        or 'nothing to remark'
+    )
     if fix is not None:
         said += write_repaired(jsons, fix)
     if sheet is not None:
         options = dict(reduce_zero_label=reduce_zero_label, ignored=ignored)
         try:
-            said.append(f'contact sheet: {write_sheet(maps if kinds == {True} else jsons, sheet, classes, **options)}')
+            said.append(
+                f'contact sheet: {write_sheet(maps if kinds == {True} else jsons, sheet, classes, **options)}'
+            )
         except UserError as error:
             said.append(f'no contact sheet: {error}')
     if record is not None:

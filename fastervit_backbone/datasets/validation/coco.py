@@ -43,7 +43,11 @@ class Split:
 
     def counts(self) -> Counter:
         """Objects of each class, by name; crowds count."""
-        names = {c['id']: str(c['name']) for c in dicts(self.content['categories']) if hashable(c.get('id')) and 'name' in c}
+        names = {
+            c['id']: str(c['name'])
+            for c in dicts(self.content['categories'])
+            if hashable(c.get('id')) and 'name' in c
+        }
         found = Counter({name: 0 for name in names.values()})
         found.update(
             names[a['category_id']]
@@ -67,7 +71,9 @@ def read_split(name: str, path: str | Path, images: str | Path) -> Split:
     return Split(name, path, images, read_coco(path))
 
 
-def audit(split: Split, *, read_images: bool = True, progress: Callable[[Iterable, int], Iterable] | None = None) -> list[Finding]:
+def audit(
+    split: Split, *, read_images: bool = True, progress: Callable[[Iterable, int], Iterable] | None = None
+) -> list[Finding]:
     """Look through a split.
 
     Args:
@@ -93,13 +99,25 @@ def _audit_categories(entries: Sequence, found: Collector) -> dict:
     lower: dict[str, str] = {}
     for i, c in enumerate(entries):
         if not is_category(c):
-            found.add('error', 'category-bad', 'categories without a whole number as id and a printable name', f'entry {i}')
+            found.add(
+                'error',
+                'category-bad',
+                'categories without a whole number as id and a printable name',
+                f'entry {i}',
+            )
             continue
         if c['id'] in categories:
-            found.add('error', 'category-id-twice', 'category ids that occur twice: give each class its own', c['id'])
+            found.add(
+                'error',
+                'category-id-twice',
+                'category ids that occur twice: give each class its own',
+                c['id'],
+            )
         name = c['name']
         if name in categories.values():
-            found.add('error', 'category-name-twice', 'class names that occur twice: make them one category', name)
+            found.add(
+                'error', 'category-name-twice', 'class names that occur twice: make them one category', name
+            )
         elif lower.get(name.strip().lower(), name) != name:
             found.add(
                 'warning',
@@ -112,7 +130,11 @@ def _audit_categories(entries: Sequence, found: Collector) -> dict:
     if not categories:
         found.add('error', 'no-categories', 'no categories: nothing can be learnt')
     elif min(categories) == 0:
-        found.add('note', 'category-id-zero', 'a category has id 0, which is fine here (some tools take it for background)')
+        found.add(
+            'note',
+            'category-id-zero',
+            'a category has id 0, which is fine here (some tools take it for background)',
+        )
     if categories and sorted(categories) != list(range(min(categories), min(categories) + len(categories))):
         found.add(
             'note',
@@ -133,16 +155,28 @@ def _audit_images(split: Split, found: Collector, read_images: bool, progress: C
             or not isinstance(entry.get('file_name'), str)
             or not entry['file_name']
         ):
-            found.add('error', 'image-bad', 'images without a whole number as id and a file_name', f'entry {i}')
+            found.add(
+                'error', 'image-bad', 'images without a whole number as id and a file_name', f'entry {i}'
+            )
             continue
         if entry['id'] in images:
-            found.add('error', 'image-id-twice', 'image ids that occur twice: the annotations of one would go to the other', entry['id'])
+            found.add(
+                'error',
+                'image-id-twice',
+                'image ids that occur twice: the annotations of one would go to the other',
+                entry['id'],
+            )
             continue
         names[entry['file_name']] += 1
         if names[entry['file_name']] == 2:
             found.add('error', 'image-name-twice', 'files that are listed twice', entry['file_name'])
         if not (is_size(entry.get('width')) and is_size(entry.get('height'))):
-            found.add('error', 'image-size-bad', 'images without width and height as whole numbers from 1', entry['file_name'])
+            found.add(
+                'error',
+                'image-size-bad',
+                'images without width and height as whole numbers from 1',
+                entry['file_name'],
+            )
         images[entry['id']] = entry
     if not images:
         found.add('error', 'no-images', 'no images')
@@ -158,21 +192,34 @@ def _audit_images(split: Split, found: Collector, read_images: bool, progress: C
                 found.add(level, kind, message, name)
             if digest:
                 split.hashes.setdefault(digest, []).append(name)
-            if size and is_size(entry.get('width')) and is_size(entry.get('height')) and size != (entry['width'], entry['height']):
+            if (
+                size
+                and is_size(entry.get('width'))
+                and is_size(entry.get('height'))
+                and size != (entry['width'], entry['height'])
+            ):
                 turned = size[::-1] == (entry['width'], entry['height'])
                 found.add(
                     'error',
                     'image-size-differs',
-                    'images of another size than the json says' + (': it has the size before EXIF turns them' if turned else ''),
+                    'images of another size than the json says'
+                    + (': it has the size before EXIF turns them' if turned else ''),
                     f'{name}: {size[0]}x{size[1]}, json {entry["width"]}x{entry["height"]}',
                 )
     for same in split.hashes.values():
         if len(set(same)) > 1:
-            found.add('warning', 'image-content-twice', 'files with the same content', ' = '.join(sorted(set(same))[:3]))
+            found.add(
+                'warning',
+                'image-content-twice',
+                'files with the same content',
+                ' = '.join(sorted(set(same))[:3]),
+            )
     return images
 
 
-def look(path: Path, read: bool = True) -> tuple[tuple[str, str, str] | None, tuple[int, int] | None, str | None]:
+def look(
+    path: Path, read: bool = True
+) -> tuple[tuple[str, str, str] | None, tuple[int, int] | None, str | None]:
     """(what is wrong, size as training sees it, hash of the content)."""
     if not path.is_file():
         return ('error', 'image-missing', 'images that are listed and not there'), None, None
@@ -199,7 +246,12 @@ def _audit_annotations(entries: Sequence, images: Mapping, categories: Mapping, 
         if not is_id(a.get('id')):
             found.add('error', 'annotation-id-bad', 'annotations without a whole number as id', f'entry {i}')
         elif a['id'] in ids:
-            found.add('error', 'annotation-id-twice', 'annotation ids that occur twice: evaluation mixes them up', where)
+            found.add(
+                'error',
+                'annotation-id-twice',
+                'annotation ids that occur twice: evaluation mixes them up',
+                where,
+            )
         else:
             ids.add(a['id'])
             if a['id'] == 0:
@@ -211,7 +263,9 @@ def _audit_annotations(entries: Sequence, images: Mapping, categories: Mapping, 
         else:
             used.add(a['image_id'])
         if not hashable(a.get('category_id')) or a.get('category_id') not in categories:
-            found.add('error', 'annotation-category-unknown', 'annotations of categories that are not listed', where)
+            found.add(
+                'error', 'annotation-category-unknown', 'annotations of categories that are not listed', where
+            )
         crowds += a.get('iscrowd') == 1
         for level, kind, message in box_problems(a.get('bbox'), image):
             found.add(level, kind, message, where)
@@ -219,13 +273,22 @@ def _audit_annotations(entries: Sequence, images: Mapping, categories: Mapping, 
             found.add(level, kind, message, where)
         for key in ('area', 'iscrowd'):
             if key not in a:
-                found.add('warning', f'{key}-missing', f'annotations without {key}, which mmdet or pycocotools read', where)
+                found.add(
+                    'warning',
+                    f'{key}-missing',
+                    f'annotations without {key}, which mmdet or pycocotools read',
+                    where,
+                )
         if 'area' in a and not is_number(a['area']):
             found.add('error', 'area-bad', 'areas that are no number', where)
     if not entries:
         found.add('error', 'no-annotations', 'no annotations: nothing to learn or to score')
     if crowds:
-        found.add('note', 'crowds', f'{crowds} crowds: evaluation counts what is in them neither right nor wrong, training leaves them out')
+        found.add(
+            'note',
+            'crowds',
+            f'{crowds} crowds: evaluation counts what is in them neither right nor wrong, training leaves them out',
+        )
     bare = [image['file_name'] for key, image in images.items() if key not in used]
     if bare:
         found.add(
@@ -242,7 +305,9 @@ def box_problems(box: object, image: Mapping | None) -> list[tuple[str, str, str
         return [('error', 'box-bad', 'boxes that are not four finite numbers x, y, width, height')]
     x, y, w, h = box
     if w <= 0 or h <= 0:
-        return [('error', 'box-degenerate', 'boxes without area (x, y, width, height: not the second corner)')]
+        return [
+            ('error', 'box-degenerate', 'boxes without area (x, y, width, height: not the second corner)')
+        ]
     if image is None or not (is_size(image.get('width')) and is_size(image.get('height'))):
         return []
     W, H = image['width'], image['height']
@@ -264,7 +329,9 @@ def mask_problems(a: Mapping, image: Mapping | None) -> list[tuple[str, str, str
             return [('error', 'mask-bad', 'segmentations that are neither polygons nor run-length codes')]
         if image is not None and size != [image.get('height'), image.get('width')]:
             return [('error', 'mask-size', 'run-length codes of another size than their images')]
-        if isinstance(counts, list) and not (all(isinstance(c, int) and c >= 0 for c in counts) and sum(counts) == size[0] * size[1]):
+        if isinstance(counts, list) and not (
+            all(isinstance(c, int) and c >= 0 for c in counts) and sum(counts) == size[0] * size[1]
+        ):
             return [('error', 'mask-bad', 'segmentations that are neither polygons nor run-length codes')]
         return []
     if not isinstance(mask, list) or not all(isinstance(p, list) for p in mask):
@@ -294,7 +361,13 @@ def is_id(value: object) -> bool:
 def is_category(value: object) -> bool:
     """A record with a whole number as id and a name of printable characters; ``{{`` would mean something in a config."""
     name = value.get('name') if isinstance(value, dict) else None
-    return isinstance(name, str) and is_id(value.get('id')) and bool(name.strip()) and name.isprintable() and '{{' not in name
+    return (
+        isinstance(name, str)
+        and is_id(value.get('id'))
+        and bool(name.strip())
+        and name.isprintable()
+        and '{{' not in name
+    )
 
 
 def is_size(value: object) -> bool:

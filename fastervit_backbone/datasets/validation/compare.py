@@ -18,7 +18,10 @@ def compare_splits(splits: Sequence[Split]) -> list[Finding]:
 
 def _compare(a: Split, b: Split) -> list[Finding]:
     found = Collector('')
-    ours, theirs = ({str(c['name']): c['id'] for c in dicts(s.content['categories']) if 'name' in c and 'id' in c} for s in (a, b))
+    ours, theirs = (
+        {str(c['name']): c['id'] for c in dicts(s.content['categories']) if 'name' in c and 'id' in c}
+        for s in (a, b)
+    )
     for one, other, here, there in ((a, b, ours, theirs), (b, a, theirs, ours)):
         for name in sorted(set(here) - set(there)):
             near = difflib.get_close_matches(name, sorted(set(there) - set(here)) or sorted(there), n=1)

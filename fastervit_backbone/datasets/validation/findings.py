@@ -64,7 +64,13 @@ class Collector:
         return sorted(found, key=lambda f: ('error', 'warning', 'note').index(f.level))
 
 
-def add_overlap(found: Collector, one: str, hashes: Mapping[str, Sequence[str]], other: str, others: Mapping[str, Sequence[str]]) -> None:
+def add_overlap(
+    found: Collector,
+    one: str,
+    hashes: Mapping[str, Sequence[str]],
+    other: str,
+    others: Mapping[str, Sequence[str]],
+) -> None:
     """Note the images that two splits share; ``hashes``: content of a file -> its names."""
     for digest in sorted(set(hashes) & set(others)):
         message = f'images that are in {one} and in {other}: scores on them mean nothing'

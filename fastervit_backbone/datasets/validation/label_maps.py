@@ -43,7 +43,9 @@ def pair_files(split: LabelSplit) -> tuple[list[tuple[Path, Path]], list[str], l
     images = {p.relative_to(split.images).with_suffix(''): p for p in images_below(split.images)}
     labels = {p.relative_to(split.labels).with_suffix(''): p for p in sorted(split.labels.rglob('*.png'))}
     pairs = [(images[n], labels[n]) for n in sorted(set(images) & set(labels))]
-    return pairs, *(sorted(map(str, set(one) - set(other))) for one, other in ((images, labels), (labels, images)))
+    return pairs, *(
+        sorted(map(str, set(one) - set(other))) for one, other in ((images, labels), (labels, images))
+    )
 
 
 def audit_labels(
@@ -84,7 +86,9 @@ def audit_labels(
         found.add('warning', 'image-missing', 'label maps without an image of their name', name)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(_look, pairs)
-        for (image, _), (problem, digest, counts) in zip(pairs, progress(results, len(pairs)) if progress else results, strict=True):
+        for (image, _), (problem, digest, counts) in zip(
+            pairs, progress(results, len(pairs)) if progress else results, strict=True
+        ):
             name = image.relative_to(split.images).as_posix()
             if digest:
                 split.hashes.setdefault(digest, []).append(name)
@@ -118,11 +122,18 @@ def _look(pair: tuple[Path, Path]) -> tuple[tuple[str, str] | None, str | None, 
     except UserError:
         return ('label-unreadable', 'label maps that cannot be read'), digest, None
     if pixels.ndim != 2 or pixels.dtype.kind not in 'uib' or pixels.min() < 0 or pixels.max() >= 2**16:
-        return ('label-picture', 'label maps that are pictures: write one channel of class numbers'), digest, None
+        return (
+            ('label-picture', 'label maps that are pictures: write one channel of class numbers'),
+            digest,
+            None,
+        )
     counts = np.bincount(pixels.reshape(-1).astype(np.int64))
     if pixels.shape[::-1] != size:
         return (
-            ('label-size', 'label maps of another size than their images: write them at that size, without interpolating'),
+            (
+                'label-size',
+                'label maps of another size than their images: write them at that size, without interpolating',
+            ),
             digest,
             counts,
         )
@@ -130,7 +141,12 @@ def _look(pair: tuple[Path, Path]) -> tuple[tuple[str, str] | None, str | None, 
 
 
 def _judge(
-    name: str, values: np.ndarray, classes: Sequence[str] | None, reduce_zero_label: bool, ignored: Sequence[int], found: Collector
+    name: str,
+    values: np.ndarray,
+    classes: Sequence[str] | None,
+    reduce_zero_label: bool,
+    ignored: Sequence[int],
+    found: Collector,
 ) -> None:
     if classes is None:
         return
@@ -138,11 +154,15 @@ def _judge(
     allowed = {*range(first, first + len(classes)), IGNORED, *ignored} | ({0} if reduce_zero_label else set())
     for value in values:
         if int(value) not in allowed:
-            message = f'label maps with values that are no class (they are {first} to {first + len(classes) - 1})'
+            message = (
+                f'label maps with values that are no class (they are {first} to {first + len(classes) - 1})'
+            )
             found.add('error', 'value-unknown', message, f'{name}: {value}')
 
 
-def _judge_all(split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, found: Collector) -> None:
+def _judge_all(
+    split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, found: Collector
+) -> None:
     present = set(np.flatnonzero(split.pixels).tolist())
     wide = sorted(present - {*range(IGNORED + 1), 2**16 - 1})  # 65535 is read as 255
     if wide:
@@ -162,15 +182,22 @@ def _judge_all(split: LabelSplit, classes: Sequence[str] | None, reduce_zero_lab
             found.add('warning', 'class-absent', 'classes without a single pixel', str(name))
 
 
-def pixel_table(splits: Sequence[LabelSplit], classes: Sequence[str] | None, reduce_zero_label: bool) -> list[str]:
+def pixel_table(
+    splits: Sequence[LabelSplit], classes: Sequence[str] | None, reduce_zero_label: bool
+) -> list[str]:
     """Part of the pixels of every value in every split, aligned; maps that have it in brackets."""
     values = np.flatnonzero(sum(s.pixels for s in splits))
     first = int(reduce_zero_label)
     names = {first + i: name for i, name in enumerate(classes or ())}
-    titles = [f'{v} {names.get(int(v), "no class" if v == IGNORED or (reduce_zero_label and v == 0) else "")}'.strip() for v in values]
+    titles = [
+        f'{v} {names.get(int(v), "no class" if v == IGNORED or (reduce_zero_label and v == 0) else "")}'.strip()
+        for v in values
+    ]
     width = max([5, *map(len, titles)])
     lines = [f'{"value":<{width}}' + ''.join(f'{s.name:>18}' for s in splits)]
     for value, title in zip(values, titles, strict=True):
-        cells = ''.join(f'{s.pixels[value] / max(1, s.pixels.sum()):>11.2%} {f"({s.maps[value]})":>6}' for s in splits)
+        cells = ''.join(
+            f'{s.pixels[value] / max(1, s.pixels.sum()):>11.2%} {f"({s.maps[value]})":>6}' for s in splits
+        )
         lines.append(f'{title:<{width}}{cells}')
     return lines

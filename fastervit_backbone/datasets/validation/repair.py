@@ -23,7 +23,9 @@ def repair(split: Split) -> dict:
     content = copy.deepcopy(split.content)
     categories: dict = {}
     for c in content['categories']:
-        twice = is_category(c) and (c['id'] in categories or c['name'] in {k['name'] for k in categories.values()})
+        twice = is_category(c) and (
+            c['id'] in categories or c['name'] in {k['name'] for k in categories.values()}
+        )
         if twice or not is_category(c):
             say(f'category {json.dumps(c)[:80]}: {"listed twice" if twice else "bad"}, taken out')
         else:
@@ -37,7 +39,9 @@ def repair(split: Split) -> dict:
             continue
         problem, size, _ = split.looked.get(name) or look(split.images / name)
         if problem:
-            say(f'image {name}: {"not there" if problem[1] == "image-missing" else "cannot be read"}, taken out')
+            say(
+                f'image {name}: {"not there" if problem[1] == "image-missing" else "cannot be read"}, taken out'
+            )
             continue
         if size != (entry.get('width'), entry.get('height')):
             say(f'image {name}: size {entry.get("width")}x{entry.get("height")} -> {size[0]}x{size[1]}')
@@ -49,7 +53,9 @@ def repair(split: Split) -> dict:
     for i, a in enumerate(content['annotations']):
         why = _mend(a, images, categories, say, i)
         if why:
-            say(f'annotation {a.get("id", f"entry {i}") if isinstance(a, dict) else f"entry {i}"}: {why}, taken out')
+            say(
+                f'annotation {a.get("id", f"entry {i}") if isinstance(a, dict) else f"entry {i}"}: {why}, taken out'
+            )
             continue
         if not is_id(a.get('id')) or a['id'] in ids or a['id'] == 0:
             largest += 1
@@ -57,7 +63,9 @@ def repair(split: Split) -> dict:
             a['id'] = largest
         ids.add(a['id'])
         kept.append(a)
-    return content | dict(categories=list(categories.values()), images=list(images.values()), annotations=kept)
+    return content | dict(
+        categories=list(categories.values()), images=list(images.values()), annotations=kept
+    )
 
 
 def _mend(a: object, images: Mapping, categories: Mapping, say: Callable[[str], None], i: int) -> str:
@@ -71,7 +79,11 @@ def _mend(a: object, images: Mapping, categories: Mapping, say: Callable[[str], 
     image, where = images[a['image_id']], f'annotation {a.get("id", f"entry {i}")}'
     problems = {kind for _, kind, _ in box_problems(a.get('bbox'), image)}
     if problems & {'box-bad', 'box-degenerate', 'box-outside'}:
-        return {'box-bad': 'bad box', 'box-degenerate': 'box without area', 'box-outside': 'box outside of its image'}[problems.pop()]
+        return {
+            'box-bad': 'bad box',
+            'box-degenerate': 'box without area',
+            'box-outside': 'box outside of its image',
+        }[problems.pop()]
     x, y, w, h = a['bbox']
     x1, y1, x2, y2 = max(0, x), max(0, y), min(image['width'], x + w), min(image['height'], y + h)
     if 'box-reaches-out' in problems:
@@ -103,7 +115,10 @@ def write_repaired(splits: Sequence[Split], out: str | Path) -> list[str]:
     said, log = [], []
     contents = [repair(split) for split in splits]
     for split in splits:
-        count, missing = len(split.content['images']), sum(line.endswith('not there, taken out') for line in split.changes)
+        count, missing = (
+            len(split.content['images']),
+            sum(line.endswith('not there, taken out') for line in split.changes),
+        )
         if missing > count / 3:
             raise UserError(
                 f'--fix {out}: {missing} of {count} images of {split.name} are not in {split.images}: name their folder (--images)'

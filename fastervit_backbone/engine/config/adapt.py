@@ -35,7 +35,9 @@ def fit_classes(config: Config, split: str) -> list[str]:
     if not classes:
         return []
     for other in ('train', 'val') if split == 'train' else (split,):
-        for dataset in leaf_datasets(config[f'{other}_dataloader'].dataset) if config.get(f'{other}_dataloader') else ():
+        for dataset in (
+            leaf_datasets(config[f'{other}_dataloader'].dataset) if config.get(f'{other}_dataloader') else ()
+        ):
             if classes_of(dataset) != classes:
                 raise UserError(
                     f'the train data has the classes {classes}, the {other} data {classes_of(dataset)}: give both the same metainfo'
@@ -56,7 +58,11 @@ def fit_heads(config: Config, count: int) -> list[str]:
     before = sorted({h.num_classes for h in wrong})
     for head in wrong:
         head.num_classes = count
-    return [f'num_classes {", ".join(map(str, before))} -> {count} in {len(wrong)} heads, as the data set has'] if wrong else []
+    return (
+        [f'num_classes {", ".join(map(str, before))} -> {count} in {len(wrong)} heads, as the data set has']
+        if wrong
+        else []
+    )
 
 
 def _heads(model: Mapping) -> Iterator[tuple[str, ConfigDict]]:
@@ -92,7 +98,9 @@ def _fit_palette(dataset: ConfigDict, count: int) -> None:
     palette = metainfo.get('palette') or getattr(find_class(dataset['type']), 'METAINFO', {}).get('palette')
     if is_semantic(dataset):
         if palette is None or (metainfo.get('palette') and len(palette) != count):
-            dataset.metainfo = dict(metainfo, palette=distinct_colours(count))  # mmseg's own are random, some alike
+            dataset.metainfo = dict(
+                metainfo, palette=distinct_colours(count)
+            )  # mmseg's own are random, some alike
         return
     if palette is not None and not isinstance(palette, str) and len(palette) < count:
         dataset.metainfo = dict(metainfo, palette='random')
@@ -101,7 +109,10 @@ def _fit_palette(dataset: ConfigDict, count: int) -> None:
 def distinct_colours(count: int) -> list[list[int]]:
     """RGB colours, 0..255: hues a golden section apart, so that neighbours in the list differ most, in three brightnesses."""
     return [
-        [round(255 * v) for v in colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.55 + 0.4 * (i % 2), (1, 0.8, 0.55)[i // 8 % 3])]
+        [
+            round(255 * v)
+            for v in colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.55 + 0.4 * (i % 2), (1, 0.8, 0.55)[i // 8 % 3])
+        ]
         for i in range(count)
     ]
 
@@ -121,7 +132,9 @@ def fit_label_loading(config: Config) -> list[str]:
         for dataset in () if loader is None else leaf_datasets(loader.dataset):
             if not is_semantic(dataset):
                 continue
-            wanted = dataset.get('reduce_zero_label', arguments_of(find_class(dataset['type'])).get('reduce_zero_label', False))
+            wanted = dataset.get(
+                'reduce_zero_label', arguments_of(find_class(dataset['type'])).get('reduce_zero_label', False)
+            )
             for transform in dataset.get('pipeline') or ():
                 if transform.get('reduce_zero_label') not in (None, wanted):
                     transform.reduce_zero_label = wanted
@@ -133,7 +146,9 @@ def check_batch(config: Config) -> None:
     """Raise UserError where BatchNorm would see a single value: UPerNet pools a map to one pixel, and one image has one of those."""
     alone = config.train_dataloader.get('batch_size') == 1
     heads = as_list(config.model.get('decode_head'))
-    if alone and any(h.get('type') == 'UPerHead' and (h.get('norm_cfg') or {}).get('type') == 'BN' for h in heads):
+    if alone and any(
+        h.get('type') == 'UPerHead' and (h.get('norm_cfg') or {}).get('type') == 'BN' for h in heads
+    ):
         raise UserError(
             'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2 or more, or '
             '--cfg-options model.decode_head.norm_cfg.type=GN model.decode_head.norm_cfg.num_groups=32'
@@ -157,11 +172,15 @@ def fit_norm_eval(config: Config) -> list[str]:
     """
     backbone = config.model.get('backbone') or {}
     parts = (backbone, config.model)
-    starts = config.get('load_from') or any(part.get(key) for part in parts for key in ('init_cfg', 'pretrained'))
+    starts = config.get('load_from') or any(
+        part.get(key) for part in parts for key in ('init_cfg', 'pretrained')
+    )
     if starts or not backbone.get('norm_eval'):
         return []
     backbone.norm_eval = False
-    return ['model.backbone.norm_eval True -> False: without weights to start from, BatchNorm has to learn its statistics']
+    return [
+        'model.backbone.norm_eval True -> False: without weights to start from, BatchNorm has to learn its statistics'
+    ]
 
 
 def check_channels(config: Config) -> None:
@@ -178,7 +197,9 @@ def check_channels(config: Config) -> None:
         raise UserError(f'model.backbone: {error}') from error
     readers = ('neck',) if config.model.get('neck') else ('decode_head', 'auxiliary_head')
     for name, head in [
-        (reader, head) for reader in readers for head in as_list(config.model.get(reader))[: 1 if reader == 'neck' else None]
+        (reader, head)
+        for reader in readers
+        for head in as_list(config.model.get(reader))[: 1 if reader == 'neck' else None]
     ]:
         expected = head.get('in_channels')
         if name != 'neck':
@@ -186,7 +207,10 @@ def check_channels(config: Config) -> None:
             given = [channels[i] for i in index] if isinstance(index, list | tuple) else channels[index]
         else:
             given = channels
-        if expected is not None and (list(expected) if isinstance(expected, list | tuple) else expected) != given:
+        if (
+            expected is not None
+            and (list(expected) if isinstance(expected, list | tuple) else expected) != given
+        ):
             name_of = f'{backbone.type} {backbone.get("arch", backbone.get("model_name"))!r}'
             raise UserError(
                 f'model.{name}.in_channels is {expected}, but {name_of} gives {given}: '
@@ -208,11 +232,18 @@ def fit_to_machine(config: Config, launcher: str) -> list[str]:
     cuda, processes = torch.cuda.is_available(), world_size(launcher)
     if launcher != 'none' and not cuda:
         if launcher != 'pytorch':
-            raise UserError(f'--launcher {launcher} needs CUDA devices, and torch sees none here: use torchrun and --launcher pytorch')
+            raise UserError(
+                f'--launcher {launcher} needs CUDA devices, and torch sees none here: use torchrun and --launcher pytorch'
+            )
         config.setdefault('env_cfg', ConfigDict()).setdefault('dist_cfg', ConfigDict())['backend'] = 'gloo'
         unused = config.get('find_unused_parameters', False)
         # mmengine's own choice passes device_ids, which CPU modules refuse
-        wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False, find_unused_parameters=unused)
+        wrapper = dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False,
+            find_unused_parameters=unused,
+        )
         config.setdefault('model_wrapper_cfg', wrapper)
     if processes == 1 or not cuda:
         count = sum(_replace_sync_bn(node) for node in _dicts(config.model))
@@ -224,9 +255,13 @@ def fit_to_machine(config: Config, launcher: str) -> list[str]:
 
 def world_size(launcher: str) -> int:
     """Processes of this run, from the launcher's environment."""
-    name = {'none': '', 'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}[launcher]
+    name = {'none': '', 'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}[
+        launcher
+    ]
     if name and name not in os.environ:
-        raise UserError(f'--launcher {launcher} needs the variable {name}, which is not set: start through that launcher')
+        raise UserError(
+            f'--launcher {launcher} needs the variable {name}, which is not set: start through that launcher'
+        )
     return int(os.environ[name]) if name else 1
 
 

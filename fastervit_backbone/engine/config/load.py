@@ -43,7 +43,10 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
     path = Path(path)
     if not path.is_file():
         near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob('*.py')], n=1)
-        raise UserError(f'no config at {path}' + (f': did you mean {path.with_name(near[0] + ".py")}?' if near else ': check the path'))
+        raise UserError(
+            f'no config at {path}'
+            + (f': did you mean {path.with_name(near[0] + ".py")}?' if near else ': check the path')
+        )
     try:
         config = Config.fromfile(str(path))
     except Exception as error:  # configs are Python: anything can come out, and the file is what is wrong
@@ -68,7 +71,9 @@ def _check_value(option: str, before: object, value: object) -> None:
         raise UserError(f'--cfg-options {option}={value}: it is {before!r}, and must be a number')
     if isinstance(before, Mapping) and isinstance(value, str | int | float):
         within = ', '.join(list(before)[:12])
-        raise UserError(f'--cfg-options {option}={value}: that is a group of options ({within}): set one of those, {option}.KEY=VALUE')
+        raise UserError(
+            f'--cfg-options {option}={value}: that is a group of options ({within}): set one of those, {option}.KEY=VALUE'
+        )
 
 
 def _check_option(config: Config, option: str) -> object:
@@ -80,18 +85,32 @@ def _check_option(config: Config, option: str) -> object:
         known = _known_keys(node, where)
         if part not in known and where not in _FREE:
             near = difflib.get_close_matches(part, sorted(known), n=1)
-            advice = f'did you mean {near[0]!r}?' if near else f'it has {", ".join(sorted(known)[:12]) or "no options"}'
+            advice = (
+                f'did you mean {near[0]!r}?'
+                if near
+                else f'it has {", ".join(sorted(known)[:12]) or "no options"}'
+            )
             if not where and part in node:
                 advice = 'it is a variable of the config file, used up when that was read: set what it was used for'
-            raise UserError(f'--cfg-options {option}: {where or "the config"} has no option {part!r}; {advice}')
+            raise UserError(
+                f'--cfg-options {option}: {where or "the config"} has no option {part!r}; {advice}'
+            )
         if isinstance(node, list | tuple):
             node = node[int(part)]
         elif part in node:
             node = node[part]
-        elif i + 1 < len(parts) and known.get(part) is not None and not isinstance(known[part], Mapping | list | tuple):
-            raise UserError(f'--cfg-options {option}: {where}.{part} is {known[part]!r} unless set, and has no options within')
+        elif (
+            i + 1 < len(parts)
+            and known.get(part) is not None
+            and not isinstance(known[part], Mapping | list | tuple)
+        ):
+            raise UserError(
+                f'--cfg-options {option}: {where}.{part} is {known[part]!r} unless set, and has no options within'
+            )
         else:
-            return known.get(part) if i + 1 == len(parts) else None  # not set yet: what it takes inside is its own matter
+            return (
+                known.get(part) if i + 1 == len(parts) else None
+            )  # not set yet: what it takes inside is its own matter
     return node
 
 
@@ -130,7 +149,9 @@ def find_class(name: object) -> type | None:
 
 def arguments_of(target: object) -> dict[str, object]:
     """Names that a class (following ``**kwargs`` through its bases) or a function takes, with their defaults."""
-    functions = [c.__init__ for c in target.__mro__ if '__init__' in vars(c)] if inspect.isclass(target) else [target]
+    functions = (
+        [c.__init__ for c in target.__mro__ if '__init__' in vars(c)] if inspect.isclass(target) else [target]
+    )
     names: dict[str, object] = {}
     for function in functions:
         if function is object.__init__:

@@ -42,7 +42,9 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
                     _check_evaluator(config, split, Path(dataset.get('data_root') or '') / dataset.ann_file)
             elif _is_a(dataset, 'XMLDataset'):
                 year = (dataset.get('data_prefix') or {}).get('sub_data_root', '')
-                check_voc(dataset.get('data_root') or '', dataset.get('ann_file') or '', year, classes_of(dataset))
+                check_voc(
+                    dataset.get('data_root') or '', dataset.get('ann_file') or '', year, classes_of(dataset)
+                )
     return [line for line in said if line]
 
 
@@ -65,25 +67,42 @@ def _check_coco(dataset: Mapping, split: str) -> None:
         if 'circle' in (classes_of(dataset) or ()):
             remedy = _MAKE_SHAPES
     image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
-    drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get('test_mode')
+    drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get(
+        'test_mode'
+    )
     masks = any(t.get('with_mask') for t in dataset.get('pipeline') or () if isinstance(t, Mapping))
-    check_coco(root / ann_file, image_dir, classes_of(dataset), need_objects=drops_empty, need_masks=masks, remedy=remedy)
+    check_coco(
+        root / ann_file,
+        image_dir,
+        classes_of(dataset),
+        need_objects=drops_empty,
+        need_masks=masks,
+        remedy=remedy,
+    )
 
 
 def _check_semantic(dataset: Mapping) -> str | None:
     classes = classes_of(dataset)
     if not classes:
-        raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r} has no metainfo.classes: name the labels 0, 1, ... in order')
+        raise UserError(
+            f'{dataset["type"]} at {dataset.get("data_root")!r} has no metainfo.classes: name the labels 0, 1, ... in order'
+        )
     prefix = dataset.get('data_prefix') or {}
     if set(prefix) != {'img_path', 'seg_map_path'}:
-        raise UserError(f'{dataset["type"]}: data_prefix must name img_path and seg_map_path, the two folders, got {dict(prefix)}')
+        raise UserError(
+            f'{dataset["type"]}: data_prefix must name img_path and seg_map_path, the two folders, got {dict(prefix)}'
+        )
     arguments = {k: v for k, v in dataset.items() if k not in ('type', '_scope_', 'pipeline')}
     # a palette of another length is made to fit later
     metainfo = {k: v for k, v in (dataset.get('metainfo') or {}).items() if k != 'palette'}
     try:
-        listing = find_class(dataset['type'])(**{**arguments, 'metainfo': metainfo, 'lazy_init': True, 'pipeline': []})
+        listing = find_class(dataset['type'])(
+            **{**arguments, 'metainfo': metainfo, 'lazy_init': True, 'pipeline': []}
+        )
     except (AssertionError, OSError, TypeError, ValueError) as error:
-        raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r}: {error or "its files are not there"}') from error
+        raise UserError(
+            f'{dataset["type"]} at {dataset.get("data_root")!r}: {error or "its files are not there"}'
+        ) from error
     remedy = f'data_root is {dataset.get("data_root")!r}: correct it or put the data there'
     if 'ADE20K' in str(dataset['type']):
         remedy = HOW_TO_GET_ADE
@@ -98,15 +117,21 @@ def _check_semantic(dataset: Mapping) -> str | None:
         raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r}: {error}') from error
     if not pairs:
         folder = os.path.abspath(listing.data_prefix['img_path'])
-        raise UserError(f'{folder} has no image that ends in {listing.img_suffix!r}: set img_suffix, or {remedy}')
-    return check_label_maps(pairs, classes, reduce_zero_label=listing.reduce_zero_label, label_map=listing.label_map)
+        raise UserError(
+            f'{folder} has no image that ends in {listing.img_suffix!r}: set img_suffix, or {remedy}'
+        )
+    return check_label_maps(
+        pairs, classes, reduce_zero_label=listing.reduce_zero_label, label_map=listing.label_map
+    )
 
 
 def _check_evaluator(config: Config, split: str, ann_file: Path) -> None:
     for evaluator in as_list(config.get(f'{split}_evaluator')):
         other = evaluator.get('ann_file')
         if other and os.path.realpath(other) != os.path.realpath(ann_file):
-            raise UserError(f'{split}_evaluator.ann_file is {other}, but the {split} data set has {ann_file}: make them the same')
+            raise UserError(
+                f'{split}_evaluator.ann_file is {other}, but the {split} data set has {ann_file}: make them the same'
+            )
 
 
 def leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:
@@ -131,10 +156,16 @@ def classes_of(dataset: Mapping) -> list[str] | None:
         classes = getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes')
     if isinstance(classes, str):  # a file, one name a line: mmengine takes that too
         if not Path(classes).is_file():
-            raise UserError(f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name a line')
+            raise UserError(
+                f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name a line'
+            )
         return Path(classes).read_text().splitlines()
-    if classes is not None and not (isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)):
-        raise UserError(f'metainfo.classes={classes!r} is no list of names: give one, ("sky", "road"), or a file with one name a line')
+    if classes is not None and not (
+        isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
+    ):
+        raise UserError(
+            f'metainfo.classes={classes!r} is no list of names: give one, ("sky", "road"), or a file with one name a line'
+        )
     return None if classes is None else list(classes)
 
 

@@ -81,7 +81,11 @@ class NonFiniteGuardHook(Hook):
                 p.grad = None  # the optimizer passes over what has none
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Mapping[str, Tensor] | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Mapping | None = None,
+        outputs: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Judge the step."""
         bad_loss = self._bad_loss is not None and bool(self._bad_loss)
@@ -100,7 +104,10 @@ class NonFiniteGuardHook(Hook):
             torch._foreach_copy_(self._statistics, self._kept)
         mine = dict(
             bad=self._own_bad is not None and bool(self._own_bad),
-            images=[dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path')) for s in samples_of(data_batch)],
+            images=[
+                dict(id=s.metainfo.get('img_id'), path=s.metainfo.get('img_path'))
+                for s in samples_of(data_batch)
+            ],
             losses={k: str(float(v)) for k, v in losses.items()},
         )
         everyone = all_gather_object(mine)
@@ -116,10 +123,18 @@ class NonFiniteGuardHook(Hook):
             return
         seed_all(runner.seed, runner.iter, runner.rank)
         with runner.optim_wrapper.optim_context(runner.model):
-            where = first_non_finite(unwrap_model(runner.model), data_batch if self._batch is None else self._batch)
+            where = first_non_finite(
+                unwrap_model(runner.model), data_batch if self._batch is None else self._batch
+            )
         found = all_gather_object(where)
         where = next((w for w, one in zip(found, everyone, strict=True) if one['bad']), found[0])
-        report = dict(iteration=runner.iter + 1, epoch=runner.epoch + 1, images=images, losses=guilty[0]['losses'], first=where)
+        report = dict(
+            iteration=runner.iter + 1,
+            epoch=runner.epoch + 1,
+            images=images,
+            losses=guilty[0]['losses'],
+            first=where,
+        )
         path = Path(runner.work_dir) / 'non_finite.json'
         if runner.rank == 0:
             with replacing(path) as temporary:
@@ -165,5 +180,7 @@ def first_non_finite(model: nn.Module, batch: Mapping) -> str:
 def _finite(value: object) -> bool:
     if isinstance(value, Tensor):
         return not value.is_floating_point() or bool(torch.isfinite(value).all())
-    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    values = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    )
     return all(map(_finite, values))

@@ -50,7 +50,9 @@ class SaveOnSignalHook(Hook):
         elif not self._saving and time.monotonic() - self._when > _ONE_SIGNAL:
             raise KeyboardInterrupt
 
-    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
         """End here if asked."""
         if get_world_size() > 1:
             asked = torch.tensor(self.asked, device=next(runner.model.parameters()).device)
@@ -59,7 +61,9 @@ class SaveOnSignalHook(Hook):
         if self.asked and _step_is_whole(runner):
             self._end(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
-    def after_val_iter(self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None) -> None:
+    def after_val_iter(
+        self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
+    ) -> None:
         """End here if asked: the evaluation will be made again."""
         if self.asked and get_world_size() == 1 and _step_is_whole(runner):
             for hook in runner.hooks:
@@ -75,7 +79,10 @@ class SaveOnSignalHook(Hook):
             with replacing(path.with_name('last_checkpoint')) as temporary:
                 temporary.write_text(str(path))
         barrier()  # whoever leaves first ends the others
-        raise Interrupted(f'{signal.Signals(self.asked).name} at iteration {meta["iter"]}: saved {path}, --resume goes on', self.asked)
+        raise Interrupted(
+            f'{signal.Signals(self.asked).name} at iteration {meta["iter"]}: saved {path}, --resume goes on',
+            self.asked,
+        )
 
     def after_train(self, runner: Runner) -> None:
         """A finished run needs no broken-off state."""

@@ -26,10 +26,16 @@ class SegmentationPictures(Hook):
     def before_test(self, runner: Runner) -> None:
         """Find the folder above all images; mmengine calls this."""
         dataset = runner.test_dataloader.dataset
-        self._above = os.path.commonpath([os.path.dirname(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))])
+        self._above = os.path.commonpath(
+            [os.path.dirname(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
+        )
 
     def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Mapping | None = None, outputs: Sequence[BaseDataElement] | None = None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Mapping | None = None,
+        outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
         """Draw a batch; mmengine calls this."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -57,14 +63,20 @@ def write_overview(folder: str | Path, columns: int = 2, rows: int = 4, width: i
     """
     folder = Path(folder)
     sheet_path = folder / 'overview.png'
-    paths = sorted(p for p in folder.glob('*') if p.suffix in ('.png', '.jpg') and p != sheet_path)[: columns * rows]
+    paths = sorted(p for p in folder.glob('*') if p.suffix in ('.png', '.jpg') and p != sheet_path)[
+        : columns * rows
+    ]
     if not paths:
         return None
     cell = width // columns
     pictures = []
     for path in paths:
         with Image.open(path) as picture:
-            pictures.append(picture.convert('RGB').resize((cell, round(picture.height * cell / picture.width)), Image.Resampling.LANCZOS))
+            pictures.append(
+                picture.convert('RGB').resize(
+                    (cell, round(picture.height * cell / picture.width)), Image.Resampling.LANCZOS
+                )
+            )
     lines = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
     sheet = Image.new('RGB', (width, sum(max(p.height for p in line) for line in lines)), 'white')
     top = 0

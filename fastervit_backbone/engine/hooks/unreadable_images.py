@@ -26,7 +26,9 @@ class UnreadableImageHook(Hook):
                     f'{len(self.seen)} images cannot be read, the last {path} ({reason}), and --max-unreadable is {self.limit}: '
                     'tools/check_data.py names them all'
                 )
-            runner.logger.warning(f'{path} cannot be read ({reason}): another image takes its place ({len(self.seen)} of {self.limit})')
+            runner.logger.warning(
+                f'{path} cannot be read ({reason}): another image takes its place ({len(self.seen)} of {self.limit})'
+            )
 
 
 def samples_of(batch: object) -> Sequence:

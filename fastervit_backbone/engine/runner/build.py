@@ -19,7 +19,14 @@ from ...evaluation.coco_metric import patch_coco_metric
 from ...ops.float32 import run_in_float32
 from ...utils.errors import ElsewhereError, UserError
 from ...utils.files import check_folder_writable, replacing
-from ..config.adapt import check_channels, check_model, fit_classes, fit_label_loading, fit_norm_eval, fit_to_machine
+from ..config.adapt import (
+    check_channels,
+    check_model,
+    fit_classes,
+    fit_label_loading,
+    fit_norm_eval,
+    fit_to_machine,
+)
 from ..config.load import load_config
 from ..config.validate import check_data
 from .resumable_runner import ResumableRunner
@@ -29,7 +36,11 @@ INTERRUPTED = 'interrupted.pth'
 
 
 def prepare(
-    path: str | Path, work_dir: str | Path | None, options: Mapping[str, object] | None, launcher: str, splits: tuple[str, ...]
+    path: str | Path,
+    work_dir: str | Path | None,
+    options: Mapping[str, object] | None,
+    launcher: str,
+    splits: tuple[str, ...],
 ) -> Config:
     """The config of a run, checked against its data and fitted to this machine; changes are said.
 
@@ -106,13 +117,17 @@ def build_runner(config: Config, launcher: str, asked: Config | None = None) -> 
     if config.get('default_scope') == 'mmdet':
         patch_coco_metric()
         run_in_float32()
-    (config.get('visualizer') or {}).pop('name', None)  # or a second run of this process would log to the first one's folder
+    (config.get('visualizer') or {}).pop(
+        'name', None
+    )  # or a second run of this process would log to the first one's folder
     try:
         runner = RUNNERS.build(config) if 'runner_type' in config else ResumableRunner.from_cfg(config)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
-        raise UserError(f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}') from error
+        raise UserError(
+            f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}'
+        ) from error
     if runner.rank == 0:
         write_config(config if asked is None else asked, Path(runner.work_dir))
     return runner
@@ -156,7 +171,9 @@ def checkpoints_of(work_dir: str | Path) -> list[Path]:
     found = [p for pattern in ('epoch_*.pth', 'iter_*.pth', INTERRUPTED) for p in work_dir.glob(pattern)]
     found.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     note = work_dir / 'last_checkpoint'
-    noted = Path(note.read_text().strip()) if note.is_file() else Path()  # empty where the run was killed while writing it
+    noted = (
+        Path(note.read_text().strip()) if note.is_file() else Path()
+    )  # empty where the run was killed while writing it
     if noted.name:
         noted = noted if noted.is_file() else work_dir / noted.name
         found.sort(key=lambda p: p.name != noted.name)

@@ -28,7 +28,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         before = meta.get('epoch_length', length)
         if not 0 <= self._iter - self._begin <= length or before != length:
             if self._iter != self._begin:
-                self.runner.logger.warning(f'an epoch has {length} steps, and had {before}: epoch {self._epoch + 1} begins anew')
+                self.runner.logger.warning(
+                    f'an epoch has {length} steps, and had {before}: epoch {self._epoch + 1} begins anew'
+                )
             self._begin = self._iter
 
     def run_epoch(self) -> None:
@@ -48,7 +50,9 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         if not self._epoch or self._iter != self._begin:
             return False
         self._decide_current_val_interval()
-        return self._epoch >= self.val_begin and (self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs)
+        return self._epoch >= self.val_begin and (
+            self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
+        )
 
 
 class ResumableIterLoop(IterBasedTrainLoop):
@@ -69,7 +73,9 @@ class ResumableIterLoop(IterBasedTrainLoop):
         if not self._iter:
             return False
         self._decide_current_val_interval()
-        return self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)
+        return self._iter >= self.val_begin and (
+            self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        )
 
 
 class _Endless:
@@ -159,5 +165,11 @@ RESUMABLE_LOOPS = {'EpochBasedTrainLoop': ResumableEpochLoop, 'IterBasedTrainLoo
 def exact_loader(loader: Mapping) -> dict:
     """A train dataloader's config with batches and data set as the exact loops need them."""
     loader = dict(loader)
-    batches = dict(type=ResumableBatchSampler, batch_sampler=loader.pop('batch_sampler', None), drop_last=loader.pop('drop_last', False))
-    return loader | dict(dataset=dict(type=FaultTolerantDataset, dataset=loader['dataset']), batch_sampler=batches)
+    batches = dict(
+        type=ResumableBatchSampler,
+        batch_sampler=loader.pop('batch_sampler', None),
+        drop_last=loader.pop('drop_last', False),
+    )
+    return loader | dict(
+        dataset=dict(type=FaultTolerantDataset, dataset=loader['dataset']), batch_sampler=batches
+    )

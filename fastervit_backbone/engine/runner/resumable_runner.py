@@ -35,7 +35,10 @@ class ResumableRunner(Runner):
         self._schedule_configs, self._kept_schedules = copy.deepcopy(param_scheduler), []
         loop = RESUMABLE_LOOPS.get((train_cfg or {}).get('type'))
         if loop is not None and isinstance(train_dataloader, Mapping):
-            train_cfg, train_dataloader = dict(train_cfg, type=loop), with_signal_proof_workers(exact_loader(train_dataloader))
+            train_cfg, train_dataloader = (
+                dict(train_cfg, type=loop),
+                with_signal_proof_workers(exact_loader(train_dataloader)),
+            )
             custom_hooks = [*(custom_hooks or ()), SeedIterationHook(), RepeatEvaluationHook()]
             if isinstance(val_dataloader, Mapping):
                 val_dataloader = with_signal_proof_workers(val_dataloader)
@@ -53,7 +56,11 @@ class ResumableRunner(Runner):
         """Nothing: the config goes to the work dir as it was asked for, by :func:`~fastervit_backbone.engine.runner.build.build_runner`."""
 
     def load_checkpoint(
-        self, filename: str, map_location: object = 'cpu', strict: bool = False, revise_keys: list | None = None
+        self,
+        filename: str,
+        map_location: object = 'cpu',
+        strict: bool = False,
+        revise_keys: list | None = None,
     ) -> dict[str, object]:
         """Read as everything here is read: safetensors too, and no code out of a file. Always onto the CPU; ``module.`` goes.
 
@@ -63,16 +70,22 @@ class ResumableRunner(Runner):
             CheckpointError: it cannot be.
         """
         if revise_keys is not None:
-            raise UserError(f'{filename}: keys are not revised here, write the file anew with the names that the model has')
+            raise UserError(
+                f'{filename}: keys are not revised here, write the file anew with the names that the model has'
+            )
         checkpoint = read_checkpoint(filename)
         checkpoint['state_dict'] = weights = unwrap_state_dict(checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         own = model.state_dict()
-        other = [] if self._resume else [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
+        other = (
+            [] if self._resume else [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
+        )
         for key in other:
             del weights[key]
         if other:
-            self.logger.warning(f'{len(other)} tensors of {filename} have another shape here, and start fresh: {", ".join(other)}')
+            self.logger.warning(
+                f'{len(other)} tensors of {filename} have another shape here, and start fresh: {", ".join(other)}'
+            )
         if self._resume:  # mmengine compares pickles, which differ where what is in them does not
             meta, now = checkpoint.get('meta', {}), getattr(self.train_dataloader.dataset, 'metainfo', None)
             if meta.get('dataset_meta') == now:
@@ -98,9 +111,13 @@ class ResumableRunner(Runner):
         wanted, kept = ([self._initial(group) for group in part] for part in (fresh, groups))
         if not all(map(math.isclose, wanted, kept)):
             ratios = [new / old if old else 1.0 for new, old in zip(wanted, kept, strict=True)]
-            self.logger.warning(f'the learning rate is {ratios[0]:.4g} times that of the checkpoint from here on, as the config says')
+            self.logger.warning(
+                f'the learning rate is {ratios[0]:.4g} times that of the checkpoint from here on, as the config says'
+            )
             self._scale_rates(groups, ratios)
-        changes = describe_changes(self._kept_schedules, starts) if isinstance(self._kept_schedules, list) else []
+        changes = (
+            describe_changes(self._kept_schedules, starts) if isinstance(self._kept_schedules, list) else []
+        )
         if changes:
             before = groups[0]['lr']
             self._begin_schedules(schedulers, starts, fresh)
@@ -115,28 +132,50 @@ class ResumableRunner(Runner):
                 if key in group:
                     group[key] *= ratio
         for scheduler in self.param_schedulers if isinstance(self.param_schedulers, list) else ():
-            if scheduler.param_name == 'lr' and hasattr(scheduler, 'base_values'):  # what follows metrics has none
-                scheduler.base_values = [value * ratio for value, ratio in zip(scheduler.base_values, ratios, strict=True)]
+            if scheduler.param_name == 'lr' and hasattr(
+                scheduler, 'base_values'
+            ):  # what follows metrics has none
+                scheduler.base_values = [
+                    value * ratio for value, ratio in zip(scheduler.base_values, ratios, strict=True)
+                ]
 
-    def _begin_schedules(self, schedulers: Sequence[_ParamScheduler], starts: Sequence[dict], fresh: Sequence[Mapping]) -> None:
+    def _begin_schedules(
+        self, schedulers: Sequence[_ParamScheduler], starts: Sequence[dict], fresh: Sequence[Mapping]
+    ) -> None:
         """Put schedulers and what they set back to the first iteration, as the config has them; then step them to where the run is."""
-        if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):  # follow metrics, which are gone: no way back
+        if any(
+            getattr(scheduler, 'need_val_args', False) for scheduler in schedulers
+        ):  # follow metrics, which are gone: no way back
             for scheduler, state in zip(schedulers, starts, strict=True):
                 vars(scheduler).update(schedule_of(state))
             return
-        names = {scheduler.param_name for scheduler in schedulers} | {state['param_name'] for state in self._kept_schedules}
+        names = {scheduler.param_name for scheduler in schedulers} | {
+            state['param_name'] for state in self._kept_schedules
+        }
         for group, first in zip(self._groups(), fresh, strict=True):
-            group.update({key: first[key] for name in names for key in (name, f'initial_{name}') if key in first})
+            group.update(
+                {key: first[key] for name in names for key in (name, f'initial_{name}') if key in first}
+            )
         for scheduler, state in zip(schedulers, starts, strict=True):
             scheduler.load_state_dict(state)
         configs = self._schedule_configs or []
         configs = configs if isinstance(configs, list) else [configs]
-        in_epochs = [c.get('by_epoch', True) if isinstance(c, Mapping) else s.by_epoch for c, s in zip(configs, schedulers, strict=True)]
+        in_epochs = [
+            c.get('by_epoch', True) if isinstance(c, Mapping) else s.by_epoch
+            for c, s in zip(configs, schedulers, strict=True)
+        ]
         loop = self.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
         length = len(loop.dataloader) if by_epoch else None
         within = loop.iter - getattr(loop, '_begin', loop.iter) if by_epoch else 0
-        fast_forward(schedulers, in_epochs, iterations=loop.iter, epochs=loop.epoch if by_epoch else 0, within=within, length=length)
+        fast_forward(
+            schedulers,
+            in_epochs,
+            iterations=loop.iter,
+            epochs=loop.epoch if by_epoch else 0,
+            within=within,
+            length=length,
+        )
 
     def _groups(self) -> list[dict]:
         return self.optim_wrapper.param_groups if isinstance(self.optim_wrapper, OptimWrapper) else []

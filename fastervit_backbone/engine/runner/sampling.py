@@ -53,12 +53,16 @@ class ResumableBatchSampler(Sampler):
         drop_last: for torch's.
     """
 
-    def __init__(self, sampler: Sampler, batch_size: int, batch_sampler: dict | None = None, drop_last: bool = False) -> None:
+    def __init__(
+        self, sampler: Sampler, batch_size: int, batch_sampler: dict | None = None, drop_last: bool = False
+    ) -> None:
         self.sampler, self.batch_size = sampler, batch_size
         if batch_sampler is None:
             self.batches = BatchSampler(sampler, batch_size, drop_last)
         else:
-            self.batches = DATA_SAMPLERS.build(batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size))
+            self.batches = DATA_SAMPLERS.build(
+                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
+            )
         self.endless = isinstance(sampler, InfiniteSampler)
         self._iteration = self._skip = self._seed = 0
 

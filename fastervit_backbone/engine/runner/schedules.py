@@ -32,7 +32,13 @@ def describe_changes(before: Sequence[Mapping], now: Sequence[Mapping]) -> list[
 
 
 def fast_forward(
-    schedulers: Sequence[_ParamScheduler], in_epochs: Sequence[bool], *, iterations: int, epochs: int, within: int, length: int | None
+    schedulers: Sequence[_ParamScheduler],
+    in_epochs: Sequence[bool],
+    *,
+    iterations: int,
+    epochs: int,
+    within: int,
+    length: int | None,
 ) -> None:
     """Step fresh schedulers to where a run is, in the order in which training steps them.
 
@@ -48,7 +54,9 @@ def fast_forward(
     counted = 0 if length is None else epochs * length + within
     ends = [counted if epochwise and length is not None else iterations for epochwise in in_epochs]
     for scheduler in schedulers:
-        scheduler.optimizer._global_step = max(scheduler.optimizer._global_step, 0)  # mmengine's count of steps, or it warns of none
+        scheduler.optimizer._global_step = max(
+            scheduler.optimizer._global_step, 0
+        )  # mmengine's count of steps, or it warns of none
     for iteration in range(1, max([*ends, 0]) + 1):
         for scheduler, end in zip(schedulers, ends, strict=True):
             if not scheduler.by_epoch and iteration <= end:

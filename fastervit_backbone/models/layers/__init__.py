@@ -7,7 +7,13 @@ from .drop import DropPath
 from .hat import AttentionBlock
 from .position import AbsolutePosition, RelativeBias
 from .position_cache import PositionCache
-from .window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition, windows_to_carriers
+from .window import (
+    carriers_to_windows,
+    pad_to_windows,
+    window_partition,
+    window_unpartition,
+    windows_to_carriers,
+)
 
 __all__ = [
     'AbsolutePosition',

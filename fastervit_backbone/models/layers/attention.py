@@ -45,14 +45,18 @@ class Attention(nn.Module):
         # (B, N, 3*C) -> (B, N, 3, h, d) -> (3, B, h, N, d)
         qkv = self.qkv(x_BNC).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         d = qkv.shape[-1]
-        if d % HEAD_MULTIPLE and _wants_aligned_heads(qkv):  # zeros change no product, and give channels of zeros
+        if d % HEAD_MULTIPLE and _wants_aligned_heads(
+            qkv
+        ):  # zeros change no product, and give channels of zeros
             qkv = F.pad(qkv, (0, -d % HEAD_MULTIPLE))
         q, k, v = qkv.unbind(0)
         if isinstance(bias, Tensor):
             out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=d**-0.5)
         else:
             pieces = (
-                F.scaled_dot_product_attention(q[:, :, start:end], k, v, attn_mask=piece.to(q.dtype), scale=d**-0.5)
+                F.scaled_dot_product_attention(
+                    q[:, :, start:end], k, v, attn_mask=piece.to(q.dtype), scale=d**-0.5
+                )
                 for start, end, piece in bias.chunks()
             )
             out_BhNd = torch.cat(list(pieces), 2)
@@ -94,7 +98,14 @@ class TransformerLayer(nn.Module):
         layer_scale: start value of g1 and g2, one learnt number a channel; None leaves them out (1).
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0, layer_scale: float | None = None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        layer_scale: float | None = None,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim)
         self.attn = Attention(dim, num_heads)

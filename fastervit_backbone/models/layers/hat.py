@@ -21,13 +21,17 @@ class CarrierLayer(nn.Module):
     Args: as :class:`AttentionBlock`.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float, layer_scale: float | None) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float, layer_scale: float | None
+    ) -> None:
         super().__init__()
         self.position = AbsolutePosition(dim)
         self.bias = RelativeBias(num_heads)
         self.layer = TransformerLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale)
 
-    def forward(self, carriers: Tensor, grid: Grid, bias_dtype: torch.dtype, cache: PositionCache | None) -> Tensor:
+    def forward(
+        self, carriers: Tensor, grid: Grid, bias_dtype: torch.dtype, cache: PositionCache | None
+    ) -> Tensor:
         """carriers: (B, N, C) in raster order over ``grid`` (rows, columns) -> same shape."""
         carriers = carriers + _look_up(cache, self.position, grid, 0, carriers.dtype)
         return _run(self.layer, carriers, _look_up(cache, self.bias, grid, 0, bias_dtype), 1)
@@ -63,14 +67,18 @@ class AttentionBlock(nn.Module):
         self.position = AbsolutePosition(dim)
         self.bias = RelativeBias(num_heads)
         self.layer = TransformerLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale)
-        self.carrier = CarrierLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale) if carrier_size else None
+        self.carrier = (
+            CarrierLayer(dim, num_heads, mlp_ratio, drop_path, layer_scale) if carrier_size else None
+        )
 
     def position_modules(self) -> Iterator[PositionMlp]:
         """The modules whose results a :class:`PositionCache` may keep."""
         owners = (self,) if self.carrier is None else (self, self.carrier)
         yield from (m for owner in owners for m in (owner.position, owner.bias) if isinstance(m, PositionMlp))
 
-    def forward(self, joined: Tensor, windows_hw: Grid, bias_dtype: torch.dtype, cache: PositionCache | None = None) -> Tensor:
+    def forward(
+        self, joined: Tensor, windows_hw: Grid, bias_dtype: torch.dtype, cache: PositionCache | None = None
+    ) -> Tensor:
         """One block.
 
         Args:
@@ -89,8 +97,12 @@ class AttentionBlock(nn.Module):
         if self.carrier is not None:
             carriers = windows_to_carriers(joined[:, :num_prefix_tokens], c, windows_hw)
             carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
-            positioned[:, :num_prefix_tokens] = carriers_to_windows(carriers, c, windows_hw)  # in place: joining copies every token
-        joined = _run(self.layer, positioned, _look_up(cache, self.bias, grid, num_prefix_tokens, bias_dtype), nH * nW)
+            positioned[:, :num_prefix_tokens] = carriers_to_windows(
+                carriers, c, windows_hw
+            )  # in place: joining copies every token
+        joined = _run(
+            self.layer, positioned, _look_up(cache, self.bias, grid, num_prefix_tokens, bias_dtype), nH * nW
+        )
         if not self.propagate:
             return joined
         windowed, x = joined.split((num_prefix_tokens, self.window**2), 1)
@@ -100,13 +112,29 @@ class AttentionBlock(nn.Module):
 
 def _run(layer: TransformerLayer, fresh: Tensor, bias: Tensor | GridBias, groups: int) -> Tensor:
     """The layer; in inference on a CPU in the memory of ``fresh``, a tensor of ours."""
-    in_place = layer.scale1 is None or layer.scale1.dtype == fresh.dtype  # else the scale makes another dtype of the sum
-    in_place = in_place and fresh.device.type == 'cpu' and not (layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
-    return layer.forward_inplace(fresh, bias) if in_place and not torch.jit.is_tracing() else layer(fresh, bias, groups)
+    in_place = (
+        layer.scale1 is None or layer.scale1.dtype == fresh.dtype
+    )  # else the scale makes another dtype of the sum
+    in_place = (
+        in_place
+        and fresh.device.type == 'cpu'
+        and not (layer.training or torch.is_grad_enabled() or torch.compiler.is_compiling())
+    )
+    return (
+        layer.forward_inplace(fresh, bias)
+        if in_place and not torch.jit.is_tracing()
+        else layer(fresh, bias, groups)
+    )
 
 
 def _look_up(
-    cache: PositionCache | None, module: PositionMlp | FixedPosition, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype
+    cache: PositionCache | None,
+    module: PositionMlp | FixedPosition,
+    grid: Grid,
+    num_prefix_tokens: int,
+    dtype: torch.dtype,
 ) -> Tensor | GridBias:
     kept = cache is not None and isinstance(module, PositionMlp)
-    return cache.get(module, grid, num_prefix_tokens, dtype) if kept else module(grid, num_prefix_tokens, dtype)
+    return (
+        cache.get(module, grid, num_prefix_tokens, dtype) if kept else module(grid, num_prefix_tokens, dtype)
+    )

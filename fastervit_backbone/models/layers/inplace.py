@@ -23,4 +23,6 @@ def relu(x: Tensor) -> Tensor:
 
 def _ours(result: Tensor) -> bool:
     """Whether a norm's or convolution's result may be overwritten: in training not a view, which a full backward hook makes of it."""
-    return not torch.is_grad_enabled() or not (torch.compiler.is_compiling() or result._is_view() or result.is_leaf)
+    return not torch.is_grad_enabled() or not (
+        torch.compiler.is_compiling() or result._is_view() or result.is_leaf
+    )

@@ -31,7 +31,11 @@ class PositionMlp(nn.Module):
         weights = (self.fc1.weight, self.fc1.bias, self.fc2.weight)
         wide = torch.promote_types(weights[0].dtype, torch.float32)
         device = weights[0].device.type  # meta has no autocast
-        with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
+        with (
+            torch.autocast(device, enabled=False)
+            if torch.amp.is_autocast_available(device)
+            else nullcontext()
+        ):
             w1, b1, w2 = (p.to(wide) for p in weights)
             # two (R|S, 512) products meet by broadcasting: (R, 1, 512) + (1, S, 512) -> (R, S, 512)
             hidden = torch.outer(rows.to(wide), w1[:, 0])[:, None] + torch.outer(cols.to(wide), w1[:, 1]) + b1
@@ -44,7 +48,9 @@ class AbsolutePosition(PositionMlp):
     def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor:
         """grid: (rows, columns); num_prefix_tokens: L, tokens in front that get 0 -> (1, L+N, C)."""
         rows, cols = (_centred(n, self.fc1.weight.device) for n in grid)
-        return F.pad(self.mlp(rows, cols).reshape(1, grid[0] * grid[1], -1).to(dtype), (0, 0, num_prefix_tokens, 0))
+        return F.pad(
+            self.mlp(rows, cols).reshape(1, grid[0] * grid[1], -1).to(dtype), (0, 0, num_prefix_tokens, 0)
+        )
 
 
 class RelativeBias(PositionMlp):
@@ -62,7 +68,9 @@ class RelativeBias(PositionMlp):
             (1, h, L+N, L+N), query first; for a grid of more than ``CHUNK`` numbers a :class:`GridBias`, which makes it piece by piece.
         """
         offsets = (_log_offsets(n, self.fc1.weight.device) for n in grid)
-        table_hRS = (16 * torch.sigmoid(self.mlp(*offsets))).permute(2, 0, 1).to(dtype)  # R = 2*rows-1, S = 2*cols-1
+        table_hRS = (
+            (16 * torch.sigmoid(self.mlp(*offsets))).permute(2, 0, 1).to(dtype)
+        )  # R = 2*rows-1, S = 2*cols-1
         bias = GridBias(table_hRS, grid, num_prefix_tokens)
         return bias if bias.chunk_rows < grid[0] else bias.whole()
 
@@ -94,19 +102,29 @@ class GridBias:
     def chunk_rows(self) -> int:
         """Rows of the grid that are made at once; all of them for a grid with tokens in front."""
         rows, cols = self.grid
-        return rows if self.num_prefix_tokens else min(rows, max(1, CHUNK // (len(self.table) * cols * rows * cols)))
+        return (
+            rows
+            if self.num_prefix_tokens
+            else min(rows, max(1, CHUNK // (len(self.table) * cols * rows * cols)))
+        )
 
     def whole(self) -> Tensor:
         """(1, h, L+N, L+N), query first. The last dimension's storage is a multiple of 8, as the memory-efficient CUDA kernel wants."""
         size = self.num_prefix_tokens + self.grid[0] * self.grid[1]
-        return F.pad(self._rows(0, self.grid[0]), (self.num_prefix_tokens, -size % 8, self.num_prefix_tokens, 0))[None, :, :, :size]
+        return F.pad(
+            self._rows(0, self.grid[0]), (self.num_prefix_tokens, -size % 8, self.num_prefix_tokens, 0)
+        )[None, :, :, :size]
 
     def chunks(self) -> Iterator[tuple[int, int, Tensor]]:
         """(first query, last query + 1, bias (1, h, queries, N)) of whole rows, in order."""
         rows, cols = self.grid
         for row in range(0, rows, self.chunk_rows):
             end = min(rows, row + self.chunk_rows)
-            yield row * cols, end * cols, F.pad(self._rows(row, end), (0, -(rows * cols) % 8))[None, :, :, : rows * cols]
+            yield (
+                row * cols,
+                end * cols,
+                F.pad(self._rows(row, end), (0, -(rows * cols) % 8))[None, :, :, : rows * cols],
+            )
 
     def _rows(self, start: int, end: int) -> Tensor:
         """(h, (end-start)*cols, N): the queries of some rows."""
@@ -114,7 +132,12 @@ class GridBias:
         # wanted: bias[query, key] = table[query - key + n-1] per axis. Windows sliding over the reversed table are
         # [a, key] = table[2n-2 - a - key], so a = n-1 - query: reverse that axis too
         # (the slice before the flip, which copies)
-        bias = self.table.flip(1, 2).unfold(1, rows, 1).unfold(2, cols, 1)[:, rows - end : rows - start].flip(1, 2)
+        bias = (
+            self.table.flip(1, 2)
+            .unfold(1, rows, 1)
+            .unfold(2, cols, 1)[:, rows - end : rows - start]
+            .flip(1, 2)
+        )
         # (h, end-start, cols, rows, cols) -> (h, queries, N)
         return bias.reshape(len(self.table), (end - start) * cols, rows * cols)
 
@@ -138,7 +161,9 @@ class FixedPosition(nn.Module):
         value = value.table if self.chunked else value
         self.length = value.shape[-1]
         pad = 0 if isinstance(module, AbsolutePosition) or self.chunked else -self.length % 8
-        self.register_buffer('value', F.pad(value, (0, pad)).contiguous())  # keeps the aligned rows through copies and moves
+        self.register_buffer(
+            'value', F.pad(value, (0, pad)).contiguous()
+        )  # keeps the aligned rows through copies and moves
 
     def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor | GridBias:
         """As the module's own.

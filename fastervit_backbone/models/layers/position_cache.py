@@ -30,7 +30,9 @@ class PositionCache:
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries: OrderedDict[tuple, tuple[Tensor | GridBias, int]] = OrderedDict()  # value, the forward that used it last
+        self._entries: OrderedDict[tuple, tuple[Tensor | GridBias, int]] = (
+            OrderedDict()
+        )  # value, the forward that used it last
         self._state: tuple = ()
         self._weights: list[Tensor] = []  # views: they keep the storage from being reused by others
 
@@ -59,7 +61,9 @@ class PositionCache:
         self._forward += 1
         return self
 
-    def get(self, module: PositionMlp, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor | GridBias:
+    def get(
+        self, module: PositionMlp, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype
+    ) -> Tensor | GridBias:
         """``module(grid, num_prefix_tokens, dtype)``, computed or remembered."""
         key = (module, grid, num_prefix_tokens, dtype, module.fc1.weight.device)
         if key in self._entries:

@@ -11,7 +11,9 @@ BATCH_NORM = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 def recomputed(block: nn.Module, *args: object) -> object:
     """``block(*args)`` that keeps no activations: the backward pass computes them again, with the same random numbers."""
-    return checkpoint(block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block)))
+    return checkpoint(
+        block, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block))
+    )
 
 
 @contextmanager

@@ -20,9 +20,33 @@ GOOD = dict(
     images=[dict(id=i, file_name=f'{i}.png', width=40, height=30) for i in (1, 2, 3)],
     categories=[dict(id=1, name='cat'), dict(id=2, name='dog')],
     annotations=[
-        dict(id=1, image_id=1, category_id=1, bbox=[2, 3, 10, 12], area=120, iscrowd=0, segmentation=[[2, 3, 12, 3, 12, 15, 2, 15]]),
-        dict(id=2, image_id=2, category_id=2, bbox=[0, 0, 40, 30], area=1200, iscrowd=0, segmentation=[[0, 0, 40, 0, 40, 30]]),
-        dict(id=3, image_id=3, category_id=1, bbox=[5, 5, 5, 5], area=25, iscrowd=0, segmentation=[[5, 5, 10, 5, 10, 10]]),
+        dict(
+            id=1,
+            image_id=1,
+            category_id=1,
+            bbox=[2, 3, 10, 12],
+            area=120,
+            iscrowd=0,
+            segmentation=[[2, 3, 12, 3, 12, 15, 2, 15]],
+        ),
+        dict(
+            id=2,
+            image_id=2,
+            category_id=2,
+            bbox=[0, 0, 40, 30],
+            area=1200,
+            iscrowd=0,
+            segmentation=[[0, 0, 40, 0, 40, 30]],
+        ),
+        dict(
+            id=3,
+            image_id=3,
+            category_id=1,
+            bbox=[5, 5, 5, 5],
+            area=25,
+            iscrowd=0,
+            segmentation=[[5, 5, 10, 5, 10, 10]],
+        ),
     ],
 )
 
@@ -128,7 +152,9 @@ CORPUS = [
 ]
 
 
-@pytest.mark.parametrize(('level', 'kind', 'change'), CORPUS, ids=[f'{i}-{kind}' for i, (_, kind, _) in enumerate(CORPUS)])
+@pytest.mark.parametrize(
+    ('level', 'kind', 'change'), CORPUS, ids=[f'{i}-{kind}' for i, (_, kind, _) in enumerate(CORPUS)]
+)
 def test_each_is_found_and_repaired(level, kind, change, images, tmp_path):
     content = copy.deepcopy(GOOD)
     change(content)
@@ -151,7 +177,9 @@ def test_repairs(images, tmp_path):
     content['images'][0]['width'] = 99
     split = look(content, images, tmp_path)
     mended = repair(split)
-    assert mended['annotations'][0]['bbox'] == [0, 25, 16, 5] and mended['annotations'][0]['segmentation'] == [[1, 1, 5, 1, 5, 5]]
+    assert mended['annotations'][0]['bbox'] == [0, 25, 16, 5] and mended['annotations'][0][
+        'segmentation'
+    ] == [[1, 1, 5, 1, 5, 5]]
     assert [a['id'] for a in mended['annotations']] == [1, 4, 3] and mended['annotations'][2]['area'] == 25
     assert mended['images'][0]['width'] == 40 and len(split.changes) == 5
 
@@ -179,20 +207,46 @@ def test_between_splits(images, tmp_path):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 50) | st.floats() | st.text(max_size=3) | st.sampled_from(['1.png', 'cut.png', 'cat']),
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 50)
+    | st.floats()
+    | st.text(max_size=3)
+    | st.sampled_from(['1.png', 'cut.png', 'cat']),
     lambda inner: (
-        st.lists(inner, max_size=5) | st.dictionaries(st.sampled_from(['id', 'name', 'size', 'counts', 'bbox']), inner, max_size=3)
+        st.lists(inner, max_size=5)
+        | st.dictionaries(st.sampled_from(['id', 'name', 'size', 'counts', 'bbox']), inner, max_size=3)
     ),
     max_leaves=8,
 )
-FIELDS = ['id', 'name', 'file_name', 'width', 'height', 'image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'segmentation']
+FIELDS = [
+    'id',
+    'name',
+    'file_name',
+    'width',
+    'height',
+    'image_id',
+    'category_id',
+    'bbox',
+    'area',
+    'iscrowd',
+    'segmentation',
+]
 RECORD = st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=8) | JSON
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(
     content=st.fixed_dictionaries(
-        dict(images=st.lists(RECORD, max_size=3), categories=st.lists(RECORD, max_size=3), annotations=st.lists(RECORD, max_size=3))
+        dict(
+            images=st.lists(RECORD, max_size=3),
+            categories=st.lists(RECORD, max_size=3),
+            annotations=st.lists(RECORD, max_size=3),
+        )
     ),
     keep=st.sets(st.sampled_from(['images', 'categories', 'annotations'])),
     extra=st.sampled_from(FIELDS),
@@ -206,7 +260,10 @@ def test_no_json_ends_in_a_traceback(content, keep, extra, value, images, tmp_pa
     compare_splits([split, split])
     split.counts()
     mended = look(repair(split), images, tmp_path, 'mended')
-    assert kinds(mended, 'error') <= {'no-categories', 'no-images', 'no-annotations'}, (content, mended.findings)
+    assert kinds(mended, 'error') <= {'no-categories', 'no-images', 'no-annotations'}, (
+        content,
+        mended.findings,
+    )
 
 
 def test_the_tool(images, tmp_path):
@@ -245,7 +302,10 @@ def test_real_data(real_data, tmp_path):
     mended = read_split('all', tmp_path / 'all.json', root / 'images')
     assert not [f for f in audit(mended) if f.level == 'error']
     mini = real_data / 'coco_mini128'
-    splits = [read_split(n, mini / 'annotations' / f'instances_{n}2017.json', mini / f'{n}2017') for n in ('train', 'val')]
+    splits = [
+        read_split(n, mini / 'annotations' / f'instances_{n}2017.json', mini / f'{n}2017')
+        for n in ('train', 'val')
+    ]
     assert not [f for s in splits for f in audit(s) if f.level == 'error'] + [
         f for f in compare_splits(splits) if f.kind == 'splits-overlap'
     ]
@@ -269,7 +329,10 @@ def test_contact_sheet(tmp_path):
     content['annotations'][0]['segmentation'] = [[1, 2, 3, 4]]  # which nothing can draw
     content['annotations'][1]['bbox'] = 'nowhere'
     path.write_text(json.dumps(content))
-    splits = [read_split(s, shapes / 'annotations' / f'instances_{s}.json', shapes / 'images' / s) for s in ('train', 'val')]
+    splits = [
+        read_split(s, shapes / 'annotations' / f'instances_{s}.json', shapes / 'images' / s)
+        for s in ('train', 'val')
+    ]
     for split in splits:
         audit(split)
     with Image.open(write_sheet(splits, tmp_path / 'sheet.png')) as sheet:

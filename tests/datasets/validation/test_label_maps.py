@@ -49,11 +49,24 @@ def test_each_kind(split, tmp_path):
     (tmp_path / 'labels' / 'b.png').unlink()
     (tmp_path / 'images' / 'c.jpg').unlink()
     found = {f.kind: f for f in audit_labels(split, classes)}
-    errors = {'value-unknown', 'label-size', 'label-picture', 'image-unreadable', 'label-unreadable', 'label-missing'}
+    errors = {
+        'value-unknown',
+        'label-size',
+        'label-picture',
+        'image-unreadable',
+        'label-unreadable',
+        'label-missing',
+    }
     assert {k for k, f in found.items() if f.level == 'error'} == errors
-    assert {k for k, f in found.items() if f.level == 'warning'} == {'image-missing', 'image-content-twice', 'class-absent'}
+    assert {k for k, f in found.items() if f.level == 'warning'} == {
+        'image-missing',
+        'image-content-twice',
+        'class-absent',
+    }
     assert found['value-unknown'].examples == ('value.jpg: 9',) and found['class-absent'].examples == ('car',)
-    assert 'value-unknown' not in kinds(audit_labels(LabelSplit('t', split.images, split.labels), classes, ignored=(9,)))
+    assert 'value-unknown' not in kinds(
+        audit_labels(LabelSplit('t', split.images, split.labels), classes, ignored=(9,))
+    )
 
 
 def test_masks_of_0_and_255(tmp_path):
@@ -71,14 +84,18 @@ def test_zero_that_means_nothing(tmp_path):
 
 
 def test_the_tool(split, tmp_path):
-    run = lambda *arguments: tool('check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path)  # noqa: E731
+    run = lambda *arguments: tool(
+        'check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path
+    )  # noqa: E731
     done = run('--classes', 'sky', 'road', 'tree')
     assert done.returncode == 0 and '0 sky' in done.stdout and 'nothing to remark' in done.stdout, done.stderr
     assert run('--classes', 'sky', 'road').returncode == 1
     both = run('--val', 'labels', '--classes', 'sky', 'road', 'tree')
     assert both.returncode == 1 and 'in train and in val' in both.stdout
     assert_one_line_error(run('--fix', 'out'), 'label maps are written again')
-    assert_one_line_error(tool('check_data', '--train', 'labels', '--images', 'absent', cwd=tmp_path), 'no folder at absent')
+    assert_one_line_error(
+        tool('check_data', '--train', 'labels', '--images', 'absent', cwd=tmp_path), 'no folder at absent'
+    )
 
 
 def test_real_data(real_data):

@@ -129,7 +129,11 @@ def test_heads_padded_to_a_multiple_of_eight_give_the_same(large, monkeypatch):
     monkeypatch.setattr(position, 'CHUNK', 2 * 3 * 6)  # a row at a time
     expected, seen = layer(x, bias), []
     kernel = F.scaled_dot_product_attention
-    monkeypatch.setattr(F, 'scaled_dot_product_attention', lambda q, k, v, **kwargs: seen.append(q.shape[-1]) or kernel(q, k, v, **kwargs))
+    monkeypatch.setattr(
+        F,
+        'scaled_dot_product_attention',
+        lambda q, k, v, **kwargs: seen.append(q.shape[-1]) or kernel(q, k, v, **kwargs),
+    )
     monkeypatch.setattr(attention, '_wants_aligned_heads', lambda x: True)
     padded = layer(x, bias)
     assert set(seen) == {56} and len(seen) == (2 if large else 1)

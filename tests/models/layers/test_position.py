@@ -43,7 +43,9 @@ def test_relative_bias_by_hand(grid, lead):
     assert bias[:, :, :lead].abs().sum() == bias[..., :lead].abs().sum() == 0
     for q, (qi, qj) in enumerate(tokens):
         for k, (ki, kj) in enumerate(tokens):
-            expected = 16 * torch.sigmoid(mlp(module, log_offset(qi - ki, grid[0]), log_offset(qj - kj, grid[1])))
+            expected = 16 * torch.sigmoid(
+                mlp(module, log_offset(qi - ki, grid[0]), log_offset(qj - kj, grid[1]))
+            )
             torch.testing.assert_close(bias[0, :, lead + q, lead + k], expected, rtol=1e-5, atol=1e-5)
 
 
@@ -58,7 +60,9 @@ def test_positions_stay_float32_under_autocast():
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(module((3, 4), 0, torch.float32), exact)
     half = copy.deepcopy(module).bfloat16()
-    torch.testing.assert_close(half((3, 4), 0, torch.float32), exact, rtol=0, atol=0.1)  # bf16 weights, float32 arithmetic
+    torch.testing.assert_close(
+        half((3, 4), 0, torch.float32), exact, rtol=0, atol=0.1
+    )  # bf16 weights, float32 arithmetic
 
 
 @torch.no_grad()
@@ -73,7 +77,9 @@ def test_cache_is_bounded_and_starts_empty_in_copies():
         cache.get(module, (1, side), 0, torch.float32)
         cache.refresh([module])
         assert 0 < cache.nbytes <= 4000
-    assert cache.get(module, (30, 30), 0, torch.float32).shape[-1] == 900  # too large to keep, right all the same
+    assert (
+        cache.get(module, (30, 30), 0, torch.float32).shape[-1] == 900
+    )  # too large to keep, right all the same
     assert len(cache) and not len(copy.deepcopy(cache)) and not len(pickle.loads(pickle.dumps(cache)))
 
 
@@ -86,7 +92,9 @@ def test_what_exceeds_the_bound_in_one_forward_still_hits_in_part():
     for _ in range(3):
         cache.refresh(modules)
         results = [cache.get(m, (4, 4), 0, torch.float32) for m in modules]
-    assert sum(a is cache.get(m, (4, 4), 0, torch.float32) for a, m in zip(results, modules, strict=True)) == 8
+    assert (
+        sum(a is cache.get(m, (4, 4), 0, torch.float32) for a, m in zip(results, modules, strict=True)) == 8
+    )
     cache.refresh(modules)
     for m in modules[:8]:
         cache.get(m, (2, 8), 0, torch.float32)  # another image: what no longer runs makes room
@@ -145,7 +153,12 @@ def test_mmengines_ema_is_seen(nano):
     class Loader(list):
         dataset = (0,)
 
-    loop = SimpleNamespace(runner=runner, dataloader=Loader([images]), val_loss={}, evaluator=SimpleNamespace(evaluate=lambda count: {}))
+    loop = SimpleNamespace(
+        runner=runner,
+        dataloader=Loader([images]),
+        val_loss={},
+        evaluator=SimpleNamespace(evaluate=lambda count: {}),
+    )
     loop.run_iter = lambda i, batch: steps.append(nano(batch))
     runner.call_hook = lambda name, **kwargs: getattr(hook, name)(runner)
     ValLoop.run(loop)

@@ -1,10 +1,18 @@
 import pytest
 import torch
 
-from fastervit_backbone.models.layers import carriers_to_windows, pad_to_windows, window_partition, window_unpartition, windows_to_carriers
+from fastervit_backbone.models.layers import (
+    carriers_to_windows,
+    pad_to_windows,
+    window_partition,
+    window_unpartition,
+    windows_to_carriers,
+)
 
 
-@pytest.mark.parametrize(('h', 'w', 'side'), [(7, 7, 7), (1, 1, 7), (9, 20, 7), (14, 21, 7), (5, 13, 4), (3, 2, 1)])
+@pytest.mark.parametrize(
+    ('h', 'w', 'side'), [(7, 7, 7), (1, 1, 7), (9, 20, 7), (14, 21, 7), (5, 13, 4), (3, 2, 1)]
+)
 def test_partition_round_trip_with_padding(h, w, side):
     x = torch.randn(2, h, w, 5)
     padded = pad_to_windows(x, side)
