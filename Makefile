@@ -29,7 +29,7 @@ demo-all: demo
 	$(call run_demo,dino)
 	$(call run_demo,upernet)
 	$(call run_demo,fpn)
-	@$(RUN) tools/demo_page.py $(DEMO)
+	@$(RUN) docs/generate/demo_page.py $(DEMO)
 
 # two to four processes, a thread each
 test: setup

@@ -15,7 +15,9 @@ from torch import nn
 from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.hooks.segmentation_pictures import SegmentationPictures, write_overview
-from ..engine.runner.build import build_runner, find_checkpoint, prepare, rank0_print, unwrap_model
+from ..engine.processes import rank0_print
+from ..engine.runner.build import build_runner, prepare, unwrap_model
+from ..engine.runner.work_dir import find_checkpoint
 from ..utils.errors import UserError
 from ..utils.files import check_file_writable, check_folder_writable, replacing
 

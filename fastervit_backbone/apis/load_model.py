@@ -16,7 +16,8 @@ from ..checkpoints.published import check_fit
 from ..engine.config.adapt import check_channels, fit_heads, fit_to_machine
 from ..engine.config.load import load_config
 from ..engine.config.validate import classes_of, is_semantic, leaf_datasets
-from ..engine.runner.build import drop_pretrained, find_checkpoint
+from ..engine.runner.build import drop_pretrained
+from ..engine.runner.work_dir import find_checkpoint
 from ..structures.prediction import Categories
 from ..utils.errors import UserError
 

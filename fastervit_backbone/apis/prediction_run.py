@@ -17,15 +17,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..engine.runner.build import find_checkpoint
+from ..engine.runner.work_dir import find_checkpoint
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, replacing
 from ..visualization.draw import colour_map, draw
 from .load_model import test_dataset, test_image_ids
+from .prediction_log import PredictionLog
 from .predictor import Predictor
 from .result_names import Names
-from .resume_log import ResumeLog
 from .sources import Source, read_image, read_video, video_size
 
 
@@ -122,7 +122,7 @@ class PredictionRun:
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories
         self.report = Report()
-        self.journal = ResumeLog(self.out, settings, overwrite)
+        self.journal = PredictionLog(self.out, settings, overwrite)
         self._known = test_image_ids(predictor.config) if image_ids is None else image_ids
         entries = self.journal.done.values()
         self._names = Names()

@@ -17,18 +17,14 @@ from torch import nn
 
 from ..checkpoints.io import fetch, read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
-from ..engine.config.adapt import check_batch, world_size
+from ..engine.config.adapt import check_batch
+from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
 from ..engine.hooks.unreadable_images import UnreadableImageHook
-from ..engine.runner.build import (
-    build_runner,
-    checkpoints_of,
-    drop_pretrained,
-    prepare,
-    rank0_print,
-    unwrap_model,
-)
+from ..engine.processes import rank0_print, world_size
+from ..engine.runner.build import build_runner, drop_pretrained, prepare, unwrap_model
+from ..engine.runner.work_dir import checkpoints_of
 from ..engine.runner.workers import release_workers
 from ..utils.errors import CheckpointError, UserError
 
@@ -86,7 +82,7 @@ def train(
         asked.load_from = None  # what was resumed from, which another run need not find
     if config.get('randomness') is not None:
         asked.randomness = config.randomness
-    _scale_learning_rate(config, auto_scale_lr, world_size(launcher))
+    scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
     runner = build_runner(config, launcher, asked)
     if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
@@ -137,7 +133,7 @@ def _plain_errors(config: Config) -> Iterator[None]:
             f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused'
         ) from error
     except torch.cuda.OutOfMemoryError as error:
-        batch, parts = config.train_dataloader.batch_size, _accumulated(config)
+        batch, parts = config.train_dataloader.batch_size, accumulated_iterations(config)
         same = (
             f' with optim_wrapper.accumulative_counts={2 * parts} (a step sees as many images)'
             if batch > 1
@@ -237,47 +233,4 @@ def _keep_previous(config: Config) -> None:
         hook.max_keep_ckpts = 2
         rank0_print(
             'default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole'
-        )
-
-
-def _accumulated(config: Config) -> int:
-    """Iterations whose gradients make a step of the optimizer."""
-    return config.optim_wrapper.get('accumulative_counts', 1)
-
-
-def _scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
-    """Let mmengine scale the learning rate to the images of a step: batch x processes x iterations accumulated; say so."""
-    scaling = config.setdefault('auto_scale_lr', {})
-    base, lr = scaling.get('base_batch_size'), config.optim_wrapper.optimizer.get('lr')
-    batch, parts = config.train_dataloader.batch_size, _accumulated(config)
-    for name, value in (('train_dataloader.batch_size', batch), ('optim_wrapper.accumulative_counts', parts)):
-        if not isinstance(value, int) or value < 1:
-            raise UserError(f'{name} must be a whole number from 1, got {value!r}')
-    if lr is not None and not isinstance(lr, int | float):
-        raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {lr!r}')
-    images = batch * processes
-    real = images * parts
-    scaling['enable'] = enabled and base is not None
-    if base is None or lr is None:
-        return
-    made = f' ({images} x {parts} accumulated)' if parts > 1 else ''
-    if enabled:
-        scaling['base_batch_size'] = (
-            base / parts if parts > 1 else base
-        )  # mmengine counts the images of an iteration
-    if real != base and enabled:
-        scaled = f'{lr:g} -> {lr * real / base:g}'
-        rank0_print(
-            f'learning rate {lr:g} is for batch {base}; this run has {real}{made}: {scaled} (--no-auto-scale-lr keeps it)'
-        )
-    elif real != base:
-        rank0_print(
-            f'learning rate {lr:g} kept, although it is for batch {base} and this run has {real}{made}'
-        )
-    iterations = config.train_cfg.get('max_iters')
-    if iterations is not None and images != base:
-        steps = f', {iterations // parts} steps of {real},' if parts > 1 else ''
-        rank0_print(
-            f'{iterations} iterations of {images} images{steps} see {images / base:.3g} times what the recipe sees with {base}: '
-            f'for as many, set train_cfg.max_iters={round(iterations * base / images)} and the schedule to match'
         )

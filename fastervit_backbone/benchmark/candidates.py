@@ -1,7 +1,7 @@
 """Models by name for benchmarks: this package's, the published code's, timm's, and whole detectors or segmenters from configs."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,11 +165,33 @@ def _timm(rest: str, setting: Setting) -> nn.Module:
     return timm.create_model(rest, pretrained=False, **options).train(setting.train)
 
 
+def build_config_model(
+    path: Path, make: Callable[[Mapping], nn.Module] | None = None
+) -> tuple[nn.Module, str]:
+    """The model of a config, as it is on this machine, and its scope ('mmdet' or 'mmseg'); no weights are fetched.
+
+    Args:
+        path: the config.
+        make: what builds ``config.model``; None builds it without giving its weights their first values, enough to count them.
+
+    Raises:
+        UserError: no such config, or it cannot be read.
+    """
+    from mmengine.registry import MODELS, init_default_scope
+
+    from ..engine.config.adapt import fit_to_machine
+    from ..engine.config.load import load_config
+
+    config = load_config(path)
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    fit_to_machine(config, 'none')
+    return (make or MODELS.build)(config.model), config.default_scope
+
+
 def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Callable[[], None]:
     """A whole detector or segmenter, from normalised images to its predictions."""
     try:
         from ..engine.runner.build import build_untrained
-        from .model_table import build as build_model
     except ModuleNotFoundError as error:
         raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
     if mode not in ('', 'deploy'):
@@ -178,7 +200,7 @@ def _config_work(path: str, mode: str, setting: Setting, images: Tensor) -> Call
         raise UserError(
             f'{path}: whole models are measured in inference, contiguous and eager: leave out --train, --channels-last, --compile'
         )
-    model, scope = build_model(Path(path), build_untrained)
+    model, scope = build_config_model(Path(path), build_untrained)
     if scope == 'mmdet':
         from ..ops.float32 import run_in_float32
 

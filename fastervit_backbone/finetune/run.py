@@ -14,7 +14,8 @@ from mmengine.config import Config
 from ..apis.evaluate import FIGURES
 from ..apis.train import train as train_config
 from ..checkpoints.io import fetch, read_checkpoint, unwrap_state_dict
-from ..engine.runner.build import find_checkpoint, rank0_print
+from ..engine.processes import rank0_print
+from ..engine.runner.work_dir import find_checkpoint
 from ..utils.errors import CheckpointError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .flat_config import build_config, config_text

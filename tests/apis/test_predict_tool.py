@@ -15,8 +15,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from fastervit_backbone.apis.prediction_log import NAME, PredictionLog
 from fastervit_backbone.apis.prediction_run import PredictionRun
-from fastervit_backbone.apis.resume_log import NAME, ResumeLog
 from fastervit_backbone.apis.sources import find_sources
 from fastervit_backbone.utils.errors import UserError
 from tests.apis.conftest import CASCADE, UPERNET, save_untrained
@@ -343,22 +343,22 @@ def test_a_changed_config_is_another(detector, shapes, tmp_path):
 
 def test_a_journal_cut_anywhere(tmp_path):
     """Whatever byte a kill left as the last: whole entries stay, and the next one follows them."""
-    journal = ResumeLog(tmp_path / 'one', dict(a=1), False)
+    journal = PredictionLog(tmp_path / 'one', dict(a=1), False)
     for name in ('x', 'ü', 'z'):
         journal.add(dict(source=name, images=[], annotations=[], stem=name))
     with pytest.raises(UserError, match='another run is writing'):
-        ResumeLog(tmp_path / 'one', dict(a=1), False)
+        PredictionLog(tmp_path / 'one', dict(a=1), False)
     journal.close()
     content = (tmp_path / 'one' / NAME).read_bytes()
     for cut in range(len(content) + 1):
         folder = tmp_path / f'cut{cut}'
         folder.mkdir()
         (folder / NAME).write_bytes(content[:cut])
-        again = ResumeLog(folder, dict(a=1), False)
+        again = PredictionLog(folder, dict(a=1), False)
         assert list(again.done) == ['x', 'ü', 'z'][: max(0, content[:cut].count(b'\n') - 1)]
         again.add(dict(source='new', images=[], annotations=[], stem='new'))
         again.close()
-        last = ResumeLog(folder, dict(a=1), False)
+        last = PredictionLog(folder, dict(a=1), False)
         assert list(last.done)[-1] == 'new'
         last.close()
 

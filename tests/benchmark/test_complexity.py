@@ -8,10 +8,12 @@ import torch
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
+import model_table
+from model_table import ROOT, leaf_configs, write_table
+
 from fastervit_backbone import FasterViT
-from fastervit_backbone.benchmark import model_table
+from fastervit_backbone.benchmark.candidates import build_config_model
 from fastervit_backbone.benchmark.complexity import _boxes, count_parameters, measure
-from fastervit_backbone.benchmark.model_table import ROOT, build, leaf_configs, write_table
 from fastervit_backbone.benchmark.paper import PRINTED
 from fastervit_backbone.utils.errors import UserError
 
@@ -44,14 +46,14 @@ def nano_flops():
 
 
 def test_the_backbone_by_hand():
-    model, _ = build(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
+    model, _ = build_config_model(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
     model.backbone = FasterViT('nano')
     assert measure(model, (64, 96)).backbone_flops == nano_flops()
 
 
 def test_semantic_fpn_by_hand():
     """1x1 laterals, 3x3 outputs, the scale heads' convolutions and the classifier, at strides 4, 8, 16, 32 of 64x96."""
-    model, _ = build(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
+    model, _ = build_config_model(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')
     model.backbone = FasterViT('nano')
     cost = measure(model, (64, 96))
     sizes = [(16, 24), (8, 12), (4, 6), (2, 3)]
@@ -69,7 +71,7 @@ def test_semantic_fpn_by_hand():
 
 
 def test_box_heads_are_counted_with_all_regions():
-    model, _ = build(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
+    model, _ = build_config_model(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     head = model.roi_head.bbox_head[0]
     inner = sum(
         2 * p.numel() for n, p in head.named_parameters() if n.endswith('weight')

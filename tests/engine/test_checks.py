@@ -8,17 +8,11 @@ pytest.importorskip('mmdet')
 from mmengine.config import Config
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
-from fastervit_backbone.apis.train import _scale_learning_rate
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.config.adapt import (
-    check_channels,
-    fit_classes,
-    fit_norm_eval,
-    fit_to_machine,
-    world_size,
-)
+from fastervit_backbone.engine.config.adapt import check_channels, fit_classes, fit_norm_eval, fit_to_machine
+from fastervit_backbone.engine.config.auto_scale_lr import scale_learning_rate
 from fastervit_backbone.engine.config.validate import check_data
-from fastervit_backbone.engine.runner.build import process_rank, rank0_print
+from fastervit_backbone.engine.processes import process_rank, rank0_print, world_size
 from fastervit_backbone.utils.errors import UserError
 from tests.conftest import ROOT
 
@@ -158,18 +152,18 @@ def test_neck_channels_are_compared_with_the_backbone(config):
 )
 def test_learning_rate_follows_the_batch(config, capsys, batch, processes, said):
     config.train_dataloader.batch_size = batch
-    _scale_learning_rate(config, True, processes)
+    scale_learning_rate(config, True, processes)
     assert config.auto_scale_lr.enable and config.optim_wrapper.optimizer.lr == 1e-4  # mmengine scales, once
     out = capsys.readouterr().out
     assert said in out if said else not out
-    _scale_learning_rate(config, False, processes)
+    scale_learning_rate(config, False, processes)
     out = capsys.readouterr().out
     assert not config.auto_scale_lr.enable and ('kept' in out if said else not out)
 
 
 def test_fewer_images_than_the_recipe_are_said(capsys):
     upernet = Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
-    _scale_learning_rate(upernet, True, 1)  # batch 2 instead of 16
+    scale_learning_rate(upernet, True, 1)  # batch 2 instead of 16
     out = capsys.readouterr().out
     assert 'learning rate 6e-05 is for batch 16; this run has 2: 6e-05 -> 7.5e-06' in out
     assert (
@@ -188,20 +182,20 @@ def test_launcher_without_its_variables(monkeypatch):
 def test_learning_rate_counts_accumulated_iterations(config, capsys):
     """2 images x 8 iterations are a step of 16, for which the recipe is."""
     config.train_dataloader.batch_size, config.optim_wrapper.accumulative_counts = 2, 8
-    _scale_learning_rate(config, True, 1)
+    scale_learning_rate(config, True, 1)
     assert not capsys.readouterr().out and config.auto_scale_lr.base_batch_size == 2  # mmengine: rate x 2 / 2
     config.auto_scale_lr.base_batch_size, config.optim_wrapper.accumulative_counts = 16, 4
-    _scale_learning_rate(config, True, 4)
+    scale_learning_rate(config, True, 4)
     assert 'this run has 32 (8 x 4 accumulated): 0.0001 -> 0.0002' in capsys.readouterr().out
     assert config.auto_scale_lr.base_batch_size == 4  # x 8 / 4
     config.optim_wrapper.accumulative_counts = 0
     with pytest.raises(
         UserError, match=r'optim_wrapper\.accumulative_counts must be a whole number from 1, got 0'
     ):
-        _scale_learning_rate(config, True, 1)
+        scale_learning_rate(config, True, 1)
     upernet = Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
     upernet.optim_wrapper.accumulative_counts = 8
-    _scale_learning_rate(upernet, True, 1)
+    scale_learning_rate(upernet, True, 1)
     out = capsys.readouterr().out
     assert 'learning rate' not in out  # the step has its 16 images, but the iterations have not
     assert (

@@ -31,9 +31,10 @@ from fastervit_backbone.apis.train import _plain_errors, train
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook, first_non_finite
 from fastervit_backbone.engine.hooks.unreadable_images import UnreadableImageHook
-from fastervit_backbone.engine.runner.build import checkpoints_of, write_config
+from fastervit_backbone.engine.runner.build import write_config
 from fastervit_backbone.engine.runner.loops import EarlyStopping, ResumableEpochLoop
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
+from fastervit_backbone.engine.runner.work_dir import checkpoints_of
 from fastervit_backbone.utils.errors import UserError
 from tests.apis.conftest import save_untrained
 from tests.conftest import ROOT

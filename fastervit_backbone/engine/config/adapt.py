@@ -1,7 +1,6 @@
 """A config against its classes and this machine, before anything is built."""
 
 import colorsys
-import os
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -9,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 
 from ...models.fastervit import FasterViT
 from ...utils.errors import UserError
+from ..processes import world_size
 from ..timm_backbone import TimmBackbone
 from .load import arguments_of, find_class
 from .validate import as_list, classes_of, is_semantic, leaf_datasets
@@ -251,18 +251,6 @@ def fit_to_machine(config: Config, launcher: str) -> list[str]:
             where = 'on the CPU' if not cuda else 'in a single process'
             said.append(f'{count} SyncBN run as BN {where}: statistics are those of one process')
     return said
-
-
-def world_size(launcher: str) -> int:
-    """Processes of this run, from the launcher's environment."""
-    name = {'none': '', 'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}[
-        launcher
-    ]
-    if name and name not in os.environ:
-        raise UserError(
-            f'--launcher {launcher} needs the variable {name}, which is not set: start through that launcher'
-        )
-    return int(os.environ[name]) if name else 1
 
 
 def _replace_sync_bn(node: dict) -> bool:

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 
 from ...utils.errors import Interrupted
 from ...utils.files import replacing
-from ..runner.build import INTERRUPTED
+from ..runner.work_dir import INTERRUPTED
 
 #: Seconds in which a second signal is the first one come again: managers tell every process, and so do those that started them.
 _ONE_SIGNAL = 3.0

@@ -1,23 +1,18 @@
 """What training and evaluation share: a checked config, a runner, the run's folder."""
 
 import copy
-import os
-from collections.abc import Callable, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.dist import get_rank, get_world_size, init_dist
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
-from ...checkpoints.io import fetch
 from ...evaluation.coco_metric import patch_coco_metric
 from ...ops.float32 import run_in_float32
-from ...utils.errors import ElsewhereError, UserError
+from ...utils.errors import UserError
 from ...utils.files import check_folder_writable, replacing
 from ..config.adapt import (
     check_channels,
@@ -29,10 +24,8 @@ from ..config.adapt import (
 )
 from ..config.load import load_config
 from ..config.validate import check_data
+from ..processes import from_first_process, join_processes, rank0_print
 from .resumable_runner import ResumableRunner
-
-#: The checkpoint of a run that was asked to stop.
-INTERRUPTED = 'interrupted.pth'
 
 
 def prepare(
@@ -63,44 +56,6 @@ def prepare(
     for line in said + (fit_norm_eval(config) if 'train' in splits else []):
         rank0_print(line)
     return config
-
-
-def join_processes(config: Config, launcher: str) -> None:
-    """Make the process group of a run, as mmengine's runner would later."""
-    if launcher == 'none' or torch.distributed.is_initialized():
-        return
-    if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
-    else:
-        init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}))
-
-
-def from_first_process(work: Callable[[], list[str]]) -> list[str]:
-    """Do ``work`` in the first process; every process returns its lines, or raises its error.
-
-    Raises:
-        UserError: in all processes, where the first raised one; only the first says it.
-    """
-    if get_world_size() == 1:
-        return work()
-    # a group of its own: the others may wait longer than a step of training may take
-    group = torch.distributed.new_group(backend='gloo', timeout=timedelta(hours=4))
-    verdict: list[object] = [None]
-    failure = None
-    if get_rank() == 0:
-        try:
-            verdict = [work()]
-        except BaseException as error:
-            failure, verdict = error, [f'{type(error).__name__}: {error}']
-    try:
-        torch.distributed.broadcast_object_list(verdict, group=group)
-    finally:
-        torch.distributed.destroy_process_group(group)
-    if failure is not None:
-        raise failure
-    if isinstance(verdict[0], str):
-        raise ElsewhereError(verdict[0])
-    return verdict[0]
 
 
 def build_runner(config: Config, launcher: str, asked: Config | None = None) -> Runner:
@@ -163,50 +118,3 @@ def drop_pretrained(model: ConfigDict) -> None:
 def unwrap_model(model: nn.Module) -> nn.Module:
     """The model within what makes it parallel."""
     return model.module if is_model_wrapper(model) else model
-
-
-def checkpoints_of(work_dir: str | Path) -> list[Path]:
-    """Checkpoints that a run can go on from, the one noted as last before others, then the newest first; wherever the folder has moved."""
-    work_dir = Path(work_dir)
-    found = [p for pattern in ('epoch_*.pth', 'iter_*.pth', INTERRUPTED) for p in work_dir.glob(pattern)]
-    found.sort(key=lambda p: p.stat().st_mtime, reverse=True)
-    note = work_dir / 'last_checkpoint'
-    noted = (
-        Path(note.read_text().strip()) if note.is_file() else Path()
-    )  # empty where the run was killed while writing it
-    if noted.name:
-        noted = noted if noted.is_file() else work_dir / noted.name
-        found.sort(key=lambda p: p.name != noted.name)
-        if noted.is_file() and noted not in found:  # of another name or place
-            found.insert(0, noted)
-    return found
-
-
-def find_checkpoint(checkpoint: str | Path) -> Path:
-    """The file behind a path, a URL, or a work dir (its last checkpoint).
-
-    Raises:
-        UserError: a folder without a checkpoint, no such file, or it cannot be downloaded.
-    """
-    path = Path(checkpoint)
-    if path.is_dir():
-        found = checkpoints_of(path)
-        if not found:
-            raise UserError(f'{path} is a folder without a checkpoint: train first, or name a file')
-        path = found[0]
-    return fetch(path if path.exists() else str(checkpoint))
-
-
-def rank0_print(message: str) -> None:
-    """Print a line, once however many processes there are."""
-    if process_rank() == 0:
-        print(message, flush=True)
-
-
-def process_rank() -> int:
-    """This process's rank by its launcher's variables, before any process group is there; 0 without a launcher."""
-    # mpirun within a SLURM job inherits the job's variables, which are the same for all
-    for name in ('RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID'):
-        if name in os.environ:
-            return int(os.environ[name])
-    return 0

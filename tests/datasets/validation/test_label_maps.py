@@ -86,7 +86,7 @@ def test_zero_that_means_nothing(tmp_path):
 def test_the_tool(split, tmp_path):
     run = lambda *arguments: tool(
         'check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path
-    )  # noqa: E731
+    )
     done = run('--classes', 'sky', 'road', 'tree')
     assert done.returncode == 0 and '0 sky' in done.stdout and 'nothing to remark' in done.stdout, done.stderr
     assert run('--classes', 'sky', 'road').returncode == 1

@@ -1,5 +1,9 @@
-"""One page about the demo runs: curves, figures and pictures, and the record that the table of models reads."""
+"""Write one page, index.html, about the runs of `make demo-all`: results, curves, pictures.
 
+Example: python docs/generate/demo_page.py work_dirs/demo --record docs/trained.json
+"""
+
+import argparse
 import base64
 import html
 import io
@@ -12,9 +16,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ..utils.commit import current_commit
-from ..utils.errors import UserError
-from ..utils.files import check_file_writable, replacing
+from fastervit_backbone.utils.commit import current_commit
+from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.files import check_file_writable, replacing
 
 HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
 _FIGURES = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}
@@ -200,3 +204,20 @@ def _seed(folder: Path) -> int | None:
 
     config = Config.fromfile(folder / 'config.py') if (folder / 'config.py').is_file() else {}
     return (config.get('randomness') or {}).get('seed')
+
+
+def main() -> None:
+    """Parse the command line and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('root', help='folder with the runs in cascade/, dino/, upernet/ and fpn/')
+    parser.add_argument(
+        '--record', metavar='FILE', help='also write the results that docs/models.md shows to this file'
+    )
+    args = parse_strictly(parser)
+    print(f'written: {write_page(args.root, args.record)}')
+
+
+if __name__ == '__main__':
+    run_cli(main)

@@ -8,7 +8,8 @@ from PIL import Image
 pytest.importorskip('matplotlib')
 pytest.importorskip('mmengine')
 
-from fastervit_backbone.benchmark.demo_page import HEADS, read_run, write_page
+from demo_page import HEADS, read_run, write_page
+
 from fastervit_backbone.utils.errors import UserError
 
 

@@ -14,7 +14,7 @@ from ..utils.errors import UserError
 NAME = '.journal.jsonl'
 
 
-class ResumeLog:
+class PredictionLog:
     """Results of a folder, which no other process may write into until :meth:`close`.
 
     Args:

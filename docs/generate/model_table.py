@@ -1,24 +1,30 @@
-"""The page of models: every config's cost as counted here, the paper's figures, and what was trained here."""
+"""Parameters and FLOPs of every config beside the paper's figures and what was trained here, as a markdown page.
 
+Example: python docs/generate/model_table.py --config configs/upernet_fastervit2_160k.py
+All of docs/models.md (half an hour on two cores): python docs/generate/model_table.py --markdown docs/models.md
+"""
+
+import argparse
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import ConfigDict
 
-from ..engine.config.adapt import check_channels, fit_to_machine
-from ..engine.config.load import load_config
-from ..utils.errors import UserError
-from ..utils.files import check_file_writable, replacing
-from .complexity import Complexity, measure
-from .paper import PRINTED, Printed
+from fastervit_backbone.benchmark.candidates import build_config_model
+from fastervit_backbone.benchmark.complexity import Complexity, measure
+from fastervit_backbone.benchmark.paper import PRINTED, Printed
+from fastervit_backbone.engine.config.adapt import check_channels
+from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.utils.console import parse_strictly, run_cli
+from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.files import check_file_writable, replacing
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: What `make demo-all` measured, written by tools/demo_page.py --record.
+#: What `make demo-all` measured, written by docs/generate/demo_page.py --record.
 TRAINED = ROOT / 'docs' / 'trained.json'
 #: (height, width) that the papers count at.
 DETECTION, SEGMENTATION = (800, 1280), (512, 2048)
@@ -85,28 +91,8 @@ def leaf_configs() -> list[Path]:
     )
 
 
-def build(
-    path: Path, make: Callable[[ConfigDict], torch.nn.Module] | None = None
-) -> tuple[torch.nn.Module, str]:
-    """The model of a config, as it is on this machine, and its scope ('mmdet' or 'mmseg'); no weights are fetched.
-
-    Args:
-        path: the config.
-        make: what builds ``config.model``; None builds it without giving its weights their first values, enough to count them.
-
-    Raises:
-        UserError: no such config, or it cannot be read.
-    """
-    from mmengine.registry import MODELS, init_default_scope
-
-    config = load_config(path)
-    init_default_scope(config.get('default_scope', 'mmengine'))
-    fit_to_machine(config, 'none')
-    return (make or MODELS.build)(config.model), config.default_scope
-
-
 def _row(path: Path) -> str:
-    model, scope = build(path)
+    model, scope = build_config_model(path)
     cost = measure(model, _size(path, scope))
     printed, trained = PRINTED.get(path.stem), _trained().get(path.stem)
     columns = [
@@ -156,7 +142,7 @@ def _trained() -> dict[str, str]:
         records: Iterable[dict] = json.loads(TRAINED.read_text())
     except json.JSONDecodeError as error:
         raise UserError(
-            f'{TRAINED} is broken ({error}): write it again with make demo-all and tools/demo_page.py --record'
+            f'{TRAINED} is broken ({error}): write it again with make demo-all and docs/generate/demo_page.py --record'
         ) from error
     return {
         r['config']: f'{r["result"]} ([log]({r["log"]}), seed {r["seed"]}, commit {r["commit"]})'
@@ -169,7 +155,9 @@ def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:
     import mmseg
     import timm
 
-    command = 'python tools/model_table.py' + (f' --config {" ".join(map(str, configs))}' if configs else '')
+    command = 'python docs/generate/model_table.py' + (
+        f' --config {" ".join(map(str, configs))}' if configs else ''
+    )
     command += f' --markdown {page}' if page else ''
     return f"""# Models
 
@@ -187,3 +175,20 @@ timm {timm.__version__}; {platform.machine()}, {os.cpu_count()} cores).
   with them within 0.2% speaks for both; those of FasterViT do not agree, and we do not know what the paper left out.
 - **trained here**: result, log, seed and commit. "not trained here" means that nobody has run this recipe in this repository yet.
 """
+
+
+def main() -> None:
+    """Parse the command line and write the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--config', nargs='+', metavar='FILE', help='configs to count (default: all of configs/)'
+    )
+    parser.add_argument('--markdown', metavar='FILE', help='also write the page to this file')
+    args = parse_strictly(parser)
+    write_table(args.config, args.markdown)
+
+
+if __name__ == '__main__':
+    run_cli(main)
