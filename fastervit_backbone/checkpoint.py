@@ -1,5 +1,6 @@
 """Published weights, under the name that users know: :mod:`fastervit_backbone.checkpoints.published` has them."""
 
-from .checkpoints.published import LoadReport, check_fit, convert_checkpoint, load_published
+from .checkpoints.convert import convert_checkpoint
+from .checkpoints.published import LoadReport, check_fit, load_published
 
 __all__ = ['LoadReport', 'check_fit', 'convert_checkpoint', 'load_published']

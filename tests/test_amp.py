@@ -11,8 +11,8 @@ from mmengine.registry import init_default_scope
 
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.runner.build import build_untrained
-from tests.conftest import ROOT
-from tests.test_configs import semantic_batch
+from tests.helpers import ROOT
+from tests.mm_helpers import semantic_batch
 
 
 @pytest.mark.slow

@@ -1,10 +1,8 @@
 """Every config under configs/: reads, is short, fits its backbone, and trains and predicts with the nano backbone in place of its own."""
 
-import copy
 import runpy
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,14 +12,12 @@ pytest.importorskip('mmseg')
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.structures import PixelData
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
-from fastervit_backbone import FasterViT
-from fastervit_backbone.engine.config.adapt import check_channels, fit_to_machine
+from fastervit_backbone.engine.config.adapt import check_channels
 from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
-from fastervit_backbone.engine.runner.build import build_untrained
-from tests.conftest import ROOT
+from tests.helpers import ROOT
+from tests.mm_helpers import build, check_detector, check_segmenter, load, semantic_batch, with_nano
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 #: One of each family for loss and predict; the others of a family differ in numbers.
@@ -40,18 +36,12 @@ FAST += (
     'fpn_fastervit2_40k',
 )
 FAST += ('fpn_shapes', 'upernet_convnext-t_160k')
-NANO = [32, 64, 128, 256]
 
 
 def names(paths):
     return [str(p.relative_to(ROOT / 'configs')) for p in paths]
 
 
-def load(path):
-    return copy.deepcopy(_CONFIGS.setdefault(path, Config.fromfile(path)))
-
-
-_CONFIGS = {}
 every_leaf = pytest.mark.parametrize('path', LEAVES, ids=names(LEAVES))
 
 
@@ -264,55 +254,6 @@ def test_baselines_differ_in_the_backbone_alone():
         assert a == b, theirs
 
 
-def build(config):
-    init_default_scope(config.default_scope)
-    fit_to_machine(config, 'none')
-    torch.manual_seed(0)
-    return build_untrained(config.model)
-
-
-def with_nano(config):
-    """Its own FasterViT swapped for nano, with the same outputs; another backbone stays."""
-    model = config.model
-    if model.backbone.type == 'FasterViT':
-        indices = model.backbone.get('out_indices', (0, 1, 2, 3))
-        model.backbone = dict(type='FasterViT', arch='nano', out_indices=indices)
-        channels = [NANO[i] for i in indices]
-        if model.get('neck'):
-            model.neck.in_channels = channels
-        else:
-            model.decode_head.in_channels = channels
-            model.auxiliary_head.in_channels = channels[model.auxiliary_head.in_index]
-    if model.type == 'DINO':
-        model.num_queries = 50  # 900 need as many positions, which small images have not
-    return config
-
-
-def semantic_batch(classes, *, ignored=False):
-    from mmseg.structures import SegDataSample
-
-    samples = [
-        SegDataSample(metainfo=dict(img_shape=(64, 96), ori_shape=(60, 90), pad_shape=(64, 96)))
-        for _ in range(2)
-    ]
-    for sample in samples:
-        labels = torch.randint(classes, (1, 64, 96))
-        labels[:, :40] = 255
-        sample.gt_sem_seg = PixelData(data=torch.full_like(labels, 255) if ignored else labels)
-    return dict(
-        inputs=[torch.randint(256, (3, 64, 96), dtype=torch.uint8) for _ in samples], data_samples=samples
-    )
-
-
-def train_step(model, batch):
-    losses = model.train()(**model.data_preprocessor(batch, training=True), mode='loss')
-    total = sum(v if torch.is_tensor(v) else sum(v) for k, v in losses.items() if 'loss' in k)
-    assert torch.isfinite(total)
-    model.zero_grad()
-    total.backward()
-    return [p.grad for p in model.backbone.parameters()]
-
-
 @pytest.mark.parametrize(
     'path',
     [p if p.stem in FAST else pytest.param(p, marks=pytest.mark.slow) for p in LEAVES],
@@ -326,47 +267,6 @@ def test_loss_and_predict_with_nano(path):
         check_segmenter(model, config.model.decode_head.num_classes)
     else:
         check_detector(model, 'mask_head' in config.model.get('roi_head', {}))
-
-
-def check_segmenter(model, classes):
-    gradients = train_step(model, semantic_batch(classes))
-    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
-    train_step(model, semantic_batch(classes, ignored=True))
-    with torch.no_grad():
-        results = model.eval()(
-            **model.data_preprocessor(semantic_batch(classes), training=False), mode='predict'
-        )
-    for result in results:
-        assert (
-            result.pred_sem_seg.shape == (60, 90) and result.pred_sem_seg.data.max() < classes
-        )  # the size of the file, not of the input
-        assert torch.isfinite(result.seg_logits.data).all()
-
-
-def check_detector(model, masks):
-    heads = getattr(model, 'roi_head', model).bbox_head
-    classes = (heads[0] if isinstance(heads, torch.nn.ModuleList) else heads).num_classes
-    for objects in ([3, 1], [0, 0]):
-        batch = demo_mm_inputs(
-            2, [[3, 96, 128], [3, 120, 80]], num_items=objects, num_classes=classes, with_mask=masks
-        )
-        gradients = train_step(model, batch)
-        assert all(g is None or torch.isfinite(g).all() for g in gradients)
-        assert (
-            isinstance(model.backbone, FasterViT) is False
-            or objects == [0, 0]
-            or all(g is not None for g in gradients)
-        )
-    batch = demo_mm_inputs(
-        2, [[3, 96, 128], [3, 120, 80]], num_items=[1, 1], num_classes=classes, with_mask=masks
-    )
-    with torch.no_grad():
-        results = model.eval()(**model.data_preprocessor(batch, training=False), mode='predict')
-    for result in results:
-        instances = result.pred_instances
-        assert len(instances.scores) <= 300 and instances.bboxes.shape[1] == 4
-        assert not masks or instances.masks.shape[0] == len(instances.scores)
-        assert np.isfinite(instances.bboxes.numpy()).all()
 
 
 @pytest.mark.slow

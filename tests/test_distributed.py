@@ -16,9 +16,8 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from fastervit_backbone.datasets.shapes import make_shapes
-from tests.apis.conftest import save_untrained
-from tests.conftest import ROOT
-from tests.test_tools import QUICK, environment, tool
+from tests.helpers import QUICK, ROOT, environment, tool
+from tests.mm_helpers import save_untrained
 
 LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 #: Nothing random and no statistics of a process's own images: what is left is the same for any split of a batch.
@@ -66,7 +65,7 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
     pipeline = load % ((', with_bbox=True', 'Det') if head == 'dino' else ('', 'Seg'))
     config.write_text(
         f'_base_ = {str(ROOT / "configs" / "demo" / f"{head}_shapes.py")!r}\n'
-        "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'keep_losses'])\n"
+        "custom_imports = dict(imports=['fastervit_backbone', 'keep_losses'])\n"
         f"custom_hooks = [dict(type='KeepLosses')]\nload_from = {str(start)!r}\n{CONFIGS[head]}\n"
         f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
     )
@@ -241,7 +240,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook
 from fastervit_backbone.utils.errors import UserError
-from tests.engine.test_survival import InfiniteLoss
+from tests.mm_helpers import InfiniteLoss
 
 dist.init_process_group('gloo')
 rank = dist.get_rank()

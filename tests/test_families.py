@@ -17,7 +17,7 @@ from PIL import Image
 from fastervit_backbone.apis.evaluate import test as evaluate
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import CLASSES, make_shapes
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 NANO = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None}
 QUICK = {'train_dataloader.batch_size': 2, 'default_hooks.logger.interval': 1}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fastervit_backbone import FasterViT
-from tests.conftest import ROOT, lively
+from tests.helpers import ROOT, lively
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')]
 
@@ -69,7 +69,7 @@ def test_the_papers_configs_in_bfloat16(name):
     from mmdet.testing import demo_mm_inputs
 
     from fastervit_backbone.ops.float32 import run_in_float32
-    from tests.test_configs import build, load, train_step, with_nano
+    from tests.mm_helpers import build, load, train_step, with_nano
 
     run_in_float32()
     config = with_nano(load(ROOT / 'configs' / f'{name}.py'))

@@ -22,8 +22,8 @@ from fastervit_backbone.checkpoints.io import (
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
-from tests.apis.conftest import CASCADE, save_untrained
-from tests.test_tools import DEMO, QUICK, assert_one_line_error, tool
+from tests.helpers import CASCADE, QUICK, assert_one_line_error, tool
+from tests.mm_helpers import save_untrained
 
 LOADERS = {
     f'{s}_dataloader.{k}': v
@@ -63,14 +63,14 @@ def test_refused_everywhere(trap, shapes, tmp_path):
     jsons = [shapes / 'annotations' / f'instances_{split}.json' for split in ('train', 'val')]
     images = [shapes / 'images' / split for split in ('train', 'val')]
     readers = {
-        'train': lambda: train(DEMO, work_dir=tmp_path / 'w', options=LOADERS | {'load_from': str(path)}),
-        'resume': lambda: train(DEMO, work_dir=tmp_path / 'w', resume=path, options=LOADERS),
+        'train': lambda: train(CASCADE, work_dir=tmp_path / 'w', options=LOADERS | {'load_from': str(path)}),
+        'resume': lambda: train(CASCADE, work_dir=tmp_path / 'w', resume=path, options=LOADERS),
         'weights of the backbone': lambda: train(
-            DEMO,
+            CASCADE,
             work_dir=tmp_path / 'w',
             options=LOADERS | {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(path))},
         ),
-        'test': lambda: evaluate(DEMO, path, work_dir=tmp_path / 'w', options=LOADERS),
+        'test': lambda: evaluate(CASCADE, path, work_dir=tmp_path / 'w', options=LOADERS),
         'predict': lambda: Predictor(CASCADE, path),
         'finetune': lambda: finetune(*jsons, images, arch='nano', start=path, work_dir=tmp_path / 'w'),
     }
@@ -89,8 +89,8 @@ def test_refused_everywhere(trap, shapes, tmp_path):
 def test_the_tools_way_around(trap, shapes, tmp_path):
     path, sprung = trap
     for name, arguments in (
-        ('test', [DEMO, path]),
-        ('predict', [DEMO, path, shapes / 'images' / 'val', '--out', 'p']),
+        ('test', [CASCADE, path]),
+        ('predict', [CASCADE, path, shapes / 'images' / 'val', '--out', 'p']),
         ('convert_checkpoint', [path, 'c.pth']),
     ):
         assert_one_line_error(
@@ -120,11 +120,19 @@ def test_safetensors_are_read_like_pickles(trap, shapes, tmp_path):
     path = tmp_path / 'whole.safetensors'
     write_state_dict(weights, path, {})
     done = tool(
-        'test', DEMO, path, '--out', 'm.json', '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes)
+        'test',
+        CASCADE,
+        path,
+        '--out',
+        'm.json',
+        '--cfg-options',
+        *QUICK,
+        cwd=tmp_path,
+        SHAPES_ROOT=str(shapes),
     )
     assert done.returncode == 0, done.stderr
     model = train(
-        DEMO,
+        CASCADE,
         work_dir=tmp_path / 'w',
         options=LOADERS | {'load_from': str(path), 'optim_wrapper.optimizer.lr': 0.0},
     )

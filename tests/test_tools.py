@@ -1,7 +1,6 @@
 """The tools as a user runs them: own processes, from another folder, real input, and every kind of bad input."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,11 +20,18 @@ from PIL import Image
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
-from tests.conftest import ROOT, ReferenceCase
+from tests.helpers import (
+    CASCADE,
+    FPN,
+    QUICK,
+    ROOT,
+    ReferenceCase,
+    assert_one_line_error,
+    environment,
+    tool,
+)
 
-DEMO = ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
-SEGMENTER = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'
 #: What makes a paper config run in seconds on two cores: the nano backbone, few images and few regions.
 SMALL_MODEL = [
     'model.backbone.arch=nano',
@@ -39,30 +45,6 @@ SMALL_MODEL = [
     'val_dataloader.dataset.indices=2',
     'test_dataloader.dataset.indices=2',
 ]
-QUICK = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
-QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
-
-
-def environment(**variables):
-    roots = ('COCO_ROOT', 'ADE_ROOT', 'VOC_ROOT', 'SHAPES_ROOT')
-    inherited = {k: v for k, v in os.environ.items() if k not in roots}
-    return (
-        inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
-    )
-
-
-def tool(name, *arguments, cwd, **variables):
-    command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900
-    )
-
-
-def assert_one_line_error(done, told):
-    assert done.returncode == 2, done.stdout + done.stderr
-    lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-    assert len(lines) == 1 and re.search(told, lines[0]), done.stderr
-    assert 'Traceback' not in done.stderr
 
 
 @pytest.fixture(scope='module')
@@ -74,7 +56,7 @@ def shapes(tmp_path_factory):
 def trained(shapes, tmp_path_factory):
     """A run that was killed in its second epoch and resumed: (work dir, what the resumed run printed)."""
     folder = tmp_path_factory.mktemp('run')
-    arguments = [DEMO, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *QUICK]
+    arguments = [CASCADE, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *QUICK]
     arguments += [
         'train_cfg.max_epochs=2',
         'train_cfg.val_interval=2',
@@ -129,7 +111,7 @@ def test_killed_training_resumes(trained):
 
 def test_learning_rate_is_scaled_and_said(trained):
     work, first, _ = trained
-    lr = Config.fromfile(DEMO).optim_wrapper.optimizer.lr  # for a batch of 4; the run has 2
+    lr = Config.fromfile(CASCADE).optim_wrapper.optimizer.lr  # for a batch of 4; the run has 2
     assert f'learning rate {lr:g} is for batch 4; this run has 2: {lr:g} -> {lr / 2:g}' in first
     assert rates(first)[1, 4] <= lr / 2
     assert (
@@ -184,15 +166,15 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    first = run('train', DEMO, *short, 'train_cfg.max_epochs=1')
+    first = run('train', CASCADE, *short, 'train_cfg.max_epochs=1')
     assert 'is for batch' not in first  # 2 processes x 2 images are the 4 it is for
     assert len(rates(first)) == 2  # 8 images
-    assert 'resumed epoch: 1' in run('train', DEMO, '--resume', *short, 'train_cfg.max_epochs=2')
+    assert 'resumed epoch: 1' in run('train', CASCADE, '--resume', *short, 'train_cfg.max_epochs=2')
     # recall of boxes of any class too: an AP of 0 twice would show nothing
     scored = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
     run(
         'test',
-        DEMO,
+        CASCADE,
         tmp_path / 'work',
         *options[:4],
         '--out',
@@ -200,7 +182,7 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
         '--cfg-options',
         *scored,
     )
-    alone = [DEMO, tmp_path / 'work', '--out', tmp_path / 'alone.json', '--cfg-options', *scored]
+    alone = [CASCADE, tmp_path / 'work', '--out', tmp_path / 'alone.json', '--cfg-options', *scored]
     assert tool('test', *alone, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
     figures = [
         json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('together', 'alone')
@@ -211,7 +193,7 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
 def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shapes, tmp_path):
     work = trained[0]
     arguments = [
-        DEMO,
+        CASCADE,
         work,
         '--show-dir',
         'pictures',
@@ -238,7 +220,7 @@ def test_deploy_mode_gives_the_same_figures(trained, shapes, tmp_path):
     figures = []
     for name, options in (('plain', []), ('deployed', ['--deploy'])):
         arguments = [
-            DEMO,
+            CASCADE,
             trained[0],
             '--out',
             tmp_path / f'{name}.json',
@@ -267,13 +249,13 @@ def test_deploy_mode_of_another_backbone(monkeypatch):
 
 
 def test_tta_where_the_config_has_none(trained, shapes, tmp_path):
-    done = tool('test', DEMO, trained[0], '--tta', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool('test', CASCADE, trained[0], '--tta', cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert_one_line_error(done, r'--tta: .*cascade_shapes\.py has no tta_model and no tta_pipeline')
 
 
 def test_no_detections_at_all(trained, shapes, tmp_path):
     options = [*QUICK, 'model.test_cfg.rcnn.score_thr=1.0']
-    done = tool('test', DEMO, trained[0], '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool('test', CASCADE, trained[0], '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0 and 'no detections in any image' in done.stdout, done.stderr
 
 
@@ -374,20 +356,20 @@ def text_file(tmp_path):
             None,
             r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip',
         ),
-        ([DEMO], broken_json, r'instances_train\.json is broken JSON .*line 1'),
-        ([DEMO], no_images, 'lists 0 images'),
+        ([CASCADE], broken_json, r'instances_train\.json is broken JSON .*line 1'),
+        ([CASCADE], no_images, 'lists 0 images'),
         (
-            [SEGMENTER],
+            [FPN],
             label_out_of_range,
             r'labels/train/000003\.png holds the label 4, but the 4 classes have 0 to 3: .*ignore_index=4',
         ),
         (
-            [SEGMENTER],
+            [FPN],
             no_label_map,
             r'images/train/000003\.png has no label map: .*labels/train/000003\.png is not there \(1 of 8',
         ),
         (
-            [SEGMENTER],
+            [FPN],
             label_map_of_another_size,
             r'labels/train/000003\.png is 127x96, its image .*000003\.png 128x96',
         ),
@@ -410,21 +392,25 @@ def text_file(tmp_path):
             'shapes',
             'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2',
         ),
-        ([DEMO, '--cfg-options', 'model.backbone.depth=3'], 'shapes', "model.backbone has no option 'depth'"),
         (
-            [DEMO, '--cfg-options', 'model.backbone.arch=0'],
+            [CASCADE, '--cfg-options', 'model.backbone.depth=3'],
+            'shapes',
+            "model.backbone has no option 'depth'",
+        ),
+        (
+            [CASCADE, '--cfg-options', 'model.backbone.arch=0'],
             'shapes',
             r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,',
         ),
-        ([DEMO, '--amp'], 'shapes', '--amp needs a CUDA device'),
-        ([DEMO, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
+        ([CASCADE, '--amp'], 'shapes', '--amp needs a CUDA device'),
+        ([CASCADE, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
         (
-            [DEMO, '--cfg-options', 'train_dataloader.batch_size=abc'],
+            [CASCADE, '--cfg-options', 'train_dataloader.batch_size=abc'],
             'shapes',
             'batch_size=abc: it is 4, and must be a number',
         ),
         (
-            [DEMO, '--work-dir', '/proc/version/x'],
+            [CASCADE, '--work-dir', '/proc/version/x'],
             'shapes',
             '--work-dir /proc/version/x: cannot write to /proc/version, which is a file',
         ),
@@ -473,7 +459,7 @@ def test_test_refuses_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
         path, told = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'
     else:
         path, told = tmp_path, 'a folder without a checkpoint'
-    done = tool('test', DEMO, path, '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = tool('test', CASCADE, path, '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert_one_line_error(done, told)
 
 
@@ -559,7 +545,7 @@ def test_demo_config_on_other_data(real_data, tmp_path):
     ]
     config = tmp_path / 'pixabay.py'
     config.write_text(
-        f'_base_ = {str(DEMO)!r}\n'
+        f'_base_ = {str(CASCADE)!r}\n'
         f'metainfo = dict(classes={classes!r}, palette=None)\n'
         "resize = dict(type='Resize', scale=(256, 192), keep_ratio=True)\n"
         "load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]\n"

@@ -7,9 +7,7 @@ _base_ = [
     'mmseg::_base_/schedules/schedule_40k.py',
 ]
 
-custom_imports = dict(
-    imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset'], allow_failed_imports=False
-)
+custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(size=(512, 512)),

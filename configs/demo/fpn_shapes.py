@@ -1,8 +1,6 @@
 # Semantic FPN with the nano backbone and a narrow head on the shapes data set: minutes on two CPU cores (`make demo-all`).
 _base_ = ['mmseg::_base_/models/fpn_poolformer_s12.py', '../_base_/demo_semantic.py']
-custom_imports = dict(
-    imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset'], allow_failed_imports=False
-)
+custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(size_divisor=32),

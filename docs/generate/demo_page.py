@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fastervit_backbone.utils.commit import current_commit
+from fastervit_backbone.utils.console import parse_strictly, run_cli
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
 

@@ -5,17 +5,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..models.arch import ARCHS
-from ..models.fastervit import FasterViT
+from ..models.arch import ArchSpec
 from ..utils.errors import CheckpointError
 from .infer_arch import FileArch, declared_arch, differences, infer_arch
-from .io import log, read_checkpoint, unwrap_state_dict, write_state_dict
+from .io import log, read_checkpoint, unwrap_state_dict
 
-__all__ = ['LoadReport', 'check_fit', 'convert_checkpoint', 'load_published']
+if TYPE_CHECKING:
+    from ..models.fastervit import FasterViT
+
+__all__ = ['LoadReport', 'check_fit', 'load_published']
 
 REBUILT, DROPPED = 'rebuilt', 'dropped'
 _BLOCK = r'levels\.([23])\.blocks\.(\d+)\.'
@@ -86,7 +89,7 @@ class LoadReport:
         return ', '.join(parts) + (f'; {self.note}' if self.note else '')
 
 
-def load_published(net: FasterViT, source: str | Path | Mapping) -> LoadReport:
+def load_published(net: 'FasterViT', source: str | Path | Mapping) -> LoadReport:
     """Load weights into a backbone: a published FasterViT file, one of ours, or a detector's with a ``backbone.`` in it.
 
     Args:
@@ -100,43 +103,9 @@ def load_published(net: FasterViT, source: str | Path | Mapping) -> LoadReport:
         CheckpointError: the file cannot be read, a learnable tensor has no home, or a parameter of ours (new output norms aside)
             has no value; the message names the tensor and, where it can tell, the arch that the file is.
     """
-    tensors, report = _place(net, _read(source))
+    tensors, report = place_tensors(net, read_tensors(source))
     net.load_state_dict(tensors, strict=False)
     log(str(report))
-    return report
-
-
-def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
-    """Write a published file's backbone in our keys, without optimizer, buffers and classifier.
-
-    Args:
-        source: path or URL, as for :func:`load_published`.
-        target: a ``.safetensors`` or ``.pth`` file.
-
-    Raises:
-        CheckpointError: as :func:`load_published`, or the target cannot be written.
-    """
-    if (
-        not isinstance(source, Mapping)
-        and Path(target).exists()
-        and Path(source).exists()
-        and Path(target).samefile(source)
-    ):
-        raise CheckpointError(f'{target} is the input: name another file for the output')
-    file = _read(source)
-    norms = sorted(
-        {int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')}
-    )  # a detector's, trained: kept
-    out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
-    with torch.device('meta'):
-        net = FasterViT(
-            infer_arch(file.name, file.ours, file.rebuilt, file.arch).spec,
-            out_norm=out_norm,
-            out_indices=tuple(norms) or (0, 1, 2, 3),
-        )
-    tensors, report = _place(net, file)
-    known = {'arch': report.arch} if report.arch in ARCHS else {}
-    write_state_dict(tensors, target, known | {'source': Path(file.name).name})
     return report
 
 
@@ -165,11 +134,11 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
     ):
         hint = 'it is a backbone alone, for model.backbone.init_cfg; '
     for prefix, module in model.named_modules():
-        if isinstance(module, FasterViT):
+        if isinstance(spec := getattr(module, 'spec', None), ArchSpec):
             prefix = prefix + '.' if prefix else ''
             inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             with suppress(CheckpointError):
-                hint = differences(infer_arch(name, inside), module.spec)
+                hint = differences(infer_arch(name, inside), spec)
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
@@ -187,7 +156,7 @@ def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
 
 
 @dataclass
-class _File:
+class FileContent:
     """What was read: tensors under our names, derived buffers and dropped tensors under the file's."""
 
     name: str
@@ -197,11 +166,11 @@ class _File:
     arch: str = ''  # what a file of ours says of itself; windows leave no other trace in one
 
 
-def _read(source: str | Path | Mapping) -> _File:
+def read_tensors(source: str | Path | Mapping) -> FileContent:
     name = 'state dict' if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     tensors = unwrap_state_dict(content)
-    file = _File(name, {}, arch=declared_arch(content.get('meta')))
+    file = FileContent(name, {}, arch=declared_arch(content.get('meta')))
     if any(k.startswith('backbone.') for k in tensors):
         file.dropped = [k for k in tensors if not k.startswith('backbone.')]
         tensors = {k.removeprefix('backbone.'): v for k, v in tensors.items() if k.startswith('backbone.')}
@@ -241,7 +210,7 @@ def _rename(key: str) -> str | None:
     return None
 
 
-def _place(net: FasterViT, file: _File) -> tuple[dict[str, Tensor], LoadReport]:
+def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor], LoadReport]:
     """Fit a file to a network, by name and shape, or raise; nothing is changed."""
     own = net.state_dict()
     last = len(net.stages) - 1

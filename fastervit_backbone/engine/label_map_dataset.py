@@ -1,4 +1,4 @@
-"""A data set of images and label maps in two folders, for mmseg configs. Importing this registers it with mmseg."""
+"""A data set of images and label maps in two folders, for mmseg configs. Importing this imports mmseg."""
 
 from collections.abc import Callable, Mapping, Sequence
 

@@ -104,7 +104,7 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     ]
     config.randomness = dict(seed=seed)
     config.load_from, config.resume = _path(plan.weights) if plan.start == 'model' else None, False
-    modules = ['fastervit_backbone'] + ([] if coco else ['fastervit_backbone.engine.label_map_dataset'])
+    modules = ['fastervit_backbone']
     config.custom_imports = dict(imports=modules, allow_failed_imports=False)
     return Config(config)
 

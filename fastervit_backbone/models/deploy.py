@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +16,15 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .arch import STRIDES
-from .fastervit import FasterViT, memory_format_of
 from .layers.attention import TransformerLayer
 from .layers.conv import ConvBlock, ConvStem
+from .layers.memory_format import memory_format_of
 from .layers.position import FixedPosition, Grid, PositionMlp
 from .layers.position_cache import PositionCache
 from .stages import AttentionStage
+
+if TYPE_CHECKING:
+    from .fastervit import FasterViT
 
 #: (tokens, channels in, channels out) -> 'linear' or 'conv'.
 Choices = dict[tuple[int, int, int], str]
@@ -67,7 +71,7 @@ class DeployedFasterViT(nn.Module):
 
     def __init__(
         self,
-        net: FasterViT,
+        net: 'FasterViT',
         size: tuple[int, int] | None,
         dtype: torch.dtype | None,
         batch: int,
@@ -138,7 +142,7 @@ def describe(choices: Choices) -> str:
     return f'{len(choices) - len(convs)} shapes of layers run as Linear, {len(convs)} as 1x1 convolutions: {", ".join(convs) or "none"}'
 
 
-def _fold(net: FasterViT) -> None:
+def _fold(net: 'FasterViT') -> None:
     """BatchNorms into convolutions, layer scales into Linears."""
     for module in net.modules():
         if isinstance(module, ConvStem | ConvBlock):
@@ -178,7 +182,7 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
 
 
 def _choose(
-    net: FasterViT, size: tuple[int, int], batch: int, dtype: torch.dtype, choices: Mapping
+    net: 'FasterViT', size: tuple[int, int], batch: int, dtype: torch.dtype, choices: Mapping
 ) -> Choices:
     """Turn Linears into convolutions where those are faster; measures each shape that ``choices`` does not have."""
     used: Choices = {}

@@ -8,18 +8,17 @@ any code from, or derived from, NVlabs/FasterViT. This code: Apache-2.0. The pub
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
+from .deploy import DeployedFasterViT, describe
 from .layers.conv import ChannelLayerNorm, ConvStem
+from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
 from .stages import AttentionStage, ConvStage
-
-if TYPE_CHECKING:
-    from .deploy import DeployedFasterViT
 
 
 class FasterViT(nn.Module):
@@ -153,9 +152,7 @@ class FasterViT(nn.Module):
         Raises: as :func:`~fastervit_backbone.checkpoint.load_published`.
         """
         if self.init_cfg is not None:
-            from ..checkpoints.published import (
-                load_published,
-            )  # reading files is not the model's business until asked for
+            from ..checkpoints.published import load_published  # the one upward import, and only on demand
 
             load_published(self, self.init_cfg['checkpoint'])
 
@@ -166,7 +163,7 @@ class FasterViT(nn.Module):
         dtype: torch.dtype | None = None,
         batch: int = 1,
         choices: Mapping[tuple[int, int, int], str] | None = None,
-    ) -> 'DeployedFasterViT':
+    ) -> DeployedFasterViT:
         """A copy for inference alone, as fast as we know how; this one stays as it is.
 
         Its maps equal those in eval mode within 1e-5 of the largest value in float32. On a CPU it measures every shape of layer as
@@ -183,8 +180,6 @@ class FasterViT(nn.Module):
         Raises:
             ValueError: ``size`` below 32, or ``choices`` other than 'linear' and 'conv'.
         """
-        from .deploy import DeployedFasterViT, describe
-
         if size is not None and (
             not isinstance(size, tuple | list) or len(size) != 2 or min(size) < STRIDES[-1]
         ):
@@ -218,12 +213,6 @@ _OUT_NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
     'bn': nn.BatchNorm2d,
     None: None,
 }
-
-
-def memory_format_of(images: Tensor) -> torch.memory_format:
-    """The caller's own format, for the maps: mmcv's RoIAlign reads channels-last maps as if they were contiguous."""
-    channels_last = not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:

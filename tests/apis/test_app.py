@@ -19,9 +19,7 @@ from playwright.sync_api import sync_playwright
 
 from fastervit_backbone.apis.app import Uploads
 from fastervit_backbone.utils.errors import UserError
-from tests.apis.conftest import CASCADE, UPERNET
-from tests.conftest import ROOT
-from tests.test_tools import assert_one_line_error, environment, tool
+from tests.helpers import CASCADE, ROOT, UPERNET, assert_one_line_error, environment, tool
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
 FLAGS = [

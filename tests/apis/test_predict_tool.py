@@ -19,10 +19,17 @@ from fastervit_backbone.apis.prediction_log import NAME, PredictionLog
 from fastervit_backbone.apis.prediction_run import PredictionRun
 from fastervit_backbone.apis.sources import find_sources
 from fastervit_backbone.utils.errors import UserError
-from tests.apis.conftest import CASCADE, UPERNET, save_untrained
-from tests.apis.test_sources import make_video, odd_images
-from tests.conftest import ROOT
-from tests.test_tools import assert_one_line_error, environment, tool
+from tests.helpers import (
+    CASCADE,
+    ROOT,
+    UPERNET,
+    assert_one_line_error,
+    environment,
+    make_video,
+    odd_images,
+    tool,
+)
+from tests.mm_helpers import save_untrained
 
 ALL = ['--threshold', '0']
 
@@ -89,7 +96,7 @@ def test_label_maps(shapes, segmenter, tmp_path):
 
 def test_its_json_is_scored(shapes, detector, tmp_path):
     """Image ids are those of the data set, so that pycocotools takes the json as it is; the figures are those of tools/test.py."""
-    from tests.test_tools import QUICK
+    from tests.helpers import QUICK
 
     # the checkpoint's category ids are made up: the truth gets the same
     annotations = json.loads((shapes / 'annotations' / 'instances_val.json').read_text())
@@ -372,7 +379,7 @@ def test_a_journal_cut_anywhere(tmp_path):
 )
 def test_ids_of_real_data_come_back(name, images, annotations, real_data, tmp_path):
     """Category ids from 0, and 80 with gaps; an RGBA file, images without objects, images that the annotations do not know."""
-    from tests.test_tools import QUICK
+    from tests.helpers import QUICK
 
     root = real_data / name
     truth = COCO(str(root / 'annotations' / annotations))

@@ -12,9 +12,8 @@ from fastervit_backbone.apis.sources import read_image
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.structures.prediction import decode_mask
 from fastervit_backbone.utils.errors import UserError
-from tests.apis.conftest import CASCADE, UPERNET, save_untrained
-from tests.conftest import ROOT
-from tests.test_tools import QUICK, tool
+from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, tool
+from tests.mm_helpers import save_untrained
 
 SOME = {'model.test_cfg.rcnn.score_thr': 0.0}
 

@@ -1,43 +1,11 @@
 """Names, folders and patterns into files; files into pixels, or into one line that says what is wrong."""
 
-import cv2
 import numpy as np
 import pytest
-from PIL import Image
 
 from fastervit_backbone.apis.sources import find_sources, read_image, read_video, video_size
 from fastervit_backbone.utils.errors import UserError
-
-
-def picture(size=(40, 60)):
-    y, x = np.mgrid[: size[0], : size[1]]
-    return np.stack([x * 4, y * 6, (x + y) * 2], 2).astype(np.uint8)
-
-
-def odd_images(folder):
-    """Every kind of image file that people have: name -> whether it can be read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rgb = Image.fromarray(picture())
-    rgb.save(folder / 'plain.jpg')
-    rgb.convert('L').save(folder / 'grey.png')
-    rgb.convert('RGBA').save(folder / 'alpha.png')
-    rgb.convert('P').save(folder / 'palette.png')
-    rgb.convert('1').save(folder / 'bilevel.png')
-    rgb.convert('CMYK').save(folder / 'cmyk.jpg')
-    rgb.save(folder / 'animated.webp')
-    Image.fromarray(picture()[..., 0].astype(np.uint16) * 256).save(folder / 'deep.png')
-    cv2.imwrite(str(folder / 'deep_colour.tif'), picture().astype(np.uint16) * 256)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees
-    rgb.save(folder / 'turned.jpg', exif=exif)
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
-    noise.save(folder / 'whole.jpg')
-    content = (folder / 'whole.jpg').read_bytes()
-    (folder / 'cut.jpg').write_bytes(content[: len(content) // 2])
-    (folder / 'words.png').write_text('not an image')
-    (folder / 'empty.jpg').write_bytes(b'')
-    bad = {'cut.jpg', 'words.png', 'empty.jpg'}
-    return {p.name: p.name not in bad for p in folder.iterdir()}
+from tests.helpers import make_video, odd_images, picture
 
 
 def test_odd_images(tmp_path):
@@ -89,16 +57,6 @@ def test_finding(tmp_path):
     (tmp_path / 'bare').mkdir()
     with pytest.raises(UserError, match='no image or video'):
         find_sources([tmp_path / 'bare'])
-
-
-def make_video(path, frames=7, size=(48, 64)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, size[::-1])
-    for i in range(frames):
-        frame = np.full((*size, 3), 40, np.uint8)
-        cv2.circle(frame, (10 + 6 * i, 24), 8, (60, 60, 220), -1)
-        writer.write(frame)
-    writer.release()
-    return path
 
 
 def test_videos(tmp_path):

@@ -13,7 +13,7 @@ from fastervit_backbone.benchmark.run import parse_size
 from fastervit_backbone.benchmark.stages import parts_of, profile_stages
 from fastervit_backbone.benchmark.throughput import Timing, compare, peak_memory
 from fastervit_backbone.utils.errors import UserError
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 OPTIONS = dict(
     size=['64'], batch=1, dtype=['fp32'], device='cpu', channels_last=False, compile=False, train=False, rounds=2, threads=None,

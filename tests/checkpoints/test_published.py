@@ -15,7 +15,7 @@ from fastervit_backbone import ARCHS, ArchSpec, FasterViT
 from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
 from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
 from fastervit_backbone.utils.errors import CheckpointError
-from tests.conftest import ROOT, ReferenceCase, lively
+from tests.helpers import ROOT, ReferenceCase, lively
 
 HAT = 'small_hat_224_propagation'
 

@@ -10,7 +10,7 @@ from PIL import Image
 from fastervit_backbone.datasets.convert import convert_voc, convert_yolo
 from fastervit_backbone.datasets.validation.coco import audit, read_split
 from fastervit_backbone.utils.errors import UserError
-from tests.test_tools import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error, tool
 
 
 def save_image(path, width, height):

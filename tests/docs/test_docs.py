@@ -20,10 +20,8 @@ pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
 from fastervit_backbone.datasets.shapes import make_shapes
-from tests.apis.conftest import CASCADE, UPERNET, save_untrained
-from tests.apis.test_sources import make_video
-from tests.conftest import ROOT
-from tests.test_tools import QUICK, environment
+from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, environment, make_video
+from tests.mm_helpers import save_untrained
 
 PAGES = ('quickstart', 'predict', 'analyse', 'finetune')
 

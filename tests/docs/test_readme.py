@@ -6,7 +6,7 @@ import re
 import pytest
 
 from fastervit_backbone.__main__ import variant_table
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 README = (ROOT / 'README.md').read_text()
 PAGES = {'README.md': README} | {

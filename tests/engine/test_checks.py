@@ -14,7 +14,7 @@ from fastervit_backbone.engine.config.auto_scale_lr import scale_learning_rate
 from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.engine.processes import process_rank, rank0_print, world_size
 from fastervit_backbone.utils.errors import UserError
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 
 @pytest.fixture(scope='module')

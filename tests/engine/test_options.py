@@ -5,7 +5,7 @@ pytest.importorskip('mmdet')
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.utils.console import parse_value
 from fastervit_backbone.utils.errors import UserError
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 CONFIG = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
 

@@ -14,7 +14,7 @@ from mmengine.registry import MODELS
 from fastervit_backbone import FasterViT
 from fastervit_backbone.engine import LayerDecayOptimWrapperConstructor
 from fastervit_backbone.utils.errors import CheckpointError, UserError
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize('package', ['mmdet', 'mmseg'])

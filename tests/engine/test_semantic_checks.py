@@ -22,7 +22,7 @@ from fastervit_backbone.engine.config.adapt import (
 )
 from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.utils.errors import UserError
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from mmengine.config import Config
-from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -36,9 +35,8 @@ from fastervit_backbone.engine.runner.loops import EarlyStopping, ResumableEpoch
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
 from fastervit_backbone.engine.runner.work_dir import checkpoints_of
 from fastervit_backbone.utils.errors import UserError
-from tests.apis.conftest import save_untrained
-from tests.conftest import ROOT
-from tests.test_tools import DEMO, SEGMENTER, assert_one_line_error, environment, tool
+from tests.helpers import CASCADE, FPN, ROOT, assert_one_line_error, environment, tool
+from tests.mm_helpers import Doubtful, InfiniteLoss, save_untrained
 
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
 EPOCHS = [
@@ -124,11 +122,11 @@ def assert_same_end(one, other, name):
 def test_killed_at_random_moments(kills, shapes, tmp_path):
     options = ['train_dataloader.num_workers=2', f'custom_hooks={EMA}', 'default_hooks.checkpoint.interval=2']
     options += [f'train_cfg.max_iters={20 * kills}', 'train_cfg.val_interval=7', 'param_scheduler.1.end=200']
-    finish(tmp_path / 'unbroken', shapes, SEGMENTER, options)
+    finish(tmp_path / 'unbroken', shapes, FPN, options)
     broken, moments = tmp_path / 'broken', random.Random(kills)
     for _ in range(kills):
         before = len(list(broken.glob('*/*.log')))
-        process = start(broken, shapes, SEGMENTER, options)
+        process = start(broken, shapes, FPN, options)
         while (
             len(list(broken.glob('*/*.log'))) == before and process.poll() is None
         ):  # its imports take most of its time
@@ -137,15 +135,15 @@ def test_killed_at_random_moments(kills, shapes, tmp_path):
         assert process.poll() is None, 'it ended before it was killed'
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    finish(broken, shapes, SEGMENTER, options)
+    finish(broken, shapes, FPN, options)
     assert_same_end(tmp_path / 'unbroken', broken, f'iter_{20 * kills}.pth')
     assert not list(broken.glob('.*.part'))
 
 
 def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_path):
     unbroken, broken = tmp_path / 'unbroken', tmp_path / 'broken'
-    finish(unbroken, shapes, DEMO, EPOCHS)
-    process = start(broken, shapes, DEMO, [*EPOCHS, 'default_hooks.logger.interval=1'])
+    finish(unbroken, shapes, CASCADE, EPOCHS)
+    process = start(broken, shapes, CASCADE, [*EPOCHS, 'default_hooks.logger.interval=1'])
     while process.poll() is None and 'Epoch(train) [2][2/6]' not in (tmp_path / 'broken.log').read_text():
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)  # the whole group, as schedulers do: those that load data too
@@ -153,7 +151,7 @@ def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_p
     said = (tmp_path / 'broken.log').read_text()
     assert 'stopped: SIGTERM at iteration' in said and '--resume goes on' in said and 'Traceback' not in said
     assert checkpoints_of(broken)[0].name == 'interrupted.pth'
-    finish(broken, shapes, DEMO, EPOCHS)
+    finish(broken, shapes, CASCADE, EPOCHS)
     assert_same_end(unbroken, broken, 'epoch_3.pth')
     assert not (broken / 'interrupted.pth').exists()
 
@@ -162,7 +160,7 @@ def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_p
     )  # as after a kill between the checkpoint of the second epoch and the end of its evaluation
     again.mkdir()
     shutil.copy(unbroken / 'epoch_2.pth', again)
-    finish(again, shapes, DEMO, EPOCHS)
+    finish(again, shapes, CASCADE, EPOCHS)
     assert_same_end(unbroken, again, 'epoch_3.pth')
     said = (tmp_path / 'again.log').read_text()
     assert said.index('Epoch(val) [2]') < said.index('Epoch(val) [3]')
@@ -171,7 +169,7 @@ def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_p
 
 def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
     options = ' '.join(f'{k}={v}' for k, v in HERE.items())
-    command = f'{sys.executable} {ROOT / "tools" / "train.py"} {SEGMENTER} --work-dir work --cfg-options {options} train_cfg.max_iters=2'
+    command = f'{sys.executable} {ROOT / "tools" / "train.py"} {FPN} --work-dir work --cfg-options {options} train_cfg.max_iters=2'
     keep = 'default_hooks.checkpoint.interval=1 train_cfg.val_interval=9'
     full = f'ulimit -f 20000; {command.replace("max_iters=2", "max_iters=4")} {keep}'.replace(
         '--work-dir', '--resume --work-dir'
@@ -201,8 +199,8 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         '@TRANSFORMS.register_module()\nclass Dies(BaseTransform):\n    def transform(self, results):\n        os.kill(os.getpid(), 9)\n'
     )
     (tmp_path / 'config.py').write_text(
-        f"_base_ = '{SEGMENTER}'\n"
-        "custom_imports = dict(imports=['fastervit_backbone', 'fastervit_backbone.engine.label_map_dataset', 'dies'])\n"
+        f"_base_ = '{FPN}'\n"
+        "custom_imports = dict(imports=['fastervit_backbone', 'dies'])\n"
         "train_dataloader = dict(num_workers=1, dataset=dict(pipeline=[dict(type='Dies')]))\n"
     )
     done = tool(
@@ -227,18 +225,18 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
         'train_cfg.val_interval': 3,
         'train_dataloader.batch_size': 3,
     }
-    train(DEMO, work_dir=tmp_path / 'work', seed=0, options=options)
+    train(CASCADE, work_dir=tmp_path / 'work', seed=0, options=options)
     said = next((tmp_path / 'work').glob('*/*.log')).read_text()
     for i, path in enumerate(bad):
         assert said.count(f'{path} cannot be read') == 1
         assert f'another image takes its place ({i + 1} of 10)' in said
     with pytest.raises(UserError, match=r'2 images cannot be read, the last .*--max-unreadable is 1'):
-        train(DEMO, work_dir=tmp_path / 'strict', seed=0, max_unreadable=1, options=options)
+        train(CASCADE, work_dir=tmp_path / 'strict', seed=0, max_unreadable=1, options=options)
     for path in (mine / 'images' / 'train').iterdir():  # as when a disk is no longer there
         path.unlink()
         path.write_text('')
     with pytest.raises(UserError, match=r'^20 images in a row cannot be read, the last .*check_data\.py$'):
-        train(DEMO, work_dir=tmp_path / 'none', options=options | {'train_dataloader.num_workers': 1})
+        train(CASCADE, work_dir=tmp_path / 'none', options=options | {'train_dataloader.num_workers': 1})
 
 
 def test_what_other_errors_become():
@@ -270,13 +268,13 @@ def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatc
         'train_dataloader.batch_size': 2,
         'train_cfg.max_epochs': 2,
     }
-    whole = train(DEMO, work_dir=tmp_path / 'whole', seed=0, options=options)
+    whole = train(CASCADE, work_dir=tmp_path / 'whole', seed=0, options=options)
     assert isinstance(whole, nn.Module)
     first = torch.load(tmp_path / 'whole' / 'epoch_1.pth', weights_only=False)
     assert (first['meta']['iter'], first['meta']['epoch_begin'], first['meta']['epoch_length']) == (6, 6, 6)
     changed = options | {'train_dataloader.batch_size': 3, 'optim_wrapper.optimizer.lr': 1.6e-4}
     train(
-        DEMO,
+        CASCADE,
         work_dir=tmp_path / 'other',
         resume=tmp_path / 'whole' / 'epoch_1.pth',
         auto_scale_lr=False,
@@ -320,7 +318,7 @@ def test_steps_that_are_not_finite(root, tmp_path):
         UserError,
         match=r'not finite in 3 steps in a row, last at iteration \d+ \(images .*\.png\); first not finite: the',
     ):
-        train(SEGMENTER, work_dir=tmp_path, seed=0, max_non_finite=3, options=options)
+        train(FPN, work_dir=tmp_path, seed=0, max_non_finite=3, options=options)
     report = json.loads((tmp_path / 'non_finite.json').read_text())
     assert (
         report['iteration'] >= 3
@@ -328,17 +326,6 @@ def test_steps_that_are_not_finite(root, tmp_path):
         and report['first'].startswith('the ')
         and report['losses']
     )
-
-
-class Doubtful(BaseModel):
-    """A loss that can be told to be NaN, after a BatchNorm that sees it all."""
-
-    def __init__(self):
-        super().__init__()
-        self.norm, self.layer = nn.BatchNorm1d(2), nn.Linear(2, 1)
-
-    def forward(self, inputs, data_samples=None, mode='loss'):
-        return dict(loss=self.layer(self.norm(inputs)).square().mean())
 
 
 def guarded(model, **options):
@@ -360,14 +347,6 @@ def guarded(model, **options):
         guard.after_train_iter(runner, 0, batch, outputs)
 
     return step, guard, said
-
-
-class InfiniteLoss(Doubtful):
-    """A loss that is infinite where the first input is above 10, with finite gradients all the same."""
-
-    def forward(self, inputs, data_samples=None, mode='loss'):
-        loss = super().forward(inputs)['loss']
-        return dict(loss=loss + torch.where(inputs[0, 0] > 10, torch.inf, 0.0))
 
 
 @pytest.mark.parametrize('accumulated', [1, 3])
@@ -496,10 +475,10 @@ def test_a_broken_last_checkpoint(root, tmp_path, capsys):
         'train_cfg.val_interval': 9,
         'default_hooks.checkpoint.interval': 1,
     }
-    train(SEGMENTER, work_dir=tmp_path, seed=0, options=options)
+    train(FPN, work_dir=tmp_path, seed=0, options=options)
     time.sleep(1)
     (tmp_path / 'iter_2.pth').write_bytes((tmp_path / 'iter_2.pth').read_bytes()[:1000])
-    train(SEGMENTER, work_dir=tmp_path, resume=True, seed=4, options=options | {'train_cfg.max_iters': 3})
+    train(FPN, work_dir=tmp_path, resume=True, seed=4, options=options | {'train_cfg.max_iters': 3})
     said = capsys.readouterr().out
     assert (
         f'going on from {tmp_path / "iter_1.pth"}, the one before' in said
@@ -514,9 +493,9 @@ def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
         'train_cfg.val_interval': 9,
         'default_hooks.checkpoint.max_keep_ckpts': 1,
     }
-    train(SEGMENTER, work_dir=tmp_path, seed=0, options=options)
+    train(FPN, work_dir=tmp_path, seed=0, options=options)
     assert 'max_keep_ckpts 1 -> 2' in capsys.readouterr().out
-    assert Config.fromfile(tmp_path / SEGMENTER.name).default_hooks.checkpoint.max_keep_ckpts == 2
+    assert Config.fromfile(tmp_path / FPN.name).default_hooks.checkpoint.max_keep_ckpts == 2
     weights = tmp_path / 'weights.pth'
     torch.save(
         dict(state_dict=torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict']), weights
@@ -524,7 +503,7 @@ def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
     with pytest.raises(
         UserError, match=r'holds weights and no state to resume: start from it with --cfg-options load_from='
     ):
-        train(SEGMENTER, work_dir=tmp_path, resume=weights, options=options)
+        train(FPN, work_dir=tmp_path, resume=weights, options=options)
 
 
 def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
@@ -535,15 +514,15 @@ def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
         'train_cfg.val_interval=9',
         'optim_wrapper.accumulative_counts=3',
     ]
-    finish(tmp_path / 'unbroken', shapes, DEMO, options)
+    finish(tmp_path / 'unbroken', shapes, CASCADE, options)
     broken = tmp_path / 'broken'
-    process = start(broken, shapes, DEMO, [*options, 'default_hooks.logger.interval=1'])
+    process = start(broken, shapes, CASCADE, [*options, 'default_hooks.logger.interval=1'])
     while process.poll() is None and 'Epoch(train) [1][1/6]' not in (tmp_path / 'broken.log').read_text():
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     assert torch.load(broken / 'interrupted.pth', weights_only=False)['meta']['iter'] % 3 == 0
-    finish(broken, shapes, DEMO, options)
+    finish(broken, shapes, CASCADE, options)
     assert_same_end(tmp_path / 'unbroken', broken, 'epoch_2.pth')
 
 
@@ -556,11 +535,11 @@ def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
         | schedule
     )
     longer = options | {'train_cfg.max_epochs': 4, 'param_scheduler.1.end': 4}
-    train(DEMO, work_dir=tmp_path / 'short', seed=0, options=options)
+    train(CASCADE, work_dir=tmp_path / 'short', seed=0, options=options)
     time.sleep(1)
-    train(DEMO, work_dir=tmp_path / 'short', resume=True, options=longer)
+    train(CASCADE, work_dir=tmp_path / 'short', resume=True, options=longer)
     time.sleep(1)
-    train(DEMO, work_dir=tmp_path / 'long', seed=0, options=longer)
+    train(CASCADE, work_dir=tmp_path / 'long', seed=0, options=longer)
     logs = sorted((tmp_path / 'short').glob('*/*.log'))
     said = [
         line
@@ -592,7 +571,7 @@ def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
         'train_cfg.max_epochs': 1,
     }
     work = tmp_path / 'work'
-    train(DEMO, work_dir=work, seed=3, options=options)
+    train(CASCADE, work_dir=work, seed=3, options=options)
     (work / 'epoch_1.pth').rename(work / 'interrupted.pth')
     (work / 'last_checkpoint').write_text(str(work / 'interrupted.pth'))
     time.sleep(1)
@@ -602,7 +581,7 @@ def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
         'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(published)),
         'model.backbone.norm_eval': True,
     }
-    train(DEMO, work_dir=work, resume=True, options=options | start | {'train_cfg.max_epochs': 2})
+    train(CASCADE, work_dir=work, resume=True, options=options | start | {'train_cfg.max_epochs': 2})
     written = Config.fromfile(work / 'cascade_shapes.py')
     assert (written.resume, written.load_from, written.randomness.seed) == (False, None, 3)
     assert written.model.backbone.init_cfg.checkpoint == str(published) and written.model.backbone.norm_eval
@@ -621,10 +600,10 @@ def test_the_config_of_a_run_without_a_seed(root, tmp_path):
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
     }
-    train(DEMO, work_dir=tmp_path / 'work', options=options)
+    train(CASCADE, work_dir=tmp_path / 'work', options=options)
     time.sleep(1)
     assert isinstance(
-        evaluate(tmp_path / 'work' / DEMO.name, tmp_path / 'work', work_dir=tmp_path / 'test'), dict
+        evaluate(tmp_path / 'work' / CASCADE.name, tmp_path / 'work', work_dir=tmp_path / 'test'), dict
     )
     given = tmp_path / 'given.json'
     Config(dict(scale=[1, 2])).dump(given)
@@ -638,7 +617,7 @@ def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
     config = tmp_path / 'config.py'
     plateau = "[dict(type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater', patience=0, factor=0.5, threshold=9.0, end=9)]"
     config.write_text(
-        f'_base_ = {str(DEMO)!r}\n' + (f'param_scheduler = {plateau}\n' if schedule == 'plateau' else '')
+        f'_base_ = {str(CASCADE)!r}\n' + (f'param_scheduler = {plateau}\n' if schedule == 'plateau' else '')
     )
     options = HERE | {
         'train_cfg.val_interval': 1,
@@ -674,11 +653,11 @@ def test_a_whole_model_needs_no_published_weights(root, tmp_path):
     options['model.backbone.init_cfg'] = dict(
         type='Pretrained', checkpoint='http://127.0.0.1:9/published.pth'
     )
-    start = save_untrained(DEMO, tmp_path / 'start.pth')
+    start = save_untrained(CASCADE, tmp_path / 'start.pth')
     with pytest.raises(UserError, match=r'cannot download http://127\.0\.0\.1:9/published\.pth'):
-        train(DEMO, work_dir=tmp_path / 'absent', seed=0, options=options)
+        train(CASCADE, work_dir=tmp_path / 'absent', seed=0, options=options)
     time.sleep(1)
-    train(DEMO, work_dir=tmp_path / 'work', seed=0, options=options | {'load_from': str(start)})
+    train(CASCADE, work_dir=tmp_path / 'work', seed=0, options=options | {'load_from': str(start)})
     written = Config.fromfile(tmp_path / 'work' / 'cascade_shapes.py')
     assert written.load_from == str(start) and written.model.backbone.init_cfg.checkpoint.endswith(
         'published.pth'

@@ -8,7 +8,7 @@ import timm
 
 from fastervit_backbone.engine import TimmBackbone
 from fastervit_backbone.utils.errors import UserError
-from tests.conftest import lively
+from tests.helpers import lively
 
 
 @pytest.mark.parametrize('name', ['convnext_atto', 'poolformer_s12', 'pvt_v2_b0'])

@@ -21,7 +21,7 @@ from fastervit_backbone.benchmark.data_path import evaluation_times
 from fastervit_backbone.evaluation import coco_metric as coco_eval
 from fastervit_backbone.evaluation.coco_metric import patch_coco_metric
 from fastervit_backbone.evaluation.objects import analyze_objects
-from tests.conftest import ROOT
+from tests.helpers import ROOT
 
 
 @pytest.fixture(params=['faster-coco-eval', 'pycocotools'])

@@ -22,8 +22,8 @@ from fastervit_backbone.finetune.flat_config import build_config
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
 from fastervit_backbone.finetune.plan import PRESETS, find_base, make_plan, training_bytes
 from fastervit_backbone.utils.errors import UserError
-from tests.apis.conftest import CASCADE, save_untrained
-from tests.test_tools import assert_one_line_error, tool
+from tests.helpers import CASCADE, assert_one_line_error, tool
+from tests.mm_helpers import save_untrained
 
 
 @pytest.fixture(scope='module')

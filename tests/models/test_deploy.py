@@ -13,8 +13,7 @@ from fastervit_backbone.models.deploy import PointwiseConv
 from fastervit_backbone.models.layers import TransformerLayer, attention, position
 from fastervit_backbone.models.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
 from fastervit_backbone.models.stages import ConvStage
-from tests.conftest import PAPER_CASES, SMALL_CASES, ReferenceCase, lively
-from tests.models.test_reference import HUGE, TOLERANCE, relative_error
+from tests.helpers import HUGE, PAPER_CASES, SMALL_CASES, TOLERANCE, ReferenceCase, lively, relative_error
 
 ALL_CONV = type(
     'AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastervit_backbone import ARCHS, ArchSpec, FasterViT
-from tests.conftest import lively
+from tests.helpers import lively
 
 SIZES = [(32, 32), (33, 470), (97, 131), (224, 224), (480, 640), (800, 1333), (1333, 800), (512, 2048)]
 TINY = dict(dim=8, stem_dim=8, depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 4))

@@ -1,21 +1,12 @@
 """Every case of the published implementation, through the public loader, from a file in the published format."""
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.checkpoint import load_published
-from tests.conftest import PAPER_CASES, SMALL_CASES, ReferenceCase
-
-TOLERANCE = 1e-5  # of the largest stored value
-HUGE = ('faster_vit_5_224', 'faster_vit_6_224')  # 4 and 5 GB of weights
-
-
-def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
-    assert ours.shape == stored.shape
-    return float(np.abs(ours - stored).max() / np.abs(stored).max())
+from tests.helpers import HUGE, PAPER_CASES, SMALL_CASES, TOLERANCE, ReferenceCase, relative_error
 
 
 @pytest.mark.parametrize(

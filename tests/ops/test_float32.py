@@ -12,8 +12,8 @@ from mmdet.testing import demo_mm_inputs
 
 from fastervit_backbone.engine.config.validate import as_list
 from fastervit_backbone.ops.float32 import run_in_float32, widen
-from tests.conftest import ROOT
-from tests.test_configs import build, check_detector, load, with_nano
+from tests.helpers import ROOT
+from tests.mm_helpers import build, check_detector, load, with_nano
 
 BF16 = torch.bfloat16
 #: mmcv.ops has functions of the modules' names.

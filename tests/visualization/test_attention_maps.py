@@ -10,7 +10,7 @@ from fastervit_backbone.models.layers import position
 from fastervit_backbone.models.layers.window import carriers_to_windows, pad_to_windows, window_partition
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.visualization.attention_maps import attention_maps, attention_weights
-from tests.conftest import lively
+from tests.helpers import lively
 
 
 def forward_to_block(net, image, stage, block):
@@ -141,8 +141,8 @@ def test_mistakes(nano, arguments, told):
 def test_pictures_of_any_size(tmp_path):
     """The tool on 480x640, and on a size that is no multiple of anything."""
     pytest.importorskip('mmdet')
-    from tests.apis.conftest import CASCADE, save_untrained
-    from tests.test_tools import assert_one_line_error, tool
+    from tests.helpers import CASCADE, assert_one_line_error, tool
+    from tests.mm_helpers import save_untrained
 
     checkpoint = save_untrained(CASCADE, tmp_path / 'model.pth')
     rng = np.random.default_rng(0)

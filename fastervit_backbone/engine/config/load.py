@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from ...utils.errors import UserError
+from .. import build_label_map_dataset
 
 #: Keys of a whole config that mmengine reads although its runner's constructor does not name them.
 _ROOT_EXTRA = (
@@ -142,6 +143,10 @@ def find_class(name: object) -> type | None:
         if isinstance(registry, Registry):
             with registry.switch_scope_and_registry(scope.scope_name if scope else None) as local:
                 found = local.get(str(name))
+            if found is build_label_map_dataset:
+                from ..label_map_dataset import LabelMapDataset
+
+                return LabelMapDataset
             if found is not None:
                 return found
     return None

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fastervit_backbone.datasets.validation.label_maps import LabelSplit, audit_labels
-from tests.test_tools import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error, tool
 
 
 def write(folder, name, values, image=None):
@@ -84,9 +84,9 @@ def test_zero_that_means_nothing(tmp_path):
 
 
 def test_the_tool(split, tmp_path):
-    run = lambda *arguments: tool(
-        'check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path
-    )
+    def run(*arguments):
+        return tool('check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path)
+
     done = run('--classes', 'sky', 'road', 'tree')
     assert done.returncode == 0 and '0 sky' in done.stdout and 'nothing to remark' in done.stdout, done.stderr
     assert run('--classes', 'sky', 'road').returncode == 1

@@ -15,7 +15,7 @@ from fastervit_backbone.models.layers import (
     position,
 )
 from fastervit_backbone.models.layers.position import GridBias
-from tests.conftest import lively
+from tests.helpers import lively
 
 
 @torch.no_grad()

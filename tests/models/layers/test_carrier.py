@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastervit_backbone import FasterViT
 from fastervit_backbone.models.layers import CarrierTokenizer, position_cache, propagate_carriers
 from fastervit_backbone.models.layers.carrier import pooling_windows
-from tests.conftest import lively
+from tests.helpers import lively
 
 
 @pytest.mark.parametrize(('w', 'c'), [(7, 2), (7, 1), (7, 3), (8, 2), (12, 2)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fastervit_backbone.models.layers import AbsolutePosition, PositionCache, RelativeBias
-from tests.conftest import lively
+from tests.helpers import lively
 
 
 def mlp(module, a, b):

@@ -1,0 +1,181 @@
+"""Helpers of several test files that need no mm package: reference cases, tools as subprocesses, odd images."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fastervit_backbone import ArchSpec
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / 'tests' / 'reference'
+CASCADE = ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
+UPERNET = CASCADE.with_name('upernet_shapes.py')
+FPN = CASCADE.with_name('fpn_shapes.py')
+
+
+def lively(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Give every parameter and statistic a value that shows: fresh weights hide attention behind tiny numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, p in [*net.named_parameters(), *net.named_buffers()]:
+            if not p.is_floating_point():
+                continue
+            if p.ndim > 1:
+                p.normal_(0, 1.2 / p[0].numel() ** 0.5, generator=generator)
+            elif name.endswith('running_mean') or name.endswith('bias'):
+                p.uniform_(-0.2, 0.2, generator=generator)
+            else:
+                p.uniform_(0.5, 1.5, generator=generator)
+    return net
+
+
+class ReferenceCase:
+    """What the published implementation returned for one variant on deterministic weights."""
+
+    def __init__(self, name: str) -> None:
+        self.numbers = np.load(REFERENCE / f'{name}.npz')
+        self.meta = json.loads(str(self.numbers['meta']))
+
+    @property
+    def arch(self) -> str | ArchSpec:
+        """The variant: a name, or the spec of a small one."""
+        config = self.meta['config']
+        if not config:
+            name = self.meta['case'].removeprefix('faster_vit_')
+            return name if '21k' in name else name.removesuffix('_224')
+        return ArchSpec(
+            dim=config['dim'],
+            stem_dim=config['in_dim'],
+            depths=config['depths'],
+            num_heads=config['num_heads'],
+            window_sizes=config['window_size'],
+            carrier_size=config['ct_size'],
+            hat=config['hat'],
+            layer_scale=config.get('layer_scale'),
+            propagation=config.get('do_propagation', False),
+            mlp_ratio=config['mlp_ratio'],
+        )
+
+    def images(self) -> torch.Tensor:
+        """The input."""
+        from tests.reference.deterministic_weights import reference_input
+
+        batch, _, height, width = self.meta['input']
+        return torch.from_numpy(reference_input(batch, height, width))
+
+    def published_file(self) -> dict:
+        """The weights as the published ``.pth.tar`` files have them: derived buffers, counters, classifier, optimizer and all."""
+        from argparse import Namespace
+
+        from tests.reference.deterministic_weights import SKIPPED_SUFFIXES, reference_weight
+
+        state = {}
+        for key, shape in self.meta['state_dict'].items():
+            if key.endswith('num_batches_tracked'):
+                state[key] = torch.tensor(100)
+            elif key.endswith(SKIPPED_SUFFIXES):
+                state[key] = torch.full(shape, 123.0)  # derived: whatever is in them must not matter
+            else:
+                state[key] = torch.from_numpy(np.asarray(reference_weight(key, tuple(shape))))
+        return dict(
+            state_dict=state,
+            epoch=300,
+            arch='faster_vit',
+            args=Namespace(lr=5e-3),
+            metric=82.1,
+            optimizer=dict(state={}),
+        )
+
+
+SMALL_CASES = sorted(p.stem for p in REFERENCE.glob('small_*.npz'))
+
+
+PAPER_CASES = sorted(p.stem for p in REFERENCE.glob('faster_vit_*.npz'))
+
+
+TOLERANCE = 1e-5  # of the largest stored value
+
+
+HUGE = ('faster_vit_5_224', 'faster_vit_6_224')  # 4 and 5 GB of weights
+
+
+def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
+    assert ours.shape == stored.shape
+    return float(np.abs(ours - stored).max() / np.abs(stored).max())
+
+
+QUICK = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
+QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
+
+
+def environment(**variables):
+    roots = ('COCO_ROOT', 'ADE_ROOT', 'VOC_ROOT', 'SHAPES_ROOT')
+    inherited = {k: v for k, v in os.environ.items() if k not in roots}
+    return (
+        inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
+    )
+
+
+def tool(name, *arguments, cwd, **variables):
+    command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900
+    )
+
+
+def assert_one_line_error(done, told):
+    assert done.returncode == 2, done.stdout + done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1 and re.search(told, lines[0]), done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+def picture(size=(40, 60)):
+    y, x = np.mgrid[: size[0], : size[1]]
+    return np.stack([x * 4, y * 6, (x + y) * 2], 2).astype(np.uint8)
+
+
+def odd_images(folder):
+    """Every kind of image file that people have: name -> whether it can be read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cv2 = pytest.importorskip('cv2')
+    rgb = Image.fromarray(picture())
+    rgb.save(folder / 'plain.jpg')
+    rgb.convert('L').save(folder / 'grey.png')
+    rgb.convert('RGBA').save(folder / 'alpha.png')
+    rgb.convert('P').save(folder / 'palette.png')
+    rgb.convert('1').save(folder / 'bilevel.png')
+    rgb.convert('CMYK').save(folder / 'cmyk.jpg')
+    rgb.save(folder / 'animated.webp')
+    Image.fromarray(picture()[..., 0].astype(np.uint16) * 256).save(folder / 'deep.png')
+    cv2.imwrite(str(folder / 'deep_colour.tif'), picture().astype(np.uint16) * 256)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees
+    rgb.save(folder / 'turned.jpg', exif=exif)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
+    noise.save(folder / 'whole.jpg')
+    content = (folder / 'whole.jpg').read_bytes()
+    (folder / 'cut.jpg').write_bytes(content[: len(content) // 2])
+    (folder / 'words.png').write_text('not an image')
+    (folder / 'empty.jpg').write_bytes(b'')
+    bad = {'cut.jpg', 'words.png', 'empty.jpg'}
+    return {p.name: p.name not in bad for p in folder.iterdir()}
+
+
+def make_video(path, frames=7, size=(48, 64)):
+    cv2 = pytest.importorskip('cv2')
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), 10, size[::-1])
+    for i in range(frames):
+        frame = np.full((*size, 3), 40, np.uint8)
+        cv2.circle(frame, (10 + 6 * i, 24), 8, (60, 60, 220), -1)
+        writer.write(frame)
+    writer.release()
+    return path
