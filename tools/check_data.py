@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Look through a data set before training on it: everything that is wrong, at once.
+"""Check a data set before training on it: report every problem in one pass.
 
-Objects: python tools/check_data.py --train train.json --val val.json --images images/
-Label maps: python tools/check_data.py --train labels/train --val labels/val --images images/train images/val --classes sky road tree
-Exit code: 1 with errors, 0 with warnings or nothing, 2 where it could not look.
+One place:  python tools/check_data.py train.json            python tools/check_data.py DATA_FOLDER
+Objects:    python tools/check_data.py --train train.json --val val.json --images images/
+Label maps: python tools/check_data.py --train labels/train --val labels/val \\
+                --images images/train images/val --classes sky road tree
+Exit code: 0 without errors (warnings allowed), 1 with errors, 2 if the data could not be checked.
 """
 
 import argparse
@@ -13,9 +15,15 @@ from fastervit_backbone.utils.console import parse_strictly, run_cli
 
 
 def main() -> None:
-    """Parse and look."""
+    """Parse the command line and check."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'data',
+        nargs='?',
+        help='COCO json, or folder with COCO jsons, with images/ and labels/, or in VOC format; '
+        'splits and images are found there',
     )
     parser.add_argument('--train', help='COCO json, or folder of label maps')
     parser.add_argument('--val', help='likewise')
@@ -23,17 +31,15 @@ def main() -> None:
     parser.add_argument(
         '--images',
         nargs='+',
-        required=True,
+        default=[],
         metavar='DIR',
-        help='folder of the images: one for all, or one for each split',
+        help='image folder: one for all splits, or one per split',
     )
     parser.add_argument(
-        '--classes', nargs='+', metavar='NAME', help='of label maps: names of the values 0, 1, ...'
+        '--classes', nargs='+', metavar='NAME', help='label maps: names of the values 0, 1, ...'
     )
     parser.add_argument(
-        '--reduce-zero-label',
-        action='store_true',
-        help='of label maps: 0 means "no class" and 1 is the first',
+        '--reduce-zero-label', action='store_true', help='label maps: 0 is ignored and 1 is the first class'
     )
     parser.add_argument(
         '--ignore',
@@ -41,35 +47,35 @@ def main() -> None:
         nargs='+',
         default=[],
         metavar='VALUE',
-        help='of label maps: "no class" too, beside 255',
+        help='label maps: further ignored values, besides 255',
     )
     parser.add_argument(
-        '--no-read', dest='read', action='store_false', help='of a COCO json: do not open the images'
+        '--no-read', dest='read', action='store_false', help='COCO and VOC: do not open the images'
     )
     parser.add_argument(
-        '--fix',
-        metavar='OUT',
-        help='of a COCO json: write repaired copies and a log of every change into this folder',
+        '--fix', metavar='OUT', help='COCO: write repaired copies and a log of all changes to OUT/'
     )
-    parser.add_argument('--json', metavar='FILE', help='write the findings here, for programs')
+    parser.add_argument('--json', metavar='FILE', help='also write the findings as JSON')
     parser.add_argument(
-        '--sheet', metavar='FILE', help='draw images of every split with their annotations onto one picture'
+        '--sheet', metavar='FILE', help='draw images of every split with their annotations on one picture'
     )
     args = parse_strictly(parser)
 
-    from fastervit_backbone.datasets.validation.check import (
-        check_data,
-    )  # after parsing: --help answers at once
+    # after parsing: --help answers at once
+    from fastervit_backbone.datasets.validation.check import check_data
 
     splits = {name: value for name in ('train', 'val', 'test') if (value := getattr(args, name))}
-    options = dict(
+    lines, errors = check_data(
+        splits,
+        args.images,
+        data=args.data,
         classes=args.classes,
         reduce_zero_label=args.reduce_zero_label,
         ignored=tuple(args.ignore),
         read_images=args.read,
-    )
-    lines, errors = check_data(
-        splits, args.images, fix=args.fix, record=args.json, sheet=args.sheet, **options
+        fix=args.fix,
+        record=args.json,
+        sheet=args.sheet,
     )
     print('\n'.join(lines), flush=True)
     sys.exit(1 if errors else 0)

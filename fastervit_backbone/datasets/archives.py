@@ -1,4 +1,7 @@
-"""Published archives: fetched with resume and checksum, unpacked file by file. Nothing that is there is overwritten."""
+"""Download published archives with resume and checksum, and unpack them file by file.
+
+Existing files are never overwritten.
+"""
 
 import hashlib
 import http.client
@@ -32,10 +35,11 @@ class Archive:
     """A published file.
 
     Attributes:
-        url: where it is; its last part is the file's name.
-        checksum: ``sha256:...`` or ``md5:...``, or '' where no published one is known (a zip checks itself while it is unpacked).
-        strip: leading folders of its members that are left out.
-        fills: what its folders begin with; '' is all of them.
+        url: its last part is the file's name.
+        checksum: ``sha256:...`` or ``md5:...``, or '' where no published one is known (a zip checks itself
+            while it is unpacked).
+        strip: number of leading folders to remove from its members.
+        fills: prefix of the folders that it fills; '' is all of them.
     """
 
     url: str
@@ -45,15 +49,15 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """Return the file's name."""
         return self.url.rsplit('/', 1)[1]
 
 
 def fetch_archive(archive: Archive, folder: Path) -> Path:
-    """Download into ``folder``, going on where an earlier call broke off, and compare the checksum.
+    """Download into ``folder``, resuming an earlier call, and verify the checksum.
 
     Raises:
-        UserError: no network, no room, or another content than published (the file is kept beside, as ``.part``).
+        UserError: no network, no disk space, or the checksum differs (the file is kept as ``.part``).
     """
     path, part = folder / archive.name, folder / f'{archive.name}.part'
     if path.is_file():
@@ -63,7 +67,7 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
     request = urllib.request.Request(archive.url, headers={'Range': f'bytes={done}-'} if done else {})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
-            if answer.status != 206:  # the server sends it from the start
+            if answer.status != 206:  # the server does not resume
                 done = 0
             whole = done + int(answer.headers.get('Content-Length') or 0)
             _require_room(folder, whole - done, archive.name)
@@ -74,18 +78,20 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
                     file.write(chunk)
                     progress.advance(bar, len(chunk))
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: the part is the whole
+        if error.code != 416:  # 416: the part is already complete
             raise UserError(
-                f'{archive.url} answers {error.code} {error.reason}: fetch it by hand and give its path'
+                f'{archive.url} answered {error.code} {error.reason}: download it by hand and give its path'
             ) from error
         whole = part.stat().st_size
     except (OSError, http.client.HTTPException) as error:
         raise UserError(
-            f'{archive.url} could not be fetched ({error}): run the same again to go on, or fetch it by hand and give its path'
+            f'download of {archive.url} failed ({error}): run the same command again to resume, or '
+            'download it by hand and give its path'
         ) from error
     if part.stat().st_size < whole:
         raise UserError(
-            f'{archive.url} broke off at {part.stat().st_size} of {whole} bytes: run the same again to go on'
+            f'{archive.url} ended at {part.stat().st_size} of {whole} bytes: run the same command again to '
+            'resume'
         )
     _verify(archive, part)
     part.rename(path)
@@ -93,18 +99,18 @@ def fetch_archive(archive: Archive, folder: Path) -> Path:
 
 
 def unpack(path: Path, root: Path, strip: int = 0) -> int:
-    """Write the files of a zip or tar that are not there yet; each appears whole or not at all.
+    """Write the files of a zip or tar that do not exist yet; each appears whole or not at all.
 
     Args:
         path: the archive.
-        root: where to.
-        strip: leading folders of the members that are left out.
+        root: target folder.
+        strip: number of leading folders to remove from the members.
 
     Returns:
         the number of files written.
 
     Raises:
-        UserError: not an archive, damaged, a member that points outside, or no room.
+        UserError: not an archive, damaged, a member that points outside, or no disk space.
     """
     written = 0
     try:
@@ -116,29 +122,31 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
                     continue
                 if '..' in parts or PurePosixPath(name).is_absolute():
                     raise UserError(
-                        f'{path} has a member {name!r} that points outside: this is not the published archive'
+                        f'{path} has a member {name!r} outside the target folder: this is not the published '
+                        'archive'
                     )
                 written += _write(root.joinpath(*parts), root, size, file, path)
                 progress.advance(bar, packed)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
         raise UserError(
-            f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and fetch it again'
+            f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and download it again'
         ) from error
     return written
 
 
 def _write(target: Path, root: Path, size: int, content: IO[bytes], archive: Path) -> bool:
-    """Write a member unless it is there already; says whether it was written."""
+    """Write a member unless it exists already; return whether it was written."""
     if target.is_file() and target.stat().st_size == size:
         return False
     if os.path.lexists(target):
         raise UserError(
-            f'{target} is there with another size than in {archive.name}: move it away and run the same again'
+            f'{target} exists with another size than in {archive.name}: move it away and run the same again'
         )
     linked = next((p for p in target.parents if p != root and root in p.parents and p.is_symlink()), None)
     if linked is not None:
         raise UserError(
-            f'{linked} is a link to {linked.resolve()}, and nothing is written through links: remove the link or leave {archive} out'
+            f'{linked} is a link to {linked.resolve()}, and nothing is written through links: remove the '
+            f'link or leave {archive} out'
         )
     _require_room(root, size, target.name)
     partial = target.with_name(target.name + '.part')
@@ -154,7 +162,7 @@ def _write(target: Path, root: Path, size: int, content: IO[bytes], archive: Pat
 
 
 def _members(path: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
-    """(name, size, packed size, content) of every file in an archive."""
+    """Yield (name, size, packed size, content) of every file in an archive."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
@@ -167,7 +175,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, int, IO[bytes]]]:
                 if member.isfile():
                     yield member.name, member.size, member.size, archive.extractfile(member)
     else:
-        raise UserError(f'{path} is neither a zip nor a tar: move it away and fetch it again')
+        raise UserError(f'{path} is neither a zip nor a tar: move it away and download it again')
 
 
 def _verify(archive: Archive, path: Path) -> None:
@@ -180,7 +188,8 @@ def _verify(archive: Archive, path: Path) -> None:
             digest.update(chunk)
     if (found := digest.hexdigest()) != expected:
         raise UserError(
-            f'{path} has the {kind} {found}, published is {expected}: it is damaged or changed; move it away and fetch it again'
+            f'{path} has {kind} {found}, expected {expected}: it is damaged or changed; move it away '
+            'and download it again'
         )
 
 
@@ -191,7 +200,8 @@ def _require_room(folder: Path, size: int, name: str) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise UserError(
-            f'{name} needs {size / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free: make room or set another --root'
+            f'{name} needs {size / 1e9:.1f} GB in {place}, which has {free / 1e9:.1f} GB free: free some or '
+            'set another --root'
         )
 
 

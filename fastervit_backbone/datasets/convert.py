@@ -1,4 +1,4 @@
-"""Other annotations into COCO jsons: YOLO's text files and PASCAL VOC's XML. Images stay where they are."""
+"""Convert YOLO text files and PASCAL VOC XML to COCO jsons; images stay where they are."""
 
 import os
 from collections import Counter
@@ -16,12 +16,12 @@ from .images import IMAGES, images_below, open_image, upright_size
 
 @dataclass
 class Converted:
-    """A split as COCO has it.
+    """A split in COCO format.
 
     Attributes:
         images: folder that its ``file_name`` are in.
         content: the json.
-        skipped: lines about what was left out.
+        skipped: one line for each thing that was left out.
     """
 
     images: Path
@@ -30,12 +30,15 @@ class Converted:
 
 
 def convert_yolo(path: str | Path) -> dict[str, Converted]:
-    """Read what a YOLO ``data.yaml`` names: boxes (``class x y w h``) and polygons (``class x1 y1 x2 y2 ...``), in parts of the image.
+    """Read the data set of a YOLO ``data.yaml``.
 
-    Labels are looked for where YOLO does: the images' path with its last ``images`` replaced by ``labels``.
+    Labels are boxes (``class x y w h``) or polygons (``class x1 y1 x2 y2 ...``), relative to the image's
+    size. They are found where YOLO finds them: the image's path with its last ``images`` replaced by
+    ``labels``.
 
     Args:
-        path: the yaml: ``names`` (list, or dict from 0), ``train``, ``val``, ``test`` (folder, or text file of images), ``path`` if wanted.
+        path: the yaml: ``names`` (list, or dict from 0), ``train``, ``val``, ``test`` (folder, or text file
+            of images), and optionally ``path``.
 
     Returns:
         split -> COCO; category ids are YOLO's class numbers.
@@ -66,18 +69,19 @@ def convert_yolo(path: str | Path) -> dict[str, Converted]:
     return converted
 
 
-def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, str]) -> Converted:
+def _yolo_split(root: Path, yaml_folder: Path, places: object, names: Mapping[int, str]) -> Converted:
     files: list[Path] = []
     for place in places if isinstance(places, list) else [places]:
         tried = (
             root / str(place),
-            beside / str(place),
-            beside / str(place).removeprefix('../'),
-        )  # the last: as Roboflow exports it
+            yaml_folder / str(place),
+            yaml_folder / str(place).removeprefix('../'),  # as Roboflow exports it
+        )
         folder = next((p for p in tried if p.exists()), None)
         if folder is None:
             raise UserError(
-                f'no folder or list of images at {os.path.abspath(root / str(place))}: correct path or {place} in the data.yaml'
+                f'no folder or list of images at {os.path.abspath(root / str(place))}: correct path or '
+                f'{place} in the data.yaml'
             )
         if folder.is_dir():
             files += images_below(folder)
@@ -90,7 +94,7 @@ def _yolo_split(root: Path, beside: Path, places: object, names: Mapping[int, st
     above, entries, skipped = _images(files)
     if not any(_label_file(file).is_file() for file in files):
         raise UserError(
-            f'no image of {places} has a label file: {_label_file(files[0])} is not there, nor is any other'
+            f'no image of {places} has a label file: neither {_label_file(files[0])} nor any other exists'
         )
     annotations = []
     for image, file in entries:
@@ -121,15 +125,15 @@ def _yolo_object(where: str, words: Sequence[str], image: Mapping, names: Mappin
     except ValueError as error:
         raise UserError(f'{where}: {" ".join(words)[:60]!r} is not a class number and numbers') from error
     if label not in names:
-        raise UserError(f'{where}: class {label} is none of the {len(names)} names in the data.yaml')
+        raise UserError(f'{where}: class {label} is not one of the {len(names)} names in the data.yaml')
     polygon = len(values) >= 6 and len(values) % 2 == 0
     if not polygon and len(values) != 4:
         raise UserError(
-            f'{where}: {len(values)} numbers after the class: 4 of a box, or at least 6 (x y x y ...) of a polygon'
+            f'{where}: {len(values)} numbers after the class: a box has 4, a polygon at least 6 (x y x y ...)'
         )
-    beyond = [v for v in values if not -0.01 <= v <= 1.01]
-    if beyond:
-        raise UserError(f'{where}: {beyond[0]:g} is no part of the image, 0 to 1: are these pixels?')
+    outside = [v for v in values if not -0.01 <= v <= 1.01]
+    if outside:
+        raise UserError(f'{where}: {outside[0]:g} is not in 0 to 1, relative to the image: are these pixels?')
     w, h = image['width'], image['height']
     if not polygon:
         x, y, bw, bh = values
@@ -142,15 +146,15 @@ def _yolo_object(where: str, words: Sequence[str], image: Mapping, names: Mappin
 
 
 def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dict[str, Converted]:
-    """Read PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages``, and the splits that ``ImageSets/Main/{train,val,test}.txt`` name; without
-    lists everything is ``all``.
+    """Read PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages`` and the lists of splits.
 
-    Coordinates are taken as mmdet's VOC data set takes them: from 1, so that 1 is subtracted. Objects marked ``difficult`` become
-    COCO's ``iscrowd``, which evaluation and training leave out.
+    The splits are those of ``ImageSets/Main/{train,val,test}.txt``; without lists everything is in ``all``.
+    Coordinates start at 1, as in mmdet's VOC data set, so that 1 is subtracted. Objects marked ``difficult``
+    become COCO's ``iscrowd``, which evaluation and training leave out.
 
     Args:
-        folder: that holds those.
-        classes: in this order, and no others; None: all that are there, sorted.
+        folder: holds ``Annotations`` and ``JPEGImages``.
+        classes: the classes to keep, in this order; None keeps all, sorted.
 
     Returns:
         split -> COCO; category ids from 1.
@@ -168,20 +172,20 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
         if p.is_file()
     }
     stems = stems or {'all': sorted(p.stem for p in (folder / 'Annotations').glob('*.xml'))}
-    there = {p.stem: p for p in sorted((folder / 'JPEGImages').iterdir()) if p.suffix.lower() in IMAGES}
+    images = {p.stem: p for p in sorted((folder / 'JPEGImages').iterdir()) if p.suffix.lower() in IMAGES}
     trees = {}
-    for split, wanted in stems.items():
-        if not wanted:
+    for split, names in stems.items():
+        if not names:
             raise UserError(f'{folder}: the split {split} is empty')
-        for stem in wanted:
-            if stem not in there:
+        for stem in names:
+            if stem not in images:
                 raise UserError(f'{folder / "JPEGImages"} has no image {stem}, which the split {split} names')
             trees[stem] = _voc_objects(folder / 'Annotations' / f'{stem}.xml')
     found = sorted({name for objects in trees.values() for name, _, _ in objects})
     numbers = {name: i for i, name in enumerate(classes or found, start=1)}
     converted = {}
-    for split, wanted in stems.items():
-        above, entries, skipped = _images([there[stem] for stem in wanted])
+    for split, names in stems.items():
+        above, entries, skipped = _images([images[stem] for stem in names])
         annotations, other = [], Counter()
         for image, file in entries:
             for name, (x1, y1, x2, y2), difficult in trees[file.stem]:
@@ -193,7 +197,7 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
                     | dict(iscrowd=difficult)
                 )
         skipped += [
-            f'{count} objects of {name!r}, which is none of the classes' for name, count in other.items()
+            f'{count} objects of {name!r}, which is not one of the classes' for name, count in other.items()
         ]
         converted[split] = _finish(
             above,
@@ -226,7 +230,7 @@ def _voc_objects(path: Path) -> list[tuple[str, list[float], int]]:
 
 
 def _images(files: Sequence[Path]) -> tuple[Path, list[tuple[dict, Path]], list[str]]:
-    """(folder above all, COCO entries with their files, lines about those that cannot be read)."""
+    """Return (common folder, COCO entries with their files, one line for each unreadable image)."""
     above = Path(os.path.commonpath([os.path.abspath(p.parent) for p in files]))
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         sizes = list(pool.map(_size, files))
@@ -258,7 +262,7 @@ def _size(path: Path) -> tuple[int, int] | str:
 
 
 def _object(image: Mapping, category: int, box: Sequence[float]) -> dict:
-    """A COCO object; its box is cut to the image."""
+    """Return a COCO object whose box is clipped to the image."""
     x, y, w, h = box
     x1, y1, x2, y2 = (
         max(0.0, x),
@@ -277,7 +281,7 @@ def _finish(
     for a in annotations:
         if a['bbox'][2] <= 0 or a['bbox'][3] <= 0:
             name = next(i['file_name'] for i in images if i['id'] == a['image_id'])
-            skipped.append(f'{name}: a box without area in the image, {a["bbox"]}')
+            skipped.append(f'{name}: a box without area inside the image, {a["bbox"]}')
         else:
             kept.append(dict(id=len(kept) + 1, **a))
     return Converted(above, dict(images=images, annotations=kept, categories=categories), skipped)

@@ -1,4 +1,7 @@
-"""Public data sets put where the configs look for them: archives unpacked, folders linked, everything counted. Nothing is deleted."""
+"""Put public data sets where the configs expect them: unpack archives, link folders, count files.
+
+Nothing is ever deleted.
+"""
 
 import os
 from collections.abc import Sequence
@@ -7,12 +10,10 @@ from pathlib import Path
 
 from ..utils.errors import UserError
 from .archives import Archive, fetch_archive, unpack
-from .coco import check_coco
 from .images import open_image
-from .label_maps import check_label_maps
-from .voc import check_voc
+from .validation.training import check_coco, check_label_maps, check_voc
 
-#: Files of a folder that are opened to see whether they can be.
+#: Files of a folder that are opened to check that they are readable.
 SAMPLE = 32
 
 
@@ -22,9 +23,9 @@ class PublicData:
 
     Attributes:
         variable: environment variable that names its folder.
-        root: folder where that is not set.
-        archives: what it is published as.
-        counts: (folder, ending, number of files) of a complete one.
+        root: folder where the variable is not set.
+        archives: the published files.
+        counts: (folder, suffix, number of files) when complete.
     """
 
     variable: str
@@ -34,7 +35,7 @@ class PublicData:
 
     @property
     def entries(self) -> tuple[str, ...]:
-        """The folders right under the root."""
+        """Return the folders directly below the root."""
         return tuple(dict.fromkeys(folder.split('/')[0] for folder, _, _ in self.counts))
 
 
@@ -119,19 +120,19 @@ def prepare(
     root: str | Path | None = None,
     download: bool = False,
 ) -> Path:
-    """Lay a data set out and check it. What is there already stays as it is; a second call goes on where the first stopped.
+    """Put a data set in place and check it; existing files stay, and a second call resumes the first.
 
     Args:
-        data: which.
+        data: the data set.
         sources: archives (unpacked), or folders that hold them or the data set itself (linked, not copied).
-        root: where to; default the variable's folder.
-        download: fetch the archives that are still needed into ``root/archives``.
+        root: target folder; by default the variable's.
+        download: download the archives that are still needed into ``root/archives``.
 
     Returns:
         the folder.
 
     Raises:
-        UserError: a source that is none of these, no room, a broken archive or download, or a data set that is not complete.
+        UserError: an unknown source, no disk space, a broken archive or download, or an incomplete data set.
     """
     root = Path(root or os.environ.get(data.variable) or data.root)
     for source in map(Path, sources):
@@ -155,7 +156,7 @@ def prepare(
 
 
 def check(data: PublicData, root: Path) -> None:
-    """Count every folder, open a sample of the files, read the annotations.
+    """Count the files of every folder, open a sample, check the annotations.
 
     Raises:
         UserError: one line with everything that is missing, or the first broken file.
@@ -165,7 +166,8 @@ def check(data: PublicData, root: Path) -> None:
         have = ', '.join(a.name for a in data.archives)
         folder = 'its folder' if len(data.archives) == 1 else 'their folder'
         raise UserError(
-            f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or {folder}, or --download'
+            f'{os.path.abspath(root)} is not complete: {"; ".join(missing)}. Give {have} or {folder}, or '
+            '--download'
         )
     for folder, suffix, _ in data.counts:
         if suffix in ('.jpg', '.png'):
@@ -195,18 +197,21 @@ def _unpack_known(data: PublicData, path: Path, root: Path) -> None:
     archive = next((a for a in data.archives if a.name == path.name), None)
     if archive is None:
         raise UserError(
-            f'{path} is none of {", ".join(a.name for a in data.archives)}: those are the archives of this data set'
+            f'{path} is not an archive of this data set: those are {", ".join(a.name for a in data.archives)}'
         )
     count = unpack(path, root, archive.strip)
     print(
         f'{path.name}: {count} files written to {root}'
         if count
-        else f'{path.name}: all of it is in {root} already'
+        else f'{path.name}: already complete in {root}'
     )
 
 
 def _link(data: PublicData, source: Path, root: Path) -> bool:
-    """Link the data set's complete folders in ``source`` (or one folder below) into ``root``; says whether any were there."""
+    """Link the complete folders in ``source`` (or one level below) into ``root``.
+
+    Return whether there were any.
+    """
     for place in (source, *sorted(p for p in source.iterdir() if p.is_dir())):
         found = dict.fromkeys(
             f.split('/')[0] for f, suffix, _ in data.counts if _count_files(place / f, suffix)
@@ -217,9 +222,8 @@ def _link(data: PublicData, source: Path, root: Path) -> bool:
             target = root / entry
             if os.path.lexists(target):
                 continue
-            if lacking := _lacking(
-                data, place, entry
-            ):  # a link would be in the way of an archive that fills it
+            lacking = _lacking(data, place, entry)
+            if lacking:  # a link would keep an archive from filling it
                 print(f'{place / entry} is not linked: {"; ".join(lacking)}')
                 continue
             try:
@@ -240,20 +244,20 @@ def _count_files(folder: Path, suffix: str) -> int:
 
 def _missing(data: PublicData, root: Path) -> list[str]:
     for folder, suffix, count in data.counts:
-        there = _count_files(root / folder, suffix)
-        if there > count:
-            print(f'{root / folder} has {there} *{suffix}, {count} are published: the others stay')
+        existing = _count_files(root / folder, suffix)
+        if existing > count:
+            print(f'{root / folder} has {existing} *{suffix}, {count} are published: the others stay')
     return [line for entry in data.entries for line in _lacking(data, root, entry)]
 
 
 def _lacking(data: PublicData, root: Path, entry: str) -> list[str]:
-    """A line for each folder within ``entry`` that has fewer files than published."""
+    """Return a line for each folder within ``entry`` that has fewer files than published."""
     within = [
         (folder, suffix, count) for folder, suffix, count in data.counts if folder.split('/')[0] == entry
     ]
-    there = [_count_files(root / folder, suffix) for folder, suffix, _ in within]
+    existing = [_count_files(root / folder, suffix) for folder, suffix, _ in within]
     return [
         f'{folder} has {n} of {count} *{suffix}'
-        for (folder, suffix, count), n in zip(within, there, strict=True)
+        for (folder, suffix, count), n in zip(within, existing, strict=True)
         if n < count
     ]

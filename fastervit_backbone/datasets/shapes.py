@@ -1,4 +1,4 @@
-"""The demo's data set: circles, squares and triangles over textures, with COCO annotations and label maps. Nothing is downloaded."""
+"""Generate the demo's data set: circles, squares and triangles over textures, as COCO and label maps."""
 
 import json
 import shutil
@@ -6,40 +6,43 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco_mask
 
+from ..structures.prediction import encode_mask
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
 
 CLASSES = ('circle', 'square', 'triangle')
-#: Objects of which less than this part can be seen behind others are left out of the image.
+#: An object is not drawn if it would leave less than this part of another visible.
 MIN_VISIBLE = 0.7
 
 
 def make_shapes(
     root: str | Path, train: int = 700, val: int = 50, size: tuple[int, int] = (128, 160), seed: int = 0
 ) -> Path:
-    """Write the data set, or leave it alone where it is there already with the same numbers.
+    """Write the data set, unless it exists already with the same parameters.
 
-    Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE, category ids 1..3) and
-    ``labels/{train,val}/*.png`` (0 background, 1..3 the classes, for segmentation).
+    Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE,
+    category ids 1..3) and ``labels/{train,val}/*.png`` (0 background, 1..3 the classes, for segmentation).
 
     Args:
-        root: folder to make; everything or nothing appears there.
-        train: training images.
-        val: validation images.
+        root: folder to create; it appears complete or not at all.
+        train: number of training images.
+        val: number of validation images.
         size: (height, width) in pixels, each at least 64.
-        seed: of everything random; the same seed gives the same pixels.
+        seed: random seed; the same seed gives the same pixels.
 
     Returns:
         ``root``.
 
     Raises:
-        UserError: a size or count out of range, or the folder is there with something else in it.
+        UserError: a size or count out of range, or the folder exists and holds something else.
     """
     root = Path(root)
     if min(train, val) < 1 or min(size) < 64:
         raise UserError(
-            f'shapes need at least 1 image a split and 64 pixels a side, got train={train}, val={val}, size={size}'
+            f'shapes need at least 1 image per split and 64 pixels per side, got train={train}, '
+            f'val={val}, size={size}'
         )
     numbers = dict(train=train, val=val, size=list(size), seed=seed, version=1)
     stamp = root / 'shapes.json'
@@ -76,14 +79,15 @@ def _read_stamp(path: Path) -> object:
 def draw_scene(
     rng: np.random.Generator, size: tuple[int, int]
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """One image.
+    """Draw one image.
 
     Args:
-        rng: source of everything random; advanced.
+        rng: random generator; advanced.
         size: (height, width).
 
     Returns:
-        RGB image (H, W, 3) uint8, and per object its class (0..2) and what is visible of it, (H, W) bool; masks do not overlap.
+        RGB image (H, W, 3) uint8, and per object its class (0..2) and its visible part, (H, W) bool; masks
+        do not overlap.
     """
     height, width = size
     image = _texture(rng, size)
@@ -91,25 +95,16 @@ def draw_scene(
     for _ in range(rng.integers(2, 6)):
         label = int(rng.integers(len(CLASSES)))
         radius = rng.uniform(0.15, 0.27) * min(size)
-        centre = rng.uniform(0.6 * radius, np.array(size) - 0.6 * radius)
-        mask = _shape(label, centre, radius, rng.uniform(-0.25, 0.25), size)
+        center = rng.uniform(0.6 * radius, np.array(size) - 0.6 * radius)
+        mask = _shape(label, center, radius, rng.uniform(-0.25, 0.25), size)
         covered = [(c, m & ~mask, m.sum()) for c, m in objects]
         if any(m.sum() < MIN_VISIBLE * whole for _, m, whole in covered):
             continue  # would hide another object
         objects = [(c, m) for c, m, _ in covered] + [(label, mask)]
-        colour = _contrasting(rng, image[mask].mean(0)) + _noise(rng, size, 4)[..., None] * 20
-        image = np.where(mask[..., None], colour, image)
+        color = _contrasting(rng, image[mask].mean(0)) + _noise(rng, size, 4)[..., None] * 20
+        image = np.where(mask[..., None], color, image)
     image = image + rng.normal(0, 6, (height, width, 1))
     return np.clip(image, 0, 255).astype(np.uint8), objects
-
-
-def encode_rle(mask: np.ndarray) -> dict:
-    """COCO's uncompressed run-length code of an (H, W) bool mask: runs of 0 and 1 in turn, column by column, zeros first."""
-    flat = mask.T.reshape(-1)
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    runs = np.diff(np.concatenate(([0], changes, [flat.size])))
-    counts = runs.tolist() if not flat[0] else [0, *runs.tolist()]
-    return dict(size=list(mask.shape), counts=counts)
 
 
 def _write_split(root: Path, split: str, count: int, size: tuple[int, int], rng: np.random.Generator) -> None:
@@ -123,17 +118,16 @@ def _write_split(root: Path, split: str, count: int, size: tuple[int, int], rng:
         label_map = np.zeros(size, np.uint8)
         for label, mask in objects:
             label_map[mask] = label + 1
-            rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-            box = [cols[0], rows[0], cols[-1] + 1 - cols[0], rows[-1] + 1 - rows[0]]  # x, y, width, height
+            code = encode_mask(mask)
             annotations.append(
                 dict(
                     id=len(annotations) + 1,
                     image_id=i,
                     category_id=label + 1,
-                    bbox=[int(v) for v in box],
-                    area=int(mask.sum()),
+                    bbox=[int(v) for v in coco_mask.toBbox(code)],
+                    area=int(coco_mask.area(code)),
                     iscrowd=0,
-                    segmentation=encode_rle(mask),
+                    segmentation=dict(code, counts=code['counts'].decode()),
                 )
             )
         Image.fromarray(image).save(root / 'images' / split / name)
@@ -144,10 +138,10 @@ def _write_split(root: Path, split: str, count: int, size: tuple[int, int], rng:
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
 
 
-def _shape(label: int, centre: np.ndarray, radius: float, angle: float, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: a circle, or a regular polygon as the intersection of half planes."""
+def _shape(label: int, center: np.ndarray, radius: float, angle: float, size: tuple[int, int]) -> np.ndarray:
+    """Return (H, W) bool: a circle, or a regular polygon as the intersection of half planes."""
     y, x = np.mgrid[: size[0], : size[1]]
-    dy, dx = y + 0.5 - centre[0], x + 0.5 - centre[1]
+    dy, dx = y + 0.5 - center[0], x + 0.5 - center[1]
     if CLASSES[label] == 'circle':
         return dx**2 + dy**2 <= radius**2
     sides = {'square': 4, 'triangle': 3}[CLASSES[label]]
@@ -157,21 +151,21 @@ def _shape(label: int, centre: np.ndarray, radius: float, angle: float, size: tu
 
 
 def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
-    """A colour at least 70 grey levels from ``background`` in some channel."""
+    """Return a color at least 70 gray levels from ``background`` in some channel."""
     while True:
-        colour = rng.uniform(20, 235, 3)
-        if np.abs(colour - background).max() >= 70:
-            return colour
+        color = rng.uniform(20, 235, 3)
+        if np.abs(color - background).max() >= 70:
+            return color
 
 
 def _noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
-    """(H, W) smooth noise, about -1..1: ``cells`` x ``cells`` random values, bilinearly enlarged."""
+    """Return (H, W) smooth noise, about -1..1: ``cells`` x ``cells`` random values, bilinearly enlarged."""
     values = Image.fromarray(rng.uniform(-1, 1, (cells, cells)).astype(np.float32))
     return np.asarray(values.resize(size[::-1], Image.Resampling.BILINEAR), np.float64)
 
 
 def _texture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) float background: smooth noise at three scales and stripes."""
+    """Return a (H, W, 3) float background: smooth noise at three scales and stripes."""
     y, x = np.mgrid[: size[0], : size[1]]
     angle, period = rng.uniform(0, np.pi), rng.uniform(6, 24)
     stripes = np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / period)

@@ -1,32 +1,32 @@
-"""A data set of images and label maps in two folders, for mmseg configs. Importing this imports mmseg."""
+"""Images and label maps in two folders, for mmseg configs. Importing this module imports mmseg."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from ..datasets.label_maps import IGNORED
+from ..datasets.validation.label_maps import IGNORED
 
 
 @DATASETS.register_module()
 class LabelMapDataset(BaseSegDataset):
-    """mmseg's ``BaseSegDataset`` whose ``ignore_index`` does what it says: those pixels count in no loss and no metric.
+    """mmseg's ``BaseSegDataset``, with an ``ignore_index`` whose pixels count in no loss and no metric.
 
     Args:
-        metainfo: ``classes``, names of the labels 0, 1, ...; ``palette`` if wanted, one (r, g, b) a class.
-        data_root: folder of the next two.
-        data_prefix: ``img_path`` and ``seg_map_path``, folders of images and of label maps with the same names.
-        img_suffix: ending of the images.
-        seg_map_suffix: ending of the label maps.
-        ignore_index: value in the files that means "no class" (255, and with ``reduce_zero_label`` 0, mean that anyway).
-        reduce_zero_label: 0 in the files means "no class" and 1 is the first class.
+        metainfo: ``classes``, the names of the labels 0, 1, ...; optionally ``palette``, one (r, g, b) per class.
+        data_root: folder that contains both folders of ``data_prefix``.
+        data_prefix: ``img_path`` and ``seg_map_path``, folders of images and label maps with equal file stems.
+        img_suffix: suffix of the images.
+        seg_map_suffix: suffix of the label maps.
+        ignore_index: value in the files that is ignored, besides 255 (and 0 with ``reduce_zero_label``).
+        reduce_zero_label: 0 in the files is ignored and 1 is the first class.
         pipeline: transforms.
-        indices: the first so many images, or these.
+        indices: only the first so many images, or the images with these indices.
         test_mode: as in mmengine.
-        lazy_init: list no files yet.
+        lazy_init: do not list the files yet.
 
     Raises:
-        ValueError: ``ignore_index`` no whole number, or out of 1..255 (for 0 there is ``reduce_zero_label``).
+        ValueError: ``ignore_index`` is not an integer in 1..255 (for 0 use ``reduce_zero_label``).
     """
 
     def __init__(
@@ -46,7 +46,8 @@ class LabelMapDataset(BaseSegDataset):
     ) -> None:
         if not isinstance(ignore_index, int) or not 0 < ignore_index <= IGNORED:
             raise ValueError(
-                f'ignore_index must be a whole number in 1..{IGNORED}, got {ignore_index!r} (0: reduce_zero_label=True)'
+                f'ignore_index must be an integer in 1..{IGNORED}, got {ignore_index!r} (for 0 use '
+                'reduce_zero_label=True)'
             )
         super().__init__(
             metainfo=dict(metainfo),
@@ -61,7 +62,7 @@ class LabelMapDataset(BaseSegDataset):
             test_mode=test_mode,
             lazy_init=True,
         )
-        if ignore_index != IGNORED:  # applied while loading, after reduce_zero_label
+        if ignore_index != IGNORED:  # applied during loading, after reduce_zero_label
             self.label_map = {ignore_index - int(reduce_zero_label): IGNORED}
             self._metainfo['label_map'] = self.label_map
         if not lazy_init:

@@ -1,1 +1,1 @@
-"""Everything that is wrong with a person's data, said at once: the checks of ``data/`` stop at the first."""
+"""Rules for data sets: report every problem in one pass, stop training at the first error, repair."""

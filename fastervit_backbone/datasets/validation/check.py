@@ -1,26 +1,26 @@
-"""Auditing behind tools/check_data.py."""
+"""The check behind tools/check_data.py."""
 
 import dataclasses
 import json
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ...utils.errors import UserError
 from ...utils.files import check_file_writable, check_folder_writable, replacing
-from .coco import audit, read_split
+from .coco import CocoSplit, check_coco_split, read_split
 from .compare import class_table, compare_splits
-from .findings import Collector, Finding, add_overlap
-from .label_maps import LabelSplit, audit_labels, pixel_table
+from .discover import Discovered, discover
+from .findings import Finding, overlap
+from .label_maps import LabelMapSplit, LabelValues, check_label_map_split, pixel_table
 from .repair import write_repaired
+from .voc import VocSplit, check_voc_split
 
 
 def check_data(
     splits: Mapping[str, str],
     images: Sequence[str],
     *,
+    data: str | None = None,
     classes: Sequence[str] | None = None,
     reduce_zero_label: bool = False,
     ignored: Sequence[int] = (),
@@ -29,106 +29,115 @@ def check_data(
     record: str | None = None,
     sheet: str | None = None,
 ) -> tuple[list[str], int]:
-    """Look through COCO jsons or folders of label maps.
+    """Check COCO jsons, folders of label maps, or a VOC folder.
 
     Args:
-        splits: name -> json or folder.
-        images: one folder for all splits, or one for each, in their order.
+        splits: name -> json or folder; empty where ``data`` is given.
+        images: one folder for all splits, or one for each, in their order; may be empty with ``data``.
+        data: one json or folder in which the splits are found, instead of ``splits``.
         classes: of label maps.
         reduce_zero_label: of label maps.
         ignored: of label maps.
-        read_images: of COCO jsons: open the image files.
+        read_images: of COCO and VOC: open the image files.
         fix: folder for repaired jsons.
         record: json file for the findings.
         sheet: picture file for a contact sheet.
 
     Returns:
-        lines for people, and how many kinds of errors there are.
+        lines for the user, and the number of rules broken whose severity is 'error'.
 
     Raises:
-        UserError: nothing to look at, or it cannot be read.
+        UserError: nothing to check, or it cannot be read.
     """
-    if not splits:
-        raise UserError('nothing to check: give --train, --val or both')
-    if len(images) not in (1, len(splits)):
-        raise UserError(
-            f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each'
-        )
+    found = _find(splits, images, data)
+    _check_options(found, fix, record, sheet)
+    values = LabelValues(classes, reduce_zero_label, ignored)
+    checked, table, findings = _check_splits(found, values, read_images)
+    lines = table if data is None else [found.line(), *table]
+    lines += ['', *(finding.line() for finding in findings)]
+    counts = {level: sum(f.level == level for f in findings) for level in ('error', 'warning', 'note')}
+    lines.append(
+        ', '.join(f'{n} kind{"s" * (n != 1)} of {level}' for level, n in counts.items() if n)
+        or 'no problems found'
+    )
+    if fix is not None:
+        lines += write_repaired(checked, fix)
+    if sheet is not None:
+        from ...visualization.contact_sheet import write_sheet  # supervision takes seconds to import
+
+        try:
+            path = write_sheet(checked, sheet, classes, reduce_zero_label=reduce_zero_label, ignored=ignored)
+            lines.append(f'contact sheet: {path}')
+        except UserError as error:
+            lines.append(f'no contact sheet: {error}')
+    if record is not None:
+        with replacing(Path(record)) as temporary:
+            temporary.write_text(json.dumps([dataclasses.asdict(f) for f in findings], indent=2) + '\n')
+    return lines, counts['error']
+
+
+def _check_options(found: Discovered, fix: str | None, record: str | None, sheet: str | None) -> None:
+    """Raise UserError where an output cannot be written or made of this kind of data."""
     if fix is not None:
         check_folder_writable('--fix', fix)
+        if found.kind != 'coco':
+            raise UserError(
+                f'--fix repairs COCO jsons, these are {found.words()}: '
+                'write them again with the tool that made them'
+            )
     for option, path in (('--json', record), ('--sheet', sheet)):
         if path is not None:
             check_file_writable(option, path)
     if sheet is not None:
-        from ...visualization.contact_sheet import check_sheet, write_sheet  # supervision takes seconds
+        from ...visualization.contact_sheet import check_sheet  # supervision takes seconds to import
 
         check_sheet(sheet)
-    folders = [Path(images[min(i, len(images) - 1)]) for i in range(len(splits))]
-    kinds = {Path(path).is_dir() for path in splits.values()}
-    if len(kinds) > 1:
-        raise UserError('some splits are folders, of label maps, and others are files: check them apart')
-    said: list[str] = []
-    if kinds == {True}:
-        if fix is not None:
-            raise UserError('--fix repairs COCO jsons: label maps are written again by what made them')
-        maps = [
-            LabelSplit(name, folder, Path(path))
-            for (name, path), folder in zip(splits.items(), folders, strict=True)
-        ]
-        for split in maps:
-            audit_labels(
-                split,
-                classes,
-                reduce_zero_label=reduce_zero_label,
-                ignored=ignored,
-                progress=progress_bar(split.name),
+        if found.kind == 'voc':
+            raise UserError(
+                '--sheet draws COCO jsons and label maps: convert VOC first, tools/convert_data.py voc'
             )
-        said += pixel_table(maps, classes, reduce_zero_label)
-        found = [f for split in maps for f in split.findings] + label_overlap(maps)
+
+
+def _check_splits(
+    found: Discovered, values: LabelValues, read_images: bool
+) -> tuple[Sequence, list[str], list[Finding]]:
+    """Return the checked splits, a table of what they hold, and the findings."""
+    findings: list[Finding] = []
+    checked: Sequence[CocoSplit | LabelMapSplit | VocSplit]
+    if found.kind == 'labels':
+        checked = [LabelMapSplit(name, folder, path) for name, (path, folder) in found.splits.items()]
+        for split in checked:
+            findings += check_label_map_split(split, values)
+        table = pixel_table(checked, values)
+    elif found.kind == 'voc':
+        checked = [VocSplit(name, folder, path) for name, (path, folder) in found.splits.items()]
+        for split in checked:
+            findings += check_voc_split(split, read_images=read_images)
+        table = class_table(checked)
     else:
-        jsons = [
-            read_split(name, path, folder)
-            for (name, path), folder in zip(splits.items(), folders, strict=True)
-        ]
-        for split in jsons:
-            audit(split, read_images=read_images, progress=progress_bar(split.name))
-        said += class_table(jsons)
-        found = [f for split in jsons for f in split.findings] + compare_splits(jsons)
-    said += ['', *(f.line() for f in found)]
-    counts = {level: sum(f.level == level for f in found) for level in ('error', 'warning', 'note')}
-    said.append(
-        ', '.join(f'{n} kind{"s" * (n != 1)} of {level}' for level, n in counts.items() if n)
-        or 'nothing to remark'
-    )
-    if fix is not None:
-        said += write_repaired(jsons, fix)
-    if sheet is not None:
-        options = dict(reduce_zero_label=reduce_zero_label, ignored=ignored)
-        try:
-            said.append(
-                f'contact sheet: {write_sheet(maps if kinds == {True} else jsons, sheet, classes, **options)}'
-            )
-        except UserError as error:
-            said.append(f'no contact sheet: {error}')
-    if record is not None:
-        with replacing(Path(record)) as temporary:
-            temporary.write_text(json.dumps([dataclasses.asdict(f) for f in found], indent=2) + '\n')
-    return said, counts['error']
+        checked = [read_split(name, path, folder) for name, (path, folder) in found.splits.items()]
+        for split in checked:
+            findings += check_coco_split(split, read_images=read_images)
+        table = class_table(checked)
+        findings += compare_splits(checked)
+    return checked, table, findings + overlap([(split.name, split.hashes) for split in checked])
 
 
-def label_overlap(splits: Sequence[LabelSplit]) -> list[Finding]:
-    """The images that splits of label maps share."""
-    found = Collector('')
-    for i, a in enumerate(splits):
-        for b in splits[i + 1 :]:
-            add_overlap(found, a.name, a.hashes, b.name, b.hashes)
-    return found.findings()
-
-
-def progress_bar(name: str) -> Callable[[Iterable, int], Iterable]:
-    """For an audit's ``progress``: a bar on stderr, where that is a terminal."""
-
-    def wrap(results: Iterable, count: int) -> Iterable:
-        return tqdm(results, total=count, desc=name, unit='image', disable=None, file=sys.stderr)
-
-    return wrap
+def _find(splits: Mapping[str, str], images: Sequence[str], data: str | None) -> Discovered:
+    """Settle what is checked, from named splits or from one place."""
+    if data is not None:
+        if splits:
+            raise UserError(f'{data} and --{next(iter(splits))}: give one place, or name the splits')
+        return discover(data, images)
+    if not splits:
+        raise UserError('nothing to check: give a json or folder, or --train, --val or both')
+    if len(images) not in (1, len(splits)):
+        raise UserError(
+            f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each'
+        )
+    if len({Path(path).is_dir() for path in splits.values()}) > 1:
+        raise UserError('some splits are folders of label maps and others are files: check them separately')
+    folders = [Path(images[min(i, len(images) - 1)]) for i in range(len(splits))]
+    kind = 'labels' if Path(next(iter(splits.values()))).is_dir() else 'coco'
+    named = {name: (Path(path), folder) for (name, path), folder in zip(splits.items(), folders, strict=True)}
+    return Discovered(kind, named)

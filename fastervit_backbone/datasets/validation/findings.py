@@ -1,24 +1,24 @@
-"""What an audit found, and how it is said."""
+"""What a check found, one line per rule and split."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-#: Places named for each kind of finding.
+from .rules import IMAGE_RULES, Rule, Violation
+
+#: Places named for each rule.
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of thing, everywhere in a split.
+    """A rule that is broken, everywhere in a split.
 
     Args:
-        level: 'error' (training or evaluation would fail or be wrong), 'warning' (probably not meant) or 'note'.
-        split: where, or '' for what is between splits.
-        kind: short and stable, for programs: 'box-degenerate'.
-        message: what and what to do about it.
-        count: how often.
+        level: the rule's severity.
+        split: its name, or '' for what is between splits.
+        kind: the rule's id.
+        message: the rule's meaning.
+        count: number of places.
         examples: the first places.
     """
 
@@ -30,7 +30,7 @@ class Finding:
     examples: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """For people."""
+        """One line for the user."""
         where = f'{self.split}: ' if self.split else ''
         times = f'{self.count} x ' if self.count > 1 else ''
         more = ', ...' if self.count > len(self.examples) > 0 else ''
@@ -40,38 +40,55 @@ class Finding:
 
 @dataclass
 class Collector:
-    """Findings of one split, put together by kind as they come."""
+    """Violations of one split, grouped by rule as they come."""
 
     split: str
-    _messages: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _counts: Counter = field(default_factory=Counter)
+    _rules: dict[str, Rule] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
     _examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, level: str, kind: str, message: str, example: object = None) -> None:
-        """Count one; the first message of a kind is kept."""
-        self._messages.setdefault(kind, (level, message))
-        self._counts[kind] += 1
-        examples = self._examples.setdefault(kind, [])
-        if example is not None and len(examples) < EXAMPLES:
-            examples.append(example if isinstance(example, str) else json.dumps(example))
+    def add(self, violation: Violation) -> None:
+        """Count one."""
+        rule, example = violation
+        self._rules.setdefault(rule.id, rule)
+        self._counts[rule.id] = self._counts.get(rule.id, 0) + 1
+        examples = self._examples.setdefault(rule.id, [])
+        if example and len(examples) < EXAMPLES:
+            examples.append(example)
+
+    def extend(self, violations: Iterable[Violation]) -> None:
+        """Count several."""
+        for violation in violations:
+            self.add(violation)
 
     def findings(self) -> list[Finding]:
-        """Errors first."""
+        """Return the findings, errors first."""
         found = [
-            Finding(level, self.split, kind, message, self._counts[kind], tuple(self._examples[kind]))
-            for kind, (level, message) in self._messages.items()
+            Finding(
+                rule.severity, self.split, rule.id, rule.meaning, self._counts[i], tuple(self._examples[i])
+            )
+            for i, rule in self._rules.items()
         ]
         return sorted(found, key=lambda f: ('error', 'warning', 'note').index(f.level))
 
 
-def add_overlap(
-    found: Collector,
-    one: str,
-    hashes: Mapping[str, Sequence[str]],
-    other: str,
-    others: Mapping[str, Sequence[str]],
-) -> None:
-    """Note the images that two splits share; ``hashes``: content of a file -> its names."""
-    for digest in sorted(set(hashes) & set(others)):
-        message = f'images that are in {one} and in {other}: scores on them mean nothing'
-        found.add('error', 'splits-overlap', message, f'{hashes[digest][0]} = {others[digest][0]}')
+def overlap(splits: Sequence[tuple[str, Mapping[str, Sequence[str]]]]) -> list[Finding]:
+    """Find the images that splits share.
+
+    Args:
+        splits: (name, content of a file -> its names) of each split.
+    """
+    found = Collector('')
+    for i, (name, hashes) in enumerate(splits):
+        for other_name, other_hashes in splits[i + 1 :]:
+            for digest in sorted(set(hashes) & set(other_hashes)):
+                example = f'{hashes[digest][0]} in {name} = {other_hashes[digest][0]} in {other_name}'
+                found.add(Violation(IMAGE_RULES['splits-overlap'], example))
+    return found.findings()
+
+
+def repeated_content(hashes: Mapping[str, Sequence[str]]) -> Iterable[Violation]:
+    """Find files with the same content; ``hashes``: content of a file -> its names."""
+    for names in hashes.values():
+        if len(set(names)) > 1:
+            yield Violation(IMAGE_RULES['image-content-twice'], ' = '.join(sorted(set(names))[:3]))

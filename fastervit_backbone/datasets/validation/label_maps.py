@@ -1,8 +1,8 @@
-"""A folder of images and one of label maps looked through from end to end."""
+"""The label-map rules applied to a folder of images and one of label maps."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,20 +10,63 @@ from pathlib import Path
 import numpy as np
 
 from ...utils.errors import UserError
+from ...utils.progress import progress_bar
 from ..images import images_below, open_image, upright_size
-from ..label_maps import IGNORED, check_class_count
-from .findings import Collector, Finding
+from .findings import Collector, Finding, repeated_content
+from .rules import LABEL_MAP_RULES, Violation
+
+#: The pixel value that mmseg and torch leave out of loss and metric.
+IGNORED = 255
+#: Values that the 16 bits of a PNG can hold.
+_VALUES = 2**16
+
+
+@dataclass(frozen=True)
+class LabelValues:
+    """What the pixel values of label maps mean.
+
+    Args:
+        classes: names; label i of a loaded map is ``classes[i]``. None: values are counted and not judged.
+        reduce_zero_label: 0 in the file is ignored and 1 is the first class, as in ADE20K.
+        ignored: further values in the file that are ignored, besides 255.
+        label_map: mmseg's: what a loaded label is turned into, after ``reduce_zero_label``.
+    """
+
+    classes: Sequence[str] | None
+    reduce_zero_label: bool = False
+    ignored: Sequence[int] = ()
+    label_map: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def first(self) -> int:
+        """The value of the first class in the files."""
+        return int(self.reduce_zero_label)
+
+    def allowed(self) -> set[int]:
+        """Return the values that a file may hold."""
+        allowed = {IGNORED, *self.ignored} | ({0} if self.reduce_zero_label else set())
+        for value in range(self.first, IGNORED):
+            label = self.label_map.get(value - self.first, value - self.first)
+            if 0 <= label < len(self.classes or ()) or label == IGNORED:
+                allowed.add(value)
+        return allowed
+
+    def range(self) -> str:
+        """Describe the values of the classes in the files: '0 to 2'."""
+        return f'{self.first} to {self.first + len(self.classes or ()) - 1}' + (
+            ' (0 is ignored)' if self.first else ''
+        )
 
 
 @dataclass
-class LabelSplit:
+class LabelMapSplit:
     """A folder of images and a folder of label maps of the same names.
 
     Args:
         name: 'train', 'val', ...
         images: folder.
         labels: folder, ``.png`` files.
-        findings: about it.
+        findings: filled by :func:`check_label_map_split`.
         hashes: content of an image file -> its names.
         pixels: (65536,), how many pixels have each value.
         maps: (65536,), how many label maps have each value.
@@ -34,170 +77,166 @@ class LabelSplit:
     labels: Path
     findings: list[Finding] = field(default_factory=list)
     hashes: dict[str, list[str]] = field(default_factory=dict)
-    pixels: np.ndarray = field(default_factory=lambda: np.zeros(2**16, np.int64))
-    maps: np.ndarray = field(default_factory=lambda: np.zeros(2**16, np.int64))
+    pixels: np.ndarray = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
+    maps: np.ndarray = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
 
 
-def pair_files(split: LabelSplit) -> tuple[list[tuple[Path, Path]], list[str], list[str]]:
-    """(image and label map of the same name, names of images alone, names of label maps alone)."""
+@dataclass(frozen=True)
+class Pair:
+    """What an image and its label map turned out to be.
+
+    Args:
+        violations: of the two files.
+        counts: pixels of each value of the label map, up to the largest one; None where it has none to count.
+        digest: hash of the image file's content; '' where it was not asked for.
+    """
+
+    violations: list[Violation]
+    counts: np.ndarray | None = None
+    digest: str = ''
+
+
+def pair_files(split: LabelMapSplit) -> tuple[list[tuple[Path, Path]], list[str], list[str]]:
+    """Return (image and label map of the same name, names of images only, names of label maps only)."""
     images = {p.relative_to(split.images).with_suffix(''): p for p in images_below(split.images)}
     labels = {p.relative_to(split.labels).with_suffix(''): p for p in sorted(split.labels.rglob('*.png'))}
-    pairs = [(images[n], labels[n]) for n in sorted(set(images) & set(labels))]
-    return pairs, *(
-        sorted(map(str, set(one) - set(other))) for one, other in ((images, labels), (labels, images))
-    )
+    pairs = [(images[name], labels[name]) for name in sorted(set(images) & set(labels))]
+    only_images = sorted(map(str, set(images) - set(labels)))
+    only_labels = sorted(map(str, set(labels) - set(images)))
+    return pairs, only_images, only_labels
 
 
-def audit_labels(
-    split: LabelSplit,
-    classes: Sequence[str] | None,
-    *,
-    reduce_zero_label: bool = False,
-    ignored: Sequence[int] = (),
-    progress: Callable[[Iterable, int], Iterable] | None = None,
-) -> list[Finding]:
-    """Look through a split.
+def check_label_map_split(split: LabelMapSplit, values: LabelValues) -> list[Finding]:
+    """Check a split against every rule that concerns one split.
 
     Args:
         split: its findings, hashes and counts of pixels are filled.
-        classes: names; label i (with ``reduce_zero_label`` i + 1) is ``classes[i]``. None: values are counted and not judged.
-        reduce_zero_label: 0 means "no class" and 1 is the first.
-        ignored: further values that mean "no class", beside 255.
-        progress: wraps the pairs as they are read, given their number.
+        values: what they mean.
+
+    Returns:
+        the findings, errors first.
 
     Raises:
-        UserError: a folder is not there.
+        UserError: a folder does not exist.
     """
     for folder in (split.images, split.labels):
         if not folder.is_dir():
             raise UserError(f'{split.name}: no folder at {folder}')
     found = Collector(split.name)
-    if classes is not None:
-        try:
-            check_class_count(classes, reduce_zero_label)
-        except UserError as error:
-            found.add('error', 'classes-too-many', str(error))
-    pairs, images, labels = pair_files(split)
-    if not images and not pairs:
-        found.add('error', 'no-images', 'no images')
-    for name in images:
-        found.add('error', 'label-missing', 'images without a label map of their name', name)
-    for name in labels:
-        found.add('warning', 'image-missing', 'label maps without an image of their name', name)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = pool.map(_look, pairs)
-        for (image, _), (problem, digest, counts) in zip(
-            pairs, progress(results, len(pairs)) if progress else results, strict=True
-        ):
-            name = image.relative_to(split.images).as_posix()
-            if digest:
-                split.hashes.setdefault(digest, []).append(name)
-            if problem:
-                found.add('error', *problem, name)
-            if counts is not None:
-                split.pixels[: len(counts)] += counts
-                split.maps[: len(counts)] += counts > 0
-                _judge(name, np.flatnonzero(counts), classes, reduce_zero_label, ignored, found)
-    for same in split.hashes.values():
-        if len(same) > 1:
-            found.add('warning', 'image-content-twice', 'images with the same content', ' = '.join(same[:3]))
-    _judge_all(split, classes, reduce_zero_label, found)
+    found.extend(class_violations(values))
+    pairs, only_images, only_labels = pair_files(split)
+    if not only_images and not pairs:
+        found.add(_violation('no-images'))
+    found.extend(_violation('label-missing', name) for name in only_images)
+    found.extend(_violation('label-alone', name) for name in only_labels)
+    names = [image.relative_to(split.images).as_posix() for image, _ in pairs]
+    allowed = values.allowed()
+    for name, pair in zip(names, progress_bar(read_pairs(pairs, names), len(pairs), split.name), strict=True):
+        split.hashes.setdefault(pair.digest, []).append(name)
+        found.extend(pair.violations)
+        if pair.counts is not None:
+            split.pixels[: len(pair.counts)] += pair.counts
+            split.maps[: len(pair.counts)] += pair.counts > 0
+            if values.classes is not None:
+                found.extend(value_violations(name, np.flatnonzero(pair.counts), allowed))
+    found.extend(repeated_content(split.hashes))
+    found.extend(split_violations(split.pixels, values))
     split.findings = found.findings()
     return split.findings
 
 
-def _look(pair: tuple[Path, Path]) -> tuple[tuple[str, str] | None, str | None, np.ndarray | None]:
-    """(what is wrong, hash of the image file, pixels of each value)."""
+def class_violations(values: LabelValues) -> Iterator[Violation]:
+    """Find more classes than 8 bits hold: mmseg would read 256 as 0, 257 as 1."""
+    most = IGNORED - values.first  # with reduce_zero_label, mmseg turns 254 into 255
+    if values.classes is not None and len(values.classes) > most:
+        besides = ' besides the ignored label 0' if values.first else ''
+        yield _violation('classes-too-many', f'{len(values.classes)} classes, {most} fit{besides}: join some')
+
+
+def read_pairs(
+    pairs: Sequence[tuple[Path, Path]], names: Sequence[str], *, deep: bool = True
+) -> Iterator[Pair]:
+    """Open images and their label maps in several threads.
+
+    Args:
+        pairs: (image, label map).
+        names: how to name each of them.
+        deep: decode the images and hash them; otherwise only their size is read.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(lambda job: _read_pair(*job, deep), zip(pairs, names, strict=True))
+
+
+def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
     image_path, label_path = pair
-    digest = hashlib.sha256(image_path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(image_path.read_bytes()).hexdigest() if deep else ''
     try:
         with open_image(image_path) as image:
             size = upright_size(image)
-            image.load()
+            if deep:
+                image.load()
     except UserError:
-        return ('image-unreadable', 'images that cannot be read'), digest, None
+        return Pair([_violation('image-unreadable', name)], digest=digest)
     try:
         with open_image(label_path) as labels:
             pixels = np.asarray(labels)
     except UserError:
-        return ('label-unreadable', 'label maps that cannot be read'), digest, None
-    if pixels.ndim != 2 or pixels.dtype.kind not in 'uib' or pixels.min() < 0 or pixels.max() >= 2**16:
-        return (
-            ('label-picture', 'label maps that are pictures: write one channel of class numbers'),
-            digest,
-            None,
+        return Pair([_violation('label-unreadable', name)], digest=digest)
+    if pixels.ndim != 2 or pixels.dtype.kind not in 'uib' or pixels.min() < 0 or pixels.max() >= _VALUES:
+        channels = pixels.shape[2] if pixels.ndim == 3 else 1
+        return Pair(
+            [_violation('label-picture', f'{name}: {channels} channels of {pixels.dtype}')], digest=digest
         )
     counts = np.bincount(pixels.reshape(-1).astype(np.int64))
     if pixels.shape[::-1] != size:
-        return (
-            (
-                'label-size',
-                'label maps of another size than their images: write them at that size, without interpolating',
-            ),
-            digest,
-            counts,
-        )
-    return None, digest, counts
+        sizes = f'{name}: {pixels.shape[1]}x{pixels.shape[0]}, image {size[0]}x{size[1]}'
+        return Pair([_violation('label-size', sizes)], counts, digest)
+    return Pair([], counts, digest)
 
 
-def _judge(
-    name: str,
-    values: np.ndarray,
-    classes: Sequence[str] | None,
-    reduce_zero_label: bool,
-    ignored: Sequence[int],
-    found: Collector,
-) -> None:
-    if classes is None:
-        return
-    first = int(reduce_zero_label)
-    allowed = {*range(first, first + len(classes)), IGNORED, *ignored} | ({0} if reduce_zero_label else set())
-    for value in values:
+def value_violations(name: str, present: Iterable[int], allowed: set[int]) -> Iterator[Violation]:
+    """Find values of one label map that are no class; ``present``: its values."""
+    for value in present:
         if int(value) not in allowed:
-            message = (
-                f'label maps with values that are no class (they are {first} to {first + len(classes) - 1})'
-            )
-            found.add('error', 'value-unknown', message, f'{name}: {value}')
+            yield _violation('value-unknown', f'{name}: {value}')
 
 
-def _judge_all(
-    split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, found: Collector
-) -> None:
-    present = set(np.flatnonzero(split.pixels).tolist())
-    wide = sorted(present - {*range(IGNORED + 1), 2**16 - 1})  # 65535 is read as 255
+def split_violations(pixels: np.ndarray, values: LabelValues) -> Iterator[Violation]:
+    """Find what only all label maps together show; ``pixels``: (65536,), how many have each value."""
+    present = np.flatnonzero(pixels).tolist()
+    wide = [v for v in present if IGNORED < v < _VALUES - 1]  # 65535 is read as 255
     if wide:
-        message = 'label maps with values above 255: mmseg reads 8 bits, and takes 256 for 0, 257 for 1'
-        found.add('error', 'value-wide', message, f'{wide[0]} in {split.maps[wide[0]]} of them')
-    if present == {0, IGNORED}:
-        found.add(
-            'error',
-            'masks-0-255',
-            'all label maps hold 0 and 255 only, and 255 means "no class": the foreground would never be learnt. Write 0 and 1',
-        )
-    total, unseen = split.pixels.sum(), split.pixels[IGNORED]
-    if total and unseen > 0.5 * total and present != {0, IGNORED}:
-        found.add('warning', 'mostly-ignored', f'{unseen / total:.0%} of all pixels are 255, "no class"')
-    for i, name in enumerate(classes or ()):
-        if total and not split.pixels[i + int(reduce_zero_label)]:
-            found.add('warning', 'class-absent', 'classes without a single pixel', str(name))
+        yield _violation('value-wide', f'the first is {wide[0]}')
+    total, ignored = int(pixels.sum()), int(pixels[IGNORED])
+    if present == [0, IGNORED] and (values.classes is None or len(values.classes) <= 2):
+        lost = f'{values.classes[-1]!r} would never be learned' if values.classes else ''
+        yield _violation('masks-0-255', lost)
+    elif total and ignored > 0.5 * total:
+        yield _violation('mostly-ignored', f'{ignored / total:.0%} of all pixels')
+    for i, name in enumerate(values.classes or ()):
+        if total and not pixels[i + values.first]:
+            yield _violation('class-absent', str(name))
 
 
-def pixel_table(
-    splits: Sequence[LabelSplit], classes: Sequence[str] | None, reduce_zero_label: bool
-) -> list[str]:
-    """Part of the pixels of every value in every split, aligned; maps that have it in brackets."""
-    values = np.flatnonzero(sum(s.pixels for s in splits))
-    first = int(reduce_zero_label)
-    names = {first + i: name for i, name in enumerate(classes or ())}
-    titles = [
-        f'{v} {names.get(int(v), "no class" if v == IGNORED or (reduce_zero_label and v == 0) else "")}'.strip()
-        for v in values
-    ]
-    width = max([5, *map(len, titles)])
+def pixel_table(splits: Sequence[LabelMapSplit], values: LabelValues) -> list[str]:
+    """Tabulate the share of pixels of every value in every split; in brackets how many maps have it."""
+    titles = {}
+    for value in np.flatnonzero(sum(s.pixels for s in splits)).tolist():
+        index, name = value - values.first, ''
+        if value == IGNORED or index < 0:
+            name = 'ignored'
+        elif index < len(values.classes or ()):
+            name = values.classes[index]
+        titles[value] = f'{value} {name}'.strip()
+    width = max([5, *map(len, titles.values())])
     lines = [f'{"value":<{width}}' + ''.join(f'{s.name:>18}' for s in splits)]
-    for value, title in zip(values, titles, strict=True):
+    for value, title in titles.items():
         cells = ''.join(
             f'{s.pixels[value] / max(1, s.pixels.sum()):>11.2%} {f"({s.maps[value]})":>6}' for s in splits
         )
         lines.append(f'{title:<{width}}{cells}')
     return lines
+
+
+def _violation(rule: str, example: str = '') -> Violation:
+    return Violation(LABEL_MAP_RULES[rule], example)

@@ -1,4 +1,4 @@
-"""The data sets that a config names, before anything is built."""
+"""Check the data sets of a config before anything is built."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -7,11 +7,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ...datasets.coco import HOW_TO_GET_COCO, check_coco
-from ...datasets.label_maps import HOW_TO_GET_ADE, check_label_maps
-from ...datasets.voc import check_voc
+from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO
+from ...datasets.validation.training import check_coco, check_label_maps, check_voc
 from ...utils.errors import UserError
 from .load import find_class
+
+_MAKE_SHAPES = 'make it: python tools/make_shapes.py work_dirs/demo/data'
 
 
 def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
@@ -22,87 +23,83 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
         splits: of 'train', 'val', 'test'.
 
     Returns:
-        lines worth saying.
+        lines for the log.
 
     Raises:
-        UserError: something is missing or broken; says which folder is expected and how to get it.
+        UserError: a file is missing or breaks a rule; names the expected folder and how to get the data.
     """
     init_default_scope(config.get('default_scope', 'mmengine'))
-    said = []
+    messages = []
     for split in splits:
         loader = config.get(f'{split}_dataloader')
         if loader is None:
             continue
         for dataset in leaf_datasets(loader.dataset):
             if is_semantic(dataset):
-                said.append(_check_semantic(dataset))
+                messages.append(_check_semantic(dataset))
             elif str(dataset.get('ann_file')).endswith('.json'):
                 _check_coco(dataset, split)
                 if split != 'train' and dataset is loader.dataset:
                     _check_evaluator(config, split, Path(dataset.get('data_root') or '') / dataset.ann_file)
             elif _is_a(dataset, 'XMLDataset'):
                 year = (dataset.get('data_prefix') or {}).get('sub_data_root', '')
-                check_voc(
-                    dataset.get('data_root') or '', dataset.get('ann_file') or '', year, classes_of(dataset)
-                )
-    return [line for line in said if line]
+                ann_file = dataset.get('ann_file') or ''
+                check_voc(dataset.get('data_root') or '', ann_file, year, classes_of(dataset))
+    return [line for line in messages if line]
 
 
 def is_semantic(dataset: Mapping) -> bool:
-    """Whether a data set's config reads label maps."""
+    """Return whether a data set's config reads label maps."""
     return _is_a(dataset, 'BaseSegDataset')
 
 
 def _is_a(dataset: Mapping, base: str) -> bool:
-    """By name, so that a detector's run does not import mmseg."""
-    found = find_class(dataset['type'])
-    return found is not None and any(c.__name__ == base for c in found.__mro__)
+    """Compare by name, so that a detector's run does not import mmseg."""
+    dataset_class = find_class(dataset['type'])
+    return dataset_class is not None and any(c.__name__ == base for c in dataset_class.__mro__)
 
 
 def _check_coco(dataset: Mapping, split: str) -> None:
     root, ann_file = Path(dataset.get('data_root') or ''), dataset.ann_file
-    remedy = HOW_TO_GET_COCO
-    if 'train2017' not in str(ann_file) and 'val2017' not in str(ann_file):
-        remedy = f'{split}_dataloader.dataset.data_root is {str(root)!r}, ann_file {ann_file!r}: correct them or put the data there'
-        if 'circle' in (classes_of(dataset) or ()):
-            remedy = _MAKE_SHAPES
+    classes = classes_of(dataset)
+    if 'circle' in (classes or ()):
+        remedy = _MAKE_SHAPES
+    elif 'train2017' in str(ann_file) or 'val2017' in str(ann_file):
+        remedy = HOW_TO_GET_COCO
+    else:
+        remedy = (
+            f'{split}_dataloader.dataset.data_root is {str(root)!r}, ann_file {ann_file!r}: '
+            'correct them or put the data there'
+        )
     image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
     drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get(
         'test_mode'
     )
     masks = any(t.get('with_mask') for t in dataset.get('pipeline') or () if isinstance(t, Mapping))
-    check_coco(
-        root / ann_file,
-        image_dir,
-        classes_of(dataset),
-        need_objects=drops_empty,
-        need_masks=masks,
-        remedy=remedy,
-    )
+    options = dict(need_objects=drops_empty, need_masks=masks, remedy=remedy)
+    check_coco(root / ann_file, image_dir, classes, **options)
 
 
 def _check_semantic(dataset: Mapping) -> str | None:
+    place = f'{dataset["type"]} at {dataset.get("data_root")!r}'
     classes = classes_of(dataset)
     if not classes:
-        raise UserError(
-            f'{dataset["type"]} at {dataset.get("data_root")!r} has no metainfo.classes: name the labels 0, 1, ... in order'
-        )
+        raise UserError(f'{place} has no metainfo.classes: name the labels 0, 1, ... in order')
     prefix = dataset.get('data_prefix') or {}
     if set(prefix) != {'img_path', 'seg_map_path'}:
         raise UserError(
-            f'{dataset["type"]}: data_prefix must name img_path and seg_map_path, the two folders, got {dict(prefix)}'
+            f'{dataset["type"]}: data_prefix must name the two folders img_path and seg_map_path, got '
+            f'{dict(prefix)}'
         )
     arguments = {k: v for k, v in dataset.items() if k not in ('type', '_scope_', 'pipeline')}
-    # a palette of another length is made to fit later
+    # the palette's length is adapted later
     metainfo = {k: v for k, v in (dataset.get('metainfo') or {}).items() if k != 'palette'}
     try:
         listing = find_class(dataset['type'])(
             **{**arguments, 'metainfo': metainfo, 'lazy_init': True, 'pipeline': []}
         )
     except (AssertionError, OSError, TypeError, ValueError) as error:
-        raise UserError(
-            f'{dataset["type"]} at {dataset.get("data_root")!r}: {error or "its files are not there"}'
-        ) from error
+        raise UserError(f'{place}: {error or "its files do not exist"}') from error
     remedy = f'data_root is {dataset.get("data_root")!r}: correct it or put the data there'
     if 'ADE20K' in str(dataset['type']):
         remedy = HOW_TO_GET_ADE
@@ -114,59 +111,65 @@ def _check_semantic(dataset: Mapping) -> str | None:
     try:
         pairs = [(item['img_path'], item['seg_map_path']) for item in listing.load_data_list()]
     except (AssertionError, OSError) as error:
-        raise UserError(f'{dataset["type"]} at {dataset.get("data_root")!r}: {error}') from error
+        raise UserError(f'{place}: {error}') from error
     if not pairs:
         folder = os.path.abspath(listing.data_prefix['img_path'])
         raise UserError(
             f'{folder} has no image that ends in {listing.img_suffix!r}: set img_suffix, or {remedy}'
         )
-    return check_label_maps(
-        pairs, classes, reduce_zero_label=listing.reduce_zero_label, label_map=listing.label_map
-    )
+    options = dict(reduce_zero_label=listing.reduce_zero_label, label_map=listing.label_map)
+    return check_label_maps(pairs, classes, **options)
 
 
 def _check_evaluator(config: Config, split: str, ann_file: Path) -> None:
     for evaluator in as_list(config.get(f'{split}_evaluator')):
-        other = evaluator.get('ann_file')
-        if other and os.path.realpath(other) != os.path.realpath(ann_file):
+        evaluated = evaluator.get('ann_file')
+        if evaluated and os.path.realpath(evaluated) != os.path.realpath(ann_file):
             raise UserError(
-                f'{split}_evaluator.ann_file is {other}, but the {split} data set has {ann_file}: make them the same'
+                f'{split}_evaluator.ann_file is {evaluated}, but the {split} data set has {ann_file}: make '
+                'them the same'
             )
 
 
 def leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:
-    """The data sets within wrappers (repeat, concat, class-balanced, multi-image mix)."""
+    """Yield the data sets inside wrappers (repeat, concat, class-balanced, multi-image mix)."""
     inner = dataset.get('dataset', dataset.get('datasets'))
     if inner is None:
         yield dataset
     else:
-        for child in inner if isinstance(inner, list | tuple) else [inner]:
+        for child in as_list(inner):
             yield from leaf_datasets(child)
 
 
 def as_list(part: object) -> list:
-    """A config's list, or its one dict in a list, or nothing."""
-    return [] if part is None else list(part) if isinstance(part, list | tuple) else [part]
+    """Return a config's list, its single dict as a list, or an empty list for None."""
+    if part is None:
+        return []
+    return list(part) if isinstance(part, list | tuple) else [part]
 
 
 def classes_of(dataset: Mapping) -> list[str] | None:
-    """Class names: the config's, else the data set class's own."""
+    """Return the class names: the config's, else those of the data set class.
+
+    Raises:
+        UserError: they are neither a list of names nor a file of names.
+    """
     classes = (dataset.get('metainfo') or {}).get('classes')
     if classes is None:
         classes = getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes')
-    if isinstance(classes, str):  # a file, one name a line: mmengine takes that too
+    if isinstance(classes, str):  # mmengine also takes a file with one name per line
         if not Path(classes).is_file():
             raise UserError(
-                f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name a line'
+                f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name '
+                'per line'
             )
         return Path(classes).read_text().splitlines()
     if classes is not None and not (
         isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
     ):
         raise UserError(
-            f'metainfo.classes={classes!r} is no list of names: give one, ("sky", "road"), or a file with one name a line'
+            f'metainfo.classes={classes!r} is not a list of names: give one, ("sky", "road"), or a file with '
+            'one name '
+            'per line'
         )
     return None if classes is None else list(classes)
-
-
-_MAKE_SHAPES = 'make it: python tools/make_shapes.py work_dirs/demo/data'

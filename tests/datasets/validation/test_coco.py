@@ -1,4 +1,7 @@
-"""Every kind of broken COCO data is found and named; repaired copies are clean; no input ends in a traceback."""
+"""Every kind of broken COCO data is found and named; repaired copies are clean.
+
+No input ends in a traceback.
+"""
 
 import copy
 import json
@@ -9,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from fastervit_backbone.datasets.validation.coco import audit, read_split
+from fastervit_backbone.datasets.validation.coco import check_coco_split, read_split
 from fastervit_backbone.datasets.validation.compare import compare_splits
+from fastervit_backbone.datasets.validation.findings import overlap
 from fastervit_backbone.datasets.validation.repair import repair
 from fastervit_backbone.evaluation.coco_files import read_truth
 from fastervit_backbone.utils.errors import UserError
@@ -68,7 +72,7 @@ def look(content, images, tmp_path, name='train'):
     path = tmp_path / f'{name}.json'
     path.write_text(json.dumps(content))
     split = read_split(name, path, images)
-    audit(split)
+    check_coco_split(split)
     return split
 
 
@@ -121,21 +125,26 @@ CORPUS = [
     ('error', 'no-images', at('images', [])),
     ('error', 'annotation-bad', at('annotations.0', None)),
     ('error', 'annotation-id-bad', at('annotations.0.id', None)),
+    ('error', 'annotation-id-bad', at('annotations.0.id', '1')),
+    ('error', 'annotation-id-bad', at('annotations.0.id', True)),
+    ('error', 'annotation-id-zero', at('annotations.0.id', 0)),
     ('error', 'annotation-id-twice', at('annotations.1.id', 1)),
     ('error', 'annotation-image-unknown', at('annotations.0.image_id', 99)),
     ('error', 'annotation-image-unknown', at('annotations.0.image_id', [1])),
+    ('error', 'annotation-image-unknown', at('annotations.0.image_id', True)),
+    ('error', 'annotation-image-unknown', at('annotations.0.image_id', '1')),
     ('error', 'annotation-category-unknown', at('annotations.0.category_id', 99)),
     ('error', 'annotation-category-unknown', at('annotations.0.category_id', {})),
     ('error', 'box-bad', at('annotations.0.bbox', [1, 2, 3])),
     ('error', 'box-bad', at('annotations.0.bbox', [1, 2, float('nan'), 3])),
     ('error', 'box-bad', at('annotations.0.bbox', DROP)),
     ('error', 'box-bad', at('annotations.0.bbox', ['1', '2', '3', '4'])),
-    ('error', 'box-degenerate', at('annotations.0.bbox', [5, 5, 0, 4])),
-    ('error', 'box-degenerate', at('annotations.0.bbox', [5, 5, -3, 4])),
+    ('warning', 'box-flat', at('annotations.0.bbox', [5, 5, 0, 4])),
+    ('error', 'box-negative', at('annotations.0.bbox', [5, 5, -3, 4])),
     ('error', 'box-outside', at('annotations.0.bbox', [50, 5, 10, 10])),
     ('warning', 'box-reaches-out', at('annotations.0.bbox', [35, 5, 10, 10])),
     ('warning', 'box-tiny', at('annotations.0.bbox', [5, 5, 0.4, 4])),
-    ('warning', 'area-missing', at('annotations.0.area', DROP)),
+    ('error', 'area-missing', at('annotations.0.area', DROP)),
     ('error', 'area-bad', at('annotations.0.area', 'large')),
     ('warning', 'iscrowd-missing', at('annotations.0.iscrowd', DROP)),
     ('note', 'crowds', at('annotations.0.iscrowd', 1)),
@@ -191,7 +200,7 @@ def test_a_turned_image(images, tmp_path):
     assert kinds(look(content, images, tmp_path)) == set()
     content['images'][0] |= dict(width=40, height=30)
     (finding,) = look(content, images, tmp_path).findings
-    assert 'before EXIF turns them' in finding.message
+    assert finding.kind == 'image-size-differs' and 'before EXIF rotates it' in finding.examples[0]
 
 
 def test_between_splits(images, tmp_path):
@@ -200,10 +209,14 @@ def test_between_splits(images, tmp_path):
     other['images'] = [dict(other['images'][0], file_name='copy.png')]
     other['annotations'] = other['annotations'][:1]
     other['categories'] = [dict(id=2, name='cat'), dict(id=1, name='dogs')]
-    found = {f.kind: f for f in compare_splits([train, look(other, images, tmp_path, 'val')])}
+    val = look(other, images, tmp_path, 'val')
+    findings = compare_splits([train, val]) + overlap([(s.name, s.hashes) for s in (train, val)])
+    found = {f.kind: f for f in findings}
     assert set(found) == {'classes-differ', 'ids-differ', 'splits-overlap'}
-    assert "nearest is 'dogs'" in str(found['classes-differ'].examples) and found['classes-differ'].count == 2
-    assert found['splits-overlap'].examples == ('1.png = copy.png',)
+    assert (
+        "did you mean 'dogs'?" in str(found['classes-differ'].examples) and found['classes-differ'].count == 2
+    )
+    assert found['splits-overlap'].examples == ('1.png in train = copy.png in val',)
 
 
 JSON = st.recursive(
@@ -276,39 +289,47 @@ def test_the_tool(images, tmp_path):
     (tmp_path / 'list.json').write_text('[]')
     run = lambda *arguments: tool('check_data', *arguments, '--images', images, cwd=tmp_path)  # noqa: E731
     done = run('--train', good)
-    assert done.returncode == 0 and 'nothing to remark' in done.stdout and 'cat' in done.stdout, done.stderr
+    assert done.returncode == 0 and 'no problems found' in done.stdout and 'cat' in done.stdout, done.stderr
     done = run('--train', bad, '--fix', 'fixed', '--json', 'found.json')
-    assert done.returncode == 1 and 'error: train: boxes wholly outside of their images (1)' in done.stdout
+    assert (
+        done.returncode == 1
+        and 'error: train: boxes entirely outside their images (annotation 1: bbox [50, 5, 10, 10])'
+        in done.stdout
+    )
     assert json.loads((tmp_path / 'found.json').read_text())[0]['kind'] == 'box-outside'
-    assert 'annotation 1: box outside of its image' in (tmp_path / 'fixed' / 'changes.log').read_text()
+    assert (
+        'annotation 1: bbox [50, 5, 10, 10]: box-outside, removed'
+        in (tmp_path / 'fixed' / 'changes.log').read_text()
+    )
     assert run('--train', 'fixed/train.json').returncode == 0
     for arguments, told in (
         (['--train', 'absent.json'], r'no annotations at absent\.json'),
         (['--train', 'broken.json'], 'broken JSON'),
         (['--train', 'list.json'], 'not COCO'),
         ([], 'nothing to check'),
-        (['--train', good, '--val', images], 'check them apart'),
+        (['--train', good, '--val', images], 'check them separately'),
         (['--train', 'fixed/train.json', '--fix', 'fixed'], 'name another folder'),
     ):
         assert_one_line_error(run(*arguments), told)
 
 
 def test_real_data(real_data, tmp_path):
-    """Three two-point polygons are all that is wrong with coco_pixabay61, and in its fixed copy nothing is."""
+    """coco_pixabay61 has three two-point polygons and no other error; its repaired copy has none."""
     root = real_data / 'coco_pixabay61'
     split = read_split('all', root / 'annotations' / 'instances_all.json', root / 'images')
-    assert [(f.kind, f.count) for f in audit(split) if f.level == 'error'] == [('polygon-short', 3)]
+    assert [(f.kind, f.count) for f in check_coco_split(split) if f.level == 'error'] == [
+        ('polygon-short', 3)
+    ]
     (tmp_path / 'all.json').write_text(json.dumps(repair(split)))
     mended = read_split('all', tmp_path / 'all.json', root / 'images')
-    assert not [f for f in audit(mended) if f.level == 'error']
+    assert not [f for f in check_coco_split(mended) if f.level == 'error']
     mini = real_data / 'coco_mini128'
     splits = [
         read_split(n, mini / 'annotations' / f'instances_{n}2017.json', mini / f'{n}2017')
         for n in ('train', 'val')
     ]
-    assert not [f for s in splits for f in audit(s) if f.level == 'error'] + [
-        f for f in compare_splits(splits) if f.kind == 'splits-overlap'
-    ]
+    assert not [f for s in splits for f in check_coco_split(s) if f.level == 'error']
+    assert not overlap([(s.name, s.hashes) for s in splits])
 
 
 def test_unreadable_split(tmp_path, images):
@@ -320,7 +341,11 @@ def test_unreadable_split(tmp_path, images):
 def test_contact_sheet(tmp_path):
     pytest.importorskip('supervision')
     from fastervit_backbone.datasets.shapes import make_shapes
-    from fastervit_backbone.datasets.validation.label_maps import LabelSplit, audit_labels
+    from fastervit_backbone.datasets.validation.label_maps import (
+        LabelMapSplit,
+        LabelValues,
+        check_label_map_split,
+    )
     from fastervit_backbone.visualization.contact_sheet import write_sheet
 
     shapes = make_shapes(tmp_path / 'shapes', train=14, val=2, size=(64, 96))
@@ -334,12 +359,12 @@ def test_contact_sheet(tmp_path):
         for s in ('train', 'val')
     ]
     for split in splits:
-        audit(split)
+        check_coco_split(split)
     with Image.open(write_sheet(splits, tmp_path / 'sheet.png')) as sheet:
         assert sheet.width == 1680 and sheet.height == 4 * (280 + 16)  # 12 + 2 images, four in a row
         assert len(sheet.crop((0, 16, 420, 296)).getcolors(10**6)) > 1000
-    maps = LabelSplit('train', shapes / 'images' / 'train', shapes / 'labels' / 'train')
-    audit_labels(maps, None)
+    maps = LabelMapSplit('train', shapes / 'images' / 'train', shapes / 'labels' / 'train')
+    check_label_map_split(maps, LabelValues(None))
     first = sorted(maps.images.iterdir())[0]
     first.write_bytes(first.read_bytes()[:99])  # is left out
     names = ['circle', 'square', 'triangle']
@@ -363,7 +388,7 @@ def test_a_number_too_large_for_a_float(tmp_path):
         annotations=[dict(id=1, image_id=1, category_id=1, bbox=[0, 0, big, 1], area=big)],
     )
     (tmp_path / 'a.json').write_text(json.dumps(content))
-    found = audit(read_split('train', tmp_path / 'a.json', tmp_path / 'images'))
+    found = check_coco_split(read_split('train', tmp_path / 'a.json', tmp_path / 'images'))
     assert [f.kind for f in found if f.level == 'error'] == ['box-bad', 'area-bad']
 
 
@@ -374,7 +399,9 @@ def test_an_annotation_with_id_zero(images, tmp_path):
     split = look(content, images, tmp_path)
     assert kinds(split, 'error') == {'annotation-id-zero'}
     fixed = repair(split)
-    assert [a['id'] for a in fixed['annotations']] == [4, 2, 3] and split.changes == ['annotation 0: id -> 4']
+    assert [a['id'] for a in fixed['annotations']] == [4, 2, 3] and split.changes == [
+        'annotation 0: annotation-id-zero, id -> 4'
+    ]
     assert kinds(look(fixed, images, tmp_path), 'error') == set()
     truth = read_truth(split.path)
     assert sorted(truth.anns) == [2, 3, 4] and truth.anns[4]['category_id'] == 1

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.datasets.validation.label_maps import LabelSplit, audit_labels
+from fastervit_backbone.datasets.validation.label_maps import (
+    LabelMapSplit,
+    LabelValues,
+    check_label_map_split,
+)
 from tests.helpers import assert_one_line_error, tool
 
 
@@ -23,7 +27,11 @@ def split(tmp_path):
     rng = np.random.default_rng(0)
     for name in 'abc':
         write(tmp_path, name, rng.integers(0, 3, (20, 30)))
-    return LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    return LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
+
+
+def check(split, classes, **options):
+    return check_label_map_split(split, LabelValues(classes, **options))
 
 
 def kinds(findings, level=None):
@@ -31,7 +39,7 @@ def kinds(findings, level=None):
 
 
 def test_good(split):
-    assert audit_labels(split, ['sky', 'road', 'tree']) == []
+    assert check(split, ['sky', 'road', 'tree']) == []
     assert split.pixels.sum() == 3 * 600 and (split.maps[:3] == 3).all()
 
 
@@ -48,7 +56,7 @@ def test_each_kind(split, tmp_path):
     (tmp_path / 'labels' / 'torn.png').write_bytes(b'x')
     (tmp_path / 'labels' / 'b.png').unlink()
     (tmp_path / 'images' / 'c.jpg').unlink()
-    found = {f.kind: f for f in audit_labels(split, classes)}
+    found = {f.kind: f for f in check(split, classes)}
     errors = {
         'value-unknown',
         'label-size',
@@ -59,28 +67,28 @@ def test_each_kind(split, tmp_path):
     }
     assert {k for k, f in found.items() if f.level == 'error'} == errors
     assert {k for k, f in found.items() if f.level == 'warning'} == {
-        'image-missing',
+        'label-alone',
         'image-content-twice',
         'class-absent',
     }
     assert found['value-unknown'].examples == ('value.jpg: 9',) and found['class-absent'].examples == ('car',)
     assert 'value-unknown' not in kinds(
-        audit_labels(LabelSplit('t', split.images, split.labels), classes, ignored=(9,))
+        check(LabelMapSplit('t', split.images, split.labels), classes, ignored=(9,))
     )
 
 
 def test_masks_of_0_and_255(tmp_path):
     write(tmp_path, 'a', np.eye(20) * 255)
-    split = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
-    assert kinds(audit_labels(split, ['background', 'thing']), 'error') == {'masks-0-255'}
+    split = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    assert kinds(check(split, ['background', 'thing']), 'error') == {'masks-0-255'}
 
 
 def test_zero_that_means_nothing(tmp_path):
     write(tmp_path, 'a', np.arange(600).reshape(20, 30) % 3)
-    split = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
-    assert audit_labels(split, ['one', 'two'], reduce_zero_label=True) == []
-    split = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
-    assert kinds(audit_labels(split, ['one', 'two'])) == {'value-unknown'}
+    split = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    assert check(split, ['one', 'two'], reduce_zero_label=True) == []
+    split = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    assert kinds(check(split, ['one', 'two'])) == {'value-unknown'}
 
 
 def test_the_tool(split, tmp_path):
@@ -88,11 +96,11 @@ def test_the_tool(split, tmp_path):
         return tool('check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path)
 
     done = run('--classes', 'sky', 'road', 'tree')
-    assert done.returncode == 0 and '0 sky' in done.stdout and 'nothing to remark' in done.stdout, done.stderr
+    assert done.returncode == 0 and '0 sky' in done.stdout and 'no problems found' in done.stdout, done.stderr
     assert run('--classes', 'sky', 'road').returncode == 1
     both = run('--val', 'labels', '--classes', 'sky', 'road', 'tree')
-    assert both.returncode == 1 and 'in train and in val' in both.stdout
-    assert_one_line_error(run('--fix', 'out'), 'label maps are written again')
+    assert both.returncode == 1 and 'images in two splits' in both.stdout
+    assert_one_line_error(run('--fix', 'out'), 'these are label maps: write them again')
     assert_one_line_error(
         tool('check_data', '--train', 'labels', '--images', 'absent', cwd=tmp_path), 'no folder at absent'
     )
@@ -102,16 +110,16 @@ def test_real_data(real_data):
     """CamVid's void is 11, which is no class unless it is said to be none."""
     root = real_data / 'camvid_mini'
     for part in ('training', 'validation'):
-        split = LabelSplit(part, root / 'images' / part, root / 'annotations' / part)
+        split = LabelMapSplit(part, root / 'images' / part, root / 'annotations' / part)
         names = [f'c{i}' for i in range(11)]
-        assert kinds(audit_labels(split, names), 'error') == {'value-unknown'}
-        again = LabelSplit(part, split.images, split.labels)
-        assert not kinds(audit_labels(again, names, ignored=(11,)), 'error')
+        assert kinds(check(split, names), 'error') == {'value-unknown'}
+        again = LabelMapSplit(part, split.images, split.labels)
+        assert not kinds(check(again, names, ignored=(11,)), 'error')
 
 
 def test_more_than_eight_bits(split, tmp_path):
-    assert kinds(audit_labels(split, [f'c{i}' for i in range(256)]), 'error') == {'classes-too-many'}
+    assert kinds(check(split, [f'c{i}' for i in range(256)]), 'error') == {'classes-too-many'}
     Image.fromarray(np.full((20, 30), 300, np.uint16)).save(tmp_path / 'labels' / 'a.png')
     for classes, ignored in ((None, ()), (['sky', 'road', 'tree'], (300,))):
-        again = LabelSplit('train', tmp_path / 'images', tmp_path / 'labels')
-        assert 'value-wide' in kinds(audit_labels(again, classes, ignored=ignored), 'error')
+        again = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
+        assert 'value-wide' in kinds(check(again, classes, ignored=ignored), 'error')

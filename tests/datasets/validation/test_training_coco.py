@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from fastervit_backbone.datasets.coco import check_coco
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.datasets.validation.training import check_coco
 from fastervit_backbone.utils.errors import UserError
 
 
@@ -32,17 +32,17 @@ def test_good_data(shapes):
         ),
         (
             lambda ann, images: ann.write_text(json.dumps(dict(images=[], annotations=[], categories=[]))),
-            'lists 0 images',
+            'no categories: nothing can be learned',
         ),
         (
             lambda ann, images: ann.write_text(
                 json.dumps(json.loads(ann.read_text()) | dict(annotations=[]))
             ),
-            '2 images and 0 annotations',
+            r'instances_train\.json: no annotations: nothing to learn or to score',
         ),
         (
             lambda ann, images: (images / '000002.png').unlink(),
-            r'lists 000002\.png, which is not in .*\(1 of 2 images are not\)',
+            r'images that do not exist \(1 of 2, the first is 000002\.png in /.*\): .*check_data\.py .*',
         ),
     ],
 )
@@ -69,30 +69,22 @@ ABSENT = object()
 @pytest.mark.parametrize(
     ('part', 'change', 'told'),
     [
-        ('images', dict(file_name=ABSENT), r'images\[1\] \(id 2\) has no file_name: it needs a text'),
-        ('images', dict(file_name=7), r'images\[1\] \(id 2\) has file_name 7: it needs a text'),
-        ('images', dict(width=ABSENT), r'images\[1\] \(id 2\) has no width: it needs a number'),
-        ('images', dict(id=1), r'images has the id 1 more than once'),
-        ('categories', 'circle', r"categories\[1\] is 'circle', not an object with id, name"),
         (
-            'annotations',
-            None,
-            r'annotations\[1\] is None, not an object with id, image_id, category_id, bbox, area',
+            'images',
+            dict(file_name=ABSENT),
+            r'images without an integer id and a file_name \(images\[1\]: \{"id": 2',
         ),
-        (
-            'annotations',
-            dict(bbox=ABSENT),
-            r'annotations\[1\] \(id 2\) has no bbox: it needs \[x, y, width, height\]',
-        ),
-        ('annotations', dict(bbox=[1, 2, 3]), r'the annotation 2 has bbox \[1, 2, 3\]: it needs 4 numbers'),
-        ('annotations', dict(bbox=[1, 2, 3, float('nan')]), r'the annotation 2 has bbox \[1, 2, 3, nan\]'),
-        ('annotations', dict(area=ABSENT), r'annotations\[1\] \(id 2\) has no area'),
-        (
-            'annotations',
-            dict(category_id=9),
-            r'the annotation 2 has category_id 9, which is none of categories',
-        ),
-        ('annotations', dict(image_id='a'), r"the annotation 2 has image_id 'a', which is none of images"),
+        ('images', dict(file_name=7), r'images without an integer id and a file_name \(images\[1\]'),
+        ('images', dict(width=ABSENT), r'000002\.png: width null, height 128'),
+        ('images', dict(id=1), r'image ids that occur twice.* \(1: 000002\.png\)'),
+        ('categories', 'circle', r'categories without an integer id.* \(categories\[1\]: "circle"\)'),
+        ('annotations', None, r'annotations that are not JSON objects \(annotations\[1\]: null\)'),
+        ('annotations', dict(bbox=ABSENT), r'boxes that are not four finite numbers.*\(annotation 2\)'),
+        ('annotations', dict(bbox=[1, 2, 3]), r'annotation 2: bbox \[1, 2, 3\]\)'),
+        ('annotations', dict(bbox=[1, 2, 3, float('nan')]), r'annotation 2: bbox \[1, 2, 3, NaN\]\)'),
+        ('annotations', dict(area=ABSENT), r'annotations without area, which mmdet reads \(annotation 2\)'),
+        ('annotations', dict(category_id=9), r'not in categories \(annotation 2: category_id 9\)'),
+        ('annotations', dict(image_id='a'), r'not in images \(annotation 2: image_id "a"\)'),
     ],
 )
 def test_a_broken_entry_is_named(shapes, part, change, told):
@@ -103,7 +95,9 @@ def test_a_broken_entry_is_named(shapes, part, change, told):
     else:
         content[part][1] = change
     shapes[0].write_text(json.dumps(content))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(
+        UserError, match=told + '.*: python tools/check_data.py .* --fix OUT it writes a repaired copy'
+    ):
         check_coco(*shapes)
 
 
@@ -113,7 +107,7 @@ def test_a_mark_at_the_beginning_of_the_file_is_fine(shapes):
 
 
 def test_large_files_are_read_whole(shapes):
-    """More than 100 MB, the classes in another order than the config's: COCO's own training json is that large."""
+    """More than 100 MB, with in another order of classes than the config's: as large as COCO's own."""
     content = shapes[0].read_text()
     shapes[0].write_text(content[:-1] + ' ' * (101 * 2**20) + content[-1])
     assert check_coco(*shapes, ['circle', 'square', 'triangle']) == 2

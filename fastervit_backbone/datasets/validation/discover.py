@@ -1,0 +1,151 @@
+"""Find the splits of a data set from one json or folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ...utils.errors import UserError
+from ..coco import read_coco
+from ..images import images_below
+
+_WORDS = {'coco': 'COCO jsons', 'labels': 'label maps', 'voc': 'VOC annotations'}
+#: A split's name -> how folders and files call it.
+_SPLITS = {
+    'train': ('train', 'training', 'train2017'),
+    'val': ('val', 'valid', 'validation', 'val2017'),
+    'test': ('test', 'testing', 'test2017'),
+}
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Splits of one kind.
+
+    Args:
+        kind: 'coco', 'labels' or 'voc'.
+        splits: name -> (json, folder of label maps or VOC's list; folder of its images or VOC's own).
+    """
+
+    kind: Literal['coco', 'labels', 'voc']
+    splits: Mapping[str, tuple[Path | None, Path]]
+
+    def words(self) -> str:
+        """Name the kind."""
+        return _WORDS[self.kind]
+
+    def line(self) -> str:
+        """Tell what was found, on one line."""
+        parts = (
+            f'{name} {path or folder} (images in {folder})' for name, (path, folder) in self.splits.items()
+        )
+        return f'{self.words()}: {"; ".join(parts)}'
+
+
+def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
+    """Find the splits at one place.
+
+    Args:
+        place: a COCO json; or a folder with COCO jsons (``annotations/*.json``, or one json beside each
+            split's images as Roboflow exports them), with ``images/`` and ``labels/`` (or ``annotations/``,
+            ``masks/``) of label maps, or with VOC's ``JPEGImages`` and ``Annotations``.
+        images: folder of the images, where it cannot be found or is meant to be another.
+
+    Raises:
+        UserError: nothing known is there, or the images are not found.
+    """
+    place = Path(place)
+    if place.is_file():
+        return Discovered('coco', {_split_name(place.stem) or 'data': (place, _image_folder(place, images))})
+    if not place.is_dir():
+        raise UserError(f'no file or folder at {place}: give a COCO json or the folder of a data set')
+    if (place / 'JPEGImages').is_dir() and (place / 'Annotations').is_dir():
+        return Discovered('voc', _voc_lists(place))
+    jsons = _coco_jsons(place)
+    if jsons:
+        return Discovered('coco', {name: (path, _image_folder(path, images)) for name, path in jsons.items()})
+    labels = _label_map_folders(place)
+    if labels:
+        return Discovered('labels', labels)
+    if (place / 'data.yaml').is_file():
+        raise UserError(
+            f'{place} is in YOLO format: python tools/convert_data.py yolo {place / "data.yaml"} --out jsons '
+            'first'
+        )
+    raise UserError(
+        f'{place} holds no COCO json, no images/ and labels/ folders, and no JPEGImages/ and Annotations/: '
+        'name the splits '
+        'with --train, --val and --images'
+    )
+
+
+def _split_name(text: str) -> str:
+    """Return the split that a name of a file or folder speaks of, or ''."""
+    words = text.lower().replace('-', '_').replace('.', '_').split('_')
+    return next((split for split, names in _SPLITS.items() if set(words) & set(names)), '')
+
+
+def _voc_lists(place: Path) -> dict[str, tuple[Path | None, Path]]:
+    folder = place / 'ImageSets' / 'Main'
+    lists = {name: folder / f'{name}.txt' for name in ('train', 'val', 'test', 'trainval')}
+    existing: dict[str, tuple[Path | None, Path]] = {
+        n: (path, place) for n, path in lists.items() if path.is_file()
+    }
+    if 'train' in existing:
+        existing.pop('trainval', None)  # its images are those of train and val
+    return existing or {'data': (None, place)}
+
+
+def _coco_jsons(place: Path) -> dict[str, Path]:
+    """Return split -> json; a json that is not COCO is passed over."""
+    candidates = [
+        *place.glob('*.json'),
+        *place.glob('annotations/*.json'),
+        *place.glob('*/_annotations.coco.json'),
+    ]
+    found: dict[str, Path] = {}
+    for path in sorted(candidates):
+        try:
+            read_coco(path)
+        except UserError:
+            continue
+        parent = path.parent.name if path.stem.startswith('_annotations') else ''
+        name = _split_name(path.stem) or _split_name(parent) or path.stem
+        found[name if name not in found else path.stem] = path
+    return dict(sorted(found.items(), key=lambda item: [*_SPLITS, item[0]].index(item[0])))
+
+
+def _image_folder(path: Path, images: Sequence[str]) -> Path:
+    """Return the folder of a json's images: the given one, or the nearest that has its first image."""
+    if images:
+        return Path(images[0])
+    entries = read_coco(path)['images']
+    first = next(
+        (e['file_name'] for e in entries if isinstance(e, dict) and isinstance(e.get('file_name'), str)), None
+    )
+    if first is None:
+        return path.parent  # the rules say what is wrong
+    split = _split_name(path.stem)
+    roots = (path.parent, path.parent.parent)
+    names = [*_SPLITS.get(split, ()), path.stem]
+    candidates = [root / part for root in roots for part in ('', 'images', *names)]
+    candidates += [root / 'images' / name for root in roots for name in names]
+    folder = next((c for c in candidates if (c / first).is_file()), None)
+    if folder is None:
+        raise UserError(
+            f'{path}: its first image, {first}, is not near it: name the folder of the images, --images DIR'
+        )
+    return folder
+
+
+def _label_map_folders(place: Path) -> dict[str, tuple[Path | None, Path]]:
+    images = place / 'images'
+    labels = next((place / n for n in ('labels', 'annotations', 'masks') if (place / n).is_dir()), None)
+    if labels is None or not images.is_dir() or not any(p.suffix == '.png' for p in images_below(labels)):
+        return {}
+    found: dict[str, tuple[Path | None, Path]] = {}
+    for split, names in _SPLITS.items():
+        for name in names:
+            if (images / name).is_dir() and (labels / name).is_dir():
+                found[split] = (labels / name, images / name)
+    return found or {'data': (labels, images)}

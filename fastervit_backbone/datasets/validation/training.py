@@ -1,0 +1,194 @@
+"""Check the data of a config before anything is built: the first error stops the run, on one line."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...utils.errors import UserError
+from ...utils.suggest import did_you_mean
+from ..coco import read_coco
+from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
+from .coco_entries import content_violations
+from .label_maps import LabelValues, class_violations, read_pairs, split_violations, value_violations
+from .rules import COCO_RULES, LABEL_MAP_RULES, Violation, stops_training
+from .voc import VocSplit, image_names, voc_violations
+
+#: More label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
+READ_AT_MOST = 5000
+
+
+def check_coco(
+    ann_file: str | Path,
+    image_dir: str | Path,
+    classes: Sequence[str] | None = None,
+    *,
+    need_objects: bool = False,
+    need_masks: bool = False,
+    remedy: str = HOW_TO_GET_COCO,
+) -> int:
+    """Check that annotations and images exist, belong together and break no rule; no image is opened.
+
+    Args:
+        ann_file: COCO json.
+        image_dir: folder of its ``file_name``.
+        classes: names that the json's categories must have; None takes any.
+        need_objects: images without objects will be left out, so some must have one.
+        need_masks: every object must have a segmentation.
+        remedy: what to do when a file is missing.
+
+    Returns:
+        the number of images.
+
+    Raises:
+        UserError: one line with the place, the value and what to do.
+    """
+    ann_file, image_dir = Path(os.path.abspath(ann_file)), Path(os.path.abspath(image_dir))
+    if not ann_file.is_file():
+        raise UserError(f'no annotations at {ann_file}: {remedy}')
+    if not image_dir.is_dir():
+        raise UserError(f'no image folder at {image_dir}: {remedy}')
+    content = read_coco(ann_file)
+    list_all = f'python tools/check_data.py {ann_file} --images {image_dir} lists everything'
+    _stop_at_first(
+        ann_file, content_violations(content), f'{list_all}, with --fix OUT it writes a repaired copy'
+    )
+    images, annotations = content['images'], content['annotations']
+    missing = [i['file_name'] for i in images if not (image_dir / i['file_name']).is_file()]
+    if missing:
+        example = f'{len(missing)} of {len(images)}, the first is {missing[0]} in {image_dir}'
+        _stop_at_first(ann_file, [Violation(COCO_RULES['image-missing'], example)], list_all)
+    without_mask = [a for a in annotations if not a.get('segmentation')] if need_masks else []
+    if without_mask:
+        raise UserError(
+            f'{ann_file}: {len(without_mask)} of {len(annotations)} annotations have no segmentation, from '
+            'which masks are '
+            f'learned (the first has id {without_mask[0]["id"]}): add them, or train a detector of boxes only'
+        )
+    if classes is not None:
+        _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
+    if need_objects and not _has_objects(content, classes):
+        raise UserError(
+            f'{ann_file}: 0 of {len(images)} images have an object of the classes, and images without one '
+            'are left out'
+        )
+    return len(images)
+
+
+def _has_objects(content: Mapping, classes: Sequence[str] | None) -> bool:
+    wanted = {c['id'] for c in content['categories'] if classes is None or c['name'] in classes}
+    return any(a['category_id'] in wanted and not a.get('iscrowd') for a in content['annotations'])
+
+
+def _check_classes(path: Path, existing: list[str], classes: Sequence[str]) -> None:
+    missing = [c for c in classes if c not in existing]
+    if missing:
+        raise UserError(
+            f'{path} has no category {missing[0]!r} ({len(missing)} of the {len(classes)} classes of the '
+            'config are not in '
+            f'it); it has {", ".join(map(repr, existing[:20]))}{did_you_mean(missing[0], existing)}: set '
+            'metainfo.classes of '
+            'the data sets to those, the heads follow'
+        )
+    order = [name for name in existing if name in classes]
+    if order != list(classes):  # mmdet numbers labels in the file's order, whatever the order of the classes
+        raise UserError(
+            f'the classes {list(classes)} stand in another order in {path}, and labels follow the file: '
+            f'write {order}'
+        )
+
+
+def check_label_maps(
+    pairs: Sequence[tuple[str, str]],
+    classes: Sequence[str],
+    *,
+    reduce_zero_label: bool = False,
+    label_map: Mapping[int, int] | None = None,
+) -> str | None:
+    """Check that every image has a label map of its size which holds labels of the classes only.
+
+    Args:
+        pairs: (image file, label map file) of every image.
+        classes: names; label i of the loaded map is ``classes[i]``.
+        reduce_zero_label: 0 in the file is ignored and 1 is the first class, as in ADE20K.
+        label_map: what a loaded label is turned into, after ``reduce_zero_label``.
+
+    Returns:
+        a line where only a sample of the maps was read, else None.
+
+    Raises:
+        UserError: one line with the first wrong file, the value and what to do.
+    """
+    values = LabelValues(classes, reduce_zero_label, label_map=label_map or {})
+    folder = Path(pairs[0][1]).parent
+    _stop_at_first(folder, class_violations(values))
+    missing = [label for _, label in pairs if not os.path.isfile(label)]
+    if missing:
+        example = f'{len(missing)} of {len(pairs)}, the first is {missing[0]}'
+        remedy = 'write it, or correct seg_map_suffix and data_prefix.seg_map_path of the data set'
+        _stop_at_first(folder, [Violation(LABEL_MAP_RULES['label-missing'], example)], remedy)
+    step = -(-len(pairs) // READ_AT_MOST)
+    sample = [(Path(image), Path(label)) for image, label in pairs[::step]]
+    pixels = np.zeros(2**16, np.int64)
+    names = [label.name for _, label in sample]
+    allowed = values.allowed()
+    for (image, _), name, pair in zip(sample, names, read_pairs(sample, names, deep=False), strict=True):
+        image_remedy = f'write or unpack {image} again, or remove it'
+        _stop_at_first(folder, pair.violations, image_remedy if pair.counts is None else 'write it again')
+        if pair.counts is not None:
+            pixels[: len(pair.counts)] += pair.counts
+            unknown = value_violations(name, np.flatnonzero(pair.counts), allowed)
+            _stop_at_first(
+                folder,
+                unknown,
+                f'the {len(classes)} classes have {values.range()}: set ignore_index in a LabelMapDataset if '
+                'the value means '
+                '"ignored", else correct metainfo.classes',
+            )
+    _stop_at_first(folder, split_violations(pixels, values))
+    return None if step == 1 else f'label maps: {len(sample)} of {len(pairs)} were checked and are valid'
+
+
+def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[str] | None = None) -> int:
+    """Check a split's list, annotations and images; no image is opened.
+
+    Args:
+        root: the VOCdevkit folder.
+        ann_file: the split's list of names, from ``root``.
+        year_dir: the folder that holds ``JPEGImages`` and ``Annotations``, from ``root``.
+        classes: names of which at least one must be in the annotations; None takes any.
+
+    Returns:
+        the number of images.
+
+    Raises:
+        UserError: one line with the place, the value and what to do.
+    """
+    root = Path(os.path.abspath(root))
+    path = root / ann_file
+    if not path.is_file():
+        raise UserError(f'no image list at {path}: {HOW_TO_GET_VOC}')
+    split = VocSplit('', root / year_dir, path)
+    names = image_names(path, split.folder)
+    for violation in stops_training(voc_violations(split, names)):
+        missing = violation.rule.id in ('image-missing', 'xml-missing')
+        _stop_at_first(
+            path,
+            [violation],
+            HOW_TO_GET_VOC if missing else f'python tools/check_data.py {split.folder} lists everything',
+        )
+    existing = sorted(split.objects)
+    if classes is not None and not set(existing) & set(classes):
+        hint = next((hint for c in classes if (hint := did_you_mean(c, existing))), '')
+        raise UserError(
+            f'{path}: no object of the classes {list(classes)[:20]} in {len(names)} annotations, which have '
+            f'{existing[:20]}{hint}: set metainfo.classes of the data sets to those'
+        )
+    return len(names)
+
+
+def _stop_at_first(place: Path, violations: Iterable[Violation], remedy: str = '') -> None:
+    for rule, example in stops_training(violations):
+        text = f'{place}: {rule.meaning}' + (f' ({example})' if example else '')
+        raise UserError(text + (f': {remedy}' if remedy else ''))

@@ -1,0 +1,287 @@
+"""One table of rules: whatever breaks one is listed by the checker, and stops training if it is an error."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fastervit_backbone.datasets.validation.check import check_data
+from fastervit_backbone.datasets.validation.repair import ACTIONS
+from fastervit_backbone.datasets.validation.rules import (
+    COCO_RULES,
+    IMAGE_RULES,
+    LABEL_MAP_RULES,
+    TOLERATED,
+    VOC_RULES,
+)
+from fastervit_backbone.datasets.validation.training import check_coco, check_label_maps, check_voc
+from fastervit_backbone.utils.errors import UserError
+from tests.datasets.validation.test_coco import CORPUS, GOOD, images  # noqa: F401 (a fixture)
+
+BETWEEN_SPLITS = {'splits-overlap', 'classes-differ', 'ids-differ'}
+
+
+def findings(tmp_path, *arguments, **options):
+    check_data(*arguments, record=tmp_path / 'found.json', **options)
+    return json.loads((tmp_path / 'found.json').read_text())
+
+
+def stops(found, table):
+    """The messages at which training must stop, without opening images."""
+    rules = [table[f['kind']] for f in found]
+    return [
+        r.meaning for r in rules if r.severity == 'error' and r.reads == 'annotations' and not r.tolerated
+    ]
+
+
+@pytest.mark.parametrize(
+    ('level', 'kind', 'change'), CORPUS, ids=[f'{i}-{kind}' for i, (_, kind, _) in enumerate(CORPUS)]
+)
+def test_checker_and_training_agree_on_coco(level, kind, change, images, tmp_path):  # noqa: F811
+    content = copy.deepcopy(GOOD)
+    change(content)
+    path = tmp_path / 'data.json'
+    path.write_text(json.dumps(content))
+    found = findings(tmp_path, dict(train=str(path)), [str(images)])
+    assert (level, kind) in {(f['level'], f['kind']) for f in found} and COCO_RULES[kind].severity == level
+    messages = stops(found, COCO_RULES)
+    if not messages:
+        assert check_coco(path, images) == len(content['images'])
+        return
+    with pytest.raises(UserError) as error:
+        check_coco(path, images)
+    assert any(f'data.json: {message}' in str(error.value) for message in messages), error.value
+    assert '\n' not in str(error.value)
+
+
+def test_every_coco_rule_is_tried():
+    corpus = {kind for _, kind, _ in CORPUS}
+    assert corpus | BETWEEN_SPLITS | {'class-unused'} == set(COCO_RULES)
+
+
+def label_pair(folder, name, values, image=True):
+    rng = np.random.default_rng(len(name))
+    for sub in ('images', 'labels'):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    values = np.asarray(values)
+    if image:
+        pixels = rng.integers(0, 255, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / 'images' / f'{name}.png')
+    Image.fromarray(values).save(folder / 'labels' / f'{name}.png')
+
+
+ZEROS = np.zeros((20, 30), np.uint8)
+STRIPES = np.tile(np.arange(3, dtype=np.uint8), (20, 10))
+LABEL_MAPS = {
+    'no-images': None,  # removes all
+    'image-unreadable': lambda f: (f / 'images' / 'a.png').write_bytes(b'x'),
+    'image-content-twice': lambda f: (f / 'images' / 'b.png').write_bytes(
+        (f / 'images' / 'a.png').read_bytes()
+    ),
+    'classes-too-many': [f'c{i}' for i in range(256)],
+    'label-missing': lambda f: (f / 'labels' / 'a.png').unlink(),
+    'label-alone': lambda f: label_pair(f, 'c', STRIPES, image=False),
+    'label-unreadable': lambda f: (f / 'labels' / 'a.png').write_bytes(b'x'),
+    'label-picture': lambda f: label_pair(f, 'a', np.zeros((20, 30, 3), np.uint8)),
+    'label-size': lambda f: label_pair(f, 'a', np.zeros((21, 30), np.uint8)),
+    'value-unknown': lambda f: label_pair(f, 'a', STRIPES + 7),
+    'value-wide': lambda f: label_pair(f, 'a', STRIPES.astype(np.uint16) + 300),
+    'masks-0-255': ['background', 'thing'],
+    'mostly-ignored': lambda f: [
+        label_pair(f, n, np.where(STRIPES, 255, ZEROS).astype(np.uint8)) for n in 'ab'
+    ],
+    'class-absent': ['sky', 'road', 'tree', 'car'],
+}
+
+
+@pytest.mark.parametrize('kind', LABEL_MAPS)
+def test_checker_and_training_agree_on_label_maps(kind, tmp_path):
+    damage = LABEL_MAPS[kind]
+    classes = damage if isinstance(damage, list) else ['sky', 'road', 'tree']
+    for name in 'ab':
+        label_pair(
+            tmp_path,
+            name,
+            STRIPES if kind != 'masks-0-255' else np.where(STRIPES, 255, ZEROS).astype(np.uint8),
+        )
+        if kind != 'image-content-twice':
+            Image.fromarray(np.full((20, 30, 3), ord(name), np.uint8)).save(
+                tmp_path / 'images' / f'{name}.png'
+            )
+    if callable(damage):
+        damage(tmp_path)
+    if kind == 'no-images':
+        for path in tmp_path.rglob('*.png'):
+            path.unlink()
+    found = findings(
+        tmp_path, dict(train=str(tmp_path / 'labels')), [str(tmp_path / 'images')], classes=classes
+    )
+    assert kind in {f['kind'] for f in found}
+    pairs = [
+        (str(tmp_path / 'images' / p.name), str(tmp_path / 'labels' / p.name))
+        for p in sorted((tmp_path / 'images').iterdir())
+    ]
+    if not pairs:  # engine.config.validate refuses an empty folder itself
+        return
+    errors = [f['message'] for f in found if f['level'] == 'error' and f['kind'] not in TOLERATED]
+    if not errors:
+        assert check_label_maps(pairs, classes) is None
+        return
+    with pytest.raises(UserError) as error:
+        check_label_maps(pairs, classes)
+    assert any(f': {message}' in str(error.value) for message in errors), (error.value, errors)
+
+
+def test_every_label_map_rule_is_tried():
+    # an image that does not exist cannot be listed by a folder
+    assert set(LABEL_MAPS) | {'image-missing', 'splits-overlap'} == set(LABEL_MAP_RULES)
+
+
+BOX = '<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>20</ymax></bndbox>'
+
+
+def xml(box=BOX, name='<name>car</name>'):
+    size = '<size><width>40</width><height>30</height></size>'
+    return f'<annotation>{size}<object>{name}{box}</object></annotation>'
+
+
+VOC = {
+    'no-images': ('ImageSets/Main/train.txt', b''),
+    'image-missing': ('JPEGImages/a.jpg', None),
+    'image-unreadable': ('JPEGImages/a.jpg', b'x'),
+    'image-content-twice': ('JPEGImages/a.jpg', 'copy'),
+    'list-bad': ('ImageSets/Main/train.txt', b'a  1\nb -1\n'),
+    'xml-missing': ('Annotations/a.xml', None),
+    'xml-unreadable': ('Annotations/a.xml', b'<annotation>'),
+    'no-annotations': ('Annotations/a.xml', b'<annotation/>'),
+    'object-incomplete': ('Annotations/a.xml', xml(name='').encode()),
+    'number-bad': ('Annotations/a.xml', xml(BOX.replace('30', 'wide')).encode()),
+    'box-negative': ('Annotations/a.xml', xml(BOX.replace('30', '1')).encode()),
+    'box-outside': ('Annotations/a.xml', xml(BOX.replace('>1<', '>50<').replace('30', '60')).encode()),
+}
+
+
+@pytest.mark.parametrize('kind', VOC)
+def test_checker_and_training_agree_on_voc(kind, tmp_path):
+    root = tmp_path / 'VOC2007'
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (root / folder).mkdir(parents=True)
+    for i, name in enumerate('ab'):
+        Image.fromarray(np.full((30, 40, 3), 50 * i, np.uint8)).save(root / 'JPEGImages' / f'{name}.jpg')
+        (root / 'Annotations' / f'{name}.xml').write_text(
+            xml() if kind != 'no-annotations' else '<annotation/>'
+        )
+    (root / 'ImageSets/Main/train.txt').write_text('a\nb\n')
+    assert kind == 'no-annotations' or findings(tmp_path, {}, [], data=str(root)) == []
+    path, content = root / VOC[kind][0], VOC[kind][1]
+    if content == 'copy':
+        content = (root / 'JPEGImages' / 'b.jpg').read_bytes()
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    found = findings(tmp_path, {}, [], data=str(root))
+    assert kind in {f['kind'] for f in found}
+    messages = stops(found, VOC_RULES)
+    if not messages:
+        assert check_voc(tmp_path, 'VOC2007/ImageSets/Main/train.txt', 'VOC2007') == 2
+        return
+    with pytest.raises(UserError) as error:
+        check_voc(tmp_path, 'VOC2007/ImageSets/Main/train.txt', 'VOC2007')
+    assert any(f'train.txt: {message}' in str(error.value) for message in messages), (error.value, messages)
+
+
+def test_every_voc_rule_is_tried():
+    assert set(VOC) | {'splits-overlap'} == set(VOC_RULES)
+
+
+def test_the_table_itself():
+    """Each repair exists, and each table says the same of images."""
+    tables = (COCO_RULES, LABEL_MAP_RULES, VOC_RULES)
+    repairs = {rule.repair for table in tables for rule in table.values()}
+    assert repairs == {'', 'remove', 'renumber', 'size of the file', *ACTIONS}
+    assert all(table.items() >= IMAGE_RULES.items() for table in tables)
+    assert TOLERATED == {'annotation-id-zero', 'splits-overlap'}
+    assert all('\n' not in rule.meaning and rule.meaning[0].islower() for t in tables for rule in t.values())
+
+
+def roboflow(root):
+    for split in ('train', 'valid'):
+        (root / split).mkdir(parents=True)
+        Image.fromarray(np.full((30, 40, 3), ord(split[0]), np.uint8)).save(root / split / '1.png')
+        content = dict(GOOD, images=GOOD['images'][:1], annotations=GOOD['annotations'][:1])
+        (root / split / '_annotations.coco.json').write_text(json.dumps(content))
+
+
+def coco_layout(root):
+    (root / 'annotations').mkdir()
+    for split in ('train', 'val'):
+        (root / 'images' / split).mkdir(parents=True)
+        Image.fromarray(np.full((30, 40, 3), ord(split[0]), np.uint8)).save(root / 'images' / split / '1.png')
+        content = dict(GOOD, images=GOOD['images'][:1], annotations=GOOD['annotations'][:1])
+        (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize('layout', [roboflow, coco_layout])
+def test_a_folder_of_jsons(layout, tmp_path):
+    layout(tmp_path)
+    lines, errors = check_data({}, [], data=str(tmp_path))
+    assert errors == 0 and lines[0].startswith('COCO jsons: train ') and '; val ' in lines[0]
+    assert lines[1].split() == ['class', 'train', 'val']
+
+
+def test_one_json_finds_its_images(tmp_path):
+    coco_layout(tmp_path)
+    lines, errors = check_data({}, [], data=str(tmp_path / 'annotations' / 'instances_val.json'))
+    assert errors == 0 and lines[0].endswith(f'(images in {tmp_path}/images/val)')
+    (tmp_path / 'images' / 'val' / '1.png').unlink()
+    with pytest.raises(
+        UserError, match=r'instances_val\.json: its first image, 1\.png, is not near it: .*--images DIR'
+    ):
+        check_data({}, [], data=str(tmp_path / 'annotations' / 'instances_val.json'))
+    _, errors = check_data(
+        {}, [str(tmp_path / 'images' / 'train')], data=str(tmp_path / 'annotations' / 'instances_val.json')
+    )
+    assert errors == 0
+
+
+def test_folders_of_label_maps(tmp_path):
+    for split in ('training', 'validation'):
+        label_pair(tmp_path / split, 'a' * len(split), STRIPES)
+    for part in ('images', 'labels'):
+        (tmp_path / part).mkdir()
+        for split in ('training', 'validation'):
+            (tmp_path / split / part).rename(tmp_path / part / split)
+    lines, errors = check_data({}, [], data=str(tmp_path), classes=['sky', 'road', 'tree'])
+    assert errors == 0 and lines[0].startswith('label maps: train ') and '2 tree' in lines[4]
+
+
+@pytest.mark.parametrize(
+    ('make', 'options', 'message'),
+    [
+        (lambda p: None, {}, 'no file or folder at'),
+        (lambda p: p.mkdir(), {}, 'holds no COCO json'),
+        (
+            lambda p: (p.mkdir(), (p / 'data.yaml').write_text('')),
+            {},
+            r'YOLO format: python tools/convert_data\.py yolo',
+        ),
+        (lambda p: p.mkdir(), dict(splits=dict(train='x')), 'give one place, or name the splits'),
+    ],
+)
+def test_places_that_hold_nothing_known(make, options, message, tmp_path):
+    make(tmp_path / 'data')
+    with pytest.raises(UserError, match=message):
+        check_data(options.get('splits', {}), [], data=str(tmp_path / 'data'))
+
+
+def test_categories_of_one_name_are_merged(images, tmp_path):  # noqa: F811
+    from fastervit_backbone.datasets.validation.coco import read_split
+    from fastervit_backbone.datasets.validation.repair import repair
+
+    content = copy.deepcopy(GOOD)
+    content['categories'][1]['name'] = 'cat'
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    fixed = repair(read_split('a', tmp_path / 'a.json', images))
+    assert len(fixed['annotations']) == 3 and {a['category_id'] for a in fixed['annotations']} == {1}
