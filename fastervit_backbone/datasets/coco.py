@@ -25,16 +25,19 @@ def read_coco(path: Path) -> dict:
     return content
 
 
-def renumber_zero_ids(annotations: Sequence[object]) -> None:
-    """Give annotations with id 0 the next free ids, in place.
+def complete_for_evaluation(annotations: Sequence[object]) -> None:
+    """Give annotations what pycocotools needs, in place: ids from 1, and ``iscrowd``.
 
     pycocotools notes the id of the object that a detection matches, and 0 for none: a perfect detection of
-    such an object has AP 0.
+    such an object has AP 0. Without ``iscrowd`` it raises KeyError.
     """
-    records = [a for a in annotations if isinstance(a, dict) and isinstance(a.get('id'), int)]
-    largest = max((a['id'] for a in records), default=0)
-    for number, annotation in enumerate((a for a in records if a['id'] == 0), largest + 1):
-        annotation['id'] = number
+    records = [a for a in annotations if isinstance(a, dict)]
+    largest = max((a['id'] for a in records if is_id(a.get('id'))), default=0)
+    for annotation in records:
+        annotation.setdefault('iscrowd', 0)
+        if is_id(annotation.get('id')) and annotation['id'] == 0:
+            largest += 1
+            annotation['id'] = largest
 
 
 def is_id(value: object) -> bool:

@@ -1,23 +1,26 @@
-"""Files of detections and of ground truth, read and checked against each other before anything is compared."""
+"""Read files of detections and ground truth, and check that they belong together."""
 
 import contextlib
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pycocotools.coco import COCO
 
-from ..datasets.coco import is_box, is_number, renumber_zero_ids
+from ..datasets.coco import complete_for_evaluation, is_box, is_number
 from ..utils.errors import UserError
 
 
 def read_detections(path: str | Path) -> dict:
-    """A json of tools/predict.py, or COCO's bare list of results, as a dict with ``annotations``.
+    """Read a JSON file of tools/predict.py, or COCO's plain list of results.
+
+    Returns:
+        a dict with ``annotations``; a file of tools/predict.py also has ``images`` and ``categories``.
 
     Raises:
-        UserError: neither.
+        UserError: the file is missing or is neither.
     """
     path = Path(path)
     if not path.is_file():
@@ -30,165 +33,167 @@ def read_detections(path: str | Path) -> dict:
     entries = content.get('annotations') if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(a, dict) for a in entries):
         raise UserError(
-            f'{path} is JSON but holds no detections: expected predictions.json of tools/predict.py, or a list of COCO results'
+            f'{path} is JSON but contains no detections: expected predictions.json of tools/predict.py, '
+            'or a list of COCO results'
         )
     return content
 
 
 def match_to_truth(detections: dict, truth: COCO, kind: str) -> tuple[list[dict], list[str]]:
-    """Give detections the ground truth's ids of images and categories.
+    """Translate the image and category ids of detections to those of the ground truth.
 
-    Where the predictions name their images and categories (those of tools/predict.py do), names count. An image is the one with its path,
-    else with the end of its path, else with its id where all ids agree with file names, else the only one with its file name. A category
-    is the one with its name. Images and classes that the ground truth has not are left out.
+    Where the predictions list their images and categories (as tools/predict.py does), these are matched by
+    name: an image by its path, else by the end of its path, else by its id if all ids agree with the file
+    names, else by a file name that is unique; a category by its name. Detections of images and classes that
+    the ground truth does not have are removed.
 
     Args:
-        detections: as :func:`read_detections` gives them; not changed.
+        detections: as returned by :func:`read_detections`; not changed.
         truth: ground truth.
         kind: 'bbox' or 'segm'.
 
     Returns:
-        the detections, and lines for people.
+        the detections, and notes for the user.
 
     Raises:
-        UserError: they do not belong together, or lack what ``kind`` needs.
+        UserError: the files do not belong together, or detections lack what ``kind`` needs.
     """
-    found, said = detections['annotations'], []
-    categories = _match_categories(detections.get('categories', ()), truth)
-    images = _match_images(detections.get('images', ()), truth)
-    strangers = {
-        image['id']: image.get('file_name')
-        for image in detections.get('images', ())
-        if image['id'] not in images
-    }
-    if strangers and not images:
-        number, name = next(iter(strangers.items()))
+    found, notes = detections['annotations'], []
+    images, categories = detections.get('images', ()), detections.get('categories', ())
+    category_ids = _match_categories(categories, truth)
+    image_ids = _match_images(images, truth)
+    unmatched = {image['id']: image.get('file_name') for image in images if image['id'] not in image_ids}
+    if unmatched and not image_ids:
+        image_id, name = next(iter(unmatched.items()))
         raise UserError(
-            f'image {number}, {name}, of the predictions is not in the ground truth, nor is any of the others: are they of one data set?'
+            f'image {image_id} ({name}) of the predictions is not in the ground truth, and neither is any '
+            'other: are both files of the same data set?'
         )
-    unknown = {c['id']: c['name'] for c in detections.get('categories', ()) if c['id'] not in categories}
+    unknown = {c['id']: c['name'] for c in categories if c['id'] not in category_ids}
     if any(a.get('category_id') in unknown for a in found):
-        said.append(
-            f'classes of the predictions that are not in the ground truth, left out: {", ".join(unknown.values())}'
+        names = ', '.join(unknown.values())
+        notes.append(f'removed: predictions of classes that are not in the ground truth: {names}')
+    missing = len(truth.imgs) - len(image_ids)
+    if image_ids and missing:
+        notes.append(
+            f'{missing} of {len(truth.imgs)} images have no predictions: their objects count as missed'
         )
-        found = [a for a in found if a.get('category_id') not in unknown]
-    missing = len(truth.imgs) - len(images)
-    if images and missing:
-        said.append(
-            f'{missing} of {len(truth.imgs)} images were not predicted on: their objects count as missed'
+    if unmatched:
+        name = next(iter(unmatched.values()))
+        more = ', ...' if len(unmatched) > 1 else ''
+        notes.append(
+            f'removed: predictions of {len(unmatched)} images that are not in the ground truth ({name}{more})'
         )
-    if strangers:
-        name = next(iter(strangers.values()))
-        said.append(
-            f'{len(strangers)} predicted images are not in the ground truth, and left out ({name}{", ..." * (len(strangers) > 1)})'
-        )
-        found = [a for a in found if a.get('image_id') not in strangers]
-    if images or categories:
-        found = [dict(a) for a in found]
-        for a in found:
-            for key, ids in (('image_id', images), ('category_id', categories)):
-                a[key] = ids.get(a.get(key), a.get(key))
-    for what, key, known in (
-        ('image', 'image_id', set(truth.imgs)),
-        ('category', 'category_id', set(truth.cats)),
-    ):
-        strange = sorted({a.get(key) for a in found} - known, key=str)
-        if strange:
+    is_kept = [a.get('category_id') not in unknown and a.get('image_id') not in unmatched for a in found]
+    found = [dict(a) for a, kept in zip(found, is_kept, strict=True) if kept]
+    for a in found:
+        for key, ids in (('image_id', image_ids), ('category_id', category_ids)):
+            a[key] = ids.get(a.get(key), a.get(key))
+    _check_detections(found, truth, kind)
+    return found, notes
+
+
+def _check_detections(found: Sequence[dict], truth: COCO, kind: str) -> None:
+    """Raise unless the ids are the ground truth's, and all detections have scores, boxes and needed masks."""
+    for key, known in (('image_id', truth.imgs), ('category_id', truth.cats)):
+        foreign = sorted({a[key] for a in found} - set(known), key=str)
+        if foreign:
             raise UserError(
-                f'{what} {strange[0]} of the predictions is not in the ground truth ({len(strange)} are not): are they of one data set?'
+                f'{key.removesuffix("_id")} {foreign[0]} of the predictions is not in the ground truth '
+                f'({len(foreign)} are not): are both files of the same data set?'
             )
-    needed = dict(score=is_number, bbox=is_box) | (dict(segmentation=bool) if kind == 'segm' else {})
+    checks = dict(score=is_number, bbox=is_box) | (dict(segmentation=bool) if kind == 'segm' else {})
     for i, a in enumerate(found):
-        for key, good in needed.items():
-            if not good(a.get(key)):
-                remedy = ': compare boxes (--metric bbox)' if key == 'segmentation' else ': predict again'
-                raise UserError(
-                    f'prediction {i} has no {key}, or a bad one, {str(a.get(key))[:40]!r}{remedy}'
-                )
-    return found, said
+        for key, is_valid in checks.items():
+            if not is_valid(a.get(key)):
+                remedy = 'compare boxes (--metric bbox)' if key == 'segmentation' else 'predict again'
+                raise UserError(f'prediction {i} has no valid {key} ({str(a.get(key))[:40]!r}): {remedy}')
 
 
 def _match_categories(categories: Sequence[dict], truth: COCO) -> dict[int, int]:
-    """Id in the predictions -> id in the ground truth, of the categories that both have."""
+    """Map ids of the predictions to ids of the ground truth, for the categories that both have."""
     by_name = {c['name']: c['id'] for c in truth.cats.values()}
     matched = {c['id']: by_name[c['name']] for c in categories if c['name'] in by_name}
     if categories and not matched:
+        predicted, true = (', '.join(list(names)[:5]) for names in ((c['name'] for c in categories), by_name))
         raise UserError(
-            f'no class of the predictions ({", ".join(c["name"] for c in categories[:5])}) is in the ground truth '
-            f'({", ".join(list(by_name)[:5])}): are they of one data set?'
+            f'no class of the predictions ({predicted}) is in the ground truth ({true}): '
+            'are both files of the same data set?'
         )
     return matched
 
 
-def _name(image: Mapping) -> str:
-    """The last part of an image's file name."""
-    return PurePosixPath(str(image.get('file_name', ''))).name
+def _path(image: Mapping) -> PurePosixPath:
+    return PurePosixPath(str(image.get('file_name', '')))
+
+
+def _is_end_of(short: PurePosixPath, path: PurePosixPath) -> bool:
+    return path.parts[-len(short.parts) :] == short.parts
 
 
 def _match_images(images: Sequence[dict], truth: COCO) -> dict[int, int]:
-    """Id in the predictions -> id in the ground truth, of the images that both have."""
-    paths = {number: str(image.get('file_name', '')) for number, image in truth.imgs.items()}
-    by_path = {path: number for number, path in paths.items()}
-    by_name: dict[str, list[int]] = {}
-    for number, path in paths.items():
-        by_name.setdefault(PurePosixPath(path).name, []).append(number)
-    # whether the predictions' ids can be the ground truth's own: no image is called otherwise there
-    own = all(_name(image) == PurePosixPath(paths.get(image['id'], '')).name for image in images)
+    """Map ids of the predictions to ids of the ground truth, for the images that both have."""
+    paths = {image_id: _path(image) for image_id, image in truth.imgs.items()}
+    by_path = {path: image_id for image_id, path in paths.items()}
+    by_name: dict[str, list[int]] = defaultdict(list)
+    for image_id, path in paths.items():
+        by_name[path.name].append(image_id)
+    ids_agree = all(_path(image).name == paths.get(image['id'], PurePosixPath()).name for image in images)
     matched: dict[int, int] = {}
     for image in images:
-        number, path = image['id'], str(image.get('file_name', ''))
-        if number in matched:
-            raise UserError(f'image {number} is in the predictions twice: predict again into an empty folder')
-        alike = by_name.get(_name(image), [])
-        below = [
-            n for n in alike if f'/{path}'.endswith(f'/{paths[n]}') or f'/{paths[n]}'.endswith(f'/{path}')
-        ]
+        image_id, path = image['id'], _path(image)
+        if image_id in matched:
+            raise UserError(f'image {image_id} is in the predictions twice: predict into an empty folder')
+        candidates = by_name.get(path.name, [])
+        by_end = [n for n in candidates if _is_end_of(path, paths[n]) or _is_end_of(paths[n], path)]
         if path in by_path:
-            matched[number] = by_path[path]
-        elif len(below) == 1:
-            matched[number] = below[0]
-        elif own and number in alike:
-            matched[number] = number
-        elif len(alike) == 1:
-            matched[number] = alike[0]
-        elif alike:
+            candidates = [by_path[path]]
+        elif len(by_end) == 1:
+            candidates = by_end
+        elif ids_agree and image_id in candidates:
+            candidates = [image_id]
+        if len(candidates) == 1:
+            matched[image_id] = candidates[0]
+        elif candidates:
             raise UserError(
-                f'{path} of the predictions can be {len(alike)} images of the ground truth, {paths[alike[0]]} and others: '
-                'predict on the folder that their names are below, or with --annotations and the ground truth'
+                f'{path} of the predictions matches {len(candidates)} images of the ground truth, '
+                f'such as {paths[candidates[0]]}: predict on the folder that their names are relative to, '
+                'or with --annotations and the ground truth'
             )
-    twice = Counter(matched.values()).most_common(1)
-    if twice and twice[0][1] > 1:
-        raise UserError(
-            f'{truth.imgs[twice[0][0]]["file_name"]} of the ground truth is in the predictions {twice[0][1]} times: predict on one folder, '
-            'or with --annotations and the ground truth'
-        )
+    for image_id, count in Counter(matched.values()).most_common(1):
+        if count > 1:
+            raise UserError(
+                f'{paths[image_id]} of the ground truth is in the predictions {count} times: '
+                'predict on one folder, or with --annotations and the ground truth'
+            )
     return matched
 
 
 def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
-    """A COCO json; what home-made ones leave out (``iscrowd``, ``area``) is filled in.
+    """Read a COCO JSON file and fill in what home-made ones often lack (``iscrowd``, ``area``).
 
     Raises:
-        UserError: it is none, or has no masks where they are to be compared.
+        UserError: the file is not COCO, or lacks masks although ``kind`` is 'segm'.
     """
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding='utf-8-sig'))
-        truth, truth_annotations = COCO(), content['annotations']
-        for a in truth_annotations:
+        truth, annotations = COCO(), content['annotations']
+        for a in annotations:
             if not is_box(a['bbox']):
                 raise ValueError(f'annotation {a.get("id")} has the box {a["bbox"]!r}')
             a.setdefault('iscrowd', 0)
             a.setdefault('area', a['bbox'][2] * a['bbox'][3])
-        renumber_zero_ids(truth_annotations)
+        complete_for_evaluation(annotations)
         truth.dataset = dict(content, images=content['images'], categories=content['categories'])
         with contextlib.redirect_stdout(io.StringIO()):
             truth.createIndex()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f'{path} cannot be read as COCO ({type(error).__name__}: {error})') from error
-    bare = [a['id'] for a in truth_annotations if not a.get('segmentation')] if kind == 'segm' else []
-    if bare:
+    without_mask = [a['id'] for a in annotations if not a.get('segmentation')] if kind == 'segm' else []
+    if without_mask:
         raise UserError(
-            f'{path}: annotation {bare[0]} has no segmentation ({len(bare)} have none): compare boxes (--metric bbox)'
+            f'{path}: annotation {without_mask[0]} has no segmentation ({len(without_mask)} have none): '
+            'compare boxes (--metric bbox)'
         )
     return truth

@@ -4,20 +4,21 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from ..datasets.coco import renumber_zero_ids
+from ..datasets.coco import complete_for_evaluation
 
-#: Detections of a class in an image that count for AP, as COCO defines it.
+#: Detections per class and image that AP considers, as defined by COCO.
 MAX_DETECTIONS = 100
 
 
 class CappedPrecision:
-    """Mixin for a COCOeval: AP of the best 100 detections, whatever the largest of ``maxDets`` is.
+    """Mixin for COCOeval: AP of the best 100 detections, whatever the largest of ``maxDets`` is.
 
-    mmdet evaluates with ``maxDets=[100, 300, 1000]`` for its recalls, and takes AP at 1000 then. Recalls stay as they are.
+    mmdet evaluates with ``maxDets=[100, 300, 1000]`` for its recalls, and then also reports AP at 1000.
+    Recalls are not changed.
     """
 
     def accumulate(self, *args: object) -> None:
-        """As COCOeval's; the precision at the last of ``maxDets`` is that at 100."""
+        """Accumulate as COCOeval does, then set the precision at the last of ``maxDets`` to that at 100."""
         super().accumulate(*args)
         limits = list(self.params.maxDets)
         if limits[-1] > MAX_DETECTIONS and MAX_DETECTIONS in limits:
@@ -27,19 +28,23 @@ class CappedPrecision:
                 self.eval[key] = values
 
 
-class _FromOne:
-    """Mixin for a COCO: no annotation has the id 0."""
+class _CompleteAnnotations:
+    """Mixin for COCO: no annotation has the id 0 or lacks iscrowd."""
 
     def createIndex(self) -> None:  # noqa: N802 - pycocotools' name
-        """As COCO's."""
-        renumber_zero_ids(self.dataset.get('annotations', ()))
+        """Renumber ids of 0 and fill in iscrowd, then index as COCO does."""
+        complete_for_evaluation(self.dataset.get('annotations', ()))
         super().createIndex()
 
 
 def patch_coco_metric() -> bool:
-    """Make mmdet's ``CocoMetric`` give pycocotools' AP; returns whether faster-coco-eval computes it.
+    """Make mmdet's ``CocoMetric`` report pycocotools' AP; calling it again has no effect.
 
-    Its figures are pycocotools' (``tests/evaluation/test_coco_metric.py``), in a tenth of the time: docs/benchmarks/cpu_data.md.
+    faster-coco-eval gives the same figures (``tests/evaluation/test_coco_metric.py``) in a tenth of the time
+    (docs/benchmarks/cpu_data.md).
+
+    Returns:
+        whether faster-coco-eval computes the figures.
     """
     from mmdet.evaluation.metrics import coco_metric
 
@@ -52,5 +57,5 @@ def patch_coco_metric() -> bool:
         Evaluation = coco_metric.COCOeval
     coco_metric.COCOeval = type('COCOeval', (CappedPrecision, Evaluation), {})
     coco_metric.COCOevalMP = type('COCOevalMP', (CappedPrecision, coco_metric.COCOevalMP), {})
-    coco_metric.COCO = type('COCO', (_FromOne, coco_metric.COCO), {})
+    coco_metric.COCO = type('COCO', (_CompleteAnnotations, coco_metric.COCO), {})
     return faster

@@ -1,4 +1,4 @@
-"""mmdet's metric as we run it: pycocotools' figures, whatever mmdet sets maxDets to, and whatever ids annotations have."""
+"""The patched COCO metric of mmdet: figures equal pycocotools', for any maxDets and any annotation ids."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ from tests.helpers import ROOT
 
 @pytest.fixture(params=['faster-coco-eval', 'pycocotools'])
 def patched(request, monkeypatch):
-    """mmdet's metric, patched, and as it was after the test."""
+    """Patch mmdet's metric, and restore it after the test."""
     for name in ('COCO', 'COCOeval', 'COCOevalMP'):
         original = getattr(coco_metric, name)
         while original.__module__ == coco_eval.__name__:
@@ -40,7 +40,7 @@ def patched(request, monkeypatch):
 
 
 def crowded(first_id=1, objects=150, detections=300):
-    """Two images of one class: 150 objects, and 300 detections each, half of them right, in random order of their scores."""
+    """Return two images with 150 objects of one class and 300 detections each, half of them correct."""
     rng = np.random.default_rng(0)
     truth = dict(images=[], annotations=[], categories=[dict(id=1, name='a')])
     found = []
@@ -48,22 +48,14 @@ def crowded(first_id=1, objects=150, detections=300):
         truth['images'].append(dict(id=image, file_name=f'{image}.png', width=1000, height=1000))
         boxes = np.concatenate([rng.uniform(0, 900, (objects, 2)), rng.uniform(10, 200, (objects, 2))], 1)
         for box in boxes.round(1).tolist():
-            entry = dict(
-                image_id=image,
-                category_id=1,
-                bbox=box,
-                area=box[2] * box[3],
-                iscrowd=0,
-                segmentation=[rectangle(*box)],
-            )
-            truth['annotations'].append(entry | dict(id=first_id + len(truth['annotations'])))
+            entry = dict(id=first_id + len(truth['annotations']), image_id=image, category_id=1, bbox=box)
+            entry |= dict(area=box[2] * box[3], iscrowd=0, segmentation=[rectangle(*box)])
+            truth['annotations'].append(entry)
         for i in range(detections):
             box = boxes[i % objects] + (rng.normal(0, 2, 4) if i < objects else rng.uniform(-9, 9, 4))
             x, y, w, h = box[0], box[1], max(4, box[2]), max(4, box[3])
-            entry = dict(
-                image_id=image, category_id=1, bbox=[x, y, w, h], segmentation=rectangle_code(x, y, w, h)
-            )
-            found.append(entry | dict(score=float(rng.random())))
+            entry = dict(image_id=image, category_id=1, bbox=[x, y, w, h], score=float(rng.random()))
+            found.append(entry | dict(segmentation=rectangle_code(x, y, w, h)))
     return truth, found
 
 
@@ -92,26 +84,21 @@ def pycocotools_stats(truth, found, kind):
 
 
 def metric_figures(truth, found, kind, tmp_path):
-    """Through mmdet's CocoMetric as training and tools/test.py run it."""
+    """Run mmdet's CocoMetric as training and tools/test.py do."""
     path = tmp_path / 'truth.json'
     path.write_text(json.dumps(truth))
     metric = coco_metric.CocoMetric(ann_file=str(path), metric=kind)
     metric.dataset_meta = dict(classes=('a',))
     results = []
     for image in truth['images']:
-        mine = [a for a in found if a['image_id'] == image['id']]
-        boxes = np.array([a['bbox'] for a in mine])
+        entries = [a for a in found if a['image_id'] == image['id']]
+        boxes, scores = np.array([a['bbox'] for a in entries]), np.array([a['score'] for a in entries])
         boxes[:, 2:] += boxes[:, :2]
-        prediction = dict(
-            img_id=image['id'],
-            bboxes=boxes,
-            scores=np.array([a['score'] for a in mine]),
-            labels=np.zeros(len(mine), int),
-        )
+        labels = np.zeros(len(entries), int)
+        prediction = dict(img_id=image['id'], bboxes=boxes, scores=scores, labels=labels)
         if kind == 'segm':
-            prediction['masks'] = [
-                dict(a['segmentation'], counts=a['segmentation']['counts'].encode()) for a in mine
-            ]
+            codes = [a['segmentation'] for a in entries]
+            prediction['masks'] = [dict(code, counts=code['counts'].encode()) for code in codes]
         results.append((dict(width=1000, height=1000, img_id=image['id']), prediction))
     with contextlib.redirect_stdout(io.StringIO()):
         return metric.compute_metrics(results)
@@ -123,14 +110,13 @@ def test_more_than_a_hundred_detections(kind, patched, tmp_path):
     figures = metric_figures(truth, found, kind, tmp_path)
     expected = pycocotools_stats(truth, found, kind)
     names = ['mAP', 'mAP_50', 'mAP_75', 'mAP_s', 'mAP_m', 'mAP_l']
-    assert [figures[f'{kind}_{name}'] for name in names] == pytest.approx(
-        expected[:6], abs=6e-4
-    )  # mmdet rounds to three places
+    ours = [figures[f'{kind}_{name}'] for name in names]
+    assert ours == pytest.approx(expected[:6], abs=6e-4)  # mmdet rounds to three places
     assert 0.1 < expected[0] < 0.9
 
 
-def test_that_is_not_what_a_thousand_detections_give():
-    """The figure that mmdet's maxDets had led to, so that the test above can fail."""
+def test_ap_at_a_thousand_detections_is_different():
+    """Without the patch, mmdet's maxDets give another figure, so that the test above can fail."""
     truth, found = crowded()
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO()
@@ -156,17 +142,26 @@ def test_analysis_gives_pycocotools_twelve_figures(kind):
 
 
 def test_an_annotation_with_id_zero(patched, tmp_path):
-    """A perfect detection of a single object whose id is 0."""
+    """Detect the only object, whose id is 0, perfectly."""
     box = [10.0, 10.0, 200.0, 200.0]
     entry = dict(image_id=1, category_id=1, bbox=box, area=40000.0, iscrowd=0, segmentation=[rectangle(*box)])
     image = dict(id=1, file_name='1.png', width=1000, height=1000)
     truth = dict(images=[image], categories=[dict(id=1, name='a')], annotations=[dict(entry, id=0)])
     found = [dict(entry, score=0.9)]
-    assert pycocotools_stats(truth, found, 'bbox')[0] == 0.0  # the defect, in pycocotools
+    assert pycocotools_stats(truth, found, 'bbox')[0] == 0.0  # pycocotools' defect
     assert metric_figures(truth, found, 'bbox', tmp_path)['bbox_mAP'] == 1.0
 
 
-def test_the_twelve_figures_are_pycocotools():
+def test_annotations_without_iscrowd(patched, tmp_path):
+    """pycocotools raises KeyError on them."""
+    truth, found = crowded(objects=20, detections=30)
+    expected = metric_figures(truth, found, 'bbox', tmp_path)
+    for a in truth['annotations']:
+        del a['iscrowd']
+    assert metric_figures(truth, found, 'bbox', tmp_path) == expected and expected['bbox_mAP'] > 0.1
+
+
+def test_the_twelve_figures_equal_pycocotools():
     results = evaluation_times(images=60, detections=30)
     slow, fast = results['pycocotools'][1], results['faster-coco-eval'][1]
     assert len(slow) == 12 and 0.1 < slow[0] < 0.95
@@ -174,7 +169,7 @@ def test_the_twelve_figures_are_pycocotools():
 
 
 def test_it_is_patched_once():
-    """In a process of its own: what this one has imported does not matter."""
+    """In a separate process, so that previous imports have no effect."""
     code = """
 from fastervit_backbone.evaluation.coco_metric import patch_coco_metric
 from mmdet.evaluation.metrics import coco_metric

@@ -98,7 +98,7 @@ COCO_RULES = IMAGE_RULES | _table(
         'annotation ids that occur twice: evaluation mixes them up',
         'renumber',
     ),
-    # training's own evaluation renumbers it: datasets.coco.renumber_zero_ids
+    # training's own evaluation renumbers it: datasets.coco.complete_for_evaluation
     Rule(
         'annotation-id-zero',
         'error',
@@ -129,7 +129,7 @@ COCO_RULES = IMAGE_RULES | _table(
     Rule(
         'iscrowd-missing',
         'warning',
-        'annotations without iscrowd: 0 is assumed, other tools fail',
+        'annotations without iscrowd: 0 is assumed here, pycocotools fails',
         'fill iscrowd',
     ),
     Rule('crowds', 'note', 'crowds: evaluation ignores detections in them, training leaves them out'),
