@@ -1,1 +1,1 @@
-_base_ = './_base_/cascade_3x.py'  # which has FasterViT-0
+_base_ = './_base_/cascade_3x.py'  # the base already uses FasterViT-0

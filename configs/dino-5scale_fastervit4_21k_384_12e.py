@@ -1,6 +1,6 @@
 _base_ = './dino-5scale_fastervit4_12e.py'
 
-# ImageNet-21K, windows of 24 and 12 tokens, no carrier tokens
+# pretrained on ImageNet-21K; windows of 24 and 12 tokens a side, no carrier tokens
 model = dict(
     backbone=dict(
         arch='4_21k_384',

@@ -1,1 +1,1 @@
-_base_ = './_base_/dino_4scale.py'  # which has FasterViT-0
+_base_ = './_base_/dino_4scale.py'  # the base already uses FasterViT-0

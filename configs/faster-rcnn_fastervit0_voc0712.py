@@ -1,1 +1,1 @@
-_base_ = './_base_/faster-rcnn_voc0712.py'  # which has FasterViT-0
+_base_ = './_base_/faster-rcnn_voc0712.py'  # the base already uses FasterViT-0

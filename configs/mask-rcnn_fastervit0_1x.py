@@ -1,1 +1,1 @@
-_base_ = './_base_/mask-rcnn_1x.py'  # which has FasterViT-0
+_base_ = './_base_/mask-rcnn_1x.py'  # the base already uses FasterViT-0

@@ -1,1 +1,1 @@
-_base_ = './_base_/upernet_160k.py'  # which has FasterViT-0
+_base_ = './_base_/upernet_160k.py'  # the base already uses FasterViT-0

@@ -1,5 +1,5 @@
-# ADE20K for segmenters: mmseg's pipelines (512x512 crops, label 0 ignored, 150 classes), ADE_ROOT, and the usual multi-scale and flip
-# evaluation: each ratio of the 2048x512 that single-scale evaluation has.
+# ADE20K for segmenters: mmseg's pipelines (512x512 crops, label 0 ignored, 150 classes), read from ADE_ROOT,
+# plus the usual multi-scale and flip evaluation. Its ratios are relative to the single-scale size, 2048x512.
 _base_ = 'mmseg::_base_/datasets/ade20k.py'
 
 data_root = '{{$ADE_ROOT:data/ade/ADEChallengeData2016}}'

@@ -1,5 +1,6 @@
-# Cascade Mask R-CNN + FPN on COCO: the paper's training (section 4.2) on the head and pipeline of its Swin-T row, which mmdet's ConvNeXt
-# config has: 4conv1fc box heads with GIoU, multi-scale 480-800 with the crop branch, 3x = 36 epochs, decay at 27 and 33.
+# Cascade Mask R-CNN + FPN on COCO: the paper's training (section 4.2). The head and pipeline are those of its
+# Swin-T row, taken from mmdet's ConvNeXt config: 4conv1fc box heads with GIoU, multi-scale 480-800 with the
+# crop branch, 3x = 36 epochs, decay at 27 and 33.
 _base_ = 'mmdet::convnext/cascade-mask-rcnn_convnext-t-p4-w7_fpn_4conv1fc-giou_amp-ms-crop-3x_coco.py'
 
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
@@ -26,7 +27,8 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-# batch 16; tools/train.py scales lr to the real batch. paramwise_cfg.decay_rate below 1 turns on layer-wise decay.
+# lr is for batch 16; tools/train.py scales it to the actual batch.
+# Set paramwise_cfg.decay_rate below 1 for layer-wise learning-rate decay.
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

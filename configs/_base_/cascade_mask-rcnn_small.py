@@ -1,4 +1,5 @@
-# Cascade Mask R-CNN + FPN with narrow heads and few regions, three classes: small enough for a CPU. Objects of 20 to 70 pixels.
+# Cascade Mask R-CNN + FPN, small enough for a CPU: narrow heads, few proposals, three classes; sized for
+# objects of 20 to 70 pixels.
 _base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
 
 model = dict(

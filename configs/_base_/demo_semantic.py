@@ -1,4 +1,4 @@
-# What the segmentation demos share: 1400 iterations of 4 images on the shapes data set.
+# Shared by the segmentation demos: 1400 iterations with batch 4 on the shapes dataset.
 _base_ = [
     'mmseg::_base_/default_runtime.py',
     'mmseg::_base_/schedules/schedule_40k.py',

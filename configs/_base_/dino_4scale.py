@@ -1,5 +1,5 @@
-# DINO on COCO, 4-scale (arXiv 2203.03605, table 8): 900 queries, lr 1e-4 and a tenth of it for the backbone, weight decay 1e-4, batch 16,
-# gradients clipped at 0.1, multi-scale 480-800 with the crop branch; 12 epochs, decay at 11.
+# DINO on COCO, 4-scale (arXiv 2203.03605, table 8): 900 queries, lr 1e-4 (backbone 1e-5), weight decay 1e-4,
+# batch 16, gradient norm clipped at 0.1, multi-scale 480-800 with the crop branch; 12 epochs, decay at 11.
 _base_ = 'mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py'
 
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
@@ -17,7 +17,7 @@ model = dict(
             checkpoint='https://huggingface.co/ahatamiz/FasterViT/resolve/main/fastervit_0_224_1k.pth.tar',
         ),
     ),
-    neck=dict(in_channels=[128, 256, 512]),  # strides 8, 16, 32; the neck adds 64
+    neck=dict(in_channels=[128, 256, 512]),  # strides 8, 16, 32; the neck adds stride 64
 )
 
 data_root = '{{$COCO_ROOT:data/coco}}/'

@@ -1,4 +1,4 @@
-# DINO, 5-scale: stride 4 joins. More accurate, and several times the tokens in the encoder.
+# DINO, 5-scale: adds stride 4. More accurate, but the encoder sees several times as many tokens.
 _base_ = './dino_4scale.py'
 
 model = dict(

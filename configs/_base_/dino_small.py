@@ -1,4 +1,4 @@
-# DINO with a narrow transformer of few layers, three scales, 60 queries, three classes: small enough for a CPU.
+# DINO, small enough for a CPU: a narrow transformer with few layers, three scales, 60 queries, three classes.
 attention = dict(embed_dims=128, num_heads=4, dropout=0.0)
 deformable = dict(embed_dims=128, num_heads=4, num_levels=3, dropout=0.0)
 ffn = dict(embed_dims=128, feedforward_channels=256, ffn_drop=0.0)

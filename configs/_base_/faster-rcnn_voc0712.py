@@ -1,4 +1,5 @@
-# Faster R-CNN + FPN on PASCAL VOC 2007 + 2012 trainval, tested on 2007 test (11-point mAP at IoU 0.5): 3 repeats x 4 epochs = 12.
+# Faster R-CNN + FPN, trained on PASCAL VOC 2007 + 2012 trainval and tested on 2007 test (11-point mAP at
+# IoU 0.5): 3 repeats x 4 epochs = 12.
 _base_ = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
 
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)

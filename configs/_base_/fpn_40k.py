@@ -1,5 +1,6 @@
-# Semantic FPN on ADE20K with PoolFormer's recipe (arXiv 2111.11418, section 4.3): 512x512 crops, AdamW 2e-4, weight decay 1e-4, batch 32,
-# 40k iterations, poly decay with power 0.9; images are tested at multiples of 32 pixels, as mmseg's config of it has them.
+# Semantic FPN on ADE20K with PoolFormer's recipe (arXiv 2111.11418, section 4.3): 512x512 crops, AdamW 2e-4,
+# weight decay 1e-4, batch 32, 40k iterations, poly decay with power 0.9. Test images are resized to multiples
+# of 32 pixels, as in mmseg's PoolFormer config.
 _base_ = [
     'mmseg::_base_/models/fpn_poolformer_s12.py',
     './ade20k.py',
@@ -36,7 +37,7 @@ test_pipeline = [
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-# batch 32 (8 x 4); tools/train.py scales lr to the real batch
+# lr is for batch 32 (8 x 4); tools/train.py scales it to the actual batch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

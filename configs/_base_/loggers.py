@@ -1,4 +1,4 @@
-# Where figures go beside the work dir: add this file to `_base_`, and in your config
+# Additional loggers: add this file to `_base_` and write in your config
 # `visualizer = dict(vis_backends={{_base_.log_to_tensorboard}})` (docs/analyse.md).
 log_to_tensorboard = [dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')]
 log_to_wandb = [

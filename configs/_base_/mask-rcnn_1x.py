@@ -1,4 +1,5 @@
-# Mask R-CNN + FPN on COCO, 1x = 12 epochs with decay at 8 and 11, one scale; AdamW 1e-4 as mmdet's Swin-T config has it.
+# Mask R-CNN + FPN on COCO, 1x = 12 epochs with decay at 8 and 11, single-scale; AdamW 1e-4 as in mmdet's
+# Swin-T config.
 _base_ = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
@@ -25,7 +26,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-# batch 16; tools/train.py scales lr to the real batch
+# lr is for batch 16; tools/train.py scales it to the actual batch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

@@ -1,4 +1,4 @@
-# RetinaNet + FPN on COCO, 1x = 12 epochs with decay at 8 and 11; AdamW 1e-4 instead of the ResNet recipe's SGD.
+# RetinaNet + FPN on COCO, 1x = 12 epochs with decay at 8 and 11; AdamW 1e-4, not the ResNet recipe's SGD.
 _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)

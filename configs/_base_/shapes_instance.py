@@ -1,4 +1,5 @@
-# The demo's shapes data set (tools/make_shapes.py), boxes and masks; SHAPES_ROOT says where it is, else work_dirs/demo/data here.
+# The demo's shapes dataset (tools/make_shapes.py) with boxes and masks, read from SHAPES_ROOT (default:
+# work_dirs/demo/data of this repository).
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}/'
 metainfo = dict(
     classes=('circle', 'square', 'triangle'), palette=[(220, 60, 60), (60, 140, 220), (80, 190, 90)]

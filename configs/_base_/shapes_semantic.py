@@ -1,4 +1,5 @@
-# The demo's shapes data set (tools/make_shapes.py) as label maps: background and the three shapes. SHAPES_ROOT says where it is.
+# The demo's shapes dataset (tools/make_shapes.py) as label maps, background and three shapes, read from
+# SHAPES_ROOT (default: work_dirs/demo/data of this repository).
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}'
 metainfo = dict(
     classes=('background', 'circle', 'square', 'triangle'),

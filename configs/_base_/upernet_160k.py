@@ -1,5 +1,6 @@
-# UPerNet on ADE20K (the paper's section 4.3, which follows Swin): 512x512 crops, AdamW 6e-5, weight decay 0.01, batch 16, 160k iterations,
-# 1500 of warm-up, then linear decay to 0; auxiliary FCN head on stage 3, weight 0.4.
+# UPerNet on ADE20K (the paper's section 4.3, which follows Swin): 512x512 crops, AdamW 6e-5, weight decay
+# 0.01, batch 16, 160k iterations (1500 of warm-up, then linear decay to 0); auxiliary FCN head on stage 3,
+# weight 0.4.
 _base_ = [
     'mmseg::_base_/models/upernet_swin.py',
     './ade20k.py',
@@ -28,7 +29,7 @@ model = dict(
 
 train_dataloader = dict(batch_size=2)
 
-# batch 16 (8 x 2); tools/train.py scales lr to the real batch
+# lr is for batch 16 (8 x 2); tools/train.py scales it to the actual batch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

@@ -1,6 +1,6 @@
 _base_ = '../_base_/dino_5scale.py'
 
-# ImageNet-22K at 384
+# pretrained on ImageNet-22K at 384x384
 model = dict(
     backbone=dict(
         _delete_=True,

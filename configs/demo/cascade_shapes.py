@@ -1,4 +1,4 @@
-# Cascade Mask R-CNN with the nano backbone on the shapes data set: minutes on two CPU cores (`make demo`).
+# Cascade Mask R-CNN with the nano backbone on the shapes dataset: minutes on two CPU cores (`make demo`).
 _base_ = [
     '../_base_/cascade_mask-rcnn_small.py',
     'mmdet::_base_/default_runtime.py',

@@ -1,4 +1,4 @@
-# DINO with the nano backbone on the shapes data set, boxes only (`make demo-all`).
+# DINO with the nano backbone on the shapes dataset, boxes only (`make demo-all`).
 _base_ = ['../_base_/dino_small.py', 'mmdet::_base_/default_runtime.py', '../_base_/shapes_instance.py']
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
 

@@ -1,12 +1,12 @@
-# Semantic FPN with the nano backbone and a narrow head on the shapes data set: minutes on two CPU cores (`make demo-all`).
+# Semantic FPN with the nano backbone and a narrow head on the shapes dataset: minutes on two CPU cores
+# (`make demo-all`).
 _base_ = ['mmseg::_base_/models/fpn_poolformer_s12.py', '../_base_/demo_semantic.py']
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
 
 model = dict(
     data_preprocessor=dict(size_divisor=32),
-    backbone=dict(
-        _delete_=True, type='FasterViT', arch='nano', window_sizes=(7, 7, 5, 5)
-    ),  # 8x10 and 4x5 tokens: less padding
+    # stages 3 and 4 have 8x10 and 4x5 tokens: windows of 5 need less padding than windows of 7
+    backbone=dict(_delete_=True, type='FasterViT', arch='nano', window_sizes=(7, 7, 5, 5)),
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
     decode_head=dict(
         in_channels=[64, 64, 64, 64],

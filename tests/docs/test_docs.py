@@ -1,4 +1,4 @@
-"""Every command of the pages about predicting and analysing runs as it stands there, on small data and untrained weights."""
+"""Run the commands of the pages on predicting, analyzing and fine-tuning: small data, untrained weights."""
 
 import json
 import os
@@ -31,12 +31,14 @@ def blocks(page, language):
 
 
 def commands(page):
-    return [line for block in blocks(page, 'bash') for line in block.splitlines() if line]
+    """Return the shell commands of a page; a backslash continues a line."""
+    text = '\n'.join(blocks(page, 'bash'))
+    return [line for line in re.sub(r'\s*\\\n\s*', ' ', text).splitlines() if line]
 
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    """A folder as after the quickstart, where the pages' commands are typed."""
+    """The folder in which the pages' commands are run, in the state after the quickstart."""
     folder = tmp_path_factory.mktemp('clone')
     for name in ('tools', 'configs', 'docs'):
         (folder / name).symlink_to(ROOT / name)
@@ -59,104 +61,115 @@ def place(tmp_path_factory):
     return folder
 
 
-def run(command, cwd):
+def start(command, cwd):
     variables = dict(SHAPES_ROOT=str(cwd / 'work_dirs' / 'demo' / 'data'), BROWSER=shutil.which('true'))
     path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
     options = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     return subprocess.Popen(command, shell=True, cwd=cwd, env=environment(PATH=path, **variables), **options)
 
 
+def run(command, cwd):
+    """Run a command to its end and return its output."""
+    process = start(command, cwd)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, f'{command}\n{output}'
+    return output
+
+
+def run_app(command, cwd):
+    """Run a command that serves a web page until it prints its address."""
+    pytest.importorskip('gradio')
+    process = start(command, cwd)
+    deadline, output = time.monotonic() + 100, ''
+    while 'Running on' not in output and process.poll() is None and time.monotonic() < deadline:
+        output += process.stdout.readline()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert 'Running on local URL' in output, output
+
+
+def shorten(command, page):
+    """Return the command with fewer and smaller images and fewer training steps."""
+    command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96')
+    command = command.replace('--val 20', '--val 4 --size 64 96')
+    if 'tools/finetune.py' in command:
+        command += ' --epochs 2 --batch 2'
+    if 'tools/train.py' in command and page == 'finetune':
+        command += ' train_cfg.max_epochs=1'
+    elif 'tools/train.py' in command:
+        options = ' '.join(f"'{o}'" for o in QUICK)
+        command += f' --cfg-options {options} train_cfg.max_epochs=1 train_dataloader.batch_size=2'
+        command = command.replace('work_dirs/demo/cascade', 'work_dirs/demo/trained')
+    if 'tools/test.py' in command:
+        command = command.replace(' work_dirs/demo/cascade ', ' work_dirs/demo/trained ')
+        command += ' --cfg-options ' + ' '.join(QUICK)
+    return command
+
+
+def check_predict(place):
+    pictures = {p.name for p in (place / 'predictions' / 'pictures').iterdir()}
+    assert pictures == {'a.jpg', 'b.jpg', 'large.jpg'}
+    images = json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images']
+    assert len([i for i in images if 'frame' in i]) == 3
+    assert (place / 'predictions_2' / 'pictures' / 'clip.mp4').is_file()
+    assert (place / 'labels' / 'colours' / 'large.png').is_file()
+    assert (place / 'large' / 'predictions.json').is_file()
+
+
+def check_finetune(place):
+    assert len(json.loads((place / 'my_predictions' / 'predictions.json').read_text())['images']) == 3
+    assert (place / 'my_test_analysis' / 'report.html').stat().st_size > 10**4
+    figures = json.loads((place / 'my_test_analysis' / 'figures.json').read_text())
+    # of the json given by --annotations, whose images the config does not know
+    assert sum(c['objects'] for c in figures['classes']) > 4
+    assert (place / 'my_labels' / 'best.pth').is_file()
+    assert list((place / 'my_second_run').glob('epoch_1.pth'))
+
+
+def check_analyse(place):
+    for name in ('analysis', 'analysis_masks', 'analysis_labels'):
+        assert (place / name / 'report.html').stat().st_size > 10**4
+    assert len(list((place / 'attention').glob('*.png'))) == 2 and (place / 'curves.png').is_file()
+
+
+CHECKS = dict(predict=check_predict, finetune=check_finetune, analyse=check_analyse)
+
+
 @pytest.mark.parametrize('page', PAGES)
 def test_commands(page, place):
-    typed = commands(page)
-    assert len(typed) >= 5 and all(c.startswith(('python tools/', 'python -m webbrowser ')) for c in typed)
-    for command in typed:
-        if 'make_shapes' in command and page == 'quickstart':  # has been called, for fewer images
-            continue
-        command = command.replace('--train 200 --val 40', '--train 6 --val 3 --size 64 96').replace(
-            '--val 20', '--val 4 --size 64 96'
-        )
-        if 'tools/finetune.py' in command:
-            command += ' --epochs 2 --batch 2'
-        if 'tools/train.py' in command and page == 'finetune':
-            command += ' train_cfg.max_epochs=1'
-        elif 'tools/train.py' in command:
-            options = ' '.join(f"'{o}'" for o in QUICK)
-            command += f' --cfg-options {options} train_cfg.max_epochs=1 train_dataloader.batch_size=2'
-            command = command.replace('work_dirs/demo/cascade', 'work_dirs/demo/trained')
-        if 'tools/test.py' in command:
-            command = (
-                command.replace(' work_dirs/demo/cascade ', ' work_dirs/demo/trained ')
-                + ' --cfg-options '
-                + ' '.join(QUICK)
-            )
-        process = run(command, place)
+    listed = commands(page)
+    assert len(listed) >= 5
+    assert all(c.startswith(('python tools/', 'python -m webbrowser ')) for c in listed)
+    for command in listed:
+        if 'tools/make_shapes.py' in command and page == 'quickstart':
+            continue  # the fixture has made fewer images
         if 'tools/app.py' in command:
-            pytest.importorskip('gradio')
-            deadline, said = time.monotonic() + 100, ''
-            while 'Running on' not in said and process.poll() is None and time.monotonic() < deadline:
-                said += process.stdout.readline()
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            assert 'Running on local URL' in said, said
-            continue
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, f'{command}\n{said}'
-    if page == 'predict':
-        assert {p.name for p in (place / 'predictions' / 'pictures').iterdir()} == {
-            'a.jpg',
-            'b.jpg',
-            'large.jpg',
-        }
-        frames = [
-            i
-            for i in json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images']
-            if 'frame' in i
-        ]
-        assert len(frames) == 3 and (place / 'predictions_2' / 'pictures' / 'clip.mp4').is_file()
-        assert (place / 'labels' / 'colours' / 'large.png').is_file() and (
-            place / 'large' / 'predictions.json'
-        ).is_file()
-    if page == 'finetune':
-        assert len(json.loads((place / 'my_predictions' / 'predictions.json').read_text())['images']) == 3
-        assert (place / 'my_test_analysis' / 'report.html').stat().st_size > 10**4
-        figures = json.loads((place / 'my_test_analysis' / 'figures.json').read_text())
-        assert (
-            sum(c['objects'] for c in figures['classes']) > 4
-        )  # of the json of images that the config does not know
-        assert (place / 'my_labels' / 'best.pth').is_file() and list(
-            (place / 'my_second_run').glob('epoch_1.pth')
-        )
-    if page == 'analyse':
-        for name in ('analysis', 'analysis_masks', 'analysis_labels'):
-            assert (place / name / 'report.html').stat().st_size > 10**4
-        assert len(list((place / 'attention').glob('*.png'))) == 2 and (place / 'curves.png').is_file()
+            run_app(command, place)
+        else:
+            run(shorten(command, page), place)
+    if page in CHECKS:
+        CHECKS[page](place)
 
 
 def test_python_of_the_predict_page(place):
-    code = next(b for b in blocks('predict', 'python') if 'Predictor(' in b).replace(
-        'threshold=0.5', 'threshold=0.1'
-    )
-    process = run(f'python - <<"END"\n{code}END\n', place)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said
+    code = next(b for b in blocks('predict', 'python') if 'Predictor(' in b)
+    code = code.replace('threshold=0.5', 'threshold=0.1')
+    run(f'python - <<"END"\n{code}END\n', place)
     assert Image.open(place / 'b_drawn.png').size == (427, 640)
 
 
 def test_python_of_the_finetune_page(place):
     make_shapes(place / 'my_data', train=6, val=3, size=(64, 96))
     code = blocks('finetune', 'python')[0].replace("preset='quick'", 'epochs=2, batch=2')
-    process = run(f'python - <<"END"\n{code}END\n', place)
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and 'my_python_run/best.pth' in said.splitlines()[-1], said
+    output = run(f'python - <<"END"\n{code}END\n', place)
+    assert 'my_python_run/best.pth' in output.splitlines()[-1], output
 
 
 def test_config_with_loggers(place):
     from mmengine.config import Config
 
-    code = next(b for b in blocks('analyse', 'python') if '_base_' in b).replace(
-        '/path/to/fastervit_backbone', str(ROOT)
-    )
+    code = next(b for b in blocks('analyse', 'python') if '_base_' in b)
+    code = code.replace('/path/to/fastervit_backbone', str(ROOT))
     for logger, backend in (
         ('log_to_tensorboard', 'TensorboardVisBackend'),
         ('log_to_wandb', 'WandbVisBackend'),
