@@ -1,1 +1,1 @@
-"""What models cost and do: parameters, floating-point operations, and the paper's figures to put beside them."""
+"""Metrics per class, confusion matrices, training curves and the HTML report."""

@@ -1,4 +1,4 @@
-"""Analysis behind tools/analyze_results.py: predictions and ground truth in, figures and a page out."""
+"""Analysis behind tools/analyze_results.py: compare predictions with the ground truth and write a report."""
 
 from pathlib import Path
 
@@ -10,6 +10,9 @@ from .coco_files import read_detections, read_truth
 from .label_maps import analyze_label_maps
 from .objects import analyze_objects
 from .report import write_label_map_report, write_object_report
+
+#: AP integrates over all scores: a lowest score above this suggests that a threshold was applied before.
+_LOWEST_SCORE = 0.1
 
 
 def analyze(
@@ -23,65 +26,62 @@ def analyze(
     worst: int = 24,
     ignored: tuple[int, ...] = (),
 ) -> list[str]:
-    """Compare predictions with the truth and write everything about it.
+    """Compare predictions with the ground truth and write the report.
 
     Args:
-        predictions: json of tools/predict.py (or a list of COCO results).
-        truth: COCO json, or a folder of label maps.
+        predictions: JSON file of tools/predict.py (or a list of COCO results), or the folder it is in.
+        truth: COCO JSON file, or a folder of label maps.
         out: folder for ``report.html``, ``figures.json``, ``classes.csv``, ``confusion.csv`` and pictures.
-        images: folder of the images, for pictures of mistakes.
-        metric: 'bbox' or 'segm', what objects are matched by.
-        threshold: score from which detections count in the confusion matrix and as false positives, 0..1.
-        worst: pictures of each sort of mistake.
-        ignored: values of true label maps that count nowhere.
+        images: folder of the images, for pictures of the mistakes.
+        metric: 'bbox' or 'segm', the geometry that objects are matched by.
+        threshold: lowest score of detections in the confusion matrix and of false positives, 0..1.
+        worst: number of pictures of false positives, and of misses.
+        ignored: values of the true label maps that are not evaluated.
 
     Returns:
-        lines for people.
+        lines to print.
 
     Raises:
-        UserError: files that are missing or do not belong together.
+        UserError: files are missing or do not belong together.
     """
     check_folder_writable('--out', out)
     predictions, truth, out = Path(predictions), Path(truth), Path(out)
     predictions = predictions / 'predictions.json' if predictions.is_dir() else predictions
     images = None if images is None else Path(images)
     if images is not None and not images.is_dir():
-        raise UserError(f'--images {images} is no folder')
+        raise UserError(f'--images {images} is not a folder')
     content = read_detections(predictions)
+    has_label_maps = bool((content.get('info') or {}).get('label_maps'))
     title = f'{predictions} against {truth}'
+
     if truth.is_dir():
         categories = content.get('categories')
-        if not (content.get('info') or {}).get('label_maps') or not categories:
+        if not has_label_maps or not categories:
             raise UserError(
-                f'{truth} is a folder, of label maps, and {predictions} holds objects: compare those with a COCO json'
+                f'{truth} is a folder of label maps, but {predictions} contains objects: '
+                'compare objects with a COCO JSON file'
             )
         names, ids = [c['name'] for c in categories], [c['id'] for c in categories]
-        labels = analyze_label_maps(predictions.parent, truth, names, ids, ignored)
-        written = write_label_map_report(labels, predictions.parent, truth, images, out, title)
-        return [
-            f'mIoU {np.nanmean(labels.iou):.4f}, pixel accuracy {labels.accuracy:.4f}',
-            f'written: {written[0]}',
-        ]
+        results = analyze_label_maps(predictions.parent, truth, names, ids, ignored)
+        written = write_label_map_report(results, predictions.parent, images, out, title)
+        metrics = f'mIoU {np.nanmean(results.iou):.4f}, pixel accuracy {results.accuracy:.4f}'
+        return [metrics, f'written: {written[0]}']
+
     if not truth.is_file():
-        raise UserError(f'no ground truth at {truth}: a COCO json, or a folder of label maps')
-    if (content.get('info') or {}).get('label_maps'):
+        raise UserError(f'no ground truth at {truth}: give a COCO JSON file or a folder of label maps')
+    if has_label_maps:
         raise UserError(
-            f'{predictions} is about label maps, and {truth} is a file: name the folder of true label maps'
+            f'{predictions} describes label maps, but {truth} is a file: give the folder of true label maps'
         )
-    annotations = read_truth(truth, metric)
-    objects = analyze_objects(content, annotations, kind=metric, threshold=threshold, worst=worst)
-    written = write_object_report(objects, images, out, title)
-    said = [
-        ', '.join(
-            f'{name} {value:.4f}'
-            for name, value in objects.summary.items()
-            if name in ('AP', 'AP50', 'AP75', 'AR 100')
+    results = analyze_objects(
+        content, read_truth(truth, metric), kind=metric, threshold=threshold, worst=worst
+    )
+    written = write_object_report(results, images, out, title)
+    metrics = [f'{name} {results.summary[name]:.4f}' for name in ('AP', 'AP50', 'AP75', 'AR 100')]
+    messages = [', '.join(metrics), *results.notes]
+    lowest = min((a['score'] for a in content['annotations']), default=0)
+    if lowest > _LOWEST_SCORE:
+        messages.append(
+            f'no detection scores below {lowest:.2f}: AP needs all of them (tools/predict.py --threshold 0)'
         )
-    ]
-    said += objects.notes
-    least = min((a['score'] for a in content['annotations']), default=0)
-    if least > 0.1:
-        said.append(
-            f'no detection scores below {least:.2f}: AP wants them all (tools/predict.py --threshold 0)'
-        )
-    return [*said, f'written: {written[0]}']
+    return [*messages, f'written: {written[0]}']

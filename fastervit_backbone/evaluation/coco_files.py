@@ -182,7 +182,6 @@ def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
         for a in annotations:
             if not is_box(a['bbox']):
                 raise ValueError(f'annotation {a.get("id")} has the box {a["bbox"]!r}')
-            a.setdefault('iscrowd', 0)
             a.setdefault('area', a['bbox'][2] * a['bbox'][3])
         complete_for_evaluation(annotations)
         truth.dataset = dict(content, images=content['images'], categories=content['categories'])

@@ -1,4 +1,4 @@
-"""Predicted label maps against true ones, class by class."""
+"""Compare predicted label maps with true ones, class by class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ import numpy as np
 from ..datasets.images import open_image
 from ..utils.errors import UserError
 
-#: Values that are no class, of 8-bit and of 16-bit files, where no class has them.
+#: Values that are ignored, in 8-bit and in 16-bit files, unless a class has them.
 NO_CLASS = {255, 65535}
 
 
 @dataclass(frozen=True)
 class LabelMapResults:
-    """Everything about one folder of label maps; figures 0..1, nan where a class is nowhere.
+    """Results of a folder of label maps; metrics are 0..1, nan for a class that does not occur.
 
     Args:
-        names: of the classes.
-        confusion: (n + 1, n + 1), pixels: row true class, column predicted; the last column is what was given no class.
-        images: (path below the folder, pixel accuracy, mean IoU over the classes in it), the worst first.
+        names: class names.
+        confusion: (n + 1, n + 1), pixels: row true class, column predicted class; the last column counts
+            pixels that were predicted as ignored.
+        images: (path below the folder, pixel accuracy, mean IoU over the image's classes), lowest IoU first.
     """
 
     names: tuple[str, ...]
@@ -34,26 +35,26 @@ class LabelMapResults:
 
     @property
     def recall(self) -> np.ndarray:
-        """(n,): right pixels over true ones, mmseg's "Acc"."""
-        return _divide(self._right, self.confusion[:-1].sum(1))
+        """(n,): correct pixels over true ones, mmseg's "Acc"."""
+        return _divide(self._correct, self.confusion[:-1].sum(1))
 
     @property
     def precision(self) -> np.ndarray:
-        """(n,): right pixels over predicted ones."""
-        return _divide(self._right, self.confusion[:, :-1].sum(0))
+        """(n,): correct pixels over predicted ones."""
+        return _divide(self._correct, self.confusion[:, :-1].sum(0))
 
     @property
     def f1(self) -> np.ndarray:
         """(n,): the Dice coefficient."""
-        return _divide(2 * self._right, self.confusion[:-1].sum(1) + self.confusion[:, :-1].sum(0))
+        return _divide(2 * self._correct, self.confusion[:-1].sum(1) + self.confusion[:, :-1].sum(0))
 
     @property
     def accuracy(self) -> float:
-        """Right pixels over all that have a true class."""
-        return float(self._right.sum() / max(1, self.confusion.sum()))
+        """Correct pixels over all that have a true class."""
+        return _accuracy(self.confusion)
 
     @property
-    def _right(self) -> np.ndarray:
+    def _correct(self) -> np.ndarray:
         return np.diag(self.confusion)[:-1]
 
 
@@ -68,61 +69,59 @@ def analyze_label_maps(
 
     Args:
         predicted: folder with ``labels/`` of tools/predict.py, or that folder itself.
-        truth: folder of true label maps with the same paths.
-        names: of the classes.
-        ids: their values in the files.
-        ignored: true values that count nowhere, beside 255 (65535 in 16-bit files) and, where ids start at 1, 0.
+        truth: folder of true label maps with the same relative paths.
+        names: class names.
+        ids: values of the classes in the files.
+        ignored: true values that are not evaluated, in addition to 255 (65535 in 16-bit files) and, if the
+            ids start at 1, 0.
 
     Raises:
-        UserError: no files, a true map without a prediction, another size, a value that is no class: names the file.
+        UserError: there are no files, a true map has no prediction or one of another size, or a value belongs
+            to no class; the message names the file.
     """
     predicted, truth = Path(predicted), Path(truth)
     predicted = predicted / 'labels' if (predicted / 'labels').is_dir() else predicted
     paths = sorted(p.relative_to(truth) for p in truth.rglob('*.png')) if truth.is_dir() else []
     if not paths:
         raise UserError(f'{truth} has no label maps (*.png)')
-    ignored = {*ignored, *(NO_CLASS - set(ids))} | ({0} if min(ids) > 0 else set())
+    background = {0} if min(ids) > 0 else set()
+    always_ignored = (NO_CLASS - set(ids)) | background
     count = len(names)
     total, images = np.zeros((count + 1, count + 1), np.int64), []
     for path in paths:
         if not (predicted / path).is_file():
             raise UserError(
-                f'{truth / path} has no prediction at {predicted / path} ({len(paths)} label maps in all): predict on all its images'
+                f'{truth / path} has no prediction at {predicted / path} ({len(paths)} label maps in total): '
+                'predict on all images of the ground truth'
             )
-        true = _indices(truth / path, ids, ignored)
-        guess = _indices(predicted / path, ids, NO_CLASS | ({0} if min(ids) > 0 else set()) - set(ids))
+        true = _read_indices(truth / path, ids, {*ignored, *always_ignored})
+        guess = _read_indices(predicted / path, ids, always_ignored)
         if true.shape != guess.shape:
-            raise UserError(
-                f'{truth / path} is {true.shape[1]}x{true.shape[0]} pixels, its prediction {guess.shape[1]}x{guess.shape[0]}'
-            )
-        counted = true < count
-        one = np.bincount(true[counted] * (count + 1) + guess[counted], minlength=(count + 1) ** 2).reshape(
-            count + 1, count + 1
-        )
-        total += one
-        images.append(
-            (
-                path.as_posix(),
-                float(np.diag(one)[:-1].sum() / max(1, one.sum())),
-                float(np.nanmean(_iou(one))) if one.any() else 1.0,
-            )
-        )
-    return LabelMapResults(tuple(names), total, sorted(images, key=lambda i: i[2]))
+            sizes = [f'{values.shape[1]}x{values.shape[0]}' for values in (true, guess)]
+            raise UserError(f'{truth / path} is {sizes[0]} pixels, but its prediction is {sizes[1]}')
+        evaluated = true < count
+        pairs = true[evaluated] * (count + 1) + guess[evaluated]
+        confusion = np.bincount(pairs, minlength=(count + 1) ** 2).reshape(count + 1, count + 1)
+        total += confusion
+        iou = float(np.nanmean(_iou(confusion))) if confusion.any() else 1.0
+        images.append((path.as_posix(), _accuracy(confusion), iou))
+    return LabelMapResults(tuple(names), total, sorted(images, key=lambda image: image[2]))
 
 
-def _indices(path: Path, ids: Sequence[int], ignored: set[int]) -> np.ndarray:
-    """Values to indices of classes; what is ignored to their number."""
+def _read_indices(path: Path, ids: Sequence[int], ignored: set[int]) -> np.ndarray:
+    """Read a label map as class indices; ignored pixels get the number of classes."""
     with open_image(path) as image:
         values = np.asarray(image)
     if values.ndim != 2 or values.dtype.kind not in 'uib':
         raise UserError(
-            f'{path} is no label map: expected one whole number a pixel, it has {values.shape} of {values.dtype}'
+            f'{path} is not a label map: expected (H, W) integers, it has {values.shape} of {values.dtype}'
         )
     present = np.unique(values)
-    strange = [int(v) for v in present if v not in ids and v not in ignored]
-    if strange:
+    unknown = [int(v) for v in present if v not in ids and v not in ignored]
+    if unknown:
         raise UserError(
-            f'{path} has the value {strange[0]}, which is no class: they are {min(ids)} to {max(ids)} (--ignore {strange[0]} leaves it out)'
+            f'{path} has the value {unknown[0]}, which is no class ({min(ids)} to {max(ids)}): '
+            f'--ignore {unknown[0]} leaves it out'
         )
     table = np.full(int(present.max()) + 1, len(ids), np.int64)
     for k, i in enumerate(ids):
@@ -131,9 +130,13 @@ def _indices(path: Path, ids: Sequence[int], ignored: set[int]) -> np.ndarray:
     return table[values.astype(np.int64)]
 
 
+def _accuracy(confusion: np.ndarray) -> float:
+    return float(np.diag(confusion)[:-1].sum() / max(1, confusion.sum()))
+
+
 def _iou(confusion: np.ndarray) -> np.ndarray:
-    right = np.diag(confusion)[:-1]
-    return _divide(right, confusion[:-1].sum(1) + confusion[:, :-1].sum(0) - right)
+    correct = np.diag(confusion)[:-1]
+    return _divide(correct, confusion[:-1].sum(1) + confusion[:, :-1].sum(0) - correct)
 
 
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

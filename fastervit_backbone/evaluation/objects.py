@@ -1,7 +1,8 @@
-"""Detections against ground truth, class by class: pycocotools' own matching, read in more detail than its summary."""
+"""Compare detections with ground truth, class by class, from pycocotools' own matches."""
 
 import contextlib
 import io
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,24 +14,24 @@ from pycocotools.cocoeval import COCOeval
 from ..utils.errors import UserError
 from .coco_files import match_to_truth
 
-#: Least intersection over union of a match, for everything but AP over thresholds.
+#: Lowest intersection over union of a match, for everything but AP over thresholds.
 IOU = 0.5
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """A class: figures 0..1, nan where there are no objects of it.
+    """Results of a class; metrics are 0..1, nan without objects of it.
 
     Args:
-        name: of the class.
-        objects: in the ground truth, crowds left out.
+        name: class name.
+        objects: number of objects in the ground truth, without crowds.
         ap: average precision over IoU 0.50:0.95.
         ap50: at IoU 0.5.
         precision: at ``threshold``, IoU 0.5.
-        recall: likewise.
-        f1: the best over all thresholds.
-        threshold: the score that gives it.
-        curve: (points, 3): score, precision and recall, from the highest score down.
+        recall: at ``threshold``, IoU 0.5.
+        f1: the highest over all thresholds.
+        threshold: the score that gives the highest F1.
+        curve: (points, 3): score, precision and recall, by descending score.
     """
 
     name: str
@@ -46,14 +47,14 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A false positive, or an object that was missed.
+    """A false positive or a missed object.
 
     Args:
         image: file name.
         box: x, y, width, height in pixels.
-        label: name of the class, predicted or missed.
-        score: of a false positive; None for a miss.
-        others: what else is there: (box, name, whether it is ground truth).
+        label: name of the predicted or missed class.
+        score: score of a false positive; None for a miss.
+        others: other objects in the image: (box, class name, whether it is ground truth).
     """
 
     image: str
@@ -65,16 +66,16 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ObjectResults:
-    """Everything about one file of detections.
+    """Results of one file of detections.
 
     Args:
-        kind: 'bbox' or 'segm', what was matched.
-        summary: pycocotools' twelve figures by name; nan where there are no objects of that size.
-        classes: one each.
-        confusion: (n + 1, n + 1), counts: row true class, column predicted, the last of both "background".
-        false_positives: the surest ones first.
-        misses: the largest ones first.
-        notes: lines for people about what was compared.
+        kind: 'bbox' or 'segm', the geometry that was matched.
+        summary: pycocotools' twelve metrics by name; nan if there are no objects of that size.
+        classes: one result per class.
+        confusion: (n + 1, n + 1), counts: row true class, column predicted class, last "background".
+        false_positives: highest score first.
+        misses: largest first.
+        notes: lines for the user about what was compared.
     """
 
     kind: str
@@ -93,68 +94,67 @@ _SUMMARY += ('AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
 def analyze_objects(
     detections: dict, truth: COCO, *, kind: str = 'bbox', threshold: float = 0.3, worst: int = 24
 ) -> ObjectResults:
-    """Compare.
+    """Match detections to the ground truth and compute all metrics.
 
     Args:
-        detections: as :func:`~fastervit_backbone.evaluation.coco_files.read_detections` gives them.
+        detections: as returned by :func:`~fastervit_backbone.evaluation.coco_files.read_detections`.
         truth: ground truth.
         kind: 'bbox' or 'segm'.
-        threshold: score from which detections count in the confusion matrix and as false positives.
-        worst: mistakes kept of each sort.
+        threshold: lowest score of detections in the confusion matrix and of false positives, 0..1.
+        worst: number of false positives, and of misses, that are kept.
 
     Raises:
-        UserError: they do not belong together, or have no scores or masks.
+        UserError: an option is out of range, or the files do not belong together or lack scores or masks.
     """
     if not 0 <= threshold <= 1 or worst < 0:
-        raise UserError(f'--threshold {threshold}, --worst {worst}: a score from 0 to 1, and a number from 0')
+        raise UserError(f'--threshold {threshold}, --worst {worst}: expected 0 to 1, and 0 or more')
     found, notes = match_to_truth(detections, truth, kind)
-    matched = found
-    if kind == 'segm':  # or pycocotools takes the boxes' areas for the masks'
-        found = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
+    scored = found
+    if kind == 'segm':  # otherwise pycocotools takes the areas of the boxes for those of the masks
+        scored = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
     categories = truth.loadCats(sorted(truth.getCatIds()))  # the order of COCOeval
     with contextlib.redirect_stdout(io.StringIO()):
-        scorer = COCOeval(truth, truth.loadRes(found) if found else _nothing(truth), kind)
+        scorer = COCOeval(truth, truth.loadRes(scored) if scored else _no_detections(truth), kind)
         scorer.evaluate()
         scorer.accumulate()
         scorer.summarize()
     precision = scorer.eval['precision'][..., 0, -1]  # (IoU, recall, class)
-    classes = [_class_result(scorer, precision[:, :, k], category) for k, category in enumerate(categories)]
     names = {c['id']: c['name'] for c in categories}
-    mistakes = _mistakes(scorer, truth, scorer.cocoDt.dataset['annotations'], names, threshold)
+    mistakes = _mistakes(scorer, truth, names, threshold)
+    false_positives = [m for m in mistakes if m.score is not None]
+    misses = [m for m in mistakes if m.score is None]
     return ObjectResults(
         kind,
         {name: float(v) if v >= 0 else float('nan') for name, v in zip(_SUMMARY, scorer.stats, strict=True)},
-        classes,
-        confusion_matrix(matched, truth, threshold),
-        sorted((m for m in mistakes if m.score is not None), key=lambda m: -m.score)[:worst],
-        sorted((m for m in mistakes if m.score is None), key=lambda m: -m.box[2] * m.box[3])[:worst],
+        [_class_result(scorer, precision[:, :, k], category) for k, category in enumerate(categories)],
+        confusion_matrix(found, truth, threshold),
+        sorted(false_positives, key=lambda m: -m.score)[:worst],
+        sorted(misses, key=lambda m: -m.box[2] * m.box[3])[:worst],
         notes,
     )
 
 
-def _nothing(truth: COCO) -> COCO:
+def _no_detections(truth: COCO) -> COCO:
     empty = COCO()
-    empty.dataset = dict(
-        images=truth.dataset['images'], categories=truth.dataset['categories'], annotations=[]
-    )
+    empty.dataset = truth.dataset | dict(annotations=[])
     empty.createIndex()
     return empty
 
 
 def _class_result(scorer: COCOeval, precision: np.ndarray, category: dict) -> ClassResult:
-    """precision: (IoU, recall) as accumulated."""
+    """Summarize a class; ``precision``: (IoU, recall) as accumulated."""
     scores, hits, objects = [], [], 0
-    for evaluated in _all_areas(scorer, category['id']):
-        kept = ~evaluated['dtIgnore'][0].astype(bool)
-        scores.append(np.array(evaluated['dtScores'])[kept])
-        hits.append(evaluated['dtMatches'][0][kept] > 0)
-        objects += int((np.array(evaluated['gtIgnore']) == 0).sum())
+    for matches in _matches(scorer, category['id']):
+        counted = ~matches['dtIgnore'][0].astype(bool)
+        scores.append(np.array(matches['dtScores'])[counted])
+        hits.append(matches['dtMatches'][0][counted] > 0)
+        objects += int((np.array(matches['gtIgnore']) == 0).sum())
     scores, hits = (np.concatenate(v) if v else np.zeros(0) for v in (scores, hits))
     order = np.argsort(-scores, kind='mergesort')
-    scores, true = scores[order], np.cumsum(hits[order])
-    last = np.flatnonzero(np.diff(scores, append=-1.0))  # of equal scores, all or none are taken
-    scores, true, taken = scores[last], true[last], last + 1
-    curve = np.stack([scores, true / np.maximum(taken, 1), true / max(objects, 1)], 1)
+    scores, true_positives = scores[order], np.cumsum(hits[order])
+    last = np.flatnonzero(np.diff(scores, append=-1.0))  # a threshold keeps equal scores together
+    scores, true_positives, kept = scores[last], true_positives[last], last + 1
+    curve = np.stack([scores, true_positives / np.maximum(kept, 1), true_positives / max(objects, 1)], 1)
     nan = float('nan')
     if not objects:
         return ClassResult(category['name'], 0, nan, nan, nan, nan, nan, nan, curve[:0])
@@ -163,77 +163,72 @@ def _class_result(scorer: COCOeval, precision: np.ndarray, category: dict) -> Cl
         return ClassResult(category['name'], objects, ap, ap50, 0.0, 0.0, 0.0, nan, curve)
     f1 = 2 * curve[:, 1] * curve[:, 2] / np.maximum(curve[:, 1] + curve[:, 2], 1e-12)
     best = int(f1.argmax())
+    best_score, best_precision, best_recall = map(float, curve[best])
     return ClassResult(
-        category['name'],
-        objects,
-        ap,
-        ap50,
-        *map(float, curve[best, 1:]),
-        float(f1[best]),
-        float(curve[best, 0]),
-        curve,
+        category['name'], objects, ap, ap50, best_precision, best_recall, float(f1[best]), best_score, curve
     )
 
 
-def _all_areas(scorer: COCOeval, category_id: int) -> list[dict]:
-    """What was matched in each image, for objects of any size."""
+def _matches(scorer: COCOeval, category_id: int) -> list[dict]:
+    """Return the matches of a class in each image, for objects of any size."""
     images, areas = len(scorer.params.imgIds), len(scorer.params.areaRng)
     start = scorer.params.catIds.index(category_id) * areas * images
-    return [e for e in scorer.evalImgs[start : start + images] if e is not None]
+    return [matches for matches in scorer.evalImgs[start : start + images] if matches is not None]
 
 
 def confusion_matrix(found: Sequence[dict], truth: COCO, threshold: float) -> np.ndarray:
-    """(n + 1, n + 1), counts of boxes at IoU 0.5: row true class, column predicted, last "background"; by supervision."""
+    """Count how boxes are classified, with supervision's matching at IoU 0.5.
+
+    Args:
+        found: detections with the ids of the ground truth.
+        truth: ground truth; crowds are left out.
+        threshold: lowest score of detections that count.
+
+    Returns:
+        (n + 1, n + 1), counts: row true class, column predicted class, the last of both "background".
+    """
     ids = sorted(truth.getCatIds())
-    by_image = {i: [] for i in truth.imgs}
+    by_image = defaultdict(list)
     for a in found:
         by_image[a['image_id']].append(a)
-    predicted = [_detections(by_image[i], ids) for i in truth.imgs]
-    true = [_detections([a for a in truth.imgToAnns[i] if not a.get('iscrowd')], ids) for i in truth.imgs]
-    names = [c['name'] for c in truth.loadCats(ids)]
+    predicted = [_to_supervision(by_image[i], ids) for i in truth.imgs]
+    true = [_to_supervision([a for a in truth.imgToAnns[i] if not a.get('iscrowd')], ids) for i in truth.imgs]
     matrix = sv.ConfusionMatrix.from_detections(
-        predicted, true, names, conf_threshold=threshold, iou_threshold=IOU
+        predicted,
+        true,
+        [c['name'] for c in truth.loadCats(ids)],
+        conf_threshold=threshold,
+        iou_threshold=IOU,
     )
     return matrix.matrix.astype(int)
 
 
-def _detections(entries: Sequence[dict], ids: Sequence[int]) -> sv.Detections:
-    if not entries:
-        return sv.Detections(
-            np.zeros((0, 4), np.float32), confidence=np.zeros(0, np.float32), class_id=np.zeros(0, int)
-        )
-    boxes = np.array([a['bbox'] for a in entries], np.float32)
+def _to_supervision(entries: Sequence[dict], ids: Sequence[int]) -> sv.Detections:
+    boxes = np.array([a['bbox'] for a in entries], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     scores = np.array([a.get('score', 1.0) for a in entries], np.float32)
-    return sv.Detections(
-        boxes, confidence=scores, class_id=np.array([ids.index(a['category_id']) for a in entries])
-    )
+    labels = np.array([ids.index(a['category_id']) for a in entries], int)
+    return sv.Detections(boxes, confidence=scores, class_id=labels)
 
 
-def _mistakes(
-    scorer: COCOeval, truth: COCO, found: Sequence[dict], names: dict[int, str], threshold: float
-) -> list[Mistake]:
-    there: dict[int, list] = {}
-    for entries, real in (
-        (truth.dataset['annotations'], True),
-        ([a for a in found if a['score'] >= threshold], False),
-    ):
+def _mistakes(scorer: COCOeval, truth: COCO, names: dict[int, str], threshold: float) -> list[Mistake]:
+    """List the false positives that score ``threshold`` or more, and the missed objects, at IoU 0.5."""
+    found = [a for a in scorer.cocoDt.dataset['annotations'] if a['score'] >= threshold]
+    objects = defaultdict(list)
+    for entries, is_truth in ((truth.dataset['annotations'], True), (found, False)):
         for a in entries:
-            there.setdefault(a['image_id'], []).append((tuple(a['bbox']), names[a['category_id']], real))
+            objects[a['image_id']].append((tuple(a['bbox']), names[a['category_id']], is_truth))
     mistakes = []
     for category_id, name in names.items():
-        for e in _all_areas(scorer, category_id):
-            image, dt, gt = truth.imgs[e['image_id']]['file_name'], scorer.cocoDt.anns, truth.anns
-            wrong = (
-                (e['dtMatches'][0] == 0)
-                & ~e['dtIgnore'][0].astype(bool)
-                & (np.array(e['dtScores']) >= threshold)
-            )
-            missed = (e['gtMatches'][0] == 0) & (np.array(e['gtIgnore']) == 0)
-            entries = [(dt[e['dtIds'][i]], dt[e['dtIds'][i]]['score']) for i in np.flatnonzero(wrong)]
-            entries += [(gt[e['gtIds'][i]], None) for i in np.flatnonzero(missed)]
-            for entry, score in entries:
-                box = tuple(entry['bbox'])
-                others = [o for o in there.get(e['image_id'], ()) if o[0] != box]
-                mistakes.append(Mistake(image, box, name, score, others))
+        for matches in _matches(scorer, category_id):
+            scores = np.array(matches['dtScores'])
+            unmatched = (matches['dtMatches'][0] == 0) & ~matches['dtIgnore'][0].astype(bool)
+            missed = (matches['gtMatches'][0] == 0) & (np.array(matches['gtIgnore']) == 0)
+            wrong = [matches['dtIds'][i] for i in np.flatnonzero(unmatched & (scores >= threshold))]
+            boxes = [(scorer.cocoDt.anns[i]['bbox'], scorer.cocoDt.anns[i]['score']) for i in wrong]
+            boxes += [(truth.anns[matches['gtIds'][i]]['bbox'], None) for i in np.flatnonzero(missed)]
+            image = truth.imgs[matches['image_id']]['file_name']
+            for box, score in boxes:
+                others = [other for other in objects[matches['image_id']] if other[0] != tuple(box)]
+                mistakes.append(Mistake(image, tuple(box), name, score, others))
     return mistakes

@@ -1,12 +1,11 @@
-"""What an analysis leaves: tables for programs, and one page that opens without a network."""
+"""Write the results of an analysis: tables for programs, and one HTML page that needs no network."""
 
-import base64
 import csv
-import html
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,145 +14,151 @@ from PIL import Image, ImageOps
 
 from ..datasets.images import open_image
 from ..utils.files import replacing
+from ..utils.html import data_uri, render
+from ..visualization.figures import new_figure, to_png
+from ..visualization.palette import LINE_COLORS, OKABE_ITO
 from .label_maps import LabelMapResults
-from .objects import Mistake, ObjectResults
+from .objects import ClassResult, Mistake, ObjectResults
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 72em; padding: 0 1em; color: #1b1b1b }
-table { border-collapse: collapse; margin: 1em 0 } th, td { padding: .3em .8em; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left } .wide { overflow-x: auto }
-.pictures { display: flex; flex-wrap: wrap; gap: 1em } figure { margin: 0; max-width: 20em } img { max-width: 100% }
-figcaption { font-size: .85em; color: #444; overflow-wrap: anywhere }
-"""
-#: Pixels of the shorter side of a mistake's picture, at least, and of its longer side, at most.
-_CLOSE, _LARGE = 160, 420
+#: Pictures of mistakes: least side of the shown region in the image, longer side of the picture, pixels.
+_REGION, _PICTURE = 160, 420
+#: Colors of boxes in pictures of mistakes.
+_MISTAKE, _TRUTH, _PREDICTION = (OKABE_ITO[name] for name in ('vermilion', 'green', 'blue'))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page: its ``data:`` URI and its caption."""
+
+    uri: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Args:
+        heading: title; empty for none.
+        text: introduction.
+        table: rows of cells, the header first.
+        chart: shown over the whole width.
+        pictures: shown next to each other.
+    """
+
+    heading: str
+    text: str = ''
+    table: Sequence[Sequence[str]] = ()
+    chart: Picture | None = None
+    pictures: Sequence[Picture] = ()
 
 
 def write_object_report(results: ObjectResults, images: Path | None, out: Path, title: str) -> list[Path]:
-    """``report.html``, ``figures.json``, ``classes.csv``, ``confusion.csv`` and, where the images are at hand, pictures of mistakes.
+    """Write ``report.html``, ``figures.json``, ``classes.csv``, ``confusion.csv`` and pictures of mistakes.
 
     Args:
-        results: what to show.
-        images: folder of the ground truth's images, or None.
-        out: folder.
-        title: of the page.
+        results: results to report.
+        images: folder of the ground truth's images; None: no pictures.
+        out: folder to write to.
+        title: title of the page.
 
     Returns:
-        what was written.
+        the files that were written.
     """
     header = ['class', 'objects', 'AP', 'AP50', 'precision', 'recall', 'F1', 'best threshold']
     rows = [
         [c.name, c.objects, c.ap, c.ap50, c.precision, c.recall, c.f1, c.threshold] for c in results.classes
     ]
-    names = [c.name for c in results.classes] + ['background']
-    body = f'<p>Matched by {"masks" if results.kind == "segm" else "boxes"}; precision, recall and F1 at IoU 0.5 and the best threshold.</p>'
-    body += _table(['figure', 'value'], [[k, v] for k, v in results.summary.items()])
-    body += '<h2>Classes</h2>' + _table(header, rows)
-    body += '<h2>Precision and recall</h2>' + _embed(
-        _plot(lambda axes: _curves(axes, results)), 'precision over recall at IoU 0.5'
+    names = [*(c.name for c in results.classes), 'background']
+    geometry = 'masks' if results.kind == 'segm' else 'boxes'
+    text = f'Matched by {geometry}; precision, recall and F1 at IoU 0.5 and the best threshold.'
+    confusion_text = (
+        'Rows: true class; columns: predicted class. '
+        'Background row: false positives; background column: misses.'
     )
-    body += '<h2>Confusion</h2><p>Rows: true class; columns: predicted. Background row: invented objects; background column: missed ones.</p>'
-    body += _embed(
-        _plot(lambda axes: _matrix(axes, results.confusion, names), len(names)), 'confusion matrix'
-    )
+    sections = [
+        Section('', text, _table(['metric', 'value'], results.summary.items())),
+        Section('Classes', table=_table(header, rows)),
+        Section('Precision and recall', chart=_precision_recall_chart(results.classes)),
+        Section('Confusion', confusion_text, chart=_confusion_chart(results.confusion, names)),
+    ]
     written = []
     for heading, mistakes, folder in (
-        ('Worst false positives', results.false_positives, 'false_positives'),
-        ('Largest misses', results.misses, 'misses'),
+        ('Worst false positives', results.false_positives, out / 'false_positives'),
+        ('Largest misses', results.misses, out / 'misses'),
     ):
-        body += f'<h2>{heading}</h2>' + ('' if mistakes else '<p>None.</p>')
-        if not images and mistakes:
-            body += '<p>No pictures: the folder of images was not given.</p>'
-        figures = []
-        for i, mistake in enumerate(mistakes if images else ()):
-            picture = _close_up(images / mistake.image, mistake)
-            if picture is None:
-                continue
-            path = out / folder / f'{i:02}_{mistake.label.replace("/", "_")}.jpg'
-            with replacing(path) as temporary:
-                picture.save(temporary, format='JPEG', quality=90)
-            written.append(path)
-            score = '' if mistake.score is None else f' {mistake.score:.2f}'
-            figures.append(_embed(path.read_bytes(), f'{mistake.label}{score}, {mistake.image}', 'jpeg'))
-        body += f'<div class="pictures">{"".join(figures)}</div>'
-    figures = dict(
-        kind=results.kind,
-        summary=results.summary,
-        classes=[dict(zip(header, row, strict=True)) for row in rows],
-    )
-    return _write(out, title, body, figures, header, rows, results.confusion, names) + written
+        text, pictures = '', []
+        if not mistakes:
+            text = 'None.'
+        elif images is None:
+            text = 'No pictures: the folder of images was not given.'
+        else:
+            paths, pictures = _write_mistakes(mistakes, images, folder)
+            written += paths
+        sections.append(Section(heading, text, pictures=pictures))
+    figures = dict(kind=results.kind, summary=results.summary)
+    return _write(out, title, sections, figures, header, rows, results.confusion, names) + written
 
 
 def write_label_map_report(
-    results: LabelMapResults, predicted: Path, truth: Path, images: Path | None, out: Path, title: str
+    results: LabelMapResults, predicted: Path, images: Path | None, out: Path, title: str
 ) -> list[Path]:
-    """As :func:`write_object_report`, for label maps; pictures show the images with the lowest mean IoU.
+    """Write the files of :func:`write_object_report` for label maps, with pictures of the lowest mean IoU.
 
     Args:
-        results: what to show.
-        predicted: folder of colour pictures, ``colours/`` of tools/predict.py, or None.
-        truth: folder of true label maps.
-        images: folder of the images, or None.
-        out: folder.
-        title: of the page.
+        results: results to report.
+        predicted: folder with ``colours/`` of tools/predict.py, the colored label maps.
+        images: folder of the images; None: no pictures.
+        out: folder to write to.
+        title: title of the page.
+
+    Returns:
+        the files that were written.
     """
     header = ['class', 'IoU', 'recall (Acc)', 'precision', 'F1 (Dice)']
-    rows = [
-        list(row)
-        for row in zip(results.names, results.iou, results.recall, results.precision, results.f1, strict=True)
-    ]
-    with np.errstate(all='ignore'):
-        summary = {
-            'mIoU': float(np.nanmean(results.iou)),
-            'mAcc': float(np.nanmean(results.recall)),
-            'pixel accuracy': results.accuracy,
-        }
-    body = (
-        _table(['figure', 'value'], [[k, v] for k, v in summary.items()])
-        + '<h2>Classes</h2>'
-        + _table(header, rows)
-    )
+    columns = (results.names, results.iou, results.recall, results.precision, results.f1)
+    rows = list(zip(*columns, strict=True))
     names = [*results.names, 'none']
-    body += '<h2>Confusion</h2><p>Rows: true class; columns: predicted; parts of a row.</p>'
-    body += _embed(
-        _plot(lambda axes: _matrix(axes, results.confusion, names), len(names)), 'confusion matrix'
-    )
-    body += '<h2>Images, the worst first</h2>' + _table(
-        ['image', 'pixel accuracy', 'mean IoU'], results.images[:24]
-    )
-    if images is not None:
-        figures = []
-        for path, _, iou in results.images[:8]:
-            picture = _beside(images, predicted, path, results.names)
-            if picture is not None:
-                buffer = io.BytesIO()
-                picture.save(buffer, format='JPEG', quality=88)
-                figures.append(
-                    _embed(buffer.getvalue(), f'{path}: mean IoU {iou:.3f}; image, prediction', 'jpeg')
-                )
-        body += f'<div class="pictures">{"".join(figures)}</div>'
-    figures = dict(summary=summary, classes=[dict(zip(header, row, strict=True)) for row in rows])
-    return _write(out, title, body, figures, header, rows, results.confusion, names)
+    summary = {
+        'mIoU': np.nanmean(results.iou),
+        'mAcc': np.nanmean(results.recall),
+        'pixel accuracy': results.accuracy,
+    }
+    pictures = []
+    for name, _, iou in results.images[:8] if images is not None else ():
+        picture = _image_and_prediction(images, predicted, name)
+        if picture is not None:
+            jpeg = _to_jpeg(picture, quality=88)
+            caption = f'{name}: mean IoU {iou:.3f}; image, prediction'
+            pictures.append(Picture(data_uri(jpeg, 'jpeg'), caption))
+    confusion_text = 'Rows: true class; columns: predicted class; colors: fraction of the row.'
+    worst = _table(['image', 'pixel accuracy', 'mean IoU'], results.images[:24])
+    sections = [
+        Section('', table=_table(['metric', 'value'], summary.items())),
+        Section('Classes', table=_table(header, rows)),
+        Section('Confusion', confusion_text, chart=_confusion_chart(results.confusion, names)),
+        Section('Images with the lowest mean IoU', table=worst, pictures=pictures),
+    ]
+    return _write(out, title, sections, dict(summary=summary), header, rows, results.confusion, names)
 
 
 def _write(
     out: Path,
     title: str,
-    body: str,
+    sections: Sequence[Section],
     figures: dict,
-    header: list[str],
-    rows: list[list],
+    header: Sequence[str],
+    rows: Sequence[Sequence],
     confusion: np.ndarray,
-    names: list[str],
+    names: Sequence[str],
 ) -> list[Path]:
-    page = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>'
-    page += f'<body><h1>{html.escape(title)}</h1>{body}</body></html>'
-    matrix = [[name, *map(int, row)] for name, row in zip(names, confusion, strict=True)]
+    figures = figures | dict(classes=[dict(zip(header, row, strict=True)) for row in rows])
+    counts = [[name, *map(int, row)] for name, row in zip(names, confusion, strict=True)]
     texts = {
-        'report.html': page,
-        'figures.json': json.dumps(_plain(figures), indent=2) + '\n',
+        'report.html': render('report.html.j2', title=title, sections=sections),
+        'figures.json': json.dumps(_without_nan(figures), indent=2) + '\n',
         'classes.csv': _csv([header, *rows]),
-        'confusion.csv': _csv([['true \\ predicted', *names], *matrix]),
+        'confusion.csv': _csv([['true \\ predicted', *names], *counts]),
     }
     for name, text in texts.items():
         with replacing(out / name) as temporary:
@@ -161,184 +166,142 @@ def _write(
     return [out / name for name in texts]
 
 
-def _plain(value: object) -> object:
-    """For JSON, which has no nan."""
+def _without_nan(value: object) -> object:
+    """Replace nan by None in nested dicts and lists, for JSON (null) and CSV (an empty cell)."""
     if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
+        return {k: _without_nan(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if isinstance(value, float | np.floating):
+        return [_without_nan(v) for v in value]
+    if isinstance(value, float):
         return None if math.isnan(value) else float(value)
     return value
 
 
 def _csv(rows: Sequence[Sequence]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator='\n').writerows(
-        ['' if isinstance(v, float | np.floating) and math.isnan(v) else v for v in row] for row in rows
-    )
+    csv.writer(buffer, lineterminator='\n').writerows(_without_nan(rows))
     return buffer.getvalue()
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence]) -> str:
+def _table(header: Sequence[str], rows: Sequence[Sequence]) -> list[list[str]]:
+    """Format the cells of a table; nan is empty."""
+
     def cell(value: object) -> str:
-        if isinstance(value, float | np.floating):
+        if isinstance(value, float):
             return '' if math.isnan(value) else f'{value:.3f}'
-        return html.escape(str(value))
+        return str(value)
 
-    lines = [''.join(f'<th>{html.escape(h)}</th>' for h in header)]
-    lines += [''.join(f'<td>{cell(v)}</td>' for v in row) for row in rows]
-    return '<div class="wide"><table>' + ''.join(f'<tr>{line}</tr>' for line in lines) + '</table></div>'
+    return [list(header), *([cell(value) for value in row] for row in rows)]
 
 
-def _embed(picture: bytes, caption: str, kind: str = 'png') -> str:
-    data, words = base64.b64encode(picture).decode(), html.escape(caption)
-    style = ' style="max-width: 100%"' if kind == 'png' else ''
-    return f'<figure{style}><img alt="{words}" src="data:image/{kind};base64,{data}"><figcaption>{words}</figcaption></figure>'
-
-
-def _plot(draw: Callable, count: int = 0) -> bytes:
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
-    side = min(24, max(6, 0.32 * count + 2))
-    figure, axes = plt.subplots(figsize=(side, side * 0.85) if count else (8, 5), layout='constrained')
-    draw(axes)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=110)
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-def _curves(axes: object, results: ObjectResults) -> None:
-    """Of the classes with most objects: more than ten lines are not told apart."""
-    shown = sorted((c for c in results.classes if c.objects), key=lambda c: -c.objects)[:10]
+def _precision_recall_chart(classes: Sequence[ClassResult]) -> Picture:
+    """Draw the curves of the ten classes with the most objects: more lines are hard to tell apart."""
+    figure, axes = new_figure((8, 5))
+    shown = sorted((c for c in classes if c.objects), key=lambda c: -c.objects)[:10]
     for i, c in enumerate(shown):
-        recall, precision = [0, *c.curve[:, 2]], [c.curve[0, 1] if len(c.curve) else 0, *c.curve[:, 1]]
         axes.plot(
-            recall,
-            precision,
+            [0, *c.curve[:, 2]],
+            [c.curve[0, 1] if len(c.curve) else 0, *c.curve[:, 1]],
             label=f'{c.name} (AP50 {c.ap50:.2f})',
-            linestyle=('-', '--', ':')[i // 7 % 3],
-            color=_LINES[i % 7],
+            linestyle=('-', '--', ':')[i // len(LINE_COLORS) % 3],
+            color=LINE_COLORS[i % len(LINE_COLORS)],
         )
     axes.set(xlabel='recall', ylabel='precision', xlim=(0, 1.01), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if shown:
         axes.legend(loc='lower left', fontsize=8)
+    return Picture(data_uri(to_png(figure, dpi=110)), 'precision over recall at IoU 0.5')
 
 
-_LINES = ('#E69F00', '#56B4E9', '#009E73', '#B8A800', '#0072B2', '#D55E00', '#CC79A7')
-
-
-def _matrix(axes: object, confusion: np.ndarray, names: Sequence[str]) -> None:
-    parts = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    axes.imshow(parts, cmap='cividis', vmin=0, vmax=1)
-    small = dict(fontsize=8 if len(names) < 40 else 5)
-    axes.set_xticks(range(len(names)), names, rotation=90, **small)
-    axes.set_yticks(range(len(names)), names, **small)
+def _confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> Picture:
+    """Draw the matrix, colored by the fraction of the row, with counts for up to 30 names."""
+    side = min(24, max(6, 0.32 * len(names) + 2))
+    figure, axes = new_figure((side, side * 0.85))
+    fractions = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axes.imshow(fractions, cmap='cividis', vmin=0, vmax=1)
+    font_size = 8 if len(names) < 40 else 5
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=font_size)
+    axes.set_yticks(range(len(names)), names, fontsize=font_size)
     axes.set(xlabel='predicted', ylabel='true')
-    if len(names) <= 30:
-        for (y, x), part in np.ndenumerate(parts):
-            if confusion[y, x]:
-                words = str(confusion[y, x]) if confusion.max() < 10**5 else f'{part:.2f}'
-                axes.text(
-                    x,
-                    y,
-                    words,
-                    ha='center',
-                    va='center',
-                    fontsize=7,
-                    color='black' if part > 0.5 else 'white',
-                )
+    for y, x in np.argwhere(confusion) if len(names) <= 30 else ():
+        text = str(confusion[y, x]) if confusion.max() < 10**5 else f'{fractions[y, x]:.2f}'
+        color = 'black' if fractions[y, x] > 0.5 else 'white'
+        axes.text(x, y, text, ha='center', va='center', fontsize=7, color=color)
+    return Picture(data_uri(to_png(figure, dpi=110)), 'confusion matrix')
+
+
+def _write_mistakes(
+    mistakes: Sequence[Mistake], images: Path, folder: Path
+) -> tuple[list[Path], list[Picture]]:
+    paths, pictures = [], []
+    for i, mistake in enumerate(mistakes):
+        picture = _close_up(images / mistake.image, mistake)
+        if picture is None:
+            continue
+        path = folder / f'{i:02}_{mistake.label.replace("/", "_")}.jpg'
+        jpeg = _to_jpeg(picture, quality=90)
+        with replacing(path) as temporary:
+            temporary.write_bytes(jpeg)
+        score = '' if mistake.score is None else f' {mistake.score:.2f}'
+        paths.append(path)
+        pictures.append(Picture(data_uri(jpeg, 'jpeg'), f'{mistake.label}{score}, {mistake.image}'))
+    return paths, pictures
+
+
+def _to_jpeg(picture: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format='JPEG', quality=quality)
+    return buffer.getvalue()
 
 
 def _close_up(path: Path, mistake: Mistake) -> Image.Image | None:
-    """The mistake's surroundings: it in vermilion, the truth green, other predictions blue; None for a box outside of its image."""
+    """Draw a mistake and what is around it; None if the box is outside the image."""
     with open_image(path) as image:
-        picture = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    H, W = picture.shape[:2]
+        pixels = ImageOps.exif_transpose(image).convert('RGB')
     x, y, w, h = mistake.box
-    half = max(w, h, _CLOSE) * 0.9
-    x1, y1, x2, y2 = (
-        int(v)
-        for v in (
-            max(0, x + w / 2 - half),
-            max(0, y + h / 2 - half),
-            min(W, x + w / 2 + half + 1),
-            min(H, y + h / 2 + half + 1),
-        )
-    )
+    half = max(w, h, _REGION) * 0.9
+    x1, y1 = (int(max(0, center - half)) for center in (x + w / 2, y + h / 2))
+    x2, y2 = int(min(pixels.width, x + w / 2 + half + 1)), int(min(pixels.height, y + h / 2 + half + 1))
     if x2 <= x1 or y2 <= y1:
         return None
-    crop = Image.fromarray(picture[y1:y2, x1:x2])
-    scale = _LARGE / max(crop.size)
-    scene = np.asarray(crop.resize([max(1, round(s * scale)) for s in crop.size], Image.Resampling.LANCZOS))[
-        ..., ::-1
-    ].copy()
-    missed = mistake.score is None
-    layers = [
-        (
-            [b for b, _, real in mistake.others if real],
-            '#009E73',
-            [n for _, n, real in mistake.others if real],
-        )
-    ]
-    layers.append(
-        (
-            [b for b, _, real in mistake.others if not real],
-            '#0072B2',
-            [n for _, n, real in mistake.others if not real],
-        )
-    )
-    layers.append(
-        (
-            [mistake.box],
-            '#D55E00',
-            [f'missed: {mistake.label}' if missed else f'{mistake.label} {mistake.score:.2f}'],
-        )
-    )
-    for boxes, colour, words in layers:
-        corners = (
-            np.array([(a - x1, b - y1, a + c - x1, b + d - y1) for a, b, c, d in boxes], np.float32).reshape(
-                -1, 4
-            )
-            * scale
-        )
-        seen = (
-            (corners[:, 2:] > 0).all(1) & (corners[:, 0] < scene.shape[1]) & (corners[:, 1] < scene.shape[0])
-        )
-        if seen.any():
-            found = sv.Detections(corners[seen], class_id=np.zeros(seen.sum(), int))
-            paint = sv.Color.from_hex(colour)
-            scene = sv.BoxAnnotator(color=paint, thickness=2).annotate(scene, found)
-            labels = [word for word, s in zip(words, seen, strict=True) if s]
-            scene = sv.LabelAnnotator(
-                color=paint, text_scale=0.4, text_padding=3, smart_position=True
-            ).annotate(scene, found, labels=labels)
+    crop = pixels.crop((x1, y1, x2, y2))
+    scale = _PICTURE / max(crop.size)
+    size = [max(1, round(side * scale)) for side in crop.size]
+    scene = np.asarray(crop.resize(size, Image.Resampling.LANCZOS))[..., ::-1].copy()
+    text = f'missed: {mistake.label}' if mistake.score is None else f'{mistake.label} {mistake.score:.2f}'
+    true = [(box, name) for box, name, is_truth in mistake.others if is_truth]
+    predicted = [(box, name) for box, name, is_truth in mistake.others if not is_truth]
+    for objects, color in ((true, _TRUTH), (predicted, _PREDICTION), ([(mistake.box, text)], _MISTAKE)):
+        boxes = np.array([box for box, _ in objects], float).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        boxes = (boxes - [x1, y1, x1, y1]).astype(np.float32) * scale
+        visible = (boxes[:, 2:] > 0).all(1) & (boxes[:, 0] < size[0]) & (boxes[:, 1] < size[1])
+        if visible.any():
+            labels = [label for (_, label), is_visible in zip(objects, visible, strict=True) if is_visible]
+            scene = _draw_boxes(scene, boxes[visible], labels, color)
     return Image.fromarray(scene[..., ::-1])
 
 
-def _beside(images: Path, predicted: Path, name: str, names: Sequence[str]) -> Image.Image | None:
-    """Image and predicted label map side by side; None where there is no image of that name."""
+def _draw_boxes(scene: np.ndarray, boxes: np.ndarray, labels: list[str], color: str) -> np.ndarray:
+    objects = sv.Detections(boxes, class_id=np.zeros(len(boxes), int))
+    color = sv.Color.from_hex(color)
+    scene = sv.BoxAnnotator(color=color, thickness=2).annotate(scene, objects)
+    annotator = sv.LabelAnnotator(color=color, text_scale=0.4, text_padding=3, smart_position=True)
+    return annotator.annotate(scene, objects, labels=labels)
+
+
+def _image_and_prediction(images: Path, predicted: Path, name: str) -> Image.Image | None:
+    """Show an image next to its predicted label map; None if either file is missing."""
     stem = images / Path(name).with_suffix('')
-    found = next(
-        (
-            p
-            for p in sorted(stem.parent.glob(f'{stem.name}.*'))
-            if p.suffix.lower() in ('.jpg', '.jpeg', '.png')
-        ),
-        None,
-    )
-    colours = predicted / 'colours' / name
-    if found is None or not colours.is_file():
+    suffixes = ('.jpg', '.jpeg', '.png')
+    candidates = [p for p in sorted(stem.parent.glob(f'{stem.name}.*')) if p.suffix.lower() in suffixes]
+    label_map = predicted / 'colours' / name
+    if not candidates or not label_map.is_file():
         return None
-    with open_image(found) as image, open_image(colours) as colour:
-        left, right = ImageOps.exif_transpose(image).convert('RGB'), colour.convert('RGB')
-        size = (_LARGE, max(1, round(_LARGE * right.height / right.width)))
-        sheet = Image.new('RGB', (2 * size[0] + 6, size[1]), 'white')
-        sheet.paste(left.resize(size), (0, 0))
-        sheet.paste(right.resize(size, Image.Resampling.NEAREST), (size[0] + 6, 0))
+    with open_image(candidates[0]) as image, open_image(label_map) as colored:
+        left, right = ImageOps.exif_transpose(image).convert('RGB'), colored.convert('RGB')
+    width, height = _PICTURE, max(1, round(_PICTURE * right.height / right.width))
+    sheet = Image.new('RGB', (2 * width + 6, height), 'white')
+    sheet.paste(left.resize((width, height)), (0, 0))
+    sheet.paste(right.resize((width, height), Image.Resampling.NEAREST), (width + 6, 0))
     return sheet

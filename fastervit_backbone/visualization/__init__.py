@@ -1,1 +1,1 @@
-"""Pictures."""
+"""Pictures of predictions, annotations and attention, and the colors of classes."""

@@ -1,14 +1,17 @@
-"""What attention looks at: recomputed from what a running model's attention was given, which leaves the model and its fused kernel alone.
+"""Where a position of an image looks, recomputed from the inputs of a running model's attention modules.
 
-Legend: h heads, N tokens of a sequence, w tokens and c carriers along a window's side, nH x nW windows, K = nH*c x nW*c carriers.
+The model itself is not changed and keeps its fused kernel.
+
+Legend: h heads, N tokens of a sequence, w tokens and c carriers along the side of a window, nH x nW windows.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.fastervit import FasterViT
@@ -17,24 +20,25 @@ from ..models.layers.position import GridBias
 from ..models.stages import AttentionStage
 from ..utils.errors import UserError
 
-#: The recomputed output of attention may differ by this much of its largest number from what the model computed.
+#: Highest difference between the recomputed and the model's outputs, as a fraction of the largest output.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Where one position of an image looks, in one block.
+    """Attention of one position of an image, the query, in one block.
 
     Args:
-        query: (row, column) of the token, in tokens of the stage.
-        grid: (rows, columns) of the stage's map, in tokens, whole windows.
+        query: (row, column) of the query, in tokens of the stage.
+        grid: (rows, columns) of the stage's map, in tokens, padded to whole windows.
         window: w.
         origin: (row, column) of the query's window, in tokens.
         tokens: (h, w, w), attention of the query to the tokens of its window.
         bias: (h, w, w), the learned position bias of these products, 0..16.
-        carriers: (h, c, c), attention of the query to its window's carriers, with ``tokens`` 1 in sum; None in a block without carriers.
-        between: (h, c*c, nH*c, nW*c), attention of its window's carriers to all carriers; each sums to 1. None without carriers.
-        deviation: largest difference between the recomputed outputs and the model's, over the model's largest number.
+        carriers: (h, c, c), attention of the query to its window's carriers; with ``tokens`` it sums to 1.
+            None in a block without carriers.
+        between: (h, c*c, nH*c, nW*c), attention of these carriers to all; each sums to 1. None like these.
+        deviation: largest difference between the recomputed and the model's outputs, over the largest output.
     """
 
     query: tuple[int, int]
@@ -48,10 +52,14 @@ class AttentionMaps:
     deviation: float
 
     def reach(self) -> Tensor:
-        """(rows, columns), mean over heads, sums to 1: to its window directly, beyond it through the carriers that it reads.
+        """Compute the attention to the whole map: to the window directly, beyond it through carriers.
 
-        Carriers read each other before the window reads them, so one attention goes on where the other ends; what is between
-        them (MLPs, residuals) is left out, as in attention rollout. A carrier stands for the area that it was pooled from.
+        Carriers attend to each other before the window attends to them, so the two attentions are multiplied.
+        What is between them (MLPs, residuals) is left out, as in attention rollout. The attention to a
+        carrier is spread over the area that it was pooled from.
+
+        Returns:
+            (rows, columns), mean over heads, sums to 1.
         """
         rows, cols = self.grid
         total = torch.zeros(rows, cols)
@@ -59,18 +67,17 @@ class AttentionMaps:
         w = self.window
         total[y : y + w, x : x + w] = self.tokens.mean(0)
         if self.carriers is not None:
-            share = self.carriers.mean(0).flatten()  # (c*c,)
-            over = torch.einsum('c,cyx->yx', share, self.between.mean(0))
-            area = torch.nn.functional.interpolate(
-                over[None, None], size=(rows, cols), mode='area' if rows < over.shape[0] else 'nearest'
-            )[0, 0]
-            total += area * over.sum() / area.sum()
+            weights = self.carriers.mean(0).flatten()  # (c*c,)
+            through = torch.einsum('c,cyx->yx', weights, self.between.mean(0))
+            mode = 'area' if rows < through.shape[0] else 'nearest'
+            spread = F.interpolate(through[None, None], size=(rows, cols), mode=mode)[0, 0]
+            total += spread * through.sum() / spread.sum()
         return total
 
 
 @dataclass
-class _Seen:
-    """What an attention module was given and gave: parts of a batch, in order."""
+class _Recording:
+    """Inputs and outputs of an attention module, by parts of a batch in order."""
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
@@ -78,17 +85,17 @@ class _Seen:
 
 
 @contextmanager
-def _watched(module: Attention) -> Iterator[_Seen]:
-    seen = _Seen()
+def _record(module: Attention) -> Iterator[_Recording]:
+    recording = _Recording()
 
-    def keep(_: nn.Module, arguments: tuple, output: Tensor) -> None:
-        seen.inputs.append(arguments[0].detach().clone())
-        seen.outputs.append(output.detach().clone())  # the model may reuse its memory
-        seen.bias = arguments[1]
+    def hook(_: nn.Module, arguments: tuple, output: Tensor) -> None:
+        recording.inputs.append(arguments[0].detach().clone())
+        recording.outputs.append(output.detach().clone())  # the model may reuse the memory
+        recording.bias = arguments[1]
 
-    handle = module.register_forward_hook(keep)
+    handle = module.register_forward_hook(hook)
     try:
-        yield seen
+        yield recording
     finally:
         handle.remove()
 
@@ -96,13 +103,13 @@ def _watched(module: Attention) -> Iterator[_Seen]:
 def attention_weights(
     module: Attention, x_BNC: Tensor, bias: Tensor | GridBias, sequence: int, queries: Tensor
 ) -> Tensor:
-    """``softmax(q k^T / sqrt(d) + bias)`` of some queries of one sequence (paper equation 5), without the fused kernel.
+    """Compute ``softmax(q k^T / sqrt(d) + bias)`` (paper equation 5) of some queries, without fused kernel.
 
     Args:
-        module: whose weights to use.
-        x_BNC: what it was given.
-        bias: likewise.
-        sequence: which of the B.
+        module: the attention module.
+        x_BNC: its input.
+        bias: its position bias.
+        sequence: index of the sequence in the batch.
         queries: (Q,), indices of tokens.
 
     Returns:
@@ -118,44 +125,49 @@ def attention_weights(
 
 
 def _bias_rows(bias: Tensor | GridBias, queries: Tensor) -> Tensor:
-    """(h, Q, N), of a large grid only the pieces with these queries."""
+    """Return (h, Q, N), the bias of some queries; a large grid is computed in pieces."""
     if isinstance(bias, Tensor):
         return bias[0][:, queries]
-    rows = {}
-    wanted = set(queries.tolist())
+    rows, indices = {}, queries.tolist()
     for start, end, piece in bias.chunks():
-        for query in wanted & set(range(start, end)):
+        for query in set(indices) & set(range(start, end)):
             rows[query] = piece[0, :, query - start]
-    return torch.stack([rows[q] for q in queries.tolist()], 1)
+    return torch.stack([rows[query] for query in indices], 1)
 
 
-def _checked(module: Attention, seen: _Seen, sequence: int, queries: Tensor) -> tuple[Tensor, float]:
-    """The weights, and by how much the output they give differs from what the model gave."""
-    x, given = torch.cat(seen.inputs), torch.cat(seen.outputs)
-    weights = attention_weights(module, x, seen.bias, sequence, queries)
+def _checked_weights(
+    module: Attention, recording: _Recording, sequence: int, queries: Tensor
+) -> tuple[Tensor, float]:
+    """Recompute attention weights; also return how far the outputs they give are from the model's."""
+    x, outputs = torch.cat(recording.inputs), torch.cat(recording.outputs)
+    weights = attention_weights(module, x, recording.bias, sequence, queries)
     N, C = x.shape[1:]
     v = module.qkv(x[sequence]).reshape(N, 3, module.num_heads, -1)[:, 2].transpose(0, 1)  # (h, N, d)
-    out = module.proj((weights.to(v.dtype) @ v).transpose(0, 1).reshape(len(queries), C))
-    given = given[sequence, queries]
-    deviation = float((out - given).abs().max() / given.abs().max().clamp(min=1e-12))
+    recomputed = module.proj((weights.to(v.dtype) @ v).transpose(0, 1).reshape(len(queries), C))
+    expected = outputs[sequence, queries]
+    deviation = float((recomputed - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
     if deviation > TOLERANCE:
         raise RuntimeError(
-            f'recomputed attention differs by {deviation:.2g} from what the model computed: is it autocast, or in training?'
+            f"recomputed attention differs by {deviation:.2g} from the model's: use eval mode, no autocast"
         )
     return weights, deviation
 
 
 def find_block(net: FasterViT, stage: int, block: int) -> tuple[AttentionStage, nn.Module]:
-    """A windowed stage (3 or 4, as the paper counts) and its block (from 0; negative from the end).
+    """Return a stage with attention and one of its blocks.
+
+    Args:
+        net: the backbone.
+        stage: 3 or 4, as the paper counts.
+        block: from 0; negative counts from the end.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such stage or block.
     """
-    stages = [i + 1 for i, s in enumerate(net.stages) if isinstance(s, AttentionStage)]
+    stages = [i for i, s in enumerate(net.stages, 1) if isinstance(s, AttentionStage)]
     if stage not in stages:
-        raise UserError(
-            f'stage {stage} has no attention: {" and ".join(map(str, stages)) or "none"} of this backbone have'
-        )
+        choices = ' and '.join(map(str, stages)) or 'none'
+        raise UserError(f'stage {stage} has no attention: {choices} of this backbone have')
     owner = net.stages[stage - 1]
     if not -len(owner.blocks) <= block < len(owner.blocks):
         raise UserError(f'stage {stage} has blocks 0 to {len(owner.blocks) - 1}, not {block}')
@@ -165,48 +177,51 @@ def find_block(net: FasterViT, stage: int, block: int) -> tuple[AttentionStage, 
 def attention_maps(
     net: FasterViT, image: Tensor, query: tuple[float, float], *, stage: int = 3, block: int = -1
 ) -> AttentionMaps:
-    """Run the backbone once and read one query's attention.
+    """Run the backbone once and compute the attention of one query.
 
     Args:
-        net: in eval mode; unchanged.
-        image: (1, in_chans, H, W), prepared for it.
+        net: backbone in eval mode; not changed.
+        image: (1, in_chans, H, W), preprocessed.
         query: (y, x) in pixels of ``image``.
         stage: 3 or 4.
         block: from 0; negative counts from the end.
 
     Raises:
-        UserError: no such stage or block, a query outside of the image, or not one image.
+        UserError: there is no such stage or block, the query is outside the image, or not one image is given.
     """
     owner, module = find_block(net, stage, block)
     H, W = image.shape[2:]
     if len(image) != 1 or not (0 <= query[0] < H and 0 <= query[1] < W):
         raise UserError(f'query {query[0]:g}, {query[1]:g} is not in the image of {H}x{W} pixels')
     w, c, stride = owner.window, module.carrier_size or 0, 2 ** (stage + 1)
-    with torch.inference_mode(), _watched(module.layer.attn) as local:
+    nH, nW = (ceil(ceil(side / stride) / w) for side in (H, W))
+    row, col = int(query[0]) // stride, int(query[1]) // stride
+    window = row // w * nW + col // w
+    token = torch.tensor([c * c + row % w * w + col % w])  # carriers come first
+    carriers = between = None
+    with torch.inference_mode(), ExitStack() as stack:
+        in_window = stack.enter_context(_record(module.layer.attn))
         if c:
-            with _watched(module.carrier.layer.attn) as among:
-                net(image)
-        else:
-            net(image)
-        nH, nW = (ceil(ceil(side / stride) / w) for side in (H, W))
-        row, col = int(query[0]) // stride, int(query[1]) // stride
-        index, inside = row // w * nW + col // w, row % w * w + col % w
-        weights, deviation = _checked(module.layer.attn, local, index, torch.tensor([c * c + inside]))
-        carriers = between = None
+            among_carriers = stack.enter_context(_record(module.carrier.layer.attn))
+        net(image)
+        weights, deviation = _checked_weights(module.layer.attn, in_window, window, token)
+        bias = _bias_rows(in_window.bias, token)[:, 0, c * c :]
+        tokens = weights[:, 0, c * c :].reshape(-1, w, w)
         if c:
             carriers = weights[:, 0, : c * c].reshape(-1, c, c)
-            first_row, first_col = row // w * c, col // w * c
-            own = [(first_row + i) * nW * c + first_col + j for i in range(c) for j in range(c)]
-            between, other = _checked(module.carrier.layer.attn, among, 0, torch.tensor(own))
-            between, deviation = between.reshape(-1, c * c, nH * c, nW * c), max(deviation, other)
-        bias = _bias_rows(local.bias, torch.tensor([c * c + inside]))[:, 0, c * c :]
-    tokens = weights[:, 0, c * c :].reshape(-1, w, w)
-    values = (tokens, bias.float().reshape(-1, w, w), carriers, between)
+            top, left = row // w * c, col // w * c  # of the window's carriers
+            indices = [(top + i) * nW * c + left + j for i in range(c) for j in range(c)]
+            between, carrier_deviation = _checked_weights(
+                module.carrier.layer.attn, among_carriers, 0, torch.tensor(indices)
+            )
+            between = between.reshape(-1, c * c, nH * c, nW * c)
+            deviation = max(deviation, carrier_deviation)
+    maps = (tokens, bias.reshape(-1, w, w), carriers, between)
     return AttentionMaps(
         (row, col),
         (nH * w, nW * w),
         w,
         (row // w * w, col // w * w),
-        *(None if v is None else v.float().cpu() for v in values),
+        *(None if values is None else values.float().cpu() for values in maps),
         deviation,
     )

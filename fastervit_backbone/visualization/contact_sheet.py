@@ -1,4 +1,4 @@
-"""A contact sheet: images of every split with what is annotated on them, on one picture."""
+"""Contact sheet: a grid of images from every split with their annotations drawn on them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -11,150 +11,139 @@ from PIL import Image, ImageDraw, ImageOps
 from pycocotools import mask as coco_mask
 
 from ..datasets.images import open_image
-from ..datasets.validation.coco import Split
-from ..datasets.validation.label_maps import LabelSplit, pair_files
+from ..datasets.validation.coco import CocoSplit
+from ..datasets.validation.label_maps import LabelMapSplit, pair_files
 from ..datasets.validation.repair import repair
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .draw import draw
 
-#: Images of a split, pixels of a cell, cells side by side, pixels of a line of text.
-_EACH, _CELL, _COLUMNS, _TEXT = 12, 420, 4, 16
+#: Images per split, width of a cell in pixels, cells per row, height of a line of text in pixels.
+_IMAGES, _CELL, _COLUMNS, _TEXT = 12, 420, 4, 16
+#: Value of ignored pixels in the label maps that are drawn.
+_IGNORED = 65535
 
 
 def check_sheet(path: str | Path) -> None:
-    """Raise UserError where a sheet cannot be called so."""
+    """Raise UserError unless the file name of a sheet ends in .jpg or .png."""
     if Path(path).suffix not in ('.jpg', '.png'):
         raise UserError(f'--sheet {path}: the name must end in .jpg or .png')
 
 
 def write_sheet(
-    splits: Sequence[Split | LabelSplit],
+    splits: Sequence[CocoSplit | LabelMapSplit],
     path: str | Path,
     classes: Sequence[str] | None = None,
     *,
     reduce_zero_label: bool = False,
     ignored: Sequence[int] = (),
 ) -> Path:
-    """Draw up to twelve images of each split, evenly out of all, as far as they can be read.
+    """Draw up to twelve images per split, evenly spaced; unreadable images are left out.
 
     Args:
-        splits: looked through before.
-        path: ``.jpg`` or ``.png``.
-        classes: of label maps.
-        reduce_zero_label: of label maps: 0 means "no class" and 1 is the first.
-        ignored: of label maps: values that mean "no class".
+        splits: splits that were checked before.
+        path: ``.jpg`` or ``.png`` file to write.
+        classes: class names of label maps.
+        reduce_zero_label: label maps: 0 is ignored and 1 is the first class.
+        ignored: label maps: further ignored values.
 
     Raises:
-        UserError: another ending, or no image can be shown.
+        UserError: the file name has another ending, or no image can be drawn.
     """
     path = Path(path)
     check_sheet(path)
     cells: list[tuple[str, Image.Image]] = []
     for split in splits:
-        cells += (
-            _objects(split)
-            if isinstance(split, Split)
-            else _labels(split, classes, reduce_zero_label, ignored)
-        )
+        if isinstance(split, CocoSplit):
+            cells += _object_cells(split)
+        else:
+            cells += _label_map_cells(split, classes, reduce_zero_label, ignored)
     if not cells:
-        raise UserError(f'--sheet {path}: no image can be shown')
+        raise UserError(f'--sheet {path}: no image can be drawn')
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
     heights = [max(picture.height for _, picture in row) + _TEXT for row in rows]
     sheet = Image.new('RGB', (_COLUMNS * _CELL, sum(heights)), 'white')
     pen = ImageDraw.Draw(sheet)
-    for i, row in enumerate(rows):
-        for j, (words, picture) in enumerate(row):
-            sheet.paste(picture, (j * _CELL, sum(heights[:i]) + _TEXT))
-            pen.text(
-                (j * _CELL + 2, sum(heights[:i]) + 2), words.encode('ascii', 'replace').decode(), fill='black'
-            )
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for column, (text, picture) in enumerate(row):
+            sheet.paste(picture, (column * _CELL, top + _TEXT))
+            ascii_text = text.encode('ascii', 'replace').decode()
+            pen.text((column * _CELL + 2, top + 2), ascii_text, fill='black')
+        top += height
     with replacing(path) as temporary:
         sheet.save(temporary, format='JPEG' if path.suffix == '.jpg' else 'PNG')
     return path
 
 
-def _objects(split: Split) -> Iterator[tuple[str, Image.Image]]:
-    content = repair(split)  # so that everything can be drawn
-    of_image = defaultdict(list)
+def _object_cells(split: CocoSplit) -> Iterator[tuple[str, Image.Image]]:
+    content = repair(split)  # so that all annotations can be drawn
+    by_image = defaultdict(list)
     for a in content['annotations']:
-        of_image[a['image_id']].append(a)
-    ids = [c['id'] for c in content['categories']]
-    categories = Categories(tuple(str(c['name']) for c in content['categories']), tuple(ids))
-    for entry in _some(content['images']):
-        found, (h, w) = of_image[entry['id']], (entry['height'], entry['width'])
-        boxes = np.array([a['bbox'] for a in found], np.float32).reshape(-1, 4)
+        by_image[a['image_id']].append(a)
+    ids = tuple(c['id'] for c in content['categories'])
+    categories = Categories(tuple(str(c['name']) for c in content['categories']), ids)
+    for entry in _evenly_spaced(content['images']):
+        objects, (h, w) = by_image[entry['id']], (entry['height'], entry['width'])
+        boxes = np.array([a['bbox'] for a in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
-        masks = [_mask(a.get('segmentation'), h, w) for a in found]
-        labels = np.array([ids.index(a['category_id']) for a in found], int)
-        shown = Prediction((h, w), boxes, np.ones(len(found), np.float32), labels, masks if found else None)
-        with suppress(UserError):
-            yield (
-                f'{split.name}: {entry["file_name"]}, {len(found)} objects',
-                _cell(split.images / entry['file_name'], shown, categories),
-            )
+        scores = np.ones(len(objects), np.float32)
+        labels = np.array([ids.index(a['category_id']) for a in objects], int)
+        masks = [_encode(a.get('segmentation'), h, w) for a in objects]
+        annotated = Prediction((h, w), boxes, scores, labels, masks or None)
+        with suppress(UserError):  # unreadable: the findings name it
+            picture = _cell(split.images / entry['file_name'], annotated, categories)
+            yield f'{split.name}: {entry["file_name"]}, {len(objects)} objects', picture
 
 
-def _mask(segmentation: object, h: int, w: int) -> dict:
+def _encode(segmentation: object, h: int, w: int) -> dict:
+    """Encode COCO's polygons, or either form of run lengths, as compressed run lengths."""
     if not segmentation:
         return encode_mask(np.zeros((h, w), bool))
     if isinstance(segmentation, list):
         return coco_mask.merge(coco_mask.frPyObjects(segmentation, h, w))
-    return (
-        segmentation
-        if isinstance(segmentation['counts'], str | bytes)
-        else coco_mask.frPyObjects(segmentation, h, w)
-    )
+    is_compressed = isinstance(segmentation['counts'], str | bytes)
+    return segmentation if is_compressed else coco_mask.frPyObjects(segmentation, h, w)
 
 
-def _labels(
-    split: LabelSplit, classes: Sequence[str] | None, reduce_zero_label: bool, ignored: Sequence[int]
+def _label_map_cells(
+    split: LabelMapSplit, classes: Sequence[str] | None, reduce_zero_label: bool, ignored: Sequence[int]
 ) -> Iterator[tuple[str, Image.Image]]:
-    names = (
-        tuple(classes)
-        if classes
-        else tuple(f'value {v}' for v in range(int(np.flatnonzero(split.pixels[:255]).max(initial=0)) + 1))
-    )
-    for image, label in _some(pair_files(split)[0]):
-        try:
-            with open_image(label) as opened:
+    if not classes:
+        largest = np.flatnonzero(split.pixels[:255]).max(initial=0)
+        classes = [f'value {v}' for v in range(int(largest) + 1)]
+    categories = Categories(tuple(classes), tuple(range(len(classes))))
+    for image, label_map in _evenly_spaced(pair_files(split)[0]):
+        with suppress(UserError):  # unreadable: the findings name it
+            with open_image(label_map) as opened:
                 values = np.asarray(opened)
-        except UserError:
-            continue
-        if values.ndim != 2:
-            continue
-        values = np.where(
-            np.isin(values, [255, *ignored]), 2**16 - 1, values.astype(np.int64) - reduce_zero_label
-        ).astype(np.uint16)
-        shown = Prediction(
-            values.shape, np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), label_map=values
-        )  # -1 is 65535: no class
-        with suppress(UserError):  # the findings name it
-            yield (
-                f'{split.name}: {image.name}',
-                _cell(image, shown, Categories(names, tuple(range(len(names))))),
+            if values.ndim != 2:
+                continue
+            indices = values.astype(np.int64) - reduce_zero_label
+            indices[np.isin(values, [255, *ignored]) | (indices < 0)] = _IGNORED
+            annotated = Prediction(
+                values.shape,
+                np.zeros((0, 4)),
+                np.zeros(0),
+                np.zeros(0, int),
+                label_map=indices.astype(np.uint16),
             )
+            yield f'{split.name}: {image.name}', _cell(image, annotated, categories)
 
 
-def _some(entries: Sequence) -> list:
-    return (
-        [
-            entries[i]
-            for i in np.unique(np.linspace(0, len(entries) - 1, min(_EACH, len(entries))).astype(int))
-        ]
-        if entries
-        else []
-    )
+def _evenly_spaced(entries: Sequence) -> list:
+    indices = np.linspace(0, len(entries) - 1, min(_IMAGES, len(entries))).astype(int)
+    return [entries[i] for i in np.unique(indices)]
 
 
-def _cell(path: Path, shown: Prediction, categories: Categories) -> Image.Image:
+def _cell(path: Path, annotated: Prediction, categories: Categories) -> Image.Image:
     with open_image(path) as opened:
         pixels = np.asarray(ImageOps.exif_transpose(opened).convert('RGB'))[..., ::-1]
-    h, w = shown.size
+    h, w = annotated.size
     if pixels.shape[:2] != (h, w):
         pixels = cv2.resize(pixels, (w, h))
-    picture = Image.fromarray(draw(np.ascontiguousarray(pixels), shown, categories, scores=False)[..., ::-1])
-    return picture.resize(
-        (_CELL, max(1, round(picture.height * _CELL / picture.width))), Image.Resampling.LANCZOS
-    )
+    drawn = draw(np.ascontiguousarray(pixels), annotated, categories, scores=False)
+    picture = Image.fromarray(drawn[..., ::-1])
+    height = max(1, round(picture.height * _CELL / picture.width))
+    return picture.resize((_CELL, height), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""Curves out of mmengine's logs: one run, resumed runs, several, and files that are none."""
+"""Curves of mmengine's logs: one run, resumed runs, several runs, and files that are not logs."""
 
 import json
 
@@ -23,22 +23,16 @@ def write_log(folder, stamp, iterations, scale=1.0, torn=False):
     return path
 
 
-def test_a_run_that_was_resumed(tmp_path):
+def test_resumed_run(tmp_path):
     write_log(tmp_path, '20260101_000000', range(5, 31, 5), torn=True)
     write_log(tmp_path, '20260102_000000', range(25, 51, 5), scale=2)  # from the checkpoint at 20
-    (tmp_path / '20260103_000000' / 'vis_data').mkdir(parents=True)
-    (tmp_path / '20260103_000000' / 'vis_data' / 'scalars.json').write_text('')  # a test run
+    write_log(tmp_path, '20260103_000000', []).write_text('')  # a test run
     log = read_log(tmp_path)
     loss = log.curve('loss')
     assert loss[:, 0].tolist() == list(range(5, 51, 5))
     assert loss[:, 1].tolist() == [1 / i if i < 25 else 2 / i for i in range(5, 51, 5)]
-    assert log.curve('coco/bbox_mAP').tolist() == [
-        [10, 0.1],
-        [20, 0.2],
-        [30, 0.3],
-        [40, 0.4],
-        [50, 0.5],
-    ]  # at iterations, not epochs
+    points = [[10, 0.1], [20, 0.2], [30, 0.3], [40, 0.4], [50, 0.5]]  # at iterations, not epochs
+    assert log.curve('coco/bbox_mAP').tolist() == points
 
 
 def test_pictures(tmp_path):
@@ -48,16 +42,19 @@ def test_pictures(tmp_path):
     assert [log.name for log in logs] == ['one', 'two']
     assert plot_logs(logs, tmp_path / 'a.png', smooth=9) == ['loss', 'lr', 'coco/bbox_mAP']
     assert np.asarray(Image.open(tmp_path / 'a.png').convert('L')).std() > 10
-    assert (
-        plot_logs(logs[:1], tmp_path / 'a.svg', ['lr']) == ['lr']
-        and '<svg' in (tmp_path / 'a.svg').read_text()
-    )
-    for keys, out, smooth, told in (
-        (['los'], 'b.png', 1, "no log has 'los'"),
+    assert plot_logs(logs[:1], tmp_path / 'a.svg', ['lr']) == ['lr']
+    assert '<svg' in (tmp_path / 'a.svg').read_text()
+    for keys, out, smooth, message in (
+        (
+            ['los'],
+            'b.png',
+            1,
+            r"no log has 'los' \(did you mean 'loss'\?\): choose from coco/bbox_mAP, loss, lr",
+        ),
         ([], 'b.xyz', 1, 'matplotlib writes'),
         ([], 'b.png', 0, 'smooth 0'),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             plot_logs(logs, tmp_path / out, keys, smooth)
     assert not list(tmp_path.glob('*b.*'))
 
@@ -66,25 +63,28 @@ def test_no_logs(tmp_path):
     (tmp_path / 'bad.json').write_text('words\n{"loss": 1, "iter": 1}\n')
     (tmp_path / 'list.json').write_text('[1]\n')
     (tmp_path / 'eval.json').write_text('{"mIoU": 3, "step": 0}\n')
-    for name, told in (
+    for name, message in (
         ('.', 'no training log'),
-        ('bad.json', 'line 1 is no JSON'),
+        ('bad.json', 'line 1 is not JSON'),
         ('list.json', 'not a record'),
         ('eval.json', 'no training iter'),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             read_log(tmp_path / name)
     (tmp_path / 'weights.pth').write_bytes(bytes(range(256)))
     for name in ('one', 'two'):
         write_log(tmp_path / 'runs' / name, '20260101_000000', range(1, 5))
-    for name, told in (('weights.pth', 'no log of mmengine'), ('runs', 'several work dirs, one, two')):
-        with pytest.raises(UserError, match=told):
+    for name, message in (
+        ('weights.pth', 'is not a log of mmengine'),
+        ('runs', r'several work dirs \(one, two\)'),
+    ):
+        with pytest.raises(UserError, match=message):
             read_log(tmp_path / name)
     done = tool('plot_logs', 'absent', '--out', 'a.png', cwd=tmp_path)
     assert_one_line_error(done, 'no training log')
 
 
-def test_the_demos_own_log(tmp_path):
+def test_log_of_the_demo(tmp_path):
     log = ROOT / 'docs' / 'logs' / 'upernet_shapes.json'
     done = tool('plot_logs', log, log, '--names', 'first', 'again', '--out', 'curves.png', cwd=tmp_path)
     assert done.returncode == 0 and 'loss, lr, mIoU of 2 runs' in done.stdout, done.stderr
@@ -101,25 +101,12 @@ def test_tensorboard(tmp_path):
     demo, loggers = (ROOT / 'configs' / p for p in ('demo/fpn_shapes.py', '_base_/loggers.py'))
     config = tmp_path / 'mine.py'
     config.write_text(
-        f'_base_ = [{str(demo)!r}, {str(loggers)!r}]\nvisualizer = dict(vis_backends={{{{_base_.log_to_tensorboard}}}})\n'
+        f'_base_ = [{str(demo)!r}, {str(loggers)!r}]\n'
+        'visualizer = dict(vis_backends={{_base_.log_to_tensorboard}})\n'
     )
-    options = [
-        *QUICK,
-        'train_cfg.max_iters=2',
-        'train_cfg.val_interval=9',
-        'train_dataloader.batch_size=2',
-        'default_hooks.logger.interval=1',
-    ]
-    done = tool(
-        'train',
-        config,
-        '--work-dir',
-        'work',
-        '--cfg-options',
-        *options,
-        cwd=tmp_path,
-        SHAPES_ROOT=str(shapes),
-    )
+    options = ['--cfg-options', *QUICK, 'train_cfg.max_iters=2', 'train_cfg.val_interval=9']
+    options += ['train_dataloader.batch_size=2', 'default_hooks.logger.interval=1']
+    done = tool('train', config, '--work-dir', 'work', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(next((tmp_path / 'work').rglob('events.out*')).parent))
     events.Reload()

@@ -1,4 +1,4 @@
-"""Attention read from a running model equals softmax(q k / sqrt(d) + bias) computed apart, and the model does not notice."""
+"""Attention maps equal an independent softmax(q k / sqrt(d) + bias), and the model is not changed."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from fastervit_backbone.models.layers import position
 from fastervit_backbone.models.layers.window import carriers_to_windows, pad_to_windows, window_partition
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.visualization.attention_maps import attention_maps, attention_weights
-from tests.helpers import lively
+from tests.helpers import randomize
 
 
 def forward_to_block(net, image, stage, block):
-    """Run by hand up to a block's attention in inference: (normed tokens of the windows, normed carriers or None, windows)."""
+    """Run up to a block by hand; returns the block, its input (carriers and tokens by window), and nH, nW."""
     x = net.stem(image)
     for i in range(stage - 1):
         x = net.stages[i](x)
@@ -36,8 +36,9 @@ def forward_to_block(net, image, stage, block):
 def test_against_the_formula(nano, size, block):
     image = torch.randn(1, 3, *size)
     before = [m.clone() for m in nano(image)]
-    y, x = size[0] * 0.6, size[1] * 0.3
-    maps = attention_maps(nano, image, (y, x), block=block)
+    query = (size[0] * 0.6, size[1] * 0.3)
+    row, col = (int(v) // 16 for v in query)
+    maps = attention_maps(nano, image, query, block=block)
     for a, b in zip(before, nano(image), strict=True):
         assert torch.equal(a, b)
     assert maps.deviation < 1e-5
@@ -46,42 +47,37 @@ def test_against_the_formula(nano, size, block):
     torch.testing.assert_close(maps.between.sum((2, 3)), torch.ones(maps.between.shape[:2]))
     assert maps.reach().sum() == pytest.approx(1, abs=1e-4) and maps.reach().min() >= 0
 
-    # apart: from the block's own inputs, with the numbers written out
+    # independently: from the block's inputs, written out
     with torch.no_grad():
         module, joined, (nH, nW) = forward_to_block(nano, image, 3, block)
         c, w, h = module.carrier_size, module.window, module.layer.attn.num_heads
-        carrier, lead = module.carrier, c * c
-        own = joined + module.position((w, w), lead, joined.dtype)
+        carrier, num_carriers = module.carrier, c * c
+        x = joined + module.position((w, w), num_carriers, joined.dtype)
         grid = torch.zeros(1, nH * c, nW * c, joined.shape[-1])
         for i in range(nH):
             for j in range(nW):
-                grid[0, i * c : i * c + c, j * c : j * c + c] = own[i * nW + j, :lead].reshape(c, c, -1)
-        # the carriers join with the blocks' position of 0 and get their own
+                grid[0, i * c : i * c + c, j * c : j * c + c] = x[i * nW + j, :num_carriers].reshape(c, c, -1)
+        # the block's position is 0 for carriers, which have a position of their own
         tokens = grid.flatten(1, 2) + carrier.position((nH * c, nW * c), 0, grid.dtype)
-        among = plain(carrier.layer, tokens, carrier.bias((nH * c, nW * c), 0, torch.float32))
-        row, col = int(y) // 16, int(x) // 16
+        carrier_bias = carrier.bias((nH * c, nW * c), 0, torch.float32)
+        among = plain(carrier.layer, tokens, carrier_bias)
         first = [((row // w) * c + i) * nW * c + (col // w) * c + j for i in range(c) for j in range(c)]
         torch.testing.assert_close(maps.between.flatten(2), among[0][:, first], atol=1e-5, rtol=1e-4)
-        new = carrier.layer(tokens, carrier.bias((nH * c, nW * c), 0, torch.float32)).reshape(
-            1, nH * c, nW * c, -1
-        )
+        updated = carrier.layer(tokens, carrier_bias).reshape(1, nH * c, nW * c, -1)
         index = (row // w) * nW + col // w
         i, j = row // w * c, col // w * c
-        own[index, :lead] = new[0, i : i + c, j : j + c].reshape(lead, -1)
-        weights = plain(module.layer, own[[index]], module.bias((w, w), lead, torch.float32))
-        wanted = weights[0][:, lead + row % w * w + col % w]
-    torch.testing.assert_close(maps.carriers.flatten(1), wanted[:, :lead], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(maps.tokens.flatten(1), wanted[:, lead:], atol=1e-5, rtol=1e-4)
+        x[index, :num_carriers] = updated[0, i : i + c, j : j + c].reshape(num_carriers, -1)
+        weights = plain(module.layer, x[[index]], module.bias((w, w), num_carriers, torch.float32))
+        expected = weights[0][:, num_carriers + row % w * w + col % w]
+    torch.testing.assert_close(maps.carriers.flatten(1), expected[:, :num_carriers], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(maps.tokens.flatten(1), expected[:, num_carriers:], atol=1e-5, rtol=1e-4)
     assert maps.tokens.shape == (h, w, w) and maps.bias.min() > 0 and maps.bias.max() < 16
-    assert (
-        maps.query == (row, col)
-        and maps.origin == (row // w * w, col // w * w)
-        and maps.grid == (nH * w, nW * w)
-    )
+    assert maps.query == (row, col) and maps.origin == (row // w * w, col // w * w)
+    assert maps.grid == (nH * w, nW * w)
 
 
 def plain(layer, x, bias):
-    """(B, h, N, N)."""
+    """Compute attention weights (B, h, N, N)."""
     a = layer.attn
     q, k, _ = a.qkv(layer.norm1(x)).chunk(3, -1)
     q, k = (t.unflatten(-1, (a.num_heads, -1)).transpose(1, 2) for t in (q, k))
@@ -89,34 +85,33 @@ def plain(layer, x, bias):
     return scores.exp() / scores.exp().sum(-1, keepdim=True)
 
 
-def test_stage_without_carriers_and_batches_in_pieces(nano, monkeypatch):
+def test_stage_without_carriers_and_windows_in_pieces(nano, monkeypatch):
     image = torch.randn(1, 3, 224, 320)
     whole = attention_maps(nano, image, (100, 100), stage=4, block=0)
-    assert (
-        whole.carriers is None and whole.between is None and whole.reach().sum() == pytest.approx(1, abs=1e-4)
-    )
-    monkeypatch.setattr('fastervit_backbone.models.layers.attention.CACHED', 1)  # a window at a time
+    assert whole.carriers is None and whole.between is None
+    assert whole.reach().sum() == pytest.approx(1, abs=1e-4)
+    monkeypatch.setattr('fastervit_backbone.models.layers.attention.CHUNK_BYTES', 1)  # a window at a time
     pieces = attention_maps(nano, image, (100, 100), stage=4, block=0)
     torch.testing.assert_close(pieces.tokens, whole.tokens, atol=1e-6, rtol=1e-5)
 
 
-def test_large_grids_whose_bias_comes_in_pieces(nano, monkeypatch):
+def test_large_grid_with_bias_in_pieces(nano, monkeypatch):
     image = torch.randn(1, 3, 224, 320)
     whole = attention_maps(nano, image, (200, 300))
-    monkeypatch.setattr(position, 'CHUNK', 500)
-    nano.train().eval()  # forgets what it kept
+    monkeypatch.setattr(position, 'CHUNK_ELEMENTS', 500)
+    nano.train().eval()  # clears the caches
     pieces = attention_maps(nano, image, (200, 300))
     torch.testing.assert_close(pieces.between, whole.between, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize('arch', ['0', '4'])
 def test_published_variants(arch):
-    net = lively(FasterViT(ARCHS[arch])).eval()
+    net = randomize(FasterViT(ARCHS[arch])).eval()
     maps = attention_maps(net, torch.randn(1, 3, 224, 288), (10, 280))
     assert maps.deviation < 1e-4 and maps.tokens.shape[0] == ARCHS[arch].num_heads[2]
 
 
-def test_weights_alone(nano):
+def test_attention_weights(nano):
     attn = nano.stages[2].blocks[0].layer.attn
     x = torch.randn(3, 53, attn.qkv.in_features)
     weights = attention_weights(attn, x, torch.zeros(1, attn.num_heads, 53, 53), 1, torch.tensor([0, 52]))
@@ -125,7 +120,7 @@ def test_weights_alone(nano):
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'told'),
+    ('arguments', 'message'),
     [
         (dict(query=(64, 0)), 'not in the image'),
         (dict(query=(-1, 0)), 'not in the image'),
@@ -133,13 +128,13 @@ def test_weights_alone(nano):
         (dict(query=(0, 0), block=9), 'blocks 0 to'),
     ],
 )
-def test_mistakes(nano, arguments, told):
-    with pytest.raises(UserError, match=told):
+def test_user_errors(nano, arguments, message):
+    with pytest.raises(UserError, match=message):
         attention_maps(nano, torch.randn(1, 3, 64, 96), arguments.pop('query'), **arguments)
 
 
 def test_pictures_of_any_size(tmp_path):
-    """The tool on 480x640, and on a size that is no multiple of anything."""
+    """Run the tool on 480x640 and on an odd size."""
     pytest.importorskip('mmdet')
     from tests.helpers import CASCADE, assert_one_line_error, tool
     from tests.mm_helpers import save_untrained
@@ -149,36 +144,14 @@ def test_pictures_of_any_size(tmp_path):
     for height, width in ((480, 640), (211, 97)):
         name = f'{height}.png'
         Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(tmp_path / name)
-        options = [
-            name,
-            '--size',
-            f'{height}x{width}',
-            '--query',
-            height - 1,
-            width - 1,
-            '--block',
-            '1',
-            '--out',
-            'out',
-        ]
+        options = [name, '--size', f'{height}x{width}', '--query', height - 1, width - 1, '--block', '1']
+        options += ['--out', 'out']
         done = tool('visualize_attention', CASCADE, checkpoint, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert 'goes to its 4 carriers' in done.stdout
         for kind in ('attention', 'bias'):
-            picture = np.asarray(
-                Image.open(tmp_path / 'out' / f'{kind}_{height}_stage3_block1.png').convert('RGB')
-            )
-            assert picture.std() > 20
-    done = tool(
-        'visualize_attention',
-        CASCADE,
-        checkpoint,
-        '480.png',
-        '--query',
-        '500',
-        '1',
-        '--out',
-        'out',
-        cwd=tmp_path,
-    )
+            picture = Image.open(tmp_path / 'out' / f'{kind}_{height}_stage3_block1.png')
+            assert np.asarray(picture.convert('RGB')).std() > 20
+    options = ['480.png', '--query', '500', '1', '--out', 'out']
+    done = tool('visualize_attention', CASCADE, checkpoint, *options, cwd=tmp_path)
     assert_one_line_error(done, 'has 480 rows')
