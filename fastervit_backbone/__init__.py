@@ -1,4 +1,4 @@
-"""FasterViT for dense prediction. Importing this registers the backbone with mmengine, where mmengine is installed."""
+"""FasterViT for dense prediction; importing it registers the backbone with mmengine, if installed."""
 
 from .models.arch import ARCHS, ArchSpec
 from .models.fastervit import FasterViT

@@ -1,4 +1,4 @@
-"""``python -m fastervit_backbone`` prints the table of variants, as README has it."""
+"""``python -m fastervit_backbone`` prints the table of variants in docs/backbone.md."""
 
 import torch
 
@@ -6,7 +6,7 @@ from . import ARCHS, FasterViT
 
 
 def variant_table() -> str:
-    """Markdown: one row a variant, parameters counted without classifier and output norms."""
+    """Return a Markdown table of the variants; parameters exclude classifier and output norms."""
     lines = [
         '| arch | channels of the four maps | depths | windows 3, 4 | carriers | params, backbone (M) |',
         '|---|---|---|---|---|---|',
@@ -16,9 +16,8 @@ def variant_table() -> str:
             millions = sum(p.numel() for p in FasterViT(name, out_norm=None).parameters()) / 1e6
         carriers = f'{spec.carrier_size}x{spec.carrier_size}' if any(spec.hat) else 'none'
         channels, depths = (' '.join(map(str, values)) for values in (spec.channels, spec.depths))
-        lines.append(
-            f'| {name} | {channels} | {depths} | {spec.window_sizes[2]} {spec.window_sizes[3]} | {carriers} | {millions:.1f} |'
-        )
+        windows = f'{spec.window_sizes[2]} {spec.window_sizes[3]}'
+        lines.append(f'| {name} | {channels} | {depths} | {windows} | {carriers} | {millions:.1f} |')
     return '\n'.join(lines)
 
 

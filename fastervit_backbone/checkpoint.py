@@ -1,4 +1,4 @@
-"""Published weights, under the name that users know: :mod:`fastervit_backbone.checkpoints.published` has them."""
+"""Public names for weight files, see :mod:`fastervit_backbone.checkpoints.published`."""
 
 from .checkpoints.convert import convert_checkpoint
 from .checkpoints.published import LoadReport, check_fit, load_published

@@ -1,4 +1,4 @@
-"""Predictions of a trained detector or segmenter on anything, under the name that users know: :mod:`fastervit_backbone.apis.predictor`."""
+"""Public names for predictions of a trained model, see :mod:`fastervit_backbone.apis.predictor`."""
 
 from .apis.predictor import Predictor
 from .structures.prediction import Categories, Prediction

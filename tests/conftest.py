@@ -1,24 +1,25 @@
-"""What several test files need: reference cases, real data, one image."""
+"""Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from fastervit_backbone import FasterViT
-from tests.helpers import ROOT, lively
+from tests.helpers import ROOT, randomize
 
 
 @pytest.fixture(autouse=True)
 def seed() -> None:
-    """The same random numbers in every run, whichever tests run."""
+    """Use the same random numbers in every test, whichever tests run."""
     torch.manual_seed(0)
 
 
 @pytest.fixture
 def real_data() -> Path:
-    """The small real data sets, or a skip."""
+    """Folder of the small real datasets; skips without it."""
     folder = Path(os.environ.get('FASTERVIT_DATA', ROOT.parent / 'shared' / 'data'))
     if not folder.is_dir():
         pytest.skip(f'no real data at {folder} (FASTERVIT_DATA)')
@@ -26,6 +27,16 @@ def real_data() -> Path:
 
 
 @pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """Writing more than 4 KiB to a file fails, as on a full disk."""
+    resource = pytest.importorskip('resource')
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture
 def nano() -> FasterViT:
-    """A nano backbone with weights that make every part matter, in eval mode."""
-    return lively(FasterViT('nano')).eval()
+    """A nano backbone in eval mode, with weights that make every part matter."""
+    return randomize(FasterViT('nano')).eval()

@@ -1,4 +1,4 @@
-"""Helpers of several test files that need no mm package: reference cases, tools as subprocesses, odd images."""
+"""Shared helpers without mm packages: reference cases, tools as subprocesses, unusual images."""
 
 import json
 import os
@@ -21,8 +21,8 @@ UPERNET = CASCADE.with_name('upernet_shapes.py')
 FPN = CASCADE.with_name('fpn_shapes.py')
 
 
-def lively(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
-    """Give every parameter and statistic a value that shows: fresh weights hide attention behind tiny numbers."""
+def randomize(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
+    """Randomize all parameters and statistics: with initial weights the contribution of attention is tiny."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in [*net.named_parameters(), *net.named_buffers()]:
@@ -38,7 +38,7 @@ def lively(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 class ReferenceCase:
-    """What the published implementation returned for one variant on deterministic weights."""
+    """Stored outputs of the published implementation for one variant on deterministic weights."""
 
     def __init__(self, name: str) -> None:
         self.numbers = np.load(REFERENCE / f'{name}.npz')
@@ -46,7 +46,7 @@ class ReferenceCase:
 
     @property
     def arch(self) -> str | ArchSpec:
-        """The variant: a name, or the spec of a small one."""
+        """The variant: a name, or the spec of a small case."""
         config = self.meta['config']
         if not config:
             name = self.meta['case'].removeprefix('faster_vit_')
@@ -65,14 +65,14 @@ class ReferenceCase:
         )
 
     def images(self) -> torch.Tensor:
-        """The input."""
+        """Return the input images."""
         from tests.reference.deterministic_weights import reference_input
 
         batch, _, height, width = self.meta['input']
         return torch.from_numpy(reference_input(batch, height, width))
 
     def published_file(self) -> dict:
-        """The weights as the published ``.pth.tar`` files have them: derived buffers, counters, classifier, optimizer and all."""
+        """Return the content of a published ``.pth.tar`` file, with derived buffers and optimizer."""
         from argparse import Namespace
 
         from tests.reference.deterministic_weights import SKIPPED_SUFFIXES, reference_weight
@@ -82,7 +82,7 @@ class ReferenceCase:
             if key.endswith('num_batches_tracked'):
                 state[key] = torch.tensor(100)
             elif key.endswith(SKIPPED_SUFFIXES):
-                state[key] = torch.full(shape, 123.0)  # derived: whatever is in them must not matter
+                state[key] = torch.full(shape, 123.0)  # derived: their values must not matter
             else:
                 state[key] = torch.from_numpy(np.asarray(reference_weight(key, tuple(shape))))
         return dict(
@@ -96,14 +96,8 @@ class ReferenceCase:
 
 
 SMALL_CASES = sorted(p.stem for p in REFERENCE.glob('small_*.npz'))
-
-
 PAPER_CASES = sorted(p.stem for p in REFERENCE.glob('faster_vit_*.npz'))
-
-
-TOLERANCE = 1e-5  # of the largest stored value
-
-
+TOLERANCE = 1e-5  # relative to the largest stored value
 HUGE = ('faster_vit_5_224', 'faster_vit_6_224')  # 4 and 5 GB of weights
 
 
@@ -119,9 +113,8 @@ QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 
 def environment(**variables):
     roots = ('COCO_ROOT', 'ADE_ROOT', 'VOC_ROOT', 'SHAPES_ROOT')
     inherited = {k: v for k, v in os.environ.items() if k not in roots}
-    return (
-        inherited | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''} | variables
-    )
+    fixed = {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+    return inherited | fixed | variables
 
 
 def tool(name, *arguments, cwd, **variables):
@@ -131,10 +124,10 @@ def tool(name, *arguments, cwd, **variables):
     )
 
 
-def assert_one_line_error(done, told):
+def assert_one_line_error(done, message):
     assert done.returncode == 2, done.stdout + done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-    assert len(lines) == 1 and re.search(told, lines[0]), done.stderr
+    assert len(lines) == 1 and re.search(message, lines[0]), done.stderr
     assert 'Traceback' not in done.stderr
 
 
@@ -144,7 +137,7 @@ def picture(size=(40, 60)):
 
 
 def odd_images(folder):
-    """Every kind of image file that people have: name -> whether it can be read."""
+    """Write every kind of image file that users have; returns name -> whether it is readable."""
     folder.mkdir(parents=True, exist_ok=True)
     cv2 = pytest.importorskip('cv2')
     rgb = Image.fromarray(picture())
@@ -158,7 +151,7 @@ def odd_images(folder):
     Image.fromarray(picture()[..., 0].astype(np.uint16) * 256).save(folder / 'deep.png')
     cv2.imwrite(str(folder / 'deep_colour.tif'), picture().astype(np.uint16) * 256)
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees
+    exif[0x0112] = 6  # the camera was held upright: rotate by 90 degrees
     rgb.save(folder / 'turned.jpg', exif=exif)
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8))
     noise.save(folder / 'whole.jpg')

@@ -1,4 +1,4 @@
-"""Helpers of several test files that need mmdet and mmseg: small models, batches, one training step."""
+"""Shared helpers for mmdet and mmseg: small models, batches, one training step."""
 
 import copy
 
@@ -16,10 +16,10 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from torch import nn
 
-import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
+import fastervit_backbone  # noqa: F401 (before any config is read: lets mmengine find mmseg's)
 from fastervit_backbone import FasterViT
-from fastervit_backbone.engine.config.adapt import fit_to_machine
 from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.engine.config.machine import fit_to_machine
 from fastervit_backbone.engine.runner.build import build_untrained
 
 NANO = [32, 64, 128, 256]
@@ -32,7 +32,7 @@ def save_untrained(config_path, path, *, options=None, dataset_meta=None):
     fit_to_machine(config, 'none')
     torch.manual_seed(0)
     model = build_untrained(config.model)
-    with torch.no_grad():  # fresh heads say nearly the same of everything
+    with torch.no_grad():  # initial heads give nearly equal scores everywhere
         for name, p in model.named_parameters():
             if 'fc_cls' in name or 'conv_seg' in name:
                 p.normal_(0, 0.5)
@@ -52,7 +52,7 @@ def build(config):
 
 
 def with_nano(config):
-    """Its own FasterViT swapped for nano, with the same outputs; another backbone stays."""
+    """Replace the config's FasterViT by nano with the same outputs; other backbones stay."""
     model = config.model
     if model.backbone.type == 'FasterViT':
         indices = model.backbone.get('out_indices', (0, 1, 2, 3))
@@ -64,7 +64,7 @@ def with_nano(config):
             model.decode_head.in_channels = channels
             model.auxiliary_head.in_channels = channels[model.auxiliary_head.in_index]
     if model.type == 'DINO':
-        model.num_queries = 50  # 900 need as many positions, which small images have not
+        model.num_queries = 50  # 900 need as many positions, more than small images have
     return config
 
 
@@ -102,9 +102,8 @@ def check_segmenter(model, classes):
             **model.data_preprocessor(semantic_batch(classes), training=False), mode='predict'
         )
     for result in results:
-        assert (
-            result.pred_sem_seg.shape == (60, 90) and result.pred_sem_seg.data.max() < classes
-        )  # the size of the file, not of the input
+        assert result.pred_sem_seg.shape == (60, 90)  # the size of the file, not of the input
+        assert result.pred_sem_seg.data.max() < classes
         assert torch.isfinite(result.seg_logits.data).all()
 
 
@@ -117,11 +116,8 @@ def check_detector(model, masks):
         )
         gradients = train_step(model, batch)
         assert all(g is None or torch.isfinite(g).all() for g in gradients)
-        assert (
-            isinstance(model.backbone, FasterViT) is False
-            or objects == [0, 0]
-            or all(g is not None for g in gradients)
-        )
+        if isinstance(model.backbone, FasterViT) and objects != [0, 0]:
+            assert all(g is not None for g in gradients)
     batch = demo_mm_inputs(
         2, [[3, 96, 128], [3, 120, 80]], num_items=[1, 1], num_classes=classes, with_mask=masks
     )
@@ -134,8 +130,8 @@ def check_detector(model, masks):
         assert np.isfinite(instances.bboxes.numpy()).all()
 
 
-class Doubtful(BaseModel):
-    """A loss that can be told to be NaN, after a BatchNorm that sees it all."""
+class ToyModel(BaseModel):
+    """Minimal model with a BatchNorm; NaN inputs make its loss NaN."""
 
     def __init__(self):
         super().__init__()
@@ -145,8 +141,8 @@ class Doubtful(BaseModel):
         return dict(loss=self.layer(self.norm(inputs)).square().mean())
 
 
-class InfiniteLoss(Doubtful):
-    """A loss that is infinite where the first input is above 10, with finite gradients all the same."""
+class InfiniteLoss(ToyModel):
+    """The loss is infinite if the first input is above 10, but its gradients stay finite."""
 
     def forward(self, inputs, data_samples=None, mode='loss'):
         loss = super().forward(inputs)['loss']

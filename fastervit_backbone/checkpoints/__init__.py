@@ -1,1 +1,1 @@
-"""Weight files: reading, converting, which arch they are."""
+"""Weight files: reading, writing, conversion, inference of their arch."""

@@ -1,7 +1,7 @@
-"""Write the backbone of a published file as a small file in our keys."""
+"""Extract the backbone of a published file into a small file with our keys."""
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -14,34 +14,27 @@ from .published import LoadReport, place_tensors, read_tensors
 
 
 def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
-    """Write a published file's backbone in our keys, without optimizer, buffers and classifier.
+    """Write a published file's backbone with our keys, without optimizer, buffers and classifier.
 
     Args:
         source: path or URL, as for :func:`load_published`.
         target: a ``.safetensors`` or ``.pth`` file.
 
     Raises:
-        CheckpointError: as :func:`load_published`, or the target cannot be written.
+        CheckpointError: see :func:`load_published` and :func:`write_state_dict`.
     """
-    if (
-        not isinstance(source, Mapping)
-        and Path(target).exists()
-        and Path(source).exists()
-        and Path(target).samefile(source)
-    ):
+    if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
         raise CheckpointError(f'{target} is the input: name another file for the output')
     file = read_tensors(source)
-    norms = sorted(
-        {int(k.split('.')[1]) for k in file.ours if k.startswith('out_norms.')}
-    )  # a detector's, trained: kept
-    out_norm = None if not norms else 'bn' if f'out_norms.{norms[0]}.running_mean' in file.ours else 'ln'
+    # output norms are in a detector's checkpoint; they are trained, and kept
+    norms = sorted({int(k.split('.')[1]) for k in file.tensors if k.startswith('out_norms.')})
+    out_norm: Literal['ln', 'bn'] | None = None
+    if norms:
+        out_norm = 'bn' if f'out_norms.{norms[0]}.running_mean' in file.tensors else 'ln'
+    spec = infer_arch(file.name, file.tensors, file.rebuilt, file.arch).spec
     with torch.device('meta'):
-        net = FasterViT(
-            infer_arch(file.name, file.ours, file.rebuilt, file.arch).spec,
-            out_norm=out_norm,
-            out_indices=tuple(norms) or (0, 1, 2, 3),
-        )
+        net = FasterViT(spec, out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
     tensors, report = place_tensors(net, file)
-    known = {'arch': report.arch} if report.arch in ARCHS else {}
-    write_state_dict(tensors, target, known | {'source': Path(file.name).name})
+    arch = {'arch': report.arch} if report.arch in ARCHS else {}
+    write_state_dict(tensors, target, arch | {'source': Path(file.name).name})
     return report

@@ -1,15 +1,17 @@
-"""Reading and writing weight files: never runs code from a file, never leaves half a file."""
+"""Reading and writing of weight files: never runs code from a file, never leaves a partial file."""
 
 import argparse
 import os
 import pickletools
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from pickle import UnpicklingError
-from urllib.parse import urlparse
+from typing import Any
+from urllib.parse import unquote, urlparse
 
 import torch
 from filelock import FileLock
@@ -18,7 +20,10 @@ from torch import Tensor
 from ..utils.errors import CheckpointError
 from ..utils.files import replacing
 
-LICENCE_NOTE = 'The published FasterViT weights are under a non-commercial licence (NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
+LICENSE_NOTE = (
+    'The published FasterViT weights are under a non-commercial license '
+    '(NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
+)
 
 _TRUSTED = ContextVar('trusted', default=False)
 #: torch's own variable.
@@ -26,7 +31,7 @@ _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
 
 def log(message: str) -> None:
-    """To mmengine's current logger where mmengine is in use, else to stderr."""
+    """Log to mmengine's current logger where mmengine is in use, else to stderr."""
     if 'mmengine' in sys.modules:
         from mmengine.logging import print_log
 
@@ -35,8 +40,8 @@ def log(message: str) -> None:
         print(message, file=sys.stderr)
 
 
-def read_checkpoint(source: str | Path) -> dict:
-    """Everything in a weight file, on the CPU.
+def read_checkpoint(source: str | Path) -> dict[str, Any]:
+    """Read everything in a weight file, to the CPU.
 
     Args:
         source: path or http(s) URL of a ``.safetensors`` or a pickled (``.pth``, ``.pth.tar``, ``.pt``) file.
@@ -45,45 +50,43 @@ def read_checkpoint(source: str | Path) -> dict:
         the pickled dict; for safetensors ``state_dict`` and ``meta``.
 
     Raises:
-        CheckpointError: not there, not downloadable, not a checkpoint, or a pickle that asks for more than data.
+        CheckpointError: missing, download failed, not a checkpoint, or a pickle that needs more than data.
     """
-    path = fetch(source)
+    path = resolve_checkpoint(source)
     try:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
         with path.open('rb') as file:
-            if not file.read(4).startswith(
-                (b'PK\x03\x04', b'\x80')
-            ):  # torch's zip archive, or a pickle from before it
-                raise CheckpointError(_not_a_checkpoint(path))
+            magic = file.read(4)
+        if not magic.startswith((b'PK\x03\x04', b'\x80')):  # torch's zip archive, or an older plain pickle
+            raise CheckpointError(_not_a_checkpoint(path))
         with safe_loading():
             content = torch.load(path, map_location='cpu', weights_only=not _TRUSTED.get())
     except CheckpointError:
         raise
     except OSError as error:
         raise CheckpointError(f'cannot read {path}: {error.strerror or error}') from error
-    except Exception as error:  # whatever a damaged file makes the readers raise, the file is what is wrong
+    except Exception as error:  # readers raise anything on a damaged file
         raise CheckpointError(_refusal(path) or _not_a_checkpoint(path)) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a checkpoint dict')
     return dict(content)
 
 
-def fetch(source: str | Path) -> Path:
-    """The file behind a path or URL, downloaded if need be.
+def resolve_checkpoint(source: str | Path) -> Path:
+    """Return the local file of a path or URL, downloaded if necessary.
 
     Raises:
-        CheckpointError: no such file, or it cannot be downloaded.
+        CheckpointError: no such file, or the download failed.
     """
     path = _download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
     if not path.is_file():
-        raise CheckpointError(
-            f'no checkpoint at {path}: {"that is a folder" if path.is_dir() else "check the path"}'
-        )
+        reason = 'it is a folder' if path.is_dir() else 'check the path'
+        raise CheckpointError(f'no checkpoint at {path}: {reason}')
     return path
 
 
-def _read_safetensors(path: Path) -> dict:
+def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
@@ -97,8 +100,8 @@ def _read_safetensors(path: Path) -> dict:
         raise CheckpointError(_not_a_checkpoint(path)) from error
 
 
-def unwrap_state_dict(content: Mapping) -> dict[str, Tensor]:
-    """The state dict in a checkpoint: under ``state_dict`` or ``model`` or bare, without a ``module.`` prefix.
+def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the state dict (under ``state_dict``, ``model`` or at the top) without a ``module.`` prefix.
 
     Raises:
         CheckpointError: no tensors in it.
@@ -115,10 +118,11 @@ def unwrap_state_dict(content: Mapping) -> dict[str, Tensor]:
 
 
 def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write ``.safetensors`` or ``.pth`` (chosen by the suffix): the whole file or nothing.
+    """Write ``.safetensors`` or ``.pth`` (chosen by the suffix), atomically.
 
     Raises:
-        CheckpointError: another suffix, or a folder that cannot be written.
+        CheckpointError: another suffix, or the disk is full.
+        UserError: the folder cannot be written.
     """
     path = Path(path)
     if path.suffix not in ('.safetensors', '.pth'):
@@ -126,16 +130,24 @@ def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: 
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
     with replacing(path) as temporary:
         if path.suffix == '.safetensors':
+            from safetensors import SafetensorError
             from safetensors.torch import save_file
 
-            save_file(tensors, temporary, metadata={'format': 'pt', **metadata})
+            try:
+                save_file(tensors, temporary, metadata={'format': 'pt', **metadata})
+            except SafetensorError as error:
+                raise CheckpointError(f'cannot write {path}: {error}') from error
         else:
-            torch.save({'state_dict': tensors, 'meta': dict(metadata)}, temporary)
+            try:
+                with temporary.open('wb') as file:
+                    torch.save({'state_dict': tensors, 'meta': dict(metadata)}, file)
+            except RuntimeError as error:  # raised by torch's writer in place of the OSError
+                raise CheckpointError(f'cannot write {path}: {error.__context__ or error}') from error
 
 
 @contextmanager
 def trusting_pickles(trusted: bool = True) -> Iterator[None]:
-    """While this is entered, checkpoints may run code: for files of your own that hold more than data (``--trust-pickle``)."""
+    """Allow checkpoints to run code: for files of your own that hold more than data (``--trust-pickle``)."""
     token = _TRUSTED.set(trusted)
     try:
         yield
@@ -145,9 +157,11 @@ def trusting_pickles(trusted: bool = True) -> Iterator[None]:
 
 @contextmanager
 def safe_loading() -> Iterator[None]:
-    """While this is entered, ``torch.load`` reads data alone, whoever calls it, but what published files and mmengine's checkpoints hold.
+    """Restrict every ``torch.load``, whoever calls it, to data of published files and mmengine's checkpoints.
 
-    Plain records only: argparse's namespace, numpy arrays and numbers, mmengine's log buffers. Where pickles are trusted nothing changes.
+    Only plain records are allowed: argparse's namespace, numpy arrays and numbers, mmengine's log buffers.
+        No-op
+    where pickles are trusted.
     """
     if _TRUSTED.get():
         yield
@@ -155,7 +169,7 @@ def safe_loading() -> Iterator[None]:
     before = os.environ.get(_FORCE)
     os.environ[_FORCE] = '1'  # libraries try weights_only=False after a refusal
     try:
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals(_allowed_globals()):
             yield
     finally:
         os.environ.pop(_FORCE)
@@ -163,27 +177,22 @@ def safe_loading() -> Iterator[None]:
             os.environ[_FORCE] = before
 
 
-def _allowed() -> list:
+def _allowed_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     import numpy as np
 
-    multiarray = sys.modules[
-        np.zeros(1).__reduce__()[0].__module__
-    ]  # numpy._core.multiarray; numpy 1: numpy.core.multiarray
-    allowed: list = [argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
+    # numpy._core.multiarray; before numpy 2 numpy.core.multiarray
+    multiarray = sys.modules[np.zeros(1).__reduce__()[0].__module__]
+    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
+    allowed = [argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
     allowed += {type(np.dtype(t)) for t in 'bBhHiIlLqQefd?'}
     if 'mmengine' in sys.modules:
         from mmengine.logging import HistoryBuffer
 
+        methods = ('min', 'max', 'mean', 'current', 'data', 'statistics')
+
         def history_method(owner: object, name: str) -> object:
-            """What the log buffers need of ``getattr``, and no more."""
-            if owner is not HistoryBuffer or name not in (
-                'min',
-                'max',
-                'mean',
-                'current',
-                'data',
-                'statistics',
-            ):
+            """Restrict ``getattr`` to what the log buffers need."""
+            if owner is not HistoryBuffer or name not in methods:
                 raise UnpicklingError(f'refused getattr({owner!r}, {name!r})')
             return getattr(owner, name)
 
@@ -192,46 +201,87 @@ def _allowed() -> list:
 
 
 def _refusal(path: Path) -> str:
-    """What a pickle wants to run, in words; '' where it is only damaged. Runs nothing of it."""
-    wanted: list[str] = []
-    with suppress(Exception), safe_loading():  # damaged beyond asking: then it is only that
+    """Describe the code that a pickle would run, without running it; '' for a file that is only damaged."""
+    unsafe: list[str] = []
+    with suppress(Exception), safe_loading():  # too damaged to inspect
         if path.open('rb').read(2) == b'PK':
-            wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         else:
-            strings: list[str] = []
-            for opcode, argument, _ in pickletools.genops(path.open('rb')):
-                if opcode.name == 'GLOBAL':
-                    wanted.append(argument.replace(' ', '.'))
-                elif opcode.name == 'STACK_GLOBAL':
-                    wanted.append('.'.join(strings[-2:]))
-                elif isinstance(argument, str):
-                    strings.append(argument)
-            wanted = [name for name in wanted if not name.startswith(('torch.', 'collections.OrderedDict'))]
-    if not wanted:
+            unsafe = [name for name in _pickle_globals(path) if not name.startswith(_TORCH_GLOBALS)]
+    if not unsafe:
         return ''
-    what = ', '.join(wanted)
-    return f'refused to read {path}: the pickle wants to run {what}, which is code, not weights (--trust-pickle: for your own files)'
+    return (
+        f'refused to read {path}: the pickle would run {", ".join(unsafe)}, which is code, not weights '
+        '(--trust-pickle: only for your own files)'
+    )
+
+
+_TORCH_GLOBALS = ('torch.', 'collections.OrderedDict')
+
+
+def _pickle_globals(path: Path) -> Iterator[str]:
+    """Yield the names that a plain pickle imports."""
+    strings: list[str] = []
+    with path.open('rb') as file:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == 'STACK_GLOBAL':
+                yield '.'.join(strings[-2:])
+            elif isinstance(argument, str) and opcode.name == 'GLOBAL':
+                yield argument.replace(' ', '.')
+            elif isinstance(argument, str):
+                strings.append(argument)
 
 
 def _not_a_checkpoint(path: Path) -> str:
-    return f'{path} is not a checkpoint ({path.stat().st_size} bytes): expected a whole .safetensors file or one of torch.save'
+    size = path.stat().st_size
+    return f'{path} is not a checkpoint ({size} bytes): expected a complete .safetensors or torch.save file'
 
 
 def _download(url: str) -> Path:
-    """Fetch once into torch's hub folder: the first process does it, all others, of this run or another, wait for the file."""
+    """Download a file once: one process does it, all others, of this run or another, wait for the file.
+
+    A file in torch's hub folder takes precedence, so that users can put it there by hand.
+    """
     path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
     if path.is_file():
         return path
     try:
+        if hub_file := _split_hub_url(url):
+            return _download_from_hub(url, *hub_file)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f'{path.name}.lock')):
             if not path.is_file():
-                log(f'downloading {url} to {path}. {LICENCE_NOTE}')
+                log(f'downloading {url} to {path}. {LICENSE_NOTE}')
                 torch.hub.download_url_to_file(url, str(path))
-    except OSError as error:
-        reason = getattr(error, 'reason', error)
+    except Exception as error:  # the Hub's library raises errors of its HTTP client
+        cause = getattr(error, 'reason', None) or error.__cause__ or error
+        reason = ' '.join(str(cause).split())
         raise CheckpointError(
-            f'cannot download {url} ({reason}): put the file at {path}; training starts without with '
+            f'cannot download {url} ({reason}): put the file at {path}, or train from scratch with '
             '--cfg-options model.backbone.init_cfg=None'
         ) from error
     return path
+
+
+def _split_hub_url(url: str) -> tuple[str, str, str] | None:
+    """Split ``https://huggingface.co/REPO/resolve/REVISION/FILE``; None for any other URL."""
+    parts = urlparse(url)
+    match = re.fullmatch(r'/((?!datasets/|spaces/)[^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)', parts.path)
+    if parts.hostname != 'huggingface.co' or match is None:
+        return None
+    repo_id, revision, filename = map(unquote, match.groups())
+    return repo_id, revision, filename
+
+
+def _download_from_hub(url: str, repo_id: str, revision: str, filename: str) -> Path:
+    """Return a file of the Hugging Face cache, downloaded if necessary.
+
+    huggingface_hub resumes a broken download, checks the size and honors HF_ENDPOINT and HF_HUB_OFFLINE.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repo_id, filename, revision=revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    log(f'downloading {url} to the Hugging Face cache. {LICENSE_NOTE}')
+    return Path(hf_hub_download(repo_id, filename, revision=revision))

@@ -1,18 +1,18 @@
-"""Published weights into our keys: a table of names, no tensor lost without a word (DESIGN section 4)."""
+"""Map published weights to our keys with a table of names; no tensor is lost silently (DESIGN section 4)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ..models.arch import ArchSpec
+from ..models.arch import NUM_STAGES, ArchSpec
 from ..utils.errors import CheckpointError
-from .infer_arch import FileArch, declared_arch, differences, infer_arch
+from .infer_arch import FileArch, declared_arch, describe_differences, infer_arch
 from .io import log, read_checkpoint, unwrap_state_dict
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ __all__ = ['LoadReport', 'check_fit', 'load_published']
 
 REBUILT, DROPPED = 'rebuilt', 'dropped'
 _BLOCK = r'levels\.([23])\.blocks\.(\d+)\.'
-#: Published name -> ours; the first pattern that matches counts. REBUILT: derived from the weights; DROPPED: not the backbone's.
+#: Published name -> ours, first match. REBUILT: derived from weights; DROPPED: not part of the backbone.
 KEY_TABLE: tuple[tuple[str, str], ...] = (
     (r'.*\.(?:relative_bias|relative_coords_table|relative_position_index)$', REBUILT),
     (r'(?:norm|head)\..*', DROPPED),
@@ -59,15 +59,17 @@ KEY_TABLE: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every tensor; ``str(report)`` is one line.
+    """What happened to every tensor; ``str(report)`` is one line.
 
     Attributes:
         source: the file, or 'state dict'.
-        arch: name of the file's variant, 'unknown' where it is none of ours; of several that weights cannot tell apart all names.
-        loaded: our names that got a value.
+        arch: name of the file's variant, 'unknown' if it is not in ARCHS; all possible names if weights
+            cannot tell.
+        loaded: our names that were loaded.
         rebuilt: the file's derived position buffers, computed anew for every size.
-        dropped: the file's tensors that the backbone has no use for (classifier, other parts of a detector, unbuilt stages).
-        fresh: our names that keep their start values (output norms).
+        dropped: the file's tensors that the backbone does not use (classifier, other parts of a detector,
+            stages that were not built).
+        fresh: our names that keep their initial values (output norms).
         note: a difference worth knowing, or ''.
     """
 
@@ -81,16 +83,17 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [
-            f'{self.source} (arch {self.arch!r}): {len(self.loaded)} tensors loaded, {len(self.rebuilt)} position buffers rebuilt'
+            f'{self.source} (arch {self.arch!r}): {len(self.loaded)} tensors loaded',
+            f'{len(self.rebuilt)} position buffers rebuilt',
+            f'{len(self.dropped)} dropped' + (f' ({_abbreviate(self.dropped)})' if self.dropped else ''),
         ]
-        parts.append(f'{len(self.dropped)} dropped ({_some(self.dropped)})' if self.dropped else '0 dropped')
         if self.fresh:
-            parts.append(f'{len(self.fresh)} fresh ({_some(self.fresh)})')
+            parts.append(f'{len(self.fresh)} newly initialized ({_abbreviate(self.fresh)})')
         return ', '.join(parts) + (f'; {self.note}' if self.note else '')
 
 
-def load_published(net: 'FasterViT', source: str | Path | Mapping) -> LoadReport:
-    """Load weights into a backbone: a published FasterViT file, one of ours, or a detector's with a ``backbone.`` in it.
+def load_published(net: 'FasterViT', source: str | Path | Mapping[str, Any]) -> LoadReport:
+    """Load weights into a backbone, from a published file, one of ours or a detector's checkpoint.
 
     Args:
         net: the backbone; changed only if everything fits.
@@ -100,8 +103,8 @@ def load_published(net: 'FasterViT', source: str | Path | Mapping) -> LoadReport
         the report, also logged on one line.
 
     Raises:
-        CheckpointError: the file cannot be read, a learnable tensor has no home, or a parameter of ours (new output norms aside)
-            has no value; the message names the tensor and, where it can tell, the arch that the file is.
+        CheckpointError: the file cannot be read, or has missing (apart from new output norms) or unexpected
+            tensors; the message names them and, if it can be inferred, the arch of the file.
     """
     tensors, report = place_tensors(net, read_tensors(source))
     net.load_state_dict(tensors, strict=False)
@@ -110,147 +113,173 @@ def load_published(net: 'FasterViT', source: str | Path | Mapping) -> LoadReport
 
 
 def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partial: bool = False) -> None:
-    """Check a whole model's state dict before a loader that would only warn gets it.
+    """Check the state dict of a whole model before a loader that would only warn.
 
     Args:
         model: a detector or segmenter, or a backbone.
         tensors: the state dict, without ``module.``.
-        name: what to call it.
-        partial: enough if the backbone fits (a start for other classes, or another head).
+        name: name of the file in errors.
+        partial: require only that the backbone fits (to start with other classes or another head).
 
     Raises:
-        CheckpointError: missing, homeless or differently shaped tensors; names them and, for a FasterViT, the arch of the file.
+        CheckpointError: missing, unexpected or differently shaped tensors; names them and, for a FasterViT,
+            the arch of the file.
     """
-    own = model.state_dict()
-    problems = _compare(own, tensors)
-    if partial and any(k.startswith('backbone.') for k in own):
-        parts = ({k: v for k, v in one.items() if k.startswith('backbone.')} for one in (own, tensors))
-        problems = _compare(*parts)
+    expected = model.state_dict()
+    problems = _compare(expected, tensors)
+    if partial and any(k.startswith('backbone.') for k in expected):
+        problems = _compare(_only_backbone(expected), _only_backbone(tensors))
     if not problems:
         return
     hint = ''
-    if any(k.startswith(('stem.', 'patch_embed.')) for k in tensors) and not any(
-        k.startswith('stem.') for k in own
-    ):
-        hint = 'it is a backbone alone, for model.backbone.init_cfg; '
+    has_stem = any(k.startswith(('stem.', 'patch_embed.')) for k in tensors)
+    if has_stem and not any(k.startswith('stem.') for k in expected):
+        hint = 'it is only a backbone, for model.backbone.init_cfg; '
     for prefix, module in model.named_modules():
         if isinstance(spec := getattr(module, 'spec', None), ArchSpec):
-            prefix = prefix + '.' if prefix else ''
+            prefix = f'{prefix}.' if prefix else ''
             inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             with suppress(CheckpointError):
-                hint = differences(infer_arch(name, inside), spec)
+                hint = describe_differences(infer_arch(name, inside), spec)
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
-def _compare(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
-    """What keeps ``tensors`` from filling ``own``, in words; '' where nothing does."""
-    missing = [k for k in own if k not in tensors and not k.endswith('num_batches_tracked')]
-    extra = [k for k in tensors if k not in own]
-    shapes = [
-        f'{k} {tuple(v.shape)}, here {tuple(own[k].shape)}'
+def _only_backbone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v for k, v in tensors.items() if k.startswith('backbone.')}
+
+
+def _compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
+    """Describe why ``tensors`` do not fit; '' if they do."""
+    missing = [k for k in expected if k not in tensors and not k.endswith('num_batches_tracked')]
+    unexpected = [k for k in tensors if k not in expected]
+    mismatched = [
+        f'{k} {tuple(v.shape)}, expected {tuple(expected[k].shape)}'
         for k, v in tensors.items()
-        if k in own and v.shape != own[k].shape
+        if k in expected and v.shape != expected[k].shape
     ]
-    found = (('of another shape', shapes), ('missing', missing), ('without a home', extra))
-    return '; '.join(f'{len(what)} {kind} ({_some(what)})' for kind, what in found if what)
+    problems = (('of another shape', mismatched), ('missing', missing), ('unexpected', unexpected))
+    return '; '.join(f'{len(names)} {kind} ({_abbreviate(names)})' for kind, names in problems if names)
 
 
 @dataclass
 class FileContent:
-    """What was read: tensors under our names, derived buffers and dropped tensors under the file's."""
+    """Content of a weight file.
+
+    Attributes:
+        name: name of the file in errors.
+        tensors: tensors of the backbone, under our names.
+        rebuilt: derived position buffers, under the file's names.
+        dropped: names of all other tensors.
+        arch: the arch that a file of this package declares, which is the only trace of windows in it, or ''.
+    """
 
     name: str
-    ours: dict[str, Tensor]
+    tensors: dict[str, Tensor]
     rebuilt: dict[str, Tensor] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
-    arch: str = ''  # what a file of ours says of itself; windows leave no other trace in one
+    arch: str = ''
 
 
-def read_tensors(source: str | Path | Mapping) -> FileContent:
+def read_tensors(source: str | Path | Mapping[str, Any]) -> FileContent:
+    """Read a file or state dict and sort its tensors.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has tensors that do not belong to a FasterViT.
+    """
     name = 'state dict' if isinstance(source, Mapping) else str(source)
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     tensors = unwrap_state_dict(content)
     file = FileContent(name, {}, arch=declared_arch(content.get('meta')))
     if any(k.startswith('backbone.') for k in tensors):
         file.dropped = [k for k in tensors if not k.startswith('backbone.')]
-        tensors = {k.removeprefix('backbone.'): v for k, v in tensors.items() if k.startswith('backbone.')}
+        tensors = {k.removeprefix('backbone.'): v for k, v in _only_backbone(tensors).items()}
     if any(k.startswith(('stem.', 'stages.')) for k in tensors):
-        file.ours = tensors
+        file.tensors = tensors
         return file
-    homeless = []
+    unexpected = []
     for key, value in tensors.items():
-        new = _rename(key)
-        if new is None:
-            homeless.append(key)
-        elif new == REBUILT:
+        our_key = _rename(key)
+        if our_key is None:
+            unexpected.append(key)
+        elif our_key == REBUILT:
             file.rebuilt[key] = value
-        elif new == DROPPED:
+        elif our_key == DROPPED:
             file.dropped.append(key)
-        elif new in file.ours and not torch.equal(file.ours[new], value):
-            raise CheckpointError(
-                f'{name}: two names of one tensor hold different values, {key} is the second'
-            )
+        elif our_key in file.tensors and not torch.equal(file.tensors[our_key], value):
+            raise CheckpointError(f'{name}: {key} and its alias are one tensor but hold different values')
         else:
-            file.ours[new] = value
-    if homeless:
-        what = (
-            f'has {len(homeless)} tensor(s) that FasterViT has no place for'
-            if file.ours
-            else 'is no FasterViT'
-        )
-        raise CheckpointError(f'{name} {what}: {_some(homeless)}')
+            file.tensors[our_key] = value
+    if unexpected:
+        problem = f'has {len(unexpected)} unexpected tensor(s)' if file.tensors else 'is not a FasterViT'
+        raise CheckpointError(f'{name} {problem}: {_abbreviate(unexpected)}')
     return file
 
 
 def _rename(key: str) -> str | None:
-    for pattern, new in KEY_TABLE:
+    """Return our name of a published tensor, REBUILT or DROPPED; None for an unknown tensor."""
+    for pattern, replacement in KEY_TABLE:
         match = re.match(pattern, key)
         if match:
-            return new if new in (REBUILT, DROPPED) else match.expand(new) + key[match.end() :]
+            if replacement in (REBUILT, DROPPED):
+                return replacement
+            return match.expand(replacement) + key[match.end() :]
     return None
 
 
 def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor], LoadReport]:
-    """Fit a file to a network, by name and shape, or raise; nothing is changed."""
-    own = net.state_dict()
-    last = len(net.stages) - 1
-    unbuilt = tuple(f'stages.{i}.' for i in range(last + 1, 4)) + (
-        (f'stages.{last}.downsample.',) if last < 3 else ()
-    )
-    unused = [
-        k
-        for k in file.ours
-        if k not in own
-        and (k.startswith(unbuilt) or (k.startswith('out_norms.') and k.split('.')[1] not in net.out_norms))
-    ]
-    tensors = {k: v for k, v in file.ours.items() if k not in set(unused)}
-    given = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
-    fresh = [k for k in own if k.startswith('out_norms.') and k.split('.')[1] not in given]
-    problems = _compare({k: v for k, v in own.items() if k not in set(fresh)}, tensors)
+    """Fit a file to a network by name and shape, without changing either.
+
+    Raises:
+        CheckpointError: missing, unexpected or differently shaped tensors.
+    """
+    expected = net.state_dict()
+    unused = [k for k in file.tensors if k not in expected and _belongs_to_unbuilt(k, net)]
+    tensors = {k: v for k, v in file.tensors.items() if k not in set(unused)}
+    loaded_norms = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
+    fresh = [k for k in expected if k.startswith('out_norms.') and k.split('.')[1] not in loaded_norms]
+    problems = _compare({k: v for k, v in expected.items() if k not in set(fresh)}, tensors)
     try:
-        found = infer_arch(file.name, file.ours, file.rebuilt, file.arch)
+        found = infer_arch(file.name, file.tensors, file.rebuilt, file.arch)
     except CheckpointError:
-        found = FileArch(net.spec, ())  # not all stages are in it: compare the tensors alone
+        found = FileArch(net.spec, ())  # stages are missing: compare only the tensors
     if problems:
-        raise CheckpointError(
-            f'{file.name} does not fit this backbone: {differences(found, net.spec)}{problems}'
-        )
-    note, spec = '', found.spec
-    if file.rebuilt or found.name:
-        pairs = [
-            (f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i])
-            for i in range(2, last + 1)
-        ]
-        if any(net.spec.hat):
-            pairs.append(('carriers a side', spec.carrier_size, net.spec.carrier_size))
-        note = ', '.join(f'{what} {a} in the file, {b} here' for what, a, b in pairs if a != b)
-    dropped = (*file.dropped, *unused)
+        differences = describe_differences(found, net.spec)
+        raise CheckpointError(f'{file.name} does not fit this backbone: {differences}{problems}')
+    note = _size_differences(found.spec, net) if file.rebuilt or found.name else ''
     report = LoadReport(
-        file.name, found.label, tuple(tensors), tuple(file.rebuilt), dropped, tuple(fresh), note
+        source=file.name,
+        arch=found.label,
+        loaded=tuple(tensors),
+        rebuilt=tuple(file.rebuilt),
+        dropped=(*file.dropped, *unused),
+        fresh=tuple(fresh),
+        note=note,
     )
     return tensors, report
 
 
-def _some(names: tuple[str, ...] | list[str], at_most: int = 4) -> str:
+def _belongs_to_unbuilt(key: str, net: 'FasterViT') -> bool:
+    """Whether a tensor belongs to a stage, downsample or output norm that ``out_indices`` leaves out."""
+    if key.startswith('out_norms.'):
+        return key.split('.')[1] not in net.out_norms
+    last = len(net.stages) - 1
+    unbuilt = [f'stages.{i}.' for i in range(last + 1, NUM_STAGES)]
+    if unbuilt:
+        unbuilt.append(f'stages.{last}.downsample.')
+    return key.startswith(tuple(unbuilt))
+
+
+def _size_differences(spec: ArchSpec, net: 'FasterViT') -> str:
+    """Describe differences in window and carrier sizes, which load without an error."""
+    sizes = [
+        (f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i])
+        for i in range(2, len(net.stages))
+    ]
+    if any(net.spec.hat):
+        sizes.append(('carriers per side', spec.carrier_size, net.spec.carrier_size))
+    return ', '.join(f'{name}: {a} in the file, {b} in the model' for name, a, b in sizes if a != b)
+
+
+def _abbreviate(names: Sequence[str], at_most: int = 4) -> str:
     more = f', and {len(names) - at_most} more' if len(names) > at_most else ''
     return ', '.join(names[:at_most]) + more

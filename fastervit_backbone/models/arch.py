@@ -1,28 +1,29 @@
-"""The FasterViT variants as numbers, one frozen row each (arXiv 2306.06189, table S.1, and the released models)."""
+"""The FasterViT variants, one frozen row each (arXiv 2306.06189, table S.1, and the released models)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 NUM_STAGES = 4
-#: Overall stride of each stage's map: the stem has 4, every downsample doubles it.
+#: Overall stride of each stage's map: 4 after the stem, doubled by every downsample.
 STRIDES = (4, 8, 16, 32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArchSpec:
-    """Everything that tells one variant from another.
+    """Hyperparameters of a variant.
 
     Attributes:
         dim: channels of stage 1; stage i (from 0) has ``dim * 2**i``.
         stem_dim: channels between the two convolutions of the stem.
         depths: blocks in each of the four stages.
-        num_heads: attention heads per stage; the first two stages are convolutional and ignore theirs.
-        window_sizes: tokens along a window's side, per stage; the first two are ignored.
+        num_heads: attention heads per stage; ignored in the first two stages, which are convolutional.
+        window_sizes: tokens along a window's side, per stage; ignored in the first two stages.
         carrier_size: carrier tokens along a window's side, where ``hat`` is true.
-        hat: which stages use hierarchical attention (carrier tokens); only stages 3 and 4 can.
-        layer_scale: start value of the per-channel scales of the attention blocks; None for none.
-        propagation: add the carriers back to their windows in a stage's last block.
-        mlp_ratio: hidden width of the MLPs over their input.
+        hat: stages with hierarchical attention (carrier tokens); only stages 3 and 4 support it.
+        layer_scale: initial value of the per-channel scales of the attention blocks; None for no scales.
+        propagation: add the carriers back to their windows in the last block of a stage.
+        mlp_ratio: ratio of the hidden width of the MLPs to their input width.
     """
 
     dim: int
@@ -39,33 +40,27 @@ class ArchSpec:
     def __post_init__(self) -> None:
         for name in ('depths', 'num_heads', 'window_sizes', 'hat'):
             values = tuple(getattr(self, name))
-            object.__setattr__(self, name, values)  # configs bring lists; frozen needs this spelling
+            object.__setattr__(self, name, values)  # configs pass lists; a frozen dataclass needs this call
             if len(values) != NUM_STAGES:
                 raise ValueError(
                     f'{name}={values} has {len(values)} entries, FasterViT has {NUM_STAGES} stages'
                 )
-        positive = (
-            self.dim,
-            self.stem_dim,
-            self.carrier_size,
-            *self.depths,
-            *self.num_heads,
-            *self.window_sizes,
-        )
-        if min(positive) < 1:
+        sizes = (self.dim, self.stem_dim, self.carrier_size)
+        if min(*sizes, *self.depths, *self.num_heads, *self.window_sizes) < 1:
             raise ValueError(f'sizes, depths and heads must be at least 1: {self}')
         if any(self.hat[:2]):
             raise ValueError(
-                f'hat={self.hat}: stages 1 and 2 are convolutional, only stages 3 and 4 can have carrier tokens'
+                f'hat={self.hat}: stages 1 and 2 are convolutional, only stages 3 and 4 can have carriers'
             )
         for i in (2, 3):
-            if self.channels[i] % self.num_heads[i]:
+            channels, heads, window = self.channels[i], self.num_heads[i], self.window_sizes[i]
+            if channels % heads:
                 raise ValueError(
-                    f'stage {i + 1} has {self.channels[i]} channels, which {self.num_heads[i]} heads do not divide'
+                    f'stage {i + 1} has {channels} channels, which is not divisible by {heads} heads'
                 )
-            if self.hat[i] and self.carrier_size > self.window_sizes[i]:
+            if self.hat[i] and self.carrier_size > window:
                 raise ValueError(
-                    f'carrier_size={self.carrier_size} exceeds the window of stage {i + 1}, {self.window_sizes[i]}'
+                    f'carrier_size={self.carrier_size} exceeds the window of stage {i + 1}, {window}'
                 )
 
     @property
@@ -86,18 +81,22 @@ def _21k(window: int) -> ArchSpec:
     )
 
 
-_SCALED = dict(stem_dim=64, layer_scale=1e-5, propagation=True)
+def _scaled(dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]) -> ArchSpec:
+    return ArchSpec(
+        dim=dim, stem_dim=64, depths=depths, num_heads=num_heads, layer_scale=1e-5, propagation=True
+    )
+
 
 ARCHS: dict[str, ArchSpec] = {
-    # ours, not the paper's: small enough to train on a CPU in minutes
+    # not in the paper: small enough to train on a CPU in minutes
     'nano': ArchSpec(dim=32, stem_dim=32, depths=(1, 2, 4, 2), num_heads=(1, 2, 4, 8)),
     '0': ArchSpec(dim=64, stem_dim=64, depths=(2, 3, 6, 5), num_heads=(2, 4, 8, 16)),
     '1': ArchSpec(dim=80, stem_dim=32, depths=(1, 3, 8, 5), num_heads=(2, 4, 8, 16)),
     '2': ArchSpec(dim=96, stem_dim=64, depths=(3, 3, 8, 5), num_heads=(2, 4, 8, 16)),
-    '3': ArchSpec(dim=128, depths=(3, 3, 12, 5), num_heads=(2, 4, 8, 16), **_SCALED),
-    '4': ArchSpec(dim=196, depths=(3, 3, 12, 5), num_heads=(4, 8, 16, 32), **_SCALED),
-    '5': ArchSpec(dim=320, depths=(3, 3, 12, 5), num_heads=(4, 8, 16, 32), **_SCALED),
-    '6': ArchSpec(dim=320, depths=(3, 3, 16, 8), num_heads=(4, 8, 16, 32), **_SCALED),
+    '3': _scaled(128, (3, 3, 12, 5), (2, 4, 8, 16)),
+    '4': _scaled(196, (3, 3, 12, 5), (4, 8, 16, 32)),
+    '5': _scaled(320, (3, 3, 12, 5), (4, 8, 16, 32)),
+    '6': _scaled(320, (3, 3, 16, 8), (4, 8, 16, 32)),
     '4_21k_224': _21k(14),
     '4_21k_384': _21k(24),
     '4_21k_512': _21k(32),
@@ -105,12 +104,12 @@ ARCHS: dict[str, ArchSpec] = {
 }
 
 
-def resolve_arch(arch: str | ArchSpec | Mapping) -> ArchSpec:
-    """Spec for a name in :data:`ARCHS`, a spec (returned as it is) or a mapping of its fields.
+def resolve_arch(arch: str | ArchSpec | Mapping[str, Any]) -> ArchSpec:
+    """Return the spec for a name in :data:`ARCHS`, a spec (returned unchanged) or a mapping of its fields.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
-        TypeError: a mapping with an unknown or a missing field, or another type.
+        TypeError: a mapping with an unknown or a missing field, or an unsupported type.
     """
     if isinstance(arch, ArchSpec):
         return arch
@@ -118,15 +117,15 @@ def resolve_arch(arch: str | ArchSpec | Mapping) -> ArchSpec:
         arch = str(arch)  # --cfg-options turns '4' into 4
     if isinstance(arch, str):
         if arch not in ARCHS:
+            known = ', '.join(ARCHS)
             raise ValueError(
-                f'unknown arch {arch!r}, expected one of {", ".join(ARCHS)}, an ArchSpec or a dict of its fields'
+                f'unknown arch {arch!r}, expected one of {known}, an ArchSpec or a dict of its fields'
             )
         return ARCHS[arch]
     if isinstance(arch, Mapping):
-        unknown = set(arch) - {f.name for f in fields(ArchSpec)}
+        known_fields = [f.name for f in fields(ArchSpec)]
+        unknown = set(arch) - set(known_fields)
         if unknown:
-            raise TypeError(
-                f'arch has unknown field(s) {sorted(unknown)}, ArchSpec has {[f.name for f in fields(ArchSpec)]}'
-            )
+            raise TypeError(f'arch has unknown field(s) {sorted(unknown)}, ArchSpec has {known_fields}')
         return ArchSpec(**arch)
     raise TypeError(f'arch must be a name, an ArchSpec or a dict of its fields, got {type(arch).__name__}')

@@ -1,20 +1,22 @@
 """FasterViT as a dense backbone: four maps of strides 4, 8, 16, 32 from images of any size.
 
-Paper: A. Hatamizadeh, G. Heinrich, H. Yin, A. Tao, J. M. Alvarez, J. Kautz, P. Molchanov, "FasterViT: Fast Vision Transformers with
-Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and from measured numbers of the published models; free of
-any code from, or derived from, NVlabs/FasterViT. This code: Apache-2.0. The published weights: non-commercial, see NOTICE.
+Paper: A. Hatamizadeh, G. Heinrich, H. Yin, A. Tao, J. M. Alvarez, J. Kautz, P. Molchanov, "FasterViT: Fast
+    Vision
+Transformers with Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and from
+measured numbers of the published models; free of any code from, or derived from, NVlabs/FasterViT. This code:
+Apache-2.0. The published weights: non-commercial, see NOTICE.
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
-from .deploy import DeployedFasterViT, describe
+from .deploy import DeployedFasterViT, Kernel, describe
 from .layers.conv import ChannelLayerNorm, ConvStem
 from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
@@ -22,34 +24,40 @@ from .stages import AttentionStage, ConvStage
 
 
 class FasterViT(nn.Module):
-    """The backbone; everything after ``arch`` is keyword-only and an unknown argument raises TypeError.
+    """FasterViT backbone; arguments after ``arch`` are keyword-only, an unknown one raises TypeError.
 
     Args:
-        arch: name in :data:`~fastervit_backbone.models.arch.ARCHS`, an :class:`ArchSpec` or a dict of its fields.
-        out_indices: stages whose maps are returned, from 0, ascending; stages after the last one are not built.
+        arch: name in :data:`~fastervit_backbone.models.arch.ARCHS`, an :class:`ArchSpec` or a dict of its
+            fields.
+        out_indices: stages whose maps are returned, from 0, ascending; stages after the last one are not
+            built.
         drop_path_rate: stochastic depth of the last block, in [0, 1); rises linearly from 0 at the first.
-        frozen_stages: -1 none; n freezes the stem and the first n stages (0: the stem alone), their BatchNorm statistics too.
-            Output norms stay trainable: they are never pretrained.
-        norm_eval: keep the trunk's BatchNorm statistics in training (for pretrained weights and small batches).
+        frozen_stages: -1 freezes nothing; n freezes the stem and the first n stages (0: only the stem),
+            including their BatchNorm statistics. Output norms stay trainable: they are never pretrained.
+        norm_eval: keep the trunk's BatchNorm statistics in training (for pretrained weights and small
+            batches).
         with_cp: gradient checkpointing of every block.
         out_norm: norm over the channels of every output: ``'ln'``, ``'bn'`` or None for the stage's own map.
-        window_sizes: four sides of windows, instead of the variant's.
-        carrier_size: carriers along a window's side, instead of the variant's.
+        window_sizes: window side lengths of the four stages, replacing the variant's.
+        carrier_size: carriers along a window's side, replacing the variant's.
         in_chans: channels of the image.
-        init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)``, read by :meth:`init_weights`, never by the constructor.
+        init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)``, read by :meth:`init_weights`, never by
+            the constructor.
 
     Attributes:
         spec: the resolved :class:`ArchSpec`.
         out_channels, out_strides: of every returned map.
 
     Raises:
-        ValueError: a value out of its range; the message names it.
+        ValueError: an argument out of range; the message names it.
         TypeError: an unknown argument or arch field.
     """
 
+    stages: Sequence[ConvStage | AttentionStage]
+
     def __init__(
         self,
-        arch: str | ArchSpec | Mapping,
+        arch: str | ArchSpec | Mapping[str, Any],
         *,
         out_indices: tuple[int, ...] = (0, 1, 2, 3),
         drop_path_rate: float = 0.0,
@@ -60,61 +68,59 @@ class FasterViT(nn.Module):
         window_sizes: tuple[int, ...] | None = None,
         carrier_size: int | None = None,
         in_chans: int = 3,
-        init_cfg: Mapping | None = None,
+        init_cfg: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        overrides = dict(window_sizes=window_sizes, carrier_size=carrier_size)
+        spec = resolve_arch(arch)
         self.spec = spec = replace(
-            resolve_arch(arch), **{k: v for k, v in overrides.items() if v is not None}
+            spec,
+            window_sizes=spec.window_sizes if window_sizes is None else window_sizes,
+            carrier_size=spec.carrier_size if carrier_size is None else carrier_size,
         )
         self.out_indices = _check_out_indices(out_indices)
-        self.frozen_stages, self.norm_eval, self.init_cfg = (
-            frozen_stages,
-            norm_eval,
-            _check_init_cfg(init_cfg),
-        )
+        self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
+        self.init_cfg = _check_init_cfg(init_cfg)
         if frozen_stages not in range(-1, NUM_STAGES + 1):
             raise ValueError(
                 f'frozen_stages must be -1 (none), 0 (stem) or 1..{NUM_STAGES}, got {frozen_stages}'
             )
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
-        if out_norm not in _OUT_NORMS:
+        if out_norm not in (*_OUT_NORMS, None):
             raise ValueError(f"out_norm must be 'ln', 'bn' or None, got {out_norm!r}")
 
         self.stem = ConvStem(in_chans, spec.stem_dim, spec.dim)
         rates = [drop_path_rate * i / max(sum(spec.depths) - 1, 1) for i in range(sum(spec.depths))]
-        self.stages = nn.ModuleList()
-        self.out_norms = nn.ModuleDict()  # keyed by stage, so that other out_indices keep the names
-        channels, strides = [], []
-        last = self.out_indices[-1]  # stages after it would get no gradient: they are not built
+        stages = nn.ModuleList()
+        last = self.out_indices[-1]  # later stages would get no gradient: they are not built
         for i, depth in enumerate(spec.depths[: last + 1]):
             drop_paths, rates = tuple(rates[:depth]), rates[depth:]
-            downsample = i < last
             if i < 2:
-                self.stages.append(ConvStage(spec.channels[i], drop_paths, downsample, with_cp))
+                stages.append(ConvStage(spec.channels[i], drop_paths, i < last, with_cp))
             else:
-                self.stages.append(AttentionStage(spec, i, drop_paths, downsample, with_cp))
-            if i in self.out_indices:
-                if out_norm is not None:
-                    self.out_norms[str(i)] = _OUT_NORMS[out_norm](spec.channels[i])
-                channels.append(spec.channels[i])
-                strides.append(STRIDES[i])
-        self.out_channels, self.out_strides = tuple(channels), tuple(strides)
+                stages.append(AttentionStage(spec, i, drop_paths, i < last, with_cp))
+        self.stages = cast(Sequence[ConvStage | AttentionStage], stages)
+        self.out_channels = tuple(spec.channels[i] for i in self.out_indices)
+        self.out_strides = tuple(STRIDES[i] for i in self.out_indices)
+        # keyed by stage, so that the names do not depend on out_indices
+        self.out_norms = nn.ModuleDict()
+        if out_norm is not None:
+            for i in self.out_indices:
+                self.out_norms[str(i)] = _OUT_NORMS[out_norm](spec.channels[i])
         self._init_parameters()
         for module in self._frozen_modules():
             module.requires_grad_(False)
         self.train()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Maps of the stages in ``out_indices``.
+        """Compute the maps of the stages in ``out_indices``.
 
         Args:
-            images: (B, in_chans, H, W), H and W at least 32, another size at every call if need be.
+            images: (B, in_chans, H, W), H and W at least 32; the size may change from call to call.
 
         Returns:
-            for each stage i (B, C_i, ceil(H/s_i), ceil(W/s_i)), taken before downsampling; channels-last in memory if ``images`` is,
-            else contiguous.
+            for each stage i (B, C_i, ceil(H/s_i), ceil(W/s_i)), taken before downsampling; channels-last in
+            memory if ``images`` is, else contiguous.
 
         Raises:
             ValueError: not four dimensions, or a side below 32.
@@ -135,24 +141,25 @@ class FasterViT(nn.Module):
         return tuple(outputs)
 
     def train(self, mode: bool = True) -> 'FasterViT':
-        """As ``nn.Module.train``, but frozen stages stay in eval, and with ``norm_eval`` the trunk's BatchNorm too."""
+        """Set the mode; frozen stages stay in eval, and with ``norm_eval`` so does the trunk's BatchNorm."""
         super().train(mode)
         for module in self._frozen_modules():
             module.eval()
         if self.norm_eval:
-            for trunk in (self.stem, self.stages):
-                for module in trunk.modules():
+            for part in (self.stem, *self.stages):
+                for module in part.modules():
                     if isinstance(module, BATCH_NORM):
                         module.eval()
         return self
 
     def init_weights(self) -> None:
-        """Load what ``init_cfg`` names (mmengine's runner calls this once, before training); without it the fresh weights stay.
+        """Load the checkpoint of ``init_cfg``, if any (mmengine's runner calls this once before training).
 
-        Raises: as :func:`~fastervit_backbone.checkpoint.load_published`.
+        Raises:
+            CheckpointError: see :func:`~fastervit_backbone.checkpoint.load_published`.
         """
         if self.init_cfg is not None:
-            from ..checkpoints.published import load_published  # the one upward import, and only on demand
+            from ..checkpoints.published import load_published  # the only upward import, on demand
 
             load_published(self, self.init_cfg['checkpoint'])
 
@@ -162,33 +169,32 @@ class FasterViT(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         batch: int = 1,
-        choices: Mapping[tuple[int, int, int], str] | None = None,
+        choices: Mapping[tuple[int, int, int], Kernel] | None = None,
     ) -> DeployedFasterViT:
-        """A copy for inference alone, as fast as we know how; this one stays as it is.
+        """Return a copy optimized for inference; this model is not changed.
 
-        Its maps equal those in eval mode within 1e-5 of the largest value in float32. On a CPU it measures every shape of layer as
-        Linear and as 1x1 convolution (seconds) and says what it chose.
+        The copy's maps equal those of eval mode within 1e-5 of the largest value in float32. On a CPU it
+        times every layer shape as Linear and as 1x1 convolution (seconds) and prints what it chose.
 
         Args:
-            size: (height, width) of all images to come: positions of the carriers become constants too, another size is an error.
-                None takes any.
-            dtype: in which the copy holds its weights and computes (positions: float32); None for this one's. Maps come back in the
-                dtype of the images.
-            batch: images at once, for the measuring.
-            choices: ``choices`` of an earlier copy, instead of measuring; shapes that it lacks (of another size or batch) are measured.
+            size: (height, width) of all images: the positions of the carriers become constants too, and
+                another size is an error. None accepts any size.
+            dtype: dtype of the copy's weights and computation (positions: float32); None for this model's.
+                Maps are returned in the dtype of the images.
+            batch: images per batch, for the timing.
+            choices: ``choices`` of an earlier copy, instead of timing; shapes that it lacks (of another size
+                or batch) are timed.
 
         Raises:
             ValueError: ``size`` below 32, or ``choices`` other than 'linear' and 'conv'.
         """
-        if size is not None and (
-            not isinstance(size, tuple | list) or len(size) != 2 or min(size) < STRIDES[-1]
-        ):
-            raise ValueError(f'size must be (height, width), each at least {STRIDES[-1]}, got {size}')
+        if size is not None:
+            if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < STRIDES[-1]:
+                raise ValueError(f'size must be (height, width), each at least {STRIDES[-1]}, got {size}')
+            size = (size[0], size[1])
         if choices is not None and not set(choices.values()) <= {'linear', 'conv'}:
             raise ValueError(f"choices must be 'linear' or 'conv', got {sorted(set(choices.values()))}")
-        deployed = DeployedFasterViT(
-            copy.deepcopy(self), None if size is None else tuple(size), dtype, batch, choices
-        )
+        deployed = DeployedFasterViT(copy.deepcopy(self), size, dtype, batch, choices)
         if deployed.choices:
             print(f'deploy: {describe(deployed.choices)}')
         return deployed
@@ -197,7 +203,7 @@ class FasterViT(nn.Module):
         return [] if self.frozen_stages < 0 else [self.stem, *self.stages[: self.frozen_stages]]
 
     def _init_parameters(self) -> None:
-        """Linear weights from a normal of 0.02, truncated; convolutions as He et al. for their fan-out; biases 0."""
+        """Linears: truncated normal of std 0.02; convolutions: He et al., by fan-out; biases: 0."""
         for m in self.modules():
             if isinstance(m, nn.Linear):
                 nn.init.trunc_normal_(m.weight, std=0.02)
@@ -208,10 +214,9 @@ class FasterViT(nn.Module):
                 nn.init.zeros_(m.bias)
 
 
-_OUT_NORMS: dict[str | None, Callable[[int], nn.Module] | None] = {
+_OUT_NORMS: dict[str, Callable[[int], nn.Module]] = {
     'ln': lambda dim: ChannelLayerNorm(dim, eps=1e-6),
     'bn': nn.BatchNorm2d,
-    None: None,
 }
 
 
@@ -224,11 +229,12 @@ def _check_out_indices(out_indices: tuple[int, ...]) -> tuple[int, ...]:
     return indices
 
 
-def _check_init_cfg(init_cfg: Mapping | None) -> dict | None:
+def _check_init_cfg(init_cfg: Mapping[str, str] | None) -> dict[str, str] | None:
     if init_cfg is None:
         return None
-    if set(init_cfg) != {'type', 'checkpoint'} or init_cfg['type'] != 'Pretrained':
+    config = dict(init_cfg)
+    if set(config) != {'type', 'checkpoint'} or config['type'] != 'Pretrained':
         raise ValueError(
-            f"init_cfg must be dict(type='Pretrained', checkpoint=PATH_OR_URL) or None, got {dict(init_cfg)}"
+            f"init_cfg must be dict(type='Pretrained', checkpoint=PATH_OR_URL) or None, got {config}"
         )
-    return dict(init_cfg)
+    return config

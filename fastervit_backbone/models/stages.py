@@ -1,5 +1,8 @@
 """The two kinds of stages: convolutional (1, 2) and windowed (3, 4)."""
 
+from collections.abc import Sequence
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -7,6 +10,7 @@ from .arch import ArchSpec
 from .layers.carrier import CarrierTokenizer
 from .layers.conv import ConvBlock, Downsample
 from .layers.hat import AttentionBlock
+from .layers.inplace import is_eager_inference
 from .layers.position_cache import PositionCache
 from .layers.recompute import recomputed
 from .layers.window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition
@@ -18,33 +22,37 @@ class ConvStage(nn.Module):
     Args:
         dim: channels.
         drop_paths: stochastic depth of each block; their number is the depth.
-        downsample: end with a :class:`Downsample`.
+        downsample: whether a :class:`Downsample` follows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
     """
+
+    blocks: Sequence[ConvBlock]
 
     def __init__(self, dim: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
         super().__init__()
         self.with_cp = with_cp
-        self.blocks = nn.ModuleList(ConvBlock(dim, p) for p in drop_paths)
+        self.blocks = cast(Sequence[ConvBlock], nn.ModuleList(ConvBlock(dim, p) for p in drop_paths))
         self.downsample = Downsample(dim) if downsample else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
         for block in self.blocks:
-            x = recomputed(block, x) if self.with_cp and torch.is_grad_enabled() else block(x)
+            x = _run_block(self.with_cp, block, x)
         return x
 
 
 class AttentionStage(nn.Module):
-    """Windowed stage (3 or 4): padded and cut into windows once, whatever the depth.
+    """Windowed stage (3 or 4): pads and partitions into windows once, whatever the depth.
 
     Args:
         spec: the variant.
         index: 2 or 3.
         drop_paths: stochastic depth of each block; their number is the depth.
-        downsample: end with a :class:`Downsample`.
+        downsample: whether a :class:`Downsample` follows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
     """
+
+    blocks: Sequence[AttentionBlock]
 
     def __init__(
         self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool
@@ -54,19 +62,20 @@ class AttentionStage(nn.Module):
         carrier_size = spec.carrier_size if spec.hat[index] else None
         self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size) if carrier_size else None
         last = len(drop_paths) - 1
-        self.blocks = nn.ModuleList(
+        blocks = nn.ModuleList(
             AttentionBlock(
                 dim,
                 spec.num_heads[index],
                 self.window,
                 carrier_size,
                 spec.mlp_ratio,
-                p,
+                drop_path,
                 spec.layer_scale,
                 propagate=bool(carrier_size) and spec.propagation and j == last,
             )
-            for j, p in enumerate(drop_paths)
+            for j, drop_path in enumerate(drop_paths)
         )
+        self.blocks = cast(Sequence[AttentionBlock], blocks)
         self.downsample = Downsample(dim) if downsample else None
         self.cache = PositionCache()
 
@@ -74,43 +83,39 @@ class AttentionStage(nn.Module):
         """(B, C, H, W) -> same shape, before downsampling."""
         H, W = x.shape[2:]
         w = self.window
-        # (B, C, H, W) -> (B, nH*w, nW*w, C) -> (B*nH*nW, w*w, C)
-        x = pad_to_windows(x.permute(0, 2, 3, 1), w)
-        windows_hw = (x.shape[1] // w, x.shape[2] // w)
-        carriers = None if self.tokenizer is None else self.tokenizer(x)
-        x = window_partition(x, w)
-        if carriers is not None:  # (B*nH*nW, L + w*w, C)
-            x = torch.cat((carriers_to_windows(carriers, self.tokenizer.carrier_size, windows_hw), x), 1)
+        # (B, C, H, W) -> (B, nH*w, nW*w, C)
+        x_BHWC = pad_to_windows(x.permute(0, 2, 3, 1), w)
+        windows_hw = (x_BHWC.shape[1] // w, x_BHWC.shape[2] // w)
+        # (B, nH*w, nW*w, C) -> (B*nH*nW, w*w, C)
+        x = window_partition(x_BHWC, w)
+        if self.tokenizer is not None:
+            carriers = carriers_to_windows(self.tokenizer(x_BHWC), self.tokenizer.carrier_size, windows_hw)
+            x = torch.cat((carriers, x), 1)  # (B*nH*nW, L + w*w, C)
         bias_dtype, cache = _compute_dtype(x), self._usable_cache()
         for block in self.blocks:
-            run = recomputed if self.with_cp and torch.is_grad_enabled() else _call
-            x = run(block, x, windows_hw, bias_dtype, cache)
+            x = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache)
         # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
         return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
 
     def train(self, mode: bool = True) -> 'AttentionStage':
-        """As ``nn.Module.train``; also frees the kept positions."""
+        """Set the mode like ``nn.Module.train`` and clear the position cache."""
         self.cache.clear()
         return super().train(mode)
 
     def _usable_cache(self) -> PositionCache | None:
-        """The position cache where keeping is right: in eval, without gradients, outside tracing."""
-        if (
-            self.training
-            or torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
-        ):
+        """Return the position cache where it may be used: in eager inference."""
+        if not is_eager_inference(self):
             return None
         return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
 
 
+def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Tensor:
+    """Run a block, with gradient checkpointing if asked for and gradients are needed."""
+    return recomputed(block, *args) if with_cp and torch.is_grad_enabled() else block(*args)
+
+
 def _compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype a Linear gives for ``x`` here: autocast's, or that of ``x``."""
+    """Return the dtype of a Linear's output for ``x``: autocast's, or that of ``x``."""
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta has none
     return torch.get_autocast_dtype(device) if autocast else x.dtype
-
-
-def _call(block: nn.Module, *args: object) -> Tensor:
-    return block(*args)

@@ -1,1 +1,1 @@
-"""mmcv's operators where they need help."""
+"""Patches of mmcv's operators."""

@@ -1,1 +1,1 @@
-"""What a model found in an image."""
+"""Predictions and their COCO format."""

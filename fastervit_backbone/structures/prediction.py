@@ -1,4 +1,4 @@
-"""What a model found in an image, and how that is written down."""
+"""Predictions of a model for an image, and their COCO format."""
 
 from dataclasses import dataclass, replace
 
@@ -13,8 +13,9 @@ class Categories:
 
     Args:
         names: in the order of the model's labels.
-        ids: what the data set calls them: category ids of a COCO json, values of a label map.
-        own: whether the ids are known to be the data set's; else they count from 1 (objects) or 0 (label maps).
+        ids: the dataset's ids: category ids of a COCO json, values of a label map.
+        own: whether the ids are known to be the dataset's; otherwise they count from 1 (objects) or 0 (label
+            maps).
     """
 
     names: tuple[str, ...]
@@ -22,21 +23,21 @@ class Categories:
     own: bool = True
 
     def as_coco(self) -> list[dict]:
-        """COCO's ``categories``."""
+        """Return COCO's ``categories``."""
         return [dict(id=i, name=name) for i, name in zip(self.ids, self.names, strict=True)]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Objects of an image, or its label map.
+    """Objects in an image, or its label map.
 
     Args:
-        size: (H, W) of the image, pixels.
+        size: (H, W) of the image in pixels.
         boxes: (N, 4), float32, x1 y1 x2 y2 in pixels of the image.
-        scores: (N,), float32, 0..1, falling.
-        labels: (N,), whole numbers, indices of the classes.
-        masks: None, or N of COCO's compressed run-length codes, each of the image's size.
-        label_map: None, or (H, W), indices of the classes, uint8 (uint16 beyond 256 classes): semantic segmentation.
+        scores: (N,), float32, in 0..1, descending.
+        labels: (N,), integers, class indices.
+        masks: None, or N of COCO's compressed run-length encodings, each of the image's size.
+        label_map: None, or (H, W), class indices of semantic segmentation, uint8 (uint16 beyond 256 classes).
     """
 
     size: tuple[int, int]
@@ -50,89 +51,76 @@ class Prediction:
         return len(self.boxes)
 
     def select(self, which: np.ndarray) -> 'Prediction':
-        """These objects alone; ``which``: indices, or one bool an object."""
-        which = np.flatnonzero(which) if which.dtype == bool else which
-        masks = None if self.masks is None else [self.masks[i] for i in which]
-        return replace(
-            self, boxes=self.boxes[which], scores=self.scores[which], labels=self.labels[which], masks=masks
-        )
+        """Return only some objects; ``which``: indices, or one bool per object."""
+        indices = np.flatnonzero(which) if which.dtype == bool else which
+        masks = None if self.masks is None else [self.masks[i] for i in indices]
+        boxes, scores, labels = self.boxes[indices], self.scores[indices], self.labels[indices]
+        return replace(self, boxes=boxes, scores=scores, labels=labels, masks=masks)
 
     def resize(self, size: tuple[int, int]) -> 'Prediction':
-        """As if the image had been (H, W) = ``size``: boxes and masks, made one after the other."""
+        """Scale boxes and masks to an image of (H, W) = ``size``; only one mask is decoded at a time."""
         (h, w), (H, W) = self.size, size
         masks = self.masks
         if masks is not None:
-            small = (np.ascontiguousarray(coco_mask.decode(code)) for code in masks)
-            resized = (cv2.resize(mask, (W, H), interpolation=cv2.INTER_NEAREST) for mask in small)
+            decoded = (np.ascontiguousarray(coco_mask.decode(rle)) for rle in masks)
+            resized = (cv2.resize(mask, (W, H), interpolation=cv2.INTER_NEAREST) for mask in decoded)
             masks = [encode_mask(mask) for mask in resized]
         return replace(self, size=size, boxes=self.boxes * np.float32([W / w, H / h] * 2), masks=masks)
 
     def to_coco(self, image_id: int, categories: Categories) -> list[dict]:
-        """COCO's result entries: a box, and a segmentation where there are masks, for each object; of a label map one for each class."""
-        if self.label_map is not None:
-            present = np.unique(self.label_map)
-            codes = {
-                int(label): encode_mask(self.label_map == label)
-                for label in present
-                if label < len(categories.ids)
-            }
-            return [
-                _entry(image_id, categories.ids[k], coco_mask.toBbox(code).tolist(), code)
-                for k, code in codes.items()
-            ]
+        """Return COCO's result entries.
+
+        One per object, with a segmentation if there are masks; for a label map one per class in it.
+        """
         entries = []
+        if self.label_map is not None:
+            labels = [label for label in np.unique(self.label_map) if label < len(categories.ids)]
+            for label in labels:
+                rle = encode_mask(self.label_map == label)
+                entries.append(_entry(image_id, categories.ids[label], coco_mask.toBbox(rle).tolist(), rle))
+            return entries
         for i, (x1, y1, x2, y2) in enumerate(self.boxes.tolist()):
-            entry = _entry(
-                image_id,
-                categories.ids[self.labels[i]],
-                [x1, y1, x2 - x1, y2 - y1],
-                self.masks and self.masks[i],
-            )
+            rle = self.masks[i] if self.masks else None
+            entry = _entry(image_id, categories.ids[self.labels[i]], [x1, y1, x2 - x1, y2 - y1], rle)
             entries.append(entry | dict(score=float(self.scores[i])))
         return entries
 
 
-def _entry(image_id: int, category_id: int, bbox: list[float], code: dict | None) -> dict:
+def _entry(image_id: int, category_id: int, bbox: list[float], rle: dict | None) -> dict:
     entry = dict(image_id=image_id, category_id=category_id, bbox=bbox, area=bbox[2] * bbox[3], iscrowd=0)
-    if code is not None:
-        entry |= dict(segmentation=dict(code, counts=code['counts'].decode()), area=int(coco_mask.area(code)))
+    if rle is not None:
+        entry |= dict(segmentation=dict(rle, counts=rle['counts'].decode()), area=int(coco_mask.area(rle)))
     return entry
 
 
 def encode_mask(mask: np.ndarray) -> dict:
-    """(H, W), bool -> COCO's compressed run-length code."""
+    """(H, W), bool -> COCO's compressed run-length encoding."""
     return coco_mask.encode(np.asfortranarray(mask, np.uint8))
 
 
-def decode_mask(code: dict) -> np.ndarray:
-    """COCO's run-length code, its ``counts`` bytes or text -> (H, W), bool."""
-    return coco_mask.decode(code).astype(bool)
+def decode_mask(rle: dict) -> np.ndarray:
+    """COCO's run-length encoding, ``counts`` as bytes or text -> (H, W), bool."""
+    return coco_mask.decode(rle).astype(bool)
 
 
-def place_mask(code: dict, offset: tuple[int, int], size: tuple[int, int]) -> dict:
-    """The run-length code of a mask that lies in a larger image, without making either mask.
+def place_mask(rle: dict, offset: tuple[int, int], size: tuple[int, int]) -> dict:
+    """Encode a mask as part of a larger image, without creating the large mask.
 
     Args:
-        code: of the small image.
-        offset: (y, x) of its corner in the large one.
-        size: (H, W) of the large one, which holds the small one whole.
+        rle: run-length encoding of the small image.
+        offset: (y, x) of its corner in the large image.
+        size: (H, W) of the large image, which contains all of the small one.
     """
-    (y0, x0), (h, _), (H, W) = offset, code['size'], size
-    small = coco_mask.decode(code)
-    # columns below each other with a zero after each, so that no run goes on into the next column
-    columns = np.pad(small.T, ((0, 0), (0, 1))).ravel().astype(np.int8)
+    (y0, x0), (h, _), (H, W) = offset, rle['size'], size
+    # concatenated columns with a zero after each, so that no run continues into the next column
+    columns = np.pad(coco_mask.decode(rle).T, ((0, 0), (0, 1))).ravel().astype(np.int8)
     steps = np.diff(columns, prepend=0)
     starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-    edges = np.stack(
-        [
-            (x0 + starts // (h + 1)) * H + y0 + starts % (h + 1),
-            (x0 + ends // (h + 1)) * H + y0 + ends % (h + 1),
-        ],
-        1,
-    )
+    # (runs, 2): start and end of each run in the large image
+    edges = np.stack([(x0 + at // (h + 1)) * H + y0 + at % (h + 1) for at in (starts, ends)], 1)
     if not len(edges):
         return coco_mask.frPyObjects(dict(counts=[H * W], size=[H, W]), H, W)
-    joined = np.flatnonzero(edges[1:, 0] == edges[:-1, 1])  # full columns side by side are one run
+    joined = np.flatnonzero(edges[1:, 0] == edges[:-1, 1])  # adjacent full columns are one run
     flat = np.delete(edges.ravel(), np.concatenate([2 * joined + 1, 2 * joined + 2]))
     counts = np.diff(np.concatenate([[0], flat, [H * W]])).tolist()
     return coco_mask.frPyObjects(dict(counts=counts[:-1] if counts[-1] == 0 else counts, size=[H, W]), H, W)

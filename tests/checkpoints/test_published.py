@@ -2,20 +2,23 @@ import copy
 import http.server
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fastervit_backbone import ARCHS, ArchSpec, FasterViT
 from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
+from fastervit_backbone.checkpoints import io
 from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
-from fastervit_backbone.utils.errors import CheckpointError
-from tests.helpers import ROOT, ReferenceCase, lively
+from fastervit_backbone.utils.errors import CheckpointError, UserError
+from tests.helpers import ROOT, ReferenceCase, randomize
 
 HAT = 'small_hat_224_propagation'
 
@@ -30,14 +33,19 @@ def case():
     return ReferenceCase(HAT)
 
 
-def spec_of(case):
+def build(case):
     return FasterViT(case.arch, out_norm=None)
+
+
+def assert_equal_states(net, other):
+    states = net.state_dict().values(), other.state_dict().values()
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
 WRAPPINGS = {
     'published': lambda s: dict(state_dict=s, epoch=1),
     'model': lambda s: dict(model=s),
-    'bare': lambda s: s,
+    'top level': lambda s: s,
     'module.': lambda s: dict(state_dict={f'module.{k}': v for k, v in s.items()}),
 }
 
@@ -45,48 +53,41 @@ WRAPPINGS = {
 @pytest.mark.parametrize('wrap', WRAPPINGS.values(), ids=WRAPPINGS.keys())
 def test_every_wrapping_gives_the_same(case, wrap, tmp_path):
     state = case.published_file()['state_dict']
-    expected, net = spec_of(case), spec_of(case)
+    expected, net = build(case), build(case)
     load_published(expected, dict(state_dict=state))
     load_published(net, save(wrap(state), tmp_path / 'x.pth.tar'))
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(expected.state_dict().values(), net.state_dict().values(), strict=True)
-    )
+    assert_equal_states(expected, net)
 
 
 def test_report_is_one_line_that_accounts_for_everything(case):
     content = case.published_file()
     net = FasterViT(case.arch)
     report = load_published(net, content)
-    derived = [
-        k
-        for k in content['state_dict']
-        if k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))
-    ]
+    suffixes = ('relative_bias', 'relative_coords_table', 'relative_position_index')
+    derived = [k for k in content['state_dict'] if k.endswith(suffixes)]
     assert sorted(report.rebuilt) == sorted(derived)
     assert sorted(report.fresh) == sorted(n for n in net.state_dict() if n.startswith('out_norms.'))
     line = str(report)
-    assert (
-        '\n' not in line and f'{len(derived)} position buffers rebuilt' in line and '(norm.weight, ' in line
-    )
+    assert '\n' not in line
+    assert f'{len(derived)} position buffers rebuilt' in line and '(norm.weight, ' in line
 
 
 @pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
-def test_a_converted_file_knows_its_windows(tmp_path, suffix):
-    """Weights of 4_21k_224 and 4_21k_384 look alike; a small stand-in keeps the test quick."""
+def test_a_converted_file_declares_its_windows(tmp_path, suffix):
+    """Weights of 4_21k_224 and 4_21k_384 have equal shapes; a small stand-in keeps the test fast."""
     path = tmp_path / f'x{suffix}'
     net = FasterViT(ARCHS['nano'], out_norm=None)
     write_state_dict(net.state_dict(), path, {'arch': 'nano', 'source': 'x'})
     assert load_published(net, path).note == ''
     other = FasterViT('nano', out_norm=None, window_sizes=(7, 7, 14, 7), carrier_size=3)
-    assert (
-        load_published(other, path).note
-        == 'window of stage 3 7 in the file, 14 here, carriers a side 2 in the file, 3 here'
+    note = (
+        'window of stage 3: 7 in the file, 14 in the model, carriers per side: 2 in the file, 3 in the model'
     )
+    assert load_published(other, path).note == note
 
 
 @pytest.mark.parametrize('metadata', ['4_21k_384', '4_21k_768'])
-def test_our_4_21k_files_are_named_by_what_they_say(metadata):
+def test_our_4_21k_files_are_named_by_their_metadata(metadata):
     with torch.device('meta'):
         state = FasterViT('4_21k_224', out_norm=None).state_dict()
         net = FasterViT('4')
@@ -113,41 +114,34 @@ def test_convert_then_init_cfg_reads_both_kinds(case, tmp_path, suffix):
     assert len(report.loaded) == len(unwrap_state_dict(read_checkpoint(converted)))
 
 
-def test_detector_checkpoints_give_their_backbone(nano, tmp_path):
+def test_the_backbone_of_a_detector_checkpoint_loads(nano, tmp_path):
     state = {f'backbone.{k}': v for k, v in nano.state_dict().items()} | {'neck.conv.weight': torch.zeros(1)}
     path = save(dict(state_dict=state, meta=dict(epoch=3)), tmp_path / 'detector.pth')
     net = FasterViT('nano')
     report = load_published(net, path)
     assert report.dropped == ('neck.conv.weight',) and report.fresh == () and report.arch == 'nano'
-    assert all(
-        torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True)
-    )
+    assert_equal_states(net, nano)
 
 
 def test_a_detectors_backbone_converts_with_its_norms(nano, tmp_path):
-    path = save(
-        dict(state_dict={f'backbone.{k}': v for k, v in nano.state_dict().items()}), tmp_path / 'detector.pth'
-    )
+    state = {f'backbone.{k}': v for k, v in nano.state_dict().items()}
+    path = save(dict(state_dict=state), tmp_path / 'detector.pth')
     convert_checkpoint(path, tmp_path / 'nano.safetensors')
     net = FasterViT('nano')
     assert load_published(net, tmp_path / 'nano.safetensors').fresh == ()
-    assert all(
-        torch.equal(a, b) for a, b in zip(net.state_dict().values(), nano.state_dict().values(), strict=True)
-    )
+    assert_equal_states(net, nano)
 
 
-def test_a_cut_backbone_loads_into_its_like(nano):
-    cut = lively(FasterViT('nano', out_indices=(1, 2)))
+def test_a_backbone_with_fewer_stages_loads_into_an_equal_one(nano):
+    cut = randomize(FasterViT('nano', out_indices=(1, 2)))
     net = FasterViT('nano', out_indices=(1, 2))
     load_published(net, cut.state_dict())
-    assert all(
-        torch.equal(a, b) for a, b in zip(net.state_dict().values(), cut.state_dict().values(), strict=True)
-    )
+    assert_equal_states(net, cut)
     with pytest.raises(CheckpointError, match=r'missing \(stages\.2\.downsample'):
         load_published(FasterViT('nano'), cut.state_dict())
 
 
-def test_norms_of_another_kind_do_not_load_in_part(nano):
+def test_norms_of_another_kind_do_not_load_partially(nano):
     with pytest.raises(CheckpointError, match=r'missing \(out_norms\.0\.running_mean'):
         load_published(FasterViT('nano', out_norm='bn'), nano.state_dict())
 
@@ -155,9 +149,8 @@ def test_norms_of_another_kind_do_not_load_in_part(nano):
 def test_fewer_outputs_drop_the_rest_by_name(nano):
     net = FasterViT('nano', out_indices=(1, 2))
     report = load_published(net, nano.state_dict())
-    assert any(k.startswith('stages.3.') for k in report.dropped) and any(
-        k.startswith('stages.2.downsample') for k in report.dropped
-    )
+    for prefix in ('stages.3.', 'stages.2.downsample'):
+        assert any(k.startswith(prefix) for k in report.dropped)
     with torch.no_grad():
         images = torch.randn(1, 3, 97, 131)
         for a, b in zip(net.eval()(images), nano(images)[1:3], strict=True):
@@ -166,48 +159,46 @@ def test_fewer_outputs_drop_the_rest_by_name(nano):
 
 def test_other_windows_are_noted(case):
     net = FasterViT(case.arch, window_sizes=(7, 7, 14, 7))
-    assert 'window of stage 3 7 in the file, 14 here' in load_published(net, case.published_file()).note
+    note = load_published(net, case.published_file()).note
+    assert 'window of stage 3: 7 in the file, 14 in the model' in note
 
 
 def meta_case(name):
-    """A published file's keys with tensors that take no memory."""
+    """A published file's keys, with tensors that need no memory."""
     meta = ReferenceCase(name).meta['state_dict']
     return {k: torch.empty(shape, device='meta') for k, shape in meta.items() if 'to_global_feature' not in k}
 
 
 @pytest.mark.parametrize(
-    ('file', 'arch', 'told'),
+    ('file', 'arch', 'message'),
     [
         ('faster_vit_4_224', '3', "16 heads in stage 3 where the model has 8.*arch='4'"),
         ('faster_vit_0_224', '2', "dim=64 where the model has 96.*arch='0'"),
         ('faster_vit_4_21k_384', '4', "no carrier tokens in stage 3.*arch='4_21k_384'"),
         ('faster_vit_6_224', '5', r"depths=\(3, 3, 16, 8\) where the model has \(3, 3, 12, 5\).*arch='6'"),
-        ('small_hat_224', '0', 'no variant of the paper'),
+        ('small_hat_224', '0', 'not a variant of the paper'),
     ],
 )
-def test_a_wrong_arch_is_named(file, arch, told):
+def test_a_wrong_arch_is_named(file, arch, message):
     with torch.device('meta'):
         net = FasterViT(arch)
-    with pytest.raises(CheckpointError, match=told) as error:
+    with pytest.raises(CheckpointError, match=message) as error:
         load_published(net, meta_case(file))
     assert '\n' not in str(error.value)
 
 
 def test_nothing_is_changed_by_a_file_that_does_not_fit(case):
     state = case.published_file()['state_dict']
-    net = spec_of(case)
+    net = build(case)
     before = copy.deepcopy(net.state_dict())
-    lost = {k: v for k, v in state.items() if k != 'levels.2.blocks.1.attn.qkv.bias'}
+    incomplete = {k: v for k, v in state.items() if k != 'levels.2.blocks.1.attn.qkv.bias'}
     with pytest.raises(CheckpointError, match=r'1 missing \(stages\.2\.blocks\.1\.layer\.attn\.qkv\.bias\)'):
-        load_published(net, lost)
-    with pytest.raises(
-        CheckpointError, match=r'1 tensor\(s\) that FasterViT has no place for: levels\.0\.blocks\.0\.gamma'
-    ):
+        load_published(net, incomplete)
+    with pytest.raises(CheckpointError, match=r'has 1 unexpected tensor\(s\): levels\.0\.blocks\.0\.gamma'):
         load_published(net, state | {'levels.0.blocks.0.gamma': torch.ones(8)})
-    with pytest.raises(CheckpointError, match=r'hold different values.*to_global_feature'):
-        load_published(
-            net, state | {'levels.2.global_tokenizer.to_global_feature.pos.bias': torch.full((32,), 9.0)}
-        )
+    alias = 'levels.2.global_tokenizer.to_global_feature.pos.bias'
+    with pytest.raises(CheckpointError, match=r'to_global_feature.* hold different values'):
+        load_published(net, state | {alias: torch.full((32,), 9.0)})
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
@@ -216,11 +207,10 @@ class Trap:
         return (exec, ('raise SystemExit("code from a pickle ran")',))
 
 
-def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     path = save(dict(state_dict={'x': torch.zeros(1)}, trap=Trap()), tmp_path / 'trap.pth')
-    with pytest.raises(
-        CheckpointError, match=r'refused to read .*trap\.pth: the pickle wants to run .*exec'
-    ) as error:
+    refusal = r'refused to read .*trap\.pth: the pickle would run .*exec'
+    with pytest.raises(CheckpointError, match=refusal) as error:
         read_checkpoint(path)
     assert '\n' not in str(error.value)
     raw = tmp_path / 'raw.pth'
@@ -230,7 +220,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('name', 'content', 'told'),
+    ('name', 'content', 'message'),
     [
         ('text.pth', b'this is no checkpoint\n', 'text.pth is not a checkpoint'),
         ('empty.pth', b'', 'empty.pth is not a checkpoint'),
@@ -241,16 +231,16 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path):
         ('missing.pth', None, 'no checkpoint at .*missing.pth'),
     ],
 )
-def test_files_that_are_none(tmp_path, name, content, told):
+def test_files_that_are_not_checkpoints(tmp_path, name, content, message):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=told) as error:
+    with pytest.raises(CheckpointError, match=message) as error:
         read_checkpoint(path)
     assert '\n' not in str(error.value)
 
 
-def test_half_a_file_is_none(tmp_path, nano):
+def test_half_a_file_is_not_a_checkpoint(tmp_path, nano):
     path = save(nano.state_dict(), tmp_path / 'x.pth')
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(CheckpointError, match='not a checkpoint'):
@@ -258,13 +248,12 @@ def test_half_a_file_is_none(tmp_path, nano):
 
 
 def test_convert_refuses_and_leaves_nothing(tmp_path):
-    stranger = save({'layer1.weight': torch.zeros(3)}, tmp_path / 'resnet.pth')
-    with pytest.raises(CheckpointError, match=r'no FasterViT: layer1\.weight'):
-        convert_checkpoint(stranger, tmp_path / 'out.safetensors')
+    resnet = save({'layer1.weight': torch.zeros(3)}, tmp_path / 'resnet.pth')
+    with pytest.raises(CheckpointError, match=r'is not a FasterViT: layer1\.weight'):
+        convert_checkpoint(resnet, tmp_path / 'out.safetensors')
+    published = save(ReferenceCase(HAT).published_file(), tmp_path / 'p.pth')
     with pytest.raises(CheckpointError, match=r'must end in \.safetensors or \.pth'):
-        convert_checkpoint(
-            save(ReferenceCase(HAT).published_file(), tmp_path / 'p.pth'), tmp_path / 'out.bin'
-        )
+        convert_checkpoint(published, tmp_path / 'out.bin')
     assert sorted(p.name for p in tmp_path.iterdir()) == ['p.pth', 'resnet.pth']
 
 
@@ -275,10 +264,10 @@ def test_check_fit_of_a_whole_model():
             self.backbone, self.head = FasterViT(arch), torch.nn.Linear(4, classes)
 
     small = ArchSpec(dim=8, stem_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 4))
-    model = lively(Model(small, 3))
+    model = randomize(Model(small, 3))
     state = model.state_dict()
     check_fit(model, state, 'x.pth')
-    with pytest.raises(CheckpointError, match=r'head\.weight \(4, 4\), here \(3, 4\)'):
+    with pytest.raises(CheckpointError, match=r'head\.weight \(4, 4\), expected \(3, 4\)'):
         check_fit(model, Model(small, 4).state_dict(), 'x.pth')
     check_fit(model, Model(small, 4).state_dict(), 'x.pth', partial=True)
     with pytest.raises(CheckpointError, match="arch='nano'"):
@@ -287,52 +276,121 @@ def test_check_fit_of_a_whole_model():
 
 def test_no_network_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
-    with pytest.raises(
-        CheckpointError,
-        match=r'cannot download http://127\.0\.0\.1:9/a\.pth .*put the file at .*a\.pth.*init_cfg=None',
-    ):
+    message = r'cannot download http://127\.0\.0\.1:9/a\.pth .*put the file at .*a\.pth.*init_cfg=None'
+    with pytest.raises(CheckpointError, match=message):
         read_checkpoint('http://127.0.0.1:9/a.pth')
 
 
-def test_archs_that_weights_cannot_tell_apart_are_not_guessed(tmp_path, monkeypatch):
-    """The 4_21k archs differ in windows alone, of which a state dict has no trace."""
+HUB_URL = 'https://huggingface.co/ahatamiz/FasterViT/resolve/{}/{}'
+
+
+@pytest.mark.parametrize(
+    ('url', 'expected'),
+    [
+        (HUB_URL.format('main', 'x.pth.tar'), ('ahatamiz/FasterViT', 'main', 'x.pth.tar')),
+        (HUB_URL.format('refs%2Fpr%2F1', 'a/b%20c.pth'), ('ahatamiz/FasterViT', 'refs/pr/1', 'a/b c.pth')),
+        ('https://huggingface.co/gpt2/resolve/v1/x.pth?download=true', ('gpt2', 'v1', 'x.pth')),
+        ('https://huggingface.co/datasets/a/resolve/main/x.pth', None),
+        ('https://huggingface.co/datasets/a/b/resolve/main/x.pth', None),
+        ('https://huggingface.co/ahatamiz/FasterViT', None),
+        ('https://example.com/ahatamiz/FasterViT/resolve/main/x.pth', None),
+    ],
+)
+def test_hub_urls_are_split(url, expected):
+    assert io._split_hub_url(url) == expected
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """huggingface_hub with an empty cache and no network: a list of the calls, and what they return."""
+    huggingface_hub = pytest.importorskip('huggingface_hub')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'torch'))
+    hub = SimpleNamespace(calls=[], cached=None, result=None)
+
+    def download(repo_id, filename, *, revision):
+        hub.calls.append((repo_id, filename, revision))
+        if isinstance(hub.result, Exception):
+            raise hub.result
+        return str(hub.result)
+
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', download)
+    monkeypatch.setattr(huggingface_hub, 'try_to_load_from_cache', lambda *args, revision: hub.cached)
+    return hub
+
+
+def test_hub_files_are_downloaded_by_huggingface_hub(hub, tmp_path):
+    hub.result = save({'x': torch.arange(5.0)}, tmp_path / 'weights.pth.tar')
+    url = HUB_URL.format('v1', 'folder/weights.pth.tar')
+    assert read_checkpoint(url)['x'].sum() == 10
+    assert hub.calls == [('ahatamiz/FasterViT', 'folder/weights.pth.tar', 'v1')]
+    hub.cached = str(hub.result)
+    assert read_checkpoint(url)['x'].sum() == 10 and len(hub.calls) == 1
+
+
+def test_a_file_put_in_place_by_hand_comes_before_the_hub(hub, tmp_path):
+    folder = tmp_path / 'torch' / 'hub' / 'checkpoints'
+    folder.mkdir(parents=True)
+    save({'x': torch.arange(3.0)}, folder / 'weights.pth')
+    assert read_checkpoint(HUB_URL.format('main', 'weights.pth'))['x'].sum() == 3 and hub.calls == []
+
+
+@pytest.mark.parametrize('error', [OSError('no route\nto host'), ValueError('no route to host')])
+def test_a_failed_hub_download_is_one_line(hub, tmp_path, error):
+    hub.result = error
+    url = HUB_URL.format('main', 'weights.pth')
+    place = tmp_path / 'torch' / 'hub' / 'checkpoints' / 'weights.pth'
+    message = (
+        f'cannot download {url} (no route to host): put the file at {place}, or train from scratch with '
+    )
+    with pytest.raises(CheckpointError, match=re.escape(message)) as raised:
+        read_checkpoint(url)
+    assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('suffix', ['.safetensors', '.pth'])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, suffix, small_files_only):
+    with pytest.raises(UserError, match=rf'cannot write .*x\{suffix}: .*File too large') as error:
+        write_state_dict({'x': torch.zeros(100_000)}, tmp_path / f'x{suffix}', {'source': 'x'})
+    assert '\n' not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
+def test_archs_that_weights_cannot_distinguish_are_not_guessed(tmp_path, monkeypatch):
+    """The 4_21k archs differ only in windows, which leave no trace in a state dict."""
     small = dict(dim=8, stem_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 4), hat=(False,) * 4)
     pair = {f'wide_{w}': ArchSpec(**small, window_sizes=(7, 7, w, w // 2)) for w in (14, 24)}
     monkeypatch.setattr('fastervit_backbone.checkpoints.infer_arch.ARCHS', pair)
-    monkeypatch.setattr('fastervit_backbone.checkpoints.published.ARCHS', pair)
-    net = lively(FasterViT(pair['wide_24']))
+    monkeypatch.setattr('fastervit_backbone.checkpoints.convert.ARCHS', pair)
+    net = randomize(FasterViT(pair['wide_24']))
     report = load_published(FasterViT(pair['wide_24']), net.state_dict())
     assert report.arch == 'wide_14 or wide_24' and report.note == ''
-    bare = save(net.state_dict(), tmp_path / 'bare.pth')
-    assert convert_checkpoint(bare, tmp_path / 'bare.safetensors').arch == 'wide_14 or wide_24'
-    assert 'arch' not in read_checkpoint(tmp_path / 'bare.safetensors')['meta']
-    with pytest.raises(
-        CheckpointError, match=r"dim=8 where the model has 32.*: use arch='wide_14' or 'wide_24'"
-    ):
+    plain = save(net.state_dict(), tmp_path / 'plain.pth')
+    assert convert_checkpoint(plain, tmp_path / 'plain.safetensors').arch == 'wide_14 or wide_24'
+    assert 'arch' not in read_checkpoint(tmp_path / 'plain.safetensors')['meta']
+    message = r"dim=8 where the model has 32.*: use arch='wide_14' or 'wide_24'"
+    with pytest.raises(CheckpointError, match=message):
         load_published(FasterViT('nano'), net.state_dict())
     # mmengine's checkpoints keep the config as text
-    config = "import os\nmodel = dict(type='X', backbone=dict(type='FasterViT', arch='wide_24'), head=dict(a=[1]))\nraise SystemExit\n"
+    model = "dict(type='X', backbone=dict(type='FasterViT', arch='wide_24'), head=dict(a=[1]))"
+    config = f'import os\nmodel = {model}\nraise SystemExit\n'
     state = {f'backbone.{k}': v for k, v in net.state_dict().items()}
     trained = save(dict(state_dict=state, meta=dict(cfg=config)), tmp_path / 'epoch_1.pth')
     assert load_published(FasterViT(pair['wide_24']), trained).arch == 'wide_24'
-    assert (
-        'window of stage 3 24 in the file, 14 here'
-        in load_published(FasterViT(pair['wide_14']), trained).note
-    )
+    note = load_published(FasterViT(pair['wide_14']), trained).note
+    assert 'window of stage 3: 24 in the file, 14 in the model' in note
     convert_checkpoint(trained, tmp_path / 'trained.safetensors')
     assert read_checkpoint(tmp_path / 'trained.safetensors')['meta']['arch'] == 'wide_24'
 
 
 def test_several_processes_download_once(tmp_path):
-    """Without a process group, as before a training has begun: one fetches, the others wait for the file."""
+    """Without a process group, as before training: one downloads, the others wait for the file."""
     served = tmp_path / 'served'
     served.mkdir()
     save({'x': torch.arange(5.0)}, served / 'weights.pth')
-    asked = []
+    requests = []
 
     class Slow(http.server.SimpleHTTPRequestHandler):
         def do_GET(self):
-            asked.append(self.path)
+            requests.append(self.path)
             time.sleep(1.5)
             super().do_GET()
 
@@ -344,17 +402,11 @@ def test_several_processes_download_once(tmp_path):
         )
         processes = []
         for rank in range(3):
-            variables = dict(
-                os.environ,
-                TORCH_HOME=str(tmp_path / 'hub'),
-                LOCAL_RANK=str(rank),
-                RANK=str(rank),
-                WORLD_SIZE='3',
-            )
-            variables['PYTHONPATH'] = str(ROOT)
+            ranks = dict(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE='3')
+            variables = os.environ | ranks | dict(TORCH_HOME=str(tmp_path / 'hub'), PYTHONPATH=str(ROOT))
             options = dict(env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
             processes.append(subprocess.Popen([sys.executable, '-c', code], **options))
         done = [(*p.communicate(timeout=120), p.returncode) for p in processes]
         server.shutdown()
     assert [(out.splitlines()[-1], code) for out, _, code in done] == [('10.0', 0)] * 3, done
-    assert asked == ['/weights.pth']
+    assert requests == ['/weights.pth']

@@ -1,4 +1,4 @@
-"""The copy for inference against the network it was made from."""
+"""Compare the deployed copy with the network it was made from."""
 
 import copy
 
@@ -10,10 +10,11 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.benchmark.throughput import peak_memory
 from fastervit_backbone.checkpoint import load_published
 from fastervit_backbone.models.deploy import PointwiseConv
-from fastervit_backbone.models.layers import TransformerLayer, attention, position
+from fastervit_backbone.models.layers import attention, position
+from fastervit_backbone.models.layers.attention import TransformerLayer
 from fastervit_backbone.models.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
 from fastervit_backbone.models.stages import ConvStage
-from tests.helpers import HUGE, PAPER_CASES, SMALL_CASES, TOLERANCE, ReferenceCase, lively, relative_error
+from tests.helpers import HUGE, PAPER_CASES, SMALL_CASES, TOLERANCE, ReferenceCase, randomize, relative_error
 
 ALL_CONV = type(
     'AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'}
@@ -30,11 +31,11 @@ def assert_close(ours, expected, tolerance=1e-5):
 @pytest.mark.parametrize('size', [None, (97, 131)])
 @pytest.mark.parametrize('arch', ['nano', 'scaled'])
 def test_same_maps(arch, size):
-    """'scaled' has layer scales and propagation, as FasterViT-3 and larger."""
+    """'scaled' has layer scales and propagation, like FasterViT-3 and larger."""
     spec = dict(
         dim=16, stem_dim=8, depths=(1, 1, 2, 2), num_heads=(1, 2, 2, 4), layer_scale=0.5, propagation=True
     )
-    net = lively(FasterViT(spec if arch == 'scaled' else 'nano')).eval()
+    net = randomize(FasterViT(spec if arch == 'scaled' else 'nano')).eval()
     before = copy.deepcopy(net.state_dict())
     images = torch.randn(2, 3, 97, 131)
     expected = net(images)
@@ -42,38 +43,32 @@ def test_same_maps(arch, size):
     assert_close(deployed(images), expected)
     channels_last = deployed(images.contiguous(memory_format=torch.channels_last))
     assert_close(channels_last, expected)
-    assert all(m.is_contiguous() for m in deployed(images)) and channels_last[0].is_contiguous(
-        memory_format=torch.channels_last
-    )
+    assert all(m.is_contiguous() for m in deployed(images))
+    assert channels_last[0].is_contiguous(memory_format=torch.channels_last)
     assert deployed.out_channels == net.out_channels and deployed.out_strides == net.out_strides
     after = net.state_dict()
     assert list(before) == list(after) and all(torch.equal(before[k], after[k]) for k in before)
-    assert not any(p.requires_grad for p in deployed.parameters()) and all(
-        p.requires_grad for p in net.parameters()
-    )
+    assert not any(p.requires_grad for p in deployed.parameters())
+    assert all(p.requires_grad for p in net.parameters())
 
 
 @torch.no_grad()
 def test_nothing_is_left_to_fold(nano):
     deployed = nano.deploy((64, 96))
     kinds = {type(m) for m in deployed.modules()}
-    assert (
-        torch.nn.BatchNorm2d not in kinds
-        and not any(issubclass(k, PositionMlp) for k in kinds)
-        and FixedPosition in kinds
-    )
+    assert torch.nn.BatchNorm2d not in kinds and FixedPosition in kinds
+    assert not any(issubclass(k, PositionMlp) for k in kinds)
     blocks = [b for s in deployed.net.stages if isinstance(s, ConvStage) for b in s.blocks]
     assert all(b.conv1.weight.is_contiguous(memory_format=torch.channels_last) for b in blocks)
-    assert any(
-        isinstance(m, PositionMlp) for m in nano.deploy().modules()
-    )  # the carriers' depend on the size
+    # without a size the carriers' positions cannot be constants
+    assert any(isinstance(m, PositionMlp) for m in nano.deploy().modules())
 
 
 @torch.no_grad()
 def test_another_size_and_training_are_errors(nano):
     deployed = nano.deploy((64, 96))
     with pytest.raises(
-        ValueError, match=r'made for images of 64x96 .* got 96x64: deploy\(\) without a size takes any'
+        ValueError, match=r'made for images of 64x96 .* got 96x64: deploy\(\) without a size accepts any'
     ):
         deployed(torch.randn(1, 3, 96, 64))
     with pytest.raises(RuntimeError, match='cannot be trained'):
@@ -87,7 +82,7 @@ def test_another_size_and_training_are_errors(nano):
 
 
 @torch.no_grad()
-def test_any_size_without_one(nano):
+def test_without_a_size_any_size_is_accepted(nano):
     deployed = nano.deploy()
     for size in ((32, 32), (97, 131), (64, 224), (97, 131)):
         images = torch.randn(1, 3, *size)
@@ -95,14 +90,12 @@ def test_any_size_without_one(nano):
 
 
 @torch.no_grad()
-def test_convolutions_give_what_linears_give_and_choices_come_back(nano, capsys):
+def test_convolutions_equal_linears_and_choices_are_reproducible(nano, capsys):
     images = torch.randn(2, 3, 64, 96)
     deployed = nano.deploy(choices=ALL_CONV)
-    assert (
-        set(deployed.choices.values()) == {'conv'}
-        and sum(isinstance(m, PointwiseConv) for m in deployed.modules()) == 4 * 4 + 2 * 4 + 4 * 4
-    )
-    assert '0 shapes of layers run as Linear' in capsys.readouterr().out
+    assert set(deployed.choices.values()) == {'conv'}
+    assert sum(isinstance(m, PointwiseConv) for m in deployed.modules()) == 4 * 4 + 2 * 4 + 4 * 4
+    assert '0 layer shapes run as Linear' in capsys.readouterr().out
     assert_close(deployed(images), nano(images))
     again = nano.deploy(choices=deployed.choices)
     assert again.choices == deployed.choices
@@ -113,17 +106,9 @@ def test_convolutions_give_what_linears_give_and_choices_come_back(nano, capsys)
 def test_bfloat16(nano):
     images = torch.randn(2, 3, 97, 131)
     deployed = nano.deploy(dtype=torch.bfloat16)
-    assert {
-        p.dtype
-        for n, p in deployed.named_parameters()
-        if '.carrier.position' not in n and '.carrier.bias' not in n
-    } == {torch.bfloat16}
-    assert all(
-        p.dtype == torch.float32
-        for m in deployed.modules()
-        if isinstance(m, PositionMlp)
-        for p in m.parameters()
-    )
+    for name, p in deployed.named_parameters():
+        is_position = '.carrier.position' in name or '.carrier.bias' in name
+        assert p.dtype == (torch.float32 if is_position else torch.bfloat16)
     expected = nano(images)
     with torch.autocast('cpu', torch.bfloat16):
         rough = nano(images)
@@ -151,44 +136,44 @@ def test_published_numbers(name, tmp_path):
 
 
 @torch.no_grad()
-def test_in_place_inference_in_pieces_gives_what_the_layer_gives(monkeypatch):
-    layer = lively(TransformerLayer(8, 2, layer_scale=1e-5)).eval()
+def test_chunked_inplace_inference_equals_the_layer(monkeypatch):
+    layer = randomize(TransformerLayer(8, 2, layer_scale=1e-5)).eval()
     x, bias = torch.randn(7, 5, 8), torch.randn(1, 2, 5, 5)
     expected = layer(x, bias)
     for size in (1, 2 * 5 * 32 * 4, 2**24):  # one sequence at a time, two, all
-        monkeypatch.setattr(attention, 'CACHED', size)
+        monkeypatch.setattr(attention, 'CHUNK_BYTES', size)
         ours = x.clone()
         assert layer.forward_inplace(ours, bias) is ours
         torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize('grid', [(5, 9), (9, 5), (1, 7), (13, 2)])
-def test_a_bias_in_pieces_is_the_bias(grid, monkeypatch):
-    module = lively(RelativeBias(3))
+def test_a_bias_in_chunks_equals_the_bias(grid, monkeypatch):
+    module = randomize(RelativeBias(3))
     whole = module(grid, 0, torch.float32)
-    monkeypatch.setattr(position, 'CHUNK', 3 * 2 * grid[1] * grid[0] * grid[1])  # two rows
-    pieces = module(grid, 0, torch.float32)
-    assert isinstance(pieces, GridBias if grid[0] > 2 else torch.Tensor)
+    monkeypatch.setattr(position, 'CHUNK_ELEMENTS', 3 * 2 * grid[1] * grid[0] * grid[1])  # two rows
+    bias = module(grid, 0, torch.float32)
+    assert isinstance(bias, GridBias if grid[0] > 2 else torch.Tensor)
     if grid[0] > 2:
         ends = [0]
-        for start, end, piece in pieces.chunks():
-            assert start == ends[-1] and piece.numel() <= position.CHUNK and piece.stride(2) % 8 == 0
-            assert torch.equal(piece, whole[:, :, start:end])
+        for start, end, chunk in bias.chunks():
+            assert start == ends[-1] and chunk.numel() <= position.CHUNK_ELEMENTS and chunk.stride(2) % 8 == 0
+            assert torch.equal(chunk, whole[:, :, start:end])
             ends.append(end)
         assert ends[-1] == grid[0] * grid[1]
 
 
-def test_pieces_are_never_whole(monkeypatch):
-    """Making the pieces takes two of them (one is flipped from the other) and the table, not the bias."""
+def test_chunks_never_need_the_full_bias(monkeypatch):
+    """Peak memory is two chunks (one is flipped from the other) and the table, not the full bias."""
     grid, heads = (40, 40), 2
-    monkeypatch.setattr(position, 'CHUNK', 2**16)
-    bias = lively(RelativeBias(heads))(grid, 0, torch.float32)
+    monkeypatch.setattr(position, 'CHUNK_ELEMENTS', 2**16)
+    bias = randomize(RelativeBias(heads))(grid, 0, torch.float32)
     peak = peak_memory(lambda: [None for _ in bias.chunks()], 'cpu')
     assert peak < 0.25 * 4 * heads * (40 * 40) ** 2
 
 
 def test_backward_hooks_work(nano):
-    """As gradient-weighted activation maps need them."""
+    """Gradient-weighted activation maps need them."""
     seen = []
     for module in nano.modules():
         module.register_full_backward_hook(lambda m, *_: seen.append(type(m).__name__))
@@ -197,9 +182,9 @@ def test_backward_hooks_work(nano):
 
 
 @torch.no_grad()
-def test_autocast_on_a_cpu_keeps_the_dtype_that_layer_scales_make():
+def test_autocast_on_a_cpu_keeps_the_dtype_of_layer_scales():
     spec = dict(dim=16, stem_dim=8, depths=(1, 1, 2, 2), num_heads=(1, 2, 2, 4), layer_scale=0.5)
-    net, images = lively(FasterViT(spec, out_norm=None)).eval(), torch.randn(1, 3, 64, 96)
+    net, images = randomize(FasterViT(spec, out_norm=None)).eval(), torch.randn(1, 3, 64, 96)
     with torch.autocast('cpu', torch.bfloat16):
         without = net(images)
         with torch.enable_grad():
@@ -216,10 +201,10 @@ def test_large_grids_give_the_same_values_and_gradients(nano, monkeypatch):
     nano(images)[-1].sum().backward()
     gradients = {n: p.grad.clone() for n, p in nano.named_parameters() if p.grad is not None}
     nano.zero_grad()
-    monkeypatch.setattr(position, 'CHUNK', 500)
-    nano.eval()  # forget the positions
+    monkeypatch.setattr(position, 'CHUNK_ELEMENTS', 500)
+    nano.eval()  # clears the positions
     with torch.no_grad():
-        for net in (nano, nano, nano.deploy(), nano.deploy((192, 320))):  # computed, remembered, constant
+        for net in (nano, nano, nano.deploy(), nano.deploy((192, 320))):  # computed, cached, constant
             assert_close(net(images), expected)
     assert any(isinstance(v, GridBias) for v, _ in nano.stages[2].cache._entries.values())
     nano(images)[-1].sum().backward()

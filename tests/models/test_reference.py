@@ -1,4 +1,4 @@
-"""Every case of the published implementation, through the public loader, from a file in the published format."""
+"""Compare all reference cases with the published implementation, loaded from files in its format."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_published_numbers(name, tmp_path):
         for k in content['state_dict']
         if not k.endswith(('relative_bias', 'relative_coords_table', 'relative_position_index'))
     }
-    twins = sum('to_global_feature' in k for k in learnable)  # two names, one tensor
+    twins = sum('to_global_feature' in k for k in learnable)  # aliases of one tensor
     dropped = {k for k in learnable if k.startswith(('norm.', 'head.'))}
     assert set(report.dropped) == dropped
     assert len(report.loaded) == len(learnable) - twins - len(dropped)

@@ -1,4 +1,4 @@
-"""Under bfloat16 autocast operators and coordinates are float32: forward, backward, in the paper's configs, whose FPN gives bfloat16."""
+"""Under bfloat16 autocast, operators and coordinates are float32, also in the paper's configs."""
 
 from importlib import import_module
 
@@ -24,19 +24,16 @@ focal_loss, multi_scale_deform_attn, nms, roi_align = (
 
 
 class Watched:
-    """mmcv's compiled module: refuses bfloat16 as the CUDA kernels do, counts calls; ``fake``: runs nothing."""
+    """mmcv's compiled module: rejects bfloat16 like the CUDA kernels, records calls; ``fake``: no calls."""
 
     def __init__(self, module, fake=False):
         self.module, self.fake, self.calls = module, fake, []
 
     def __getattr__(self, name):
         def call(*arguments, **options):
-            tensors = [
-                a
-                for a in (*arguments, *options.values())
-                if isinstance(a, torch.Tensor) and a.is_floating_point()
-            ]
-            assert {a.dtype for a in tensors} == {torch.float32}, (name, [a.dtype for a in tensors])
+            tensors = [a for a in (*arguments, *options.values()) if isinstance(a, torch.Tensor)]
+            dtypes = {a.dtype for a in tensors if a.is_floating_point()}
+            assert dtypes == {torch.float32}, (name, dtypes)
             self.calls.append(name)
             if not self.fake:
                 return getattr(self.module, name)(*arguments, **options)
@@ -48,7 +45,7 @@ class Watched:
 @pytest.fixture
 def watch(monkeypatch):
     run_in_float32()
-    run_in_float32()  # as for a second model
+    run_in_float32()  # a second model
 
     def replace(module, fake=False):
         watched = Watched(module.ext_module, fake)
@@ -60,15 +57,10 @@ def watch(monkeypatch):
 
 def test_widen():
     mixed = (torch.ones(2, dtype=BF16), torch.ones(2), torch.ones(2, dtype=torch.long), 'avg', None)
-    assert [getattr(v, 'dtype', v) for v in widen(mixed)] == [
-        torch.float32,
-        torch.float32,
-        torch.long,
-        'avg',
-        None,
-    ]
+    expected = [torch.float32, torch.float32, torch.long, 'avg', None]
+    assert [getattr(v, 'dtype', v) for v in widen(mixed)] == expected
     half = (torch.ones(2, dtype=torch.float16), torch.ones(2))
-    assert all(a is b for a, b in zip(widen(half), half, strict=True))  # mmdet's own way with float16
+    assert all(a is b for a, b in zip(widen(half), half, strict=True))  # mmdet handles float16 itself
 
 
 def test_roi_align(watch):
@@ -84,7 +76,7 @@ def test_roi_align(watch):
 
 
 def test_regions_are_not_rounded(watch):
-    """In bfloat16 a region at 1001.5 would be looked up at 1000."""
+    """In bfloat16 a region at 1001.5 would be read at 1000."""
     watch(roi_align)
     layer = dict(type='RoIAlign', output_size=3, sampling_ratio=2)
     extractor = SingleRoIExtractor(layer, out_channels=2, featmap_strides=[16])
@@ -101,13 +93,11 @@ def test_nms(watch):
 
 
 def test_deformable_attention(watch):
-    """On CUDA alone: here without the kernels, for the dtypes that they would get."""
+    """The kernels exist only for CUDA: here the dtypes that they would get."""
     calls = watch(multi_scale_deform_attn, fake=True).calls
     value = torch.randn(1, 12, 2, 4, dtype=BF16, requires_grad=True)
-    locations, weights = (
-        torch.rand(1, 2, 2, 1, 4, 2, requires_grad=True),
-        torch.rand(1, 2, 2, 1, 4, dtype=BF16, requires_grad=True),
-    )
+    locations = torch.rand(1, 2, 2, 1, 4, 2, requires_grad=True)
+    weights = torch.rand(1, 2, 2, 1, 4, dtype=BF16, requires_grad=True)
     out = multi_scale_deform_attn.MultiScaleDeformableAttnFunction.apply(
         value, torch.tensor([[3, 4]]), torch.tensor([0]), locations, weights, 64
     )
@@ -119,17 +109,14 @@ def test_deformable_attention(watch):
 def test_focal_loss(watch):
     calls = watch(focal_loss, fake=True).calls
     scores = torch.randn(5, 3, dtype=BF16, requires_grad=True)
-    focal_loss.sigmoid_focal_loss(
-        scores, torch.tensor([0, 1, 2, 3, 0]), 2.0, 0.25, None, 'none'
-    ).sum().backward()
-    assert scores.grad.dtype == BF16 and calls == [
-        'sigmoid_focal_loss_forward',
-        'sigmoid_focal_loss_backward',
-    ]
+    targets = torch.tensor([0, 1, 2, 3, 0])
+    focal_loss.sigmoid_focal_loss(scores, targets, 2.0, 0.25, None, 'none').sum().backward()
+    assert scores.grad.dtype == BF16
+    assert calls == ['sigmoid_focal_loss_forward', 'sigmoid_focal_loss_backward']
 
 
 def narrow(config):
-    """Few channels, regions and layers: many CPUs compute bfloat16 slowly."""
+    """Reduce channels, regions and layers: many CPUs compute bfloat16 slowly."""
     model = config.model
     for name in ('neck', 'rpn_head', 'roi_head', 'bbox_head') if model.type != 'DINO' else ():
         _narrow(model.get(name))
@@ -148,9 +135,9 @@ def narrow(config):
 
 
 def _narrow(node):
-    for key, value in (
-        node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    ):
+    if not isinstance(node, dict | list):
+        return
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
         if key in ('in_channels', 'out_channels') and isinstance(value, list):
             continue  # the backbone's
         if isinstance(value, int) and value in (2048, 1024, 256, 128):
@@ -169,7 +156,7 @@ def _narrow(node):
     ],
 )
 def test_the_papers_configs_under_autocast(name, watch):
-    """Loss, gradients and prediction, with images without objects too, as --amp and tools/benchmark.py run them."""
+    """Loss, gradients (also without objects) and prediction, as --amp and tools/benchmark.py run them."""
     watched = [watch(module) for module in (roi_align, nms)]
     config = narrow(with_nano(load(ROOT / 'configs' / f'{name}.py')))
     model = build(config)
@@ -181,11 +168,9 @@ def test_the_papers_configs_under_autocast(name, watch):
         with torch.no_grad():
             (result,) = model(**model.data_preprocessor(batch, False), mode='predict')
     boxes = result.pred_instances.bboxes
-    assert boxes.dtype == torch.float32 and not torch.equal(
-        boxes, boxes.to(BF16).float()
-    )  # computed so, not only called so
-    assert {BF16} in seen  # an FPN without norm gives what autocast computes in
-    called = {call for one in watched for call in one.calls}
-    assert called >= (
-        {'roi_align_forward', 'roi_align_backward', 'nms'} if 'rcnn' in name or 'cascade' in name else set()
-    )
+    assert boxes.dtype == torch.float32
+    assert not torch.equal(boxes, boxes.to(BF16).float())  # computed in float32, not only converted to it
+    assert {BF16} in seen  # an FPN without norm returns autocast's dtype
+    called = {call for module in watched for call in module.calls}
+    if 'rcnn' in name or 'cascade' in name:
+        assert called >= {'roi_align_forward', 'roi_align_backward', 'nms'}

@@ -1,6 +1,6 @@
 """Multi-head attention with an additive bias, MLP, and the pre-norm layer of both (paper equations 4-6).
 
-Legend: B sequences, N tokens, C channels, h heads, d = C/h channels a head.
+Legend: B sequences, N tokens, C channels, h heads, d = C/h channels per head.
 """
 
 import torch
@@ -11,14 +11,14 @@ from .drop import DropPath
 from .inplace import add_residual, gelu
 from .position import GridBias
 
-#: CUDA's memory-efficient attention takes heads of a multiple of so many channels; else all scores are written to memory.
+#: CUDA's memory-efficient attention needs a multiple of this many channels per head.
 HEAD_MULTIPLE = 8
-#: Bytes of an MLP's hidden layer that :meth:`TransformerLayer.forward_inplace` makes at once: 2**24 was the fastest on a Xeon.
-CACHED = 2**24
+#: Bytes of an MLP's hidden layer per chunk of ``forward_inplace``; 2**24 was the fastest on a Xeon.
+CHUNK_BYTES = 2**24
 
 
 class Attention(nn.Module):
-    """Softmax attention over a whole sequence, on ``scaled_dot_product_attention``.
+    """Softmax attention over a whole sequence with ``scaled_dot_product_attention``.
 
     Args:
         dim: channels; a multiple of ``num_heads``.
@@ -32,11 +32,12 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
-        """Attend.
+        """Apply attention.
 
         Args:
             x_BNC: tokens (B, N, C).
-            bias: (1, h, N, N), added to the scaled products of queries and keys, or what makes it for some queries at a time.
+            bias: (1, h, N, N), added to the scaled products of queries and keys, or a :class:`GridBias` that
+                yields it in chunks.
 
         Returns:
             (B, N, C).
@@ -45,36 +46,36 @@ class Attention(nn.Module):
         # (B, N, 3*C) -> (B, N, 3, h, d) -> (3, B, h, N, d)
         qkv = self.qkv(x_BNC).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         d = qkv.shape[-1]
-        if d % HEAD_MULTIPLE and _wants_aligned_heads(
-            qkv
-        ):  # zeros change no product, and give channels of zeros
-            qkv = F.pad(qkv, (0, -d % HEAD_MULTIPLE))
+        if d % HEAD_MULTIPLE and _needs_aligned_heads(qkv):
+            qkv = F.pad(
+                qkv, (0, -d % HEAD_MULTIPLE)
+            )  # zeros change no product; the extra outputs are cut off below
         q, k, v = qkv.unbind(0)
+
+        def attend(queries: Tensor, mask: Tensor) -> Tensor:
+            return F.scaled_dot_product_attention(queries, k, v, attn_mask=mask.to(q.dtype), scale=d**-0.5)
+
         if isinstance(bias, Tensor):
-            out_BhNd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), scale=d**-0.5)
+            out_BhNd = attend(q, bias)
         else:
-            pieces = (
-                F.scaled_dot_product_attention(
-                    q[:, :, start:end], k, v, attn_mask=piece.to(q.dtype), scale=d**-0.5
-                )
-                for start, end, piece in bias.chunks()
+            out_BhNd = torch.cat(
+                [attend(q[:, :, start:end], chunk) for start, end, chunk in bias.chunks()], 2
             )
-            out_BhNd = torch.cat(list(pieces), 2)
         # (B, h, N, d) -> (B, N, h*d)
         return self.proj(out_BhNd[..., :d].transpose(1, 2).reshape(B, N, C))
 
 
-def _wants_aligned_heads(x: Tensor) -> bool:
-    """Whether the fused kernels of a tensor's device need heads of a multiple of 8 channels (archs 4 have 49)."""
+def _needs_aligned_heads(x: Tensor) -> bool:
+    """Whether fused kernels on this device need a multiple of 8 channels per head (arch 4 has 49)."""
     return x.is_cuda
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between.
+    """Two linear layers with an exact GELU in between.
 
     Args:
-        dim: channels in and out.
-        hidden: channels between.
+        dim: input and output channels.
+        hidden: hidden channels.
     """
 
     def __init__(self, dim: int, hidden: int) -> None:
@@ -93,9 +94,9 @@ class TransformerLayer(nn.Module):
     Args:
         dim: channels.
         num_heads: attention heads.
-        mlp_ratio: hidden channels of the MLP over ``dim``.
+        mlp_ratio: ratio of the MLP's hidden channels to ``dim``.
         drop_path: stochastic depth of both branches, in [0, 1).
-        layer_scale: start value of g1 and g2, one learnt number a channel; None leaves them out (1).
+        layer_scale: initial value of g1 and g2, one learnable scale per channel; None omits them (1).
     """
 
     def __init__(
@@ -116,17 +117,21 @@ class TransformerLayer(nn.Module):
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
 
     def forward(self, x_BNC: Tensor, bias: Tensor | GridBias, groups: int = 1) -> Tensor:
-        """x_BNC: (B, N, C); bias: as of :class:`Attention`; groups: consecutive sequences of one image -> (B, N, C)."""
+        """x_BNC: (B, N, C); bias: see :class:`Attention`; groups: sequences per image -> (B, N, C)."""
         y = self.attn(self.norm1(x_BNC), bias)
         x_BNC = add_residual(x_BNC, self.drop_path(y if self.scale1 is None else self.scale1 * y, groups))
         y = self.mlp(self.norm2(x_BNC))
         return add_residual(x_BNC, self.drop_path(y if self.scale2 is None else self.scale2 * y, groups))
 
     def forward_inplace(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
-        """As :meth:`forward` in inference, written into ``x_BNC``, a few sequences at a time: what is between stays in the processor's
-        cache, and no large memory is asked of the system (whose page faults take longer than the arithmetic of a GELU)."""
-        hidden = self.mlp.fc1.weight.shape[0] * x_BNC.shape[1] * x_BNC.element_size()
-        for x in x_BNC.split(max(1, CACHED // hidden)):
+        """Run :meth:`forward` for inference and write the result into ``x_BNC``.
+
+        A few sequences at a time: intermediate results stay in the processor's cache, and this avoids large
+            allocations (whose page
+        faults take longer than the arithmetic of a GELU).
+        """
+        bytes_per_sequence = self.mlp.fc1.weight.shape[0] * x_BNC.shape[1] * x_BNC.element_size()
+        for x in x_BNC.split(max(1, CHUNK_BYTES // bytes_per_sequence)):
             y = self.attn(self.norm1(x), bias)
             x += y if self.scale1 is None else self.scale1 * y
             y = self.mlp(self.norm2(x))

@@ -1,6 +1,7 @@
-"""Carrier tokens: a few per window, pooled from the map, that attend to each other over the whole image (paper section 3.2, equation 3).
+"""Carrier tokens: a few per window, pooled from the map; they attend to each other image-wide (paper eq. 3).
 
-Legend: B images, C channels, w tokens and c carriers along a window's side, nH x nW windows, K = c*n carriers along a side of n windows.
+Legend: B images, C channels, w tokens and c carriers along a window's side, nH x nW windows, K = c*n carriers
+    along n windows.
 """
 
 import torch
@@ -9,33 +10,34 @@ from torch import Tensor, nn
 
 
 def pooling_kernel(w: int, c: int) -> int:
-    """Tokens along the side of what one carrier averages, for windows of w tokens and c carriers a side."""
+    """Tokens along a side of the area that a carrier averages; w tokens and c carriers along a window."""
     return 2 * w - (2 * c - 1) * (w // c)
 
 
 def pooling_windows(n: int, w: int, c: int, device: torch.device | None = None) -> tuple[Tensor, int]:
-    """Where the average pooling of the carriers looks, along one side.
+    """Locate the average pooling windows of the carriers along one side.
 
-    The published models have two windows a side and pool with stride ``floor(w/c)``; for n windows the kernel stays and its places are
-    spread evenly, which is the same at n = 2.
+    The published models have two windows per side and pool with stride ``floor(w/c)``. For n windows the
+    kernel size is kept and its positions are spread evenly, which gives the same result at n = 2.
 
     Args:
         n: windows along the side.
         w: tokens along a window's side.
         c: carriers along a window's side, at most w.
-        device: where to make the tensor: copied there from the CPU, it would make every forward wait for a GPU.
+        device: where to create the tensor; a copy from the CPU would synchronize with the GPU in every
+            forward pass.
 
     Returns:
-        the n*c first tokens (int64) and the kernel's length.
+        the first token of each of the n*c pooling windows (int64) and the kernel size.
     """
     kernel = pooling_kernel(w, c)
-    # float64: exact halves stay halves
+    # float64, so that exact halves stay exact
     starts = torch.arange(n * c, dtype=torch.float64, device=device) * (n * w - kernel) / max(n * c - 1, 1)
     return starts.round().long(), kernel
 
 
 def _pooling_matrix(n: int, w: int, c: int, like: Tensor) -> Tensor:
-    """(K, n*w) of ones where carrier j looks, else 0: one side of the sum pooling."""
+    """Matrix (K, n*w) of the sum pooling along one side: 1 where carrier j pools, else 0."""
     starts, kernel = pooling_windows(n, w, c, like.device)
     start = starts[:, None]
     token = torch.arange(n * w, device=like.device)
@@ -43,7 +45,7 @@ def _pooling_matrix(n: int, w: int, c: int, like: Tensor) -> Tensor:
 
 
 class CarrierTokenizer(nn.Module):
-    """Depthwise 3x3 convolution, then average pooling to c x c carriers a window.
+    """Depthwise 3x3 convolution, then average pooling to c x c carriers per window.
 
     Args:
         dim: channels.
@@ -57,13 +59,13 @@ class CarrierTokenizer(nn.Module):
         self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Padded map (B, nH*w, nW*w, C) -> carriers (B, nH*c * nW*c, C) in raster order."""
+        """(B, nH*w, nW*w, C), padded map -> (B, nH*c * nW*c, C), carriers in raster order."""
         w, c = self.window, self.carrier_size
         # (B, H, W, C) -> (B, C, H, W) -> (B, H, W, C)
         y = self.conv(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         B, H, W, C = y.shape
         area = pooling_kernel(w, c) ** 2
-        # rows, (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); then columns, (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
+        # rows: (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); columns: (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
         y = _pooling_matrix(H // w, w, c, y) @ y.reshape(B, H, W * C)
         y = _pooling_matrix(W // w, w, c, y) @ y.reshape(-1, W, C)
         return y.reshape(B, -1, C) / area

@@ -1,6 +1,7 @@
-"""Convolutional parts: stem, block of stages 1-2, downsample, LayerNorm over the channels of a map (paper section 3.1, DESIGN section 3).
+"""Convolutional parts: stem, block of stages 1-2, downsample, channel LayerNorm (paper section 3.1).
 
-Legend: B images, C channels, H x W map. Maps are (B, C, H, W); their memory format is kept: channels-last in, channels-last out.
+Legend: B images, C channels, H x W map. Maps are (B, C, H, W) and keep their memory format: channels-last in,
+    channels-last out.
 """
 
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from .inplace import add_residual, gelu, relu
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of every position of a map."""
+    """LayerNorm over the channels at every position of a map."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, channels-last in memory."""
@@ -65,10 +66,10 @@ class ConvBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """LayerNorm and a strided 3x3 convolution: half the size, twice the channels.
+    """LayerNorm and a strided 3x3 convolution: halves the size, doubles the channels.
 
     Args:
-        dim: channels in; twice as many come out.
+        dim: input channels; the output has twice as many.
     """
 
     def __init__(self, dim: int) -> None:

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch of whole images in training, scaling what stays; identity in eval.
+    """Drop a residual branch per image in training and rescale the kept ones; identity in eval.
 
     Args:
         p: probability of dropping, in [0, 1).
@@ -20,12 +20,13 @@ class DropPath(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor, groups: int = 1) -> Tensor:
-        """x: (B*groups, ...); the ``groups`` consecutive rows of one image (its windows) share their fate."""
+        """x: (B*groups, ...); the ``groups`` rows of an image (its windows) are dropped together."""
         if not self.training or self.p == 0.0:
             return x
-        keep = x.new_empty(x.shape[0] // groups, *[1] * (x.ndim - 1)).bernoulli_(1 - self.p).div_(1 - self.p)
+        keep_shape = (x.shape[0] // groups, *[1] * (x.ndim - 1))
+        keep = x.new_empty(keep_shape).bernoulli_(1 - self.p).div_(1 - self.p)
         return x * (keep.repeat_interleave(groups, 0) if groups > 1 else keep)
 
     def extra_repr(self) -> str:
-        """What ``print(net)`` shows."""
+        """Arguments shown by ``print(net)``."""
         return f'p={self.p:.3f}'

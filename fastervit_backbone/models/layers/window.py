@@ -1,6 +1,7 @@
-"""Maps to windows and back: inverse pairs of pure functions.
+"""Partition maps into windows and back: inverse pairs of pure functions.
 
-Legend: B images, C channels, H x W map, w tokens along a window's side, nH x nW windows, c carriers along a window's side.
+Legend: B images, C channels, H x W map, w tokens along a window's side, nH x nW windows, c carriers along a
+    window's side.
 Windows are ordered image by image, row by row.
 """
 
@@ -10,14 +11,14 @@ from torch import Tensor
 
 
 def pad_to_windows(x_BHWC: Tensor, w: int) -> Tensor:
-    """Zero-pad a map at its bottom and right to whole windows.
+    """Zero-pad a map at the bottom and right to a multiple of the window size.
 
     Args:
         x_BHWC: map (B, H, W, C).
         w: tokens along a window's side.
 
     Returns:
-        (B, nH*w, nW*w, C); the same tensor where nothing is missing. Undone by slicing ``[:, :H, :W]``.
+        (B, nH*w, nW*w, C); the same tensor if no padding is needed. Undone by slicing ``[:, :H, :W]``.
     """
     h, width = x_BHWC.shape[1:3]
     pad_h, pad_w = (w - h % w) % w, (w - width % w) % w
@@ -25,7 +26,7 @@ def pad_to_windows(x_BHWC: Tensor, w: int) -> Tensor:
 
 
 def window_partition(x_BHWC: Tensor, w: int) -> Tensor:
-    """Cut a map of whole windows into windows.
+    """Partition a padded map into windows.
 
     Args:
         x_BHWC: map (B, nH*w, nW*w, C).
@@ -41,7 +42,7 @@ def window_partition(x_BHWC: Tensor, w: int) -> Tensor:
 
 
 def window_unpartition(windows: Tensor, w: int, windows_hw: tuple[int, int]) -> Tensor:
-    """Put windows together again, the inverse of :func:`window_partition`.
+    """Merge windows into a map, the inverse of :func:`window_partition`.
 
     Args:
         windows: (B*nH*nW, w*w, C).
@@ -59,7 +60,7 @@ def window_unpartition(windows: Tensor, w: int, windows_hw: tuple[int, int]) -> 
 
 
 def carriers_to_windows(carriers: Tensor, c: int, windows_hw: tuple[int, int]) -> Tensor:
-    """Sort an image's carriers from raster order into their windows.
+    """Reorder an image's carriers from raster order to their windows.
 
     Args:
         carriers: (B, nH*c * nW*c, C), raster order over the image's carrier grid.
@@ -74,7 +75,7 @@ def carriers_to_windows(carriers: Tensor, c: int, windows_hw: tuple[int, int]) -
 
 
 def windows_to_carriers(windowed: Tensor, c: int, windows_hw: tuple[int, int]) -> Tensor:
-    """Sort windowed carriers into raster order, the inverse of :func:`carriers_to_windows`.
+    """Reorder windowed carriers to raster order, the inverse of :func:`carriers_to_windows`.
 
     Args:
         windowed: (B*nH*nW, c*c, C).

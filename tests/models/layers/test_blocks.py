@@ -2,25 +2,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastervit_backbone.models.layers import (
-    Attention,
-    AttentionBlock,
-    ChannelLayerNorm,
-    ConvBlock,
-    ConvStem,
-    Downsample,
-    DropPath,
-    TransformerLayer,
-    attention,
-    position,
-)
+from fastervit_backbone.models.layers import attention, position
+from fastervit_backbone.models.layers.attention import Attention, TransformerLayer
+from fastervit_backbone.models.layers.conv import ChannelLayerNorm, ConvBlock, ConvStem, Downsample
+from fastervit_backbone.models.layers.drop import DropPath
+from fastervit_backbone.models.layers.hat import AttentionBlock
 from fastervit_backbone.models.layers.position import GridBias
-from tests.helpers import lively
+from tests.helpers import randomize
 
 
 @torch.no_grad()
 def test_attention_is_softmax_of_scaled_products_plus_bias():
-    attention = lively(Attention(12, 3))
+    attention = randomize(Attention(12, 3))
     x, bias = torch.randn(2, 5, 12), torch.randn(1, 3, 5, 5)
     qkv = F.linear(x, attention.qkv.weight, attention.qkv.bias)
     heads = []
@@ -33,7 +26,7 @@ def test_attention_is_softmax_of_scaled_products_plus_bias():
 
 @torch.no_grad()
 def test_layer_scales_are_on_the_branches():
-    layer = lively(TransformerLayer(8, 2, layer_scale=1e-5))
+    layer = randomize(TransformerLayer(8, 2, layer_scale=1e-5))
     x, bias = torch.randn(2, 5, 8), torch.zeros(1, 2, 5, 5)
     y = x + layer.scale1 * layer.attn(layer.norm1(x), bias)
     torch.testing.assert_close(layer(x, bias), y + layer.scale2 * layer.mlp(layer.norm2(y)))
@@ -44,16 +37,16 @@ def test_layer_scales_are_on_the_branches():
 
 @torch.no_grad()
 def test_a_block_without_carriers_keeps_windows_apart():
-    block = lively(AttentionBlock(8, 2, window=3))
+    block = randomize(AttentionBlock(8, 2, window=3))
     x = torch.randn(2 * 4, 9, 8)
     whole = block(x, (2, 2), torch.float32)
-    alone = block(x[5:6], (1, 1), torch.float32)
-    torch.testing.assert_close(whole[5:6], alone)
+    single = block(x[5:6], (1, 1), torch.float32)
+    torch.testing.assert_close(whole[5:6], single)
 
 
 @torch.no_grad()
-def test_carriers_bring_other_windows_in_but_not_other_images():
-    block = lively(AttentionBlock(8, 2, window=3, carrier_size=1))
+def test_carriers_connect_windows_but_not_images():
+    block = randomize(AttentionBlock(8, 2, window=3, carrier_size=1))
     joined = torch.randn(2 * 4, 1 + 9, 8)
     before = block(joined, (2, 2), torch.float32)
     changed = joined.clone()
@@ -66,7 +59,7 @@ def test_carriers_bring_other_windows_in_but_not_other_images():
 @torch.no_grad()
 def test_propagation_adds_the_scaled_carriers():
     torch.manual_seed(0)
-    plain = lively(AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5))
+    plain = randomize(AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5))
     propagating = AttentionBlock(8, 2, window=4, carrier_size=2, layer_scale=1e-5, propagate=True)
     propagating.load_state_dict(plain.state_dict())
     joined = torch.randn(2, 4 + 16, 8)
@@ -81,7 +74,7 @@ def test_propagation_adds_the_scaled_carriers():
 @pytest.mark.parametrize('size', [(8, 12), (7, 9), (1, 1)])
 def test_channel_layer_norm_and_downsample(size):
     x = torch.randn(2, 6, *size)
-    norm = lively(ChannelLayerNorm(6, eps=1e-6))
+    norm = randomize(ChannelLayerNorm(6, eps=1e-6))
     mean, var = x.mean(1, keepdim=True), x.var(1, unbiased=False, keepdim=True)
     expected = (x - mean) / (var + 1e-6).sqrt() * norm.weight[:, None, None] + norm.bias[:, None, None]
     torch.testing.assert_close(norm(x), expected)
@@ -89,8 +82,8 @@ def test_channel_layer_norm_and_downsample(size):
 
 
 @torch.no_grad()
-def test_conv_block_and_stem_by_hand():
-    block, stem = lively(ConvBlock(4)).eval(), lively(ConvStem(3, 5, 4)).eval()
+def test_conv_block_and_stem_equal_a_manual_computation():
+    block, stem = randomize(ConvBlock(4)).eval(), randomize(ConvStem(3, 5, 4)).eval()
     x = torch.randn(2, 3, 9, 13)
 
     def norm(y, bn, eps):
@@ -112,7 +105,7 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
     x = torch.ones(4000 * 2, 3, 2)
     y = drop(x, groups=2)
     torch.testing.assert_close(y.unique(), torch.tensor([0.0, 1 / 0.75]))
-    assert torch.equal(y[0::2], y[1::2])  # the two windows of an image share their fate
+    assert torch.equal(y[0::2], y[1::2])  # the two windows of an image are dropped together
     assert y.mean().item() == pytest.approx(1, abs=0.03)
     assert drop.eval()(x) is x
     with pytest.raises(ValueError, match=r'1\.0'):
@@ -121,12 +114,12 @@ def test_drop_path_drops_whole_images_and_keeps_the_mean():
 
 @torch.no_grad()
 @pytest.mark.parametrize('large', [False, True])
-def test_heads_padded_to_a_multiple_of_eight_give_the_same(large, monkeypatch):
-    """As on CUDA, where archs 4 would get the slow kernel with their 49 channels a head."""
-    layer = lively(Attention(2 * 49, 2))
+def test_padding_heads_to_a_multiple_of_eight_changes_nothing(large, monkeypatch):
+    """As on CUDA, where arch 4 with 49 channels per head would otherwise run the slow kernel."""
+    layer = randomize(Attention(2 * 49, 2))
     x = torch.randn(3, 6, 2 * 49)
     bias = GridBias(torch.randn(2, 3, 5), (2, 3)) if large else torch.randn(1, 2, 6, 6)
-    monkeypatch.setattr(position, 'CHUNK', 2 * 3 * 6)  # a row at a time
+    monkeypatch.setattr(position, 'CHUNK_ELEMENTS', 2 * 3 * 6)  # one row at a time
     expected, seen = layer(x, bias), []
     kernel = F.scaled_dot_product_attention
     monkeypatch.setattr(
@@ -134,7 +127,7 @@ def test_heads_padded_to_a_multiple_of_eight_give_the_same(large, monkeypatch):
         'scaled_dot_product_attention',
         lambda q, k, v, **kwargs: seen.append(q.shape[-1]) or kernel(q, k, v, **kwargs),
     )
-    monkeypatch.setattr(attention, '_wants_aligned_heads', lambda x: True)
+    monkeypatch.setattr(attention, '_needs_aligned_heads', lambda x: True)
     padded = layer(x, bias)
     assert set(seen) == {56} and len(seen) == (2 if large else 1)
     torch.testing.assert_close(padded, expected, rtol=1e-5, atol=1e-6)

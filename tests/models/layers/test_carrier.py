@@ -7,14 +7,14 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.models.layers import CarrierTokenizer, position_cache, propagate_carriers
-from fastervit_backbone.models.layers.carrier import pooling_windows
-from tests.helpers import lively
+from fastervit_backbone.models.layers import position_cache
+from fastervit_backbone.models.layers.carrier import CarrierTokenizer, pooling_windows, propagate_carriers
+from tests.helpers import randomize
 
 
 @pytest.mark.parametrize(('w', 'c'), [(7, 2), (7, 1), (7, 3), (8, 2), (12, 2)])
-def test_two_windows_a_side_pool_as_published(w, c):
-    """For two windows: kernel 2w - (2c-1)*floor(w/c), stride floor(w/c)."""
+def test_two_windows_per_side_pool_as_published(w, c):
+    """Two windows: kernel 2w - (2c-1)*floor(w/c), stride floor(w/c)."""
     starts, kernel = pooling_windows(2, w, c)
     stride = w // c
     assert kernel == 2 * w - (2 * c - 1) * stride
@@ -36,7 +36,7 @@ def test_pooling_covers_the_whole_side_evenly(n, w, c):
 @pytest.mark.parametrize(('nH', 'nW'), [(2, 2), (1, 1), (1, 3), (3, 2)])
 @pytest.mark.parametrize('c', [1, 2, 3])
 def test_carriers_are_means_of_the_convolved_map(nH, nW, c):
-    tokenizer = lively(CarrierTokenizer(4, 7, c))
+    tokenizer = randomize(CarrierTokenizer(4, 7, c))
     x = torch.randn(2, nH * 7, nW * 7, 4)
     carriers = tokenizer(x)
     assert carriers.shape == (2, nH * c * nW * c, 4)
@@ -59,43 +59,43 @@ def test_propagation_is_nearest_upsampling(c, w):
 
 
 class _Devices(TorchDispatchMode):
-    """Notes the operations that make or read a tensor of another device than the model's."""
+    """Record operations with a tensor on another device than the model's."""
 
     def __init__(self, device):
-        self.device, self.strange = device, []
+        self.device, self.foreign = device, []
 
     def __torch_dispatch__(self, operation, types, arguments=(), options=None):
         result = operation(*arguments, **(options or {}))
         tensors = [t for t in pytree.tree_leaves((arguments, options, result)) if isinstance(t, torch.Tensor)]
-        self.strange += [str(operation) for t in tensors if t.device.type != self.device]
+        self.foreign += [str(operation) for t in tensors if t.device.type != self.device]
         return result
 
 
 @torch.no_grad()
 def test_a_forward_copies_nothing_to_the_device():
-    """A copy from the CPU blocks a GPU and cannot be captured in a graph; the meta device shows it without one."""
+    """Copies from the CPU block a GPU and cannot be captured in a graph; the meta device reveals them."""
     with torch.device('meta'):
         net, images = FasterViT('nano').eval(), torch.zeros(1, 3, 224, 288)
     for _ in range(2):
         with _Devices('meta') as seen:
             net(images)
-        assert seen.strange == []
+        assert seen.foreign == []
 
 
 @torch.no_grad()
-def test_nothing_is_kept_while_a_graph_is_captured(nano, monkeypatch):
+def test_nothing_is_cached_while_a_graph_is_captured(nano, monkeypatch):
     images = torch.randn(1, 3, 96, 128)
     expected = nano(images)
-    nano.eval()  # forgets
+    nano.eval()  # clears the caches
     caches = [stage.cache for stage in nano.stages[2:]]
-    monkeypatch.setattr(position_cache, '_capturing', lambda: True)
+    monkeypatch.setattr(position_cache, '_is_capturing', lambda: True)
     for a, b in zip(nano(images), expected, strict=True):
         torch.testing.assert_close(a, b)
     assert not any(map(len, caches))
-    monkeypatch.setattr(position_cache, '_capturing', lambda: False)
+    monkeypatch.setattr(position_cache, '_is_capturing', lambda: False)
     nano(images)
-    kept = [len(c) for c in caches]
-    monkeypatch.setattr(position_cache, '_capturing', lambda: True)
+    cached = [len(c) for c in caches]
+    monkeypatch.setattr(position_cache, '_is_capturing', lambda: True)
     nano(images)
-    nano(torch.randn(1, 3, 160, 128))  # another size: computed, not kept
-    assert min(kept) > 0 and [len(c) for c in caches] == kept
+    nano(torch.randn(1, 3, 160, 128))  # another size: computed, not cached
+    assert min(cached) > 0 and [len(c) for c in caches] == cached

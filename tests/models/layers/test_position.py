@@ -5,20 +5,21 @@ import pickle
 import pytest
 import torch
 
-from fastervit_backbone.models.layers import AbsolutePosition, PositionCache, RelativeBias
-from tests.helpers import lively
+from fastervit_backbone.models.layers.position import AbsolutePosition, RelativeBias
+from fastervit_backbone.models.layers.position_cache import PositionCache
+from tests.helpers import randomize
 
 
 def mlp(module, a, b):
-    """The position MLP by hand, on one coordinate pair."""
+    """Compute the position MLP manually, for one pair of coordinates."""
     hidden = [max(0.0, module.fc1.weight[k] @ torch.tensor([a, b]) + module.fc1.bias[k]) for k in range(512)]
     return module.fc2.weight @ torch.tensor(hidden)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize('grid', [(2, 3), (1, 4), (7, 2)])
-def test_absolute_position_by_hand(grid):
-    module = lively(AbsolutePosition(3))
+def test_absolute_position_equals_a_manual_computation(grid):
+    module = randomize(AbsolutePosition(3))
     position = module(grid, 0, torch.float32)
     assert position.shape == (1, grid[0] * grid[1], 3)
     for i, j in [(0, 0), (grid[0] - 1, grid[1] - 1), (grid[0] // 2, 0)]:
@@ -34,19 +35,19 @@ def log_offset(d, n):
 
 @torch.no_grad()
 @pytest.mark.parametrize('grid', [(2, 3), (1, 4), (3, 1)])
-@pytest.mark.parametrize('lead', [0, 4])
-def test_relative_bias_by_hand(grid, lead):
-    module = lively(RelativeBias(2))
-    bias = module(grid, lead, torch.float32)
+@pytest.mark.parametrize('prefix', [0, 4])
+def test_relative_bias_equals_a_manual_computation(grid, prefix):
+    module = randomize(RelativeBias(2))
+    bias = module(grid, prefix, torch.float32)
     tokens = [(i, j) for i in range(grid[0]) for j in range(grid[1])]
-    assert bias.shape == (1, 2, lead + len(tokens), lead + len(tokens))
-    assert bias[:, :, :lead].abs().sum() == bias[..., :lead].abs().sum() == 0
+    assert bias.shape == (1, 2, prefix + len(tokens), prefix + len(tokens))
+    assert bias[:, :, :prefix].abs().sum() == bias[..., :prefix].abs().sum() == 0
     for q, (qi, qj) in enumerate(tokens):
         for k, (ki, kj) in enumerate(tokens):
             expected = 16 * torch.sigmoid(
                 mlp(module, log_offset(qi - ki, grid[0]), log_offset(qj - kj, grid[1]))
             )
-            torch.testing.assert_close(bias[0, :, lead + q, lead + k], expected, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(bias[0, :, prefix + q, prefix + k], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_bias_rows_are_aligned_for_the_cuda_kernel():
@@ -55,14 +56,13 @@ def test_bias_rows_are_aligned_for_the_cuda_kernel():
 
 
 def test_positions_stay_float32_under_autocast():
-    module = lively(RelativeBias(2))
+    module = randomize(RelativeBias(2))
     exact = module((3, 4), 0, torch.float32)
     with torch.autocast('cpu', torch.bfloat16):
         assert torch.equal(module((3, 4), 0, torch.float32), exact)
     half = copy.deepcopy(module).bfloat16()
-    torch.testing.assert_close(
-        half((3, 4), 0, torch.float32), exact, rtol=0, atol=0.1
-    )  # bf16 weights, float32 arithmetic
+    # bf16 weights, float32 arithmetic
+    torch.testing.assert_close(half((3, 4), 0, torch.float32), exact, rtol=0, atol=0.1)
 
 
 @torch.no_grad()
@@ -77,27 +77,25 @@ def test_cache_is_bounded_and_starts_empty_in_copies():
         cache.get(module, (1, side), 0, torch.float32)
         cache.refresh([module])
         assert 0 < cache.nbytes <= 4000
-    assert (
-        cache.get(module, (30, 30), 0, torch.float32).shape[-1] == 900
-    )  # too large to keep, right all the same
+    large = cache.get(module, (30, 30), 0, torch.float32)
+    assert large.shape[-1] == 900  # too large for the cache, but correct
     assert len(cache) and not len(copy.deepcopy(cache)) and not len(pickle.loads(pickle.dumps(cache)))
 
 
 @torch.no_grad()
-def test_what_exceeds_the_bound_in_one_forward_still_hits_in_part():
-    """Twelve blocks of which eight fit: the eight must stay, not push each other out in turn."""
+def test_a_forward_that_exceeds_the_bound_still_hits_in_part():
+    """Twelve blocks of which eight fit: the eight must stay, not evict each other in turn."""
     modules = [RelativeBias(1) for _ in range(12)]
     size = modules[0]((4, 4), 0, torch.float32).nbytes
     cache = PositionCache(max_bytes=8 * size)
     for _ in range(3):
         cache.refresh(modules)
         results = [cache.get(m, (4, 4), 0, torch.float32) for m in modules]
-    assert (
-        sum(a is cache.get(m, (4, 4), 0, torch.float32) for a, m in zip(results, modules, strict=True)) == 8
-    )
+    hits = [a is cache.get(m, (4, 4), 0, torch.float32) for a, m in zip(results, modules, strict=True)]
+    assert sum(hits) == 8
     cache.refresh(modules)
     for m in modules[:8]:
-        cache.get(m, (2, 8), 0, torch.float32)  # another image: what no longer runs makes room
+        cache.get(m, (2, 8), 0, torch.float32)  # another image size: unused entries are evicted
     assert len(cache) == 8 and {key[1] for key in cache._entries} == {(2, 8)}
 
 
@@ -121,7 +119,7 @@ WRITES = {
 @pytest.mark.parametrize('write', WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize('which', ['fc1.weight', 'fc1.bias', 'fc2.weight'])
 def test_cache_sees_writes(write, which):
-    module, cache = lively(RelativeBias(2)), PositionCache()
+    module, cache = randomize(RelativeBias(2)), PositionCache()
     before = cache.refresh([module]).get(module, (3, 3), 0, torch.float32)
     write(module.get_parameter(which))
     after = cache.refresh([module]).get(module, (3, 3), 0, torch.float32)
@@ -132,7 +130,7 @@ def test_cache_sees_writes(write, which):
 
 @torch.no_grad()
 def test_mmengines_ema_is_seen(nano):
-    """It writes through ``.data``, which no version counter sees: mmengine's loops call eval() or train() after it."""
+    """It writes through ``.data`` without a new version; mmengine's loops then call eval() or train()."""
     pytest.importorskip('mmengine')
     from types import SimpleNamespace
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fastervit_backbone.models.layers import (
+from fastervit_backbone.models.layers.window import (
     carriers_to_windows,
     pad_to_windows,
     window_partition,
@@ -27,11 +27,11 @@ def test_partition_round_trip_with_padding(h, w, side):
     assert padded[:, h:].abs().sum() == padded[:, :, w:].abs().sum() == 0
 
 
-def test_windows_are_row_by_row():
+def test_windows_are_ordered_row_by_row():
     x = torch.arange(4 * 6.0).reshape(1, 4, 6, 1)
     windows = window_partition(x, 2)
     assert windows[0, :, 0].tolist() == [0, 1, 6, 7]
-    assert windows[1, :, 0].tolist() == [2, 3, 8, 9]  # right of it
+    assert windows[1, :, 0].tolist() == [2, 3, 8, 9]  # to its right
     assert windows[3, :, 0].tolist() == [12, 13, 18, 19]  # below it
 
 
