@@ -47,6 +47,7 @@ lint: setup
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-cache
+	@$(RUN) -m mypy --no-error-summary
 
 format: setup
 	@$(RUN) -m ruff check --fix .

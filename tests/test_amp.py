@@ -1,4 +1,4 @@
-"""Fifty steps of every family with a backbone in bfloat16: every loss and every gradient finite."""
+"""Fifty steps of every family with a backbone in bfloat16: every loss and gradient is finite."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_fifty_steps(family, monkeypatch):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     forward = model.backbone.forward
 
-    def mixed(images):  # mmcv's operators take no bfloat16 on a CPU
+    def mixed(images):  # mmcv's CPU operators do not support bfloat16
         with torch.autocast('cpu', torch.bfloat16):
             maps = forward(images)
         assert maps[0].dtype == torch.bfloat16

@@ -1,4 +1,4 @@
-"""Every config under configs/: reads, is short, fits its backbone, and trains and predicts with the nano backbone in place of its own."""
+"""Every config loads, is short, fits its backbone, and trains and predicts with the nano backbone instead."""
 
 import runpy
 from pathlib import Path
@@ -14,28 +14,19 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
-from fastervit_backbone.engine.config.adapt import check_channels
+from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
 from tests.helpers import ROOT
 from tests.mm_helpers import build, check_detector, check_segmenter, load, semantic_batch, with_nano
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
-#: One of each family for loss and predict; the others of a family differ in numbers.
+#: One config of each family for loss and predict; the others of a family differ only in numbers.
 FAST = (
-    'cascade_fastervit4_3x',
-    'cascade_shapes',
-    'dino_fastervit4_21k_384_36e',
-    'dino_shapes',
-    'mask-rcnn_fastervit2_1x',
+    *('cascade_fastervit4_3x', 'cascade_shapes', 'dino_fastervit4_21k_384_36e', 'dino_shapes'),
+    *('mask-rcnn_fastervit2_1x', 'retinanet_fastervit0_1x', 'faster-rcnn_fastervit0_voc0712'),
+    *('upernet_fastervit4_160k', 'upernet_shapes', 'upernet_convnext-t_160k'),
+    *('fpn_fastervit2_40k', 'fpn_shapes'),
 )
-FAST += (
-    'retinanet_fastervit0_1x',
-    'faster-rcnn_fastervit0_voc0712',
-    'upernet_fastervit4_160k',
-    'upernet_shapes',
-    'fpn_fastervit2_40k',
-)
-FAST += ('fpn_shapes', 'upernet_convnext-t_160k')
 
 
 def names(paths):
@@ -45,29 +36,32 @@ def names(paths):
 every_leaf = pytest.mark.parametrize('path', LEAVES, ids=names(LEAVES))
 
 
-def test_there_are_configs():
-    """Every experiment that is promised."""
-    here = set(names(LEAVES))
-    assert here >= {f'cascade_fastervit{v}_3x.py' for v in ('0', '1', '2', '3', '4', '4_21k_384')}
+def test_all_documented_configs_exist():
+    existing = set(names(LEAVES))
+    assert existing >= {f'cascade_fastervit{v}_3x.py' for v in ('0', '1', '2', '3', '4', '4_21k_384')}
     for dino in ('dino', 'dino-5scale'):
-        assert here >= {f'{dino}_fastervit{v}_12e.py' for v in '01234'} | {
+        assert existing >= {f'{dino}_fastervit{v}_12e.py' for v in '01234'} | {
             f'{dino}_fastervit4_21k_384_{e}e.py' for e in (12, 24, 36)
         }
-    assert here >= {f'upernet_fastervit{v}_160k.py' for v in '01234'} | {
+    assert existing >= {f'upernet_fastervit{v}_160k.py' for v in '01234'} | {
         f'fpn_fastervit{v}_40k.py' for v in '012'
     }
-    assert here >= {'mask-rcnn_fastervit0_1x.py', 'mask-rcnn_fastervit2_1x.py', 'retinanet_fastervit0_1x.py'}
-    assert here >= {'faster-rcnn_fastervit0_voc0712.py'} | {
+    assert existing >= {
+        'mask-rcnn_fastervit0_1x.py',
+        'mask-rcnn_fastervit2_1x.py',
+        'retinanet_fastervit0_1x.py',
+    }
+    assert existing >= {'faster-rcnn_fastervit0_voc0712.py'} | {
         f'demo/{h}_shapes.py' for h in ('cascade', 'dino', 'upernet', 'fpn')
     }
     peers = [f'{b}-{s}' for b in ('swin', 'convnext') for s in 'tsb']
-    assert here >= {f'baselines/cascade_{p}_3x.py' for p in peers} | {
+    assert existing >= {f'baselines/cascade_{p}_3x.py' for p in peers} | {
         f'baselines/upernet_{p}_160k.py' for p in peers
     }
-    assert here >= {
+    assert existing >= {
         f'baselines/fpn_{p}_40k.py' for p in ('poolformer-s36', 'poolformer-m36', 'pvt-v2-b2', 'pvt-v2-b3')
     }
-    assert here >= {'baselines/dino_swin-l_36e.py', 'baselines/dino-5scale_swin-l_36e.py'}
+    assert existing >= {'baselines/dino_swin-l_36e.py', 'baselines/dino-5scale_swin-l_36e.py'}
 
 
 @every_leaf
@@ -89,16 +83,14 @@ def test_a_config_is_a_base_plus_a_difference(path):
 
 @every_leaf
 def test_channels_and_strides_are_the_backbones(path):
-    """What necks, heads, anchors and region extractors expect is what the backbone declares, for baselines what it gives."""
+    """Necks, heads, anchors and RoI extractors expect what the backbone declares (a baseline's: emits)."""
     config = load(path)
     check_channels(config)
     init_default_scope(config.default_scope)
     model = config.model
     ours = model.backbone.type in ('FasterViT', 'TimmBackbone')
-    with (
-        torch.device('meta' if ours else 'cpu'),
-        torch.no_grad(),
-    ):  # mmdet's and mmseg's Swin do not build on meta
+    device = 'meta' if ours else 'cpu'  # mmdet's and mmseg's Swin cannot be built on meta
+    with torch.device(device), torch.no_grad():
         net = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
         maps = net(torch.empty(1, 3, 256, 384))
     channels, strides = tuple(m.shape[1] for m in maps), tuple(256 // m.shape[2] for m in maps)
@@ -237,8 +229,8 @@ def test_poolformers_fpn_recipe(variant):
     assert config.model.decode_head.num_classes == 150 and config.tta_pipeline
 
 
-def test_baselines_differ_in_the_backbone_alone():
-    """Same heads, data, schedule and optimizer as ours: a difference in cost is the backbone's."""
+def test_baselines_differ_only_in_the_backbone():
+    """Heads, data, schedule and optimizer are ours: any difference in cost is due to the backbone."""
     pairs = [('cascade_{}_3x', 'fastervit2', b) for b in ('swin-t', 'swin-b', 'convnext-t', 'convnext-b')]
     pairs += [('upernet_{}_160k', 'fastervit2', b) for b in ('swin-s', 'convnext-s')]
     pairs += [(d + '_{}_36e', 'fastervit4_21k_384', 'swin-l') for d in ('dino', 'dino-5scale')]
@@ -284,8 +276,8 @@ def test_whole_model_predicts(path):
     assert 'pred_sem_seg' in result or result.pred_instances.bboxes.shape[1] == 4
 
 
-def test_roi_align_reads_what_the_backbone_gives():
-    """mmcv's RoIAlign takes memory as it lies: it must get contiguous maps. Checked against torchvision's on the neck's output."""
+def test_roi_align_reads_what_the_backbone_emits():
+    """mmcv's RoIAlign ignores strides and needs contiguous maps: after the neck it equals torchvision's."""
     roi_align = pytest.importorskip('torchvision').ops.roi_align
     model = build(load(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'))
     rois = torch.tensor([[0, 25.0, 86.0, 89.0, 144.0], [1, 10.0, 10.0, 30.0, 60.0]])
@@ -307,14 +299,14 @@ def test_roi_align_reads_what_the_backbone_gives():
             torch.testing.assert_close(ours[i : i + 1], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_semantic_fpn_is_tested_as_its_recipe_says():
-    """PoolFormer's pipeline, as mmseg has it: with sides of a multiple of 32 pixels."""
+def test_semantic_fpn_is_tested_like_its_recipe():
+    """The test pipeline is mmseg's for PoolFormer, with sides that are multiples of 32 pixels."""
     import mmseg
 
     folder = Path(mmseg.__file__).parent / '.mim' / 'configs' / 'poolformer'
-    theirs = runpy.run_path(str(folder / 'fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py'))[
-        'test_pipeline'
-    ]  # its base wants mmpretrain
+    # run as a script, because loading it as a config would need mmpretrain
+    config = runpy.run_path(str(folder / 'fpn_poolformer_s12_8xb4-40k_ade20k-512x512.py'))
+    theirs = config['test_pipeline']
     assert dict(type='ResizeToMultiple', size_divisor=32) in theirs
     for name in ('fpn_fastervit0_40k', 'baselines/fpn_poolformer-s36_40k'):
         ours = Config.fromfile(ROOT / 'configs' / f'{name}.py').to_dict()

@@ -1,4 +1,4 @@
-"""Two processes against one, with torchrun and gloo: the same loss for the same global batch, the same figures."""
+"""Two processes (torchrun, gloo) against one: same loss for the same global batch, same metrics."""
 
 import json
 import os
@@ -20,8 +20,9 @@ from tests.helpers import QUICK, ROOT, environment, tool
 from tests.mm_helpers import save_untrained
 
 LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-#: Nothing random and no statistics of a process's own images: what is left is the same for any split of a batch.
-FIXED = """
+#: Keeps losses and image names. The configs below use no randomness and no batch statistics, so that the loss
+#: does not depend on how a batch is split.
+KEEP_LOSSES = """
 import json, os
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -31,7 +32,8 @@ class KeepLosses(Hook):
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         names = [os.path.basename(s.img_path) for s in data_batch['data_samples']]
         losses = {key: value.item() for key, value in outputs.items()}
-        with open(os.path.join(runner.work_dir, 'losses_' + os.environ.get('RANK', '0') + '.json'), 'w') as file:
+        path = os.path.join(runner.work_dir, 'losses_' + os.environ.get('RANK', '0') + '.json')
+        with open(path, 'w') as file:
             json.dump([losses, names], file)
 """
 CONFIGS = {
@@ -56,15 +58,13 @@ def shapes(tmp_path_factory):
 
 @pytest.mark.parametrize('head', CONFIGS)
 def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
-    (tmp_path / 'keep_losses.py').write_text(FIXED)
-    config, start = (
-        tmp_path / 'fixed.py',
-        save_untrained(ROOT / 'configs' / 'demo' / f'{head}_shapes.py', tmp_path / 'start.pth'),
-    )
+    (tmp_path / 'keep_losses.py').write_text(KEEP_LOSSES)
+    base = ROOT / 'configs' / 'demo' / f'{head}_shapes.py'
+    config, start = tmp_path / 'fixed.py', save_untrained(base, tmp_path / 'start.pth')
     load = "[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'%s), dict(type='Pack%sInputs')]"
     pipeline = load % ((', with_bbox=True', 'Det') if head == 'dino' else ('', 'Seg'))
     config.write_text(
-        f'_base_ = {str(ROOT / "configs" / "demo" / f"{head}_shapes.py")!r}\n'
+        f'_base_ = {str(base)!r}\n'
         "custom_imports = dict(imports=['fastervit_backbone', 'keep_losses'])\n"
         f"custom_hooks = [dict(type='KeepLosses')]\nload_from = {str(start)!r}\n{CONFIGS[head]}\n"
         f'train_dataloader = dict(dataset=dict(pipeline={pipeline}))\n'
@@ -90,28 +90,25 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
             timeout=600,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        kept = [
-            json.loads(path.read_text()) for path in sorted(work.glob('losses_*.json'))
-        ]  # one of each process
-        means = {key: sum(losses[key] for losses, _ in kept) / len(kept) for key in kept[0][0]}
-        return means, [set(images) for _, images in kept]
+        records = [json.loads(path.read_text()) for path in sorted(work.glob('losses_*.json'))]  # per process
+        means = {key: sum(losses[key] for losses, _ in records) / len(records) for key in records[0][0]}
+        return means, [set(images) for _, images in records]
 
-    alone, one = losses([sys.executable], 4, tmp_path / 'one')
-    together, two = losses(LAUNCH, 2, tmp_path / 'two')
-    assert len(two) == 2 and two[0] | two[1] == one[0] and not two[0] & two[1]  # each image once
-    compared = [
-        k for k in alone if 'loss_' in k and 'dn_' not in k
-    ]  # denoising draws its noise in each process
+    single, all_images = losses([sys.executable], 4, tmp_path / 'one')
+    distributed, shares = losses(LAUNCH, 2, tmp_path / 'two')
+    assert len(shares) == 2 and shares[0] | shares[1] == all_images[0] and not shares[0] & shares[1]
+    # each process draws its own noise for denoising queries
+    compared = [k for k in single if 'loss_' in k and 'dn_' not in k]
     assert len(compared) == (1 if head == 'fpn' else 4 * 3)
     for key in compared:
-        assert together[key] == pytest.approx(alone[key], rel=1e-5), key
+        assert distributed[key] == pytest.approx(single[key], rel=1e-5), key
 
 
 @pytest.mark.parametrize(
     ('ending', 'code'), [('', 0), ('raise UserError("bad")', 2), ('sys.exit(1)', 1), ('1 / 0', 1)]
 )
-def test_the_end_of_one_of_several(ending, code, tmp_path):
-    """Its exit code, its output and what it registered for its end survive; a thread that C++ would abort over does no harm."""
+def test_exit_of_a_distributed_process(ending, code, tmp_path):
+    """Exit code, output and atexit handlers are kept, although C++'s static destructors are skipped."""
     script = f"""
 import atexit, sys
 import torch.distributed as dist
@@ -137,7 +134,7 @@ run_cli(main)
 
 
 def test_the_same_miou(shapes, tmp_path):
-    """Three images over two processes: none is scored twice; averaged over scales and flips too."""
+    """Three images over two processes: none is scored twice, with test-time augmentation too."""
     config = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'
     variables = dict(SHAPES_ROOT=str(shapes))
     train = [
@@ -153,8 +150,8 @@ def test_the_same_miou(shapes, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for tta in ([], ['--tta']):
         test = [config, 'work', '--work-dir', 'test', *tta, '--cfg-options', *QUICK]
-        alone = tool('test', *test, '--out', 'alone.json', cwd=tmp_path, **variables)
-        assert alone.returncode == 0, alone.stderr
+        single = tool('test', *test, '--out', 'single.json', cwd=tmp_path, **variables)
+        assert single.returncode == 0, single.stderr
         command = [
             *LAUNCH,
             str(ROOT / 'tools' / 'test.py'),
@@ -162,20 +159,21 @@ def test_the_same_miou(shapes, tmp_path):
             '--launcher',
             'pytorch',
             '--out',
-            'together.json',
+            'distributed.json',
         ]
-        together = subprocess.run(
+        distributed = subprocess.run(
             command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600
         )
-        assert together.returncode == 0, together.stderr
-        figures = [
-            json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('alone', 'together')
+        assert distributed.returncode == 0, distributed.stderr
+        metrics = [
+            json.loads((tmp_path / f'{name}.json').read_text())['metrics']
+            for name in ('single', 'distributed')
         ]
-        assert figures[0] == figures[1] and figures[0]['mIoU'] > 0
+        assert metrics[0] == metrics[1] and metrics[0]['mIoU'] > 0
 
 
 def test_the_fsdp_config_of_the_docs_builds(tmp_path):
-    """As far as it goes without a GPU: it reads, and mmengine makes its strategy and finds its policy."""
+    """As far as possible without a GPU: it loads, and mmengine builds its strategy and finds its policy."""
     from mmengine._strategy import FSDPStrategy
     from mmengine.registry import FUNCTIONS, RUNNERS, STRATEGIES
 
@@ -191,8 +189,8 @@ def test_the_fsdp_config_of_the_docs_builds(tmp_path):
     assert config.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
 
 
-def test_asked_to_stop(shapes, tmp_path):
-    """A signal to all: every process leaves after the checkpoint is there, and the run goes on from it."""
+def test_interrupted(shapes, tmp_path):
+    """On a signal to all, every process exits only after the checkpoint is written."""
     options = [
         *QUICK,
         'train_cfg.max_epochs=40',
@@ -208,8 +206,8 @@ def test_asked_to_stop(shapes, tmp_path):
         'pytorch',
     ]
     command += ['--work-dir', 'work', '--cfg-options', *options]
-    said = tmp_path / 'said.log'
-    with said.open('w') as file:
+    log = tmp_path / 'run.log'
+    with log.open('w') as file:
         run = dict(
             cwd=tmp_path,
             env=environment(SHAPES_ROOT=str(shapes)),
@@ -218,17 +216,17 @@ def test_asked_to_stop(shapes, tmp_path):
             start_new_session=True,
         )
         process = subprocess.Popen(command, **run)
-        while process.poll() is None and '[2][1/2]' not in said.read_text():
+        while process.poll() is None and '[2][1/2]' not in log.read_text():
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(120) != 0
-    kept = torch.load(tmp_path / 'work' / 'interrupted.pth', weights_only=False)['meta']
-    assert 3 <= kept['iter'] < 80, said.read_text()
-    assert 'stopped: SIGTERM at iteration' in said.read_text()
+    meta = torch.load(tmp_path / 'work' / 'interrupted.pth', weights_only=False)['meta']
+    assert 3 <= meta['iter'] < 80, log.read_text()
+    assert 'stopped: SIGTERM at iteration' in log.read_text()
 
 
 def test_an_infinite_loss_in_one_of_two(tmp_path):
-    """Both processes leave the step out, and both stop after two in a row: neither waits for the other."""
+    """Both processes skip the step, and both stop after two in a row: neither waits for the other."""
     script = tmp_path / 'infinite.py'
     script.write_text(
         """
@@ -248,7 +246,8 @@ torch.manual_seed(0)
 model = MMDistributedDataParallel(InfiniteLoss(), broadcast_buffers=False)
 wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
 logger = SimpleNamespace(warning=print)
-runner = SimpleNamespace(optim_wrapper=wrapper, model=model, iter=0, epoch=0, seed=0, rank=rank, logger=logger, work_dir=sys.argv[1])
+runner = SimpleNamespace(optim_wrapper=wrapper, model=model, logger=logger, work_dir=sys.argv[1])
+vars(runner).update(iter=0, epoch=0, seed=0, rank=rank)
 guard = NonFiniteGuardHook(2)
 guard.before_train(runner)
 before = [p.clone() for p in model.parameters()]
@@ -276,22 +275,21 @@ dist.barrier()
     assert [image['id'] for image in report['images']] == [101] and report['losses'] == {'loss': 'inf'}
 
 
-def test_one_process_looks_at_the_data(shapes, tmp_path):
-    """The first one finds what is wrong and says it, once; the other ends with it."""
+def test_one_process_checks_the_data(shapes, tmp_path):
+    """The first process finds the error and reports it once; the other one exits too."""
     root = tmp_path / 'broken'
     shutil.copytree(shapes, root)
     (root / 'annotations' / 'instances_train.json').write_text('{')
-    looked = tmp_path / 'looked.py'
-    looked.write_text(
-        'import os\nfrom fastervit_backbone.engine.config import validate as data_checks\ncheck = data_checks.check_coco\n'
-        'def noted(*args, **kwargs):\n'
-        f"    open('{tmp_path}/looked_' + os.environ['RANK'], 'a').write('x')\n"
-        '    return check(*args, **kwargs)\ndata_checks.check_coco = noted\n'
+    (tmp_path / 'record_checks.py').write_text(
+        'import os\nfrom fastervit_backbone.engine.config import validate\ncheck = validate.check_coco\n'
+        'def recorded(*args, **kwargs):\n'
+        f"    open('{tmp_path}/checked_' + os.environ['RANK'], 'a').write('x')\n"
+        '    return check(*args, **kwargs)\nvalidate.check_coco = recorded\n'
     )
     config = tmp_path / 'config.py'
     config.write_text(
         f'_base_ = {str(ROOT / "configs" / "demo" / "cascade_shapes.py")!r}\n'
-        "custom_imports = dict(imports=['fastervit_backbone', 'looked'])\n"
+        "custom_imports = dict(imports=['fastervit_backbone', 'record_checks'])\n"
     )
     command = [
         *LAUNCH,
@@ -308,5 +306,5 @@ def test_one_process_looks_at_the_data(shapes, tmp_path):
     )
     assert done.returncode != 0
     assert len(re.findall(r'error: .*instances_train\.json is broken JSON', done.stderr)) == 1, done.stderr
-    assert sorted(p.name for p in tmp_path.glob('looked_*')) == ['looked_0']
+    assert sorted(p.name for p in tmp_path.glob('checked_*')) == ['checked_0']
     assert re.findall(r'exitcode\s*: (\d+)', done.stderr)[:1] == ['2'], done.stderr

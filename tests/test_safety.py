@@ -1,4 +1,4 @@
-"""Whatever reads a checkpoint reads data alone: code in a pickle is refused everywhere, and --trust-pickle is the only way around."""
+"""Checkpoints are read as data only: code in a pickle is refused everywhere except with --trust-pickle."""
 
 import pickle
 from pathlib import Path
@@ -10,7 +10,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.apis.evaluate import test as evaluate
+from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.checkpoints.io import (
     CheckpointError,
@@ -33,7 +33,7 @@ LOADERS = {
 
 
 class Trap:
-    """Touches a file when it is unpickled."""
+    """Create a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -49,7 +49,7 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture
 def trap(tmp_path, shapes, monkeypatch):
-    """(checkpoint that is fine but for what it would run, the file that shows it ran)."""
+    """Return a valid checkpoint with code in it, and the file whose existence shows that the code ran."""
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))
     path, sprung = tmp_path / 'trap.pth', tmp_path / 'sprung'
     save_untrained(CASCADE, path)
@@ -77,16 +77,16 @@ def test_refused_everywhere(trap, shapes, tmp_path):
     for name, read in readers.items():
         with pytest.raises(
             CheckpointError,
-            match=r'refused to read .*trap\.pth: the pickle wants to run .*Path.*--trust-pickle',
+            match=r'refused to read .*trap\.pth: the pickle would run .*Path.*--trust-pickle',
         ):
             read()
         assert not sprung.exists(), name
-    with pytest.raises(pickle.UnpicklingError), safe_loading():  # a library that insists
+    with pytest.raises(pickle.UnpicklingError), safe_loading():  # other libraries' own weights_only=False
         torch.load(path, weights_only=False)
     assert not sprung.exists()
 
 
-def test_the_tools_way_around(trap, shapes, tmp_path):
+def test_trust_pickle_of_the_tools(trap, shapes, tmp_path):
     path, sprung = trap
     for name, arguments in (
         ('test', [CASCADE, path]),

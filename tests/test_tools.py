@@ -1,4 +1,4 @@
-"""The tools as a user runs them: own processes, from another folder, real input, and every kind of bad input."""
+"""The tools as users run them: as processes, from another folder, with real and with bad input."""
 
 import json
 import re
@@ -25,6 +25,7 @@ from tests.helpers import (
     FPN,
     QUICK,
     ROOT,
+    UPERNET,
     ReferenceCase,
     assert_one_line_error,
     environment,
@@ -32,7 +33,7 @@ from tests.helpers import (
 )
 
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
-#: What makes a paper config run in seconds on two cores: the nano backbone, few images and few regions.
+#: Makes a config of the paper run in seconds on two cores: nano backbone, few images, few regions.
 SMALL_MODEL = [
     'model.backbone.arch=nano',
     'model.neck.in_channels=[32,64,128,256]',
@@ -40,11 +41,16 @@ SMALL_MODEL = [
     'model.train_cfg.rpn_proposal.max_per_img=50',
     *(f'model.train_cfg.rcnn.{i}.sampler.num=32' for i in range(3)),
     'model.test_cfg.rpn.max_per_img=50',
-    'model.test_cfg.rcnn.score_thr=0.001',  # an untrained model has some detections too
+    'model.test_cfg.rcnn.score_thr=0.001',  # an untrained model also has some detections
     'train_dataloader.dataset.indices=4',
     'val_dataloader.dataset.indices=2',
     'test_dataloader.dataset.indices=2',
 ]
+
+
+#: Also recall of boxes of any class: AP may be 0, and two zeros would prove nothing.
+SCORED = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
+TWO_EPOCHS = ['train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hooks.logger.interval=1']
 
 
 @pytest.fixture(scope='module')
@@ -54,15 +60,10 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def trained(shapes, tmp_path_factory):
-    """A run that was killed in its second epoch and resumed: (work dir, what the resumed run printed)."""
+    """A run killed in its second epoch and resumed: (work dir, output until the kill, output after)."""
     folder = tmp_path_factory.mktemp('run')
-    arguments = [CASCADE, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *QUICK]
-    arguments += [
-        'train_cfg.max_epochs=2',
-        'train_cfg.val_interval=2',
-        'default_hooks.logger.interval=1',
-        'train_dataloader.batch_size=2',
-    ]
+    options = [*QUICK, *TWO_EPOCHS, 'train_dataloader.batch_size=2']
+    arguments = [CASCADE, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *options]
     return folder / 'work', *kill_and_resume(arguments, folder, SHAPES_ROOT=str(shapes))
 
 
@@ -71,9 +72,8 @@ def kill_and_resume(arguments, cwd, **variables):
     command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)]
     log = cwd / 'first.log'
     with log.open('w') as file:
-        process = subprocess.Popen(
-            command, cwd=cwd, env=environment(**variables), stdout=file, stderr=subprocess.STDOUT
-        )
+        options = dict(cwd=cwd, env=environment(**variables), stdout=file, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, **options)
     deadline = time.monotonic() + 800
     while 'Epoch(train) [2][1/' not in re.sub(' +', ' ', log.read_text()).replace('[ ', '['):
         assert process.poll() is None, log.read_text()
@@ -88,7 +88,7 @@ def kill_and_resume(arguments, cwd, **variables):
 
 
 def rates(log):
-    """(epoch, iteration) -> learning rate, as logged."""
+    """Map (epoch, iteration) to the learning rate in a log."""
     found = re.findall(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/\d+\].*? lr: (\S+)', log)
     return {(int(e), int(i)): float(lr) for e, i, lr in found}
 
@@ -96,156 +96,109 @@ def rates(log):
 def assert_resumed(work, first, second):
     assert 'resumed epoch: 1' in second
     before, after = rates(first), rates(second)
-    assert (
-        before[1, 1] and min(after) == (2, 1) and after[2, 1] == before[2, 1]
-    )  # the schedule went on, not from the start
+    # the schedule continues, and does not start again
+    assert before[1, 1] and min(after) == (2, 1) and after[2, 1] == before[2, 1]
     checkpoint = torch.load(work / 'epoch_2.pth', weights_only=False)
     assert checkpoint['meta']['epoch'] == 2 and checkpoint['meta']['iter'] == 2 * max(i for e, i in after)
     steps = {int(s['step']) for s in checkpoint['optimizer']['state'].values()}
-    assert steps == {checkpoint['meta']['iter']}  # AdamW counted on
+    assert steps == {checkpoint['meta']['iter']}  # AdamW continues to count
 
 
 def test_killed_training_resumes(trained):
     assert_resumed(*trained)
 
 
-def test_learning_rate_is_scaled_and_said(trained):
+def test_learning_rate_is_scaled_and_logged(trained):
     work, first, _ = trained
     lr = Config.fromfile(CASCADE).optim_wrapper.optimizer.lr  # for a batch of 4; the run has 2
     assert f'learning rate {lr:g} is for batch 4; this run has 2: {lr:g} -> {lr / 2:g}' in first
     assert rates(first)[1, 4] <= lr / 2
-    assert (
-        Config.fromfile(work / 'cascade_shapes.py').optim_wrapper.optimizer.lr == lr
-    )  # what is written down keeps its own
+    written = Config.fromfile(work / 'cascade_shapes.py')
+    assert written.optim_wrapper.optimizer.lr == lr  # the written config is not scaled
 
 
 def test_readmes_prediction_in_python(trained, shapes, monkeypatch):
-    block = next(
-        b
-        for b in re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
-        if 'Predictor(' in b
-    )
-    block = block.replace('work_dirs/demo/cascade', str(trained[0])).replace(
-        'work_dirs/demo/data', str(shapes)
-    )
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
+    block = next(b for b in blocks if 'Predictor(' in b)
+    for demo_path, path in (('work_dirs/demo/cascade', trained[0]), ('work_dirs/demo/data', shapes)):
+        block = block.replace(demo_path, str(path))
     monkeypatch.chdir(ROOT)
     scope = {}
     exec(block.replace('threshold=0.5', 'threshold=0.01'), scope)
-    assert scope['found'].size == (96, 128) and len(scope['found'].masks) == len(scope['found'].boxes)
+    prediction = scope['prediction']
+    assert prediction.size == (96, 128) and len(prediction.masks) == len(prediction.boxes)
 
 
-def test_checkpoints_keep_the_data_sets_ids(trained, shapes):
+def test_checkpoints_keep_the_category_ids(trained, shapes):
     categories = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())['categories']
-    kept = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)['meta']['dataset_meta']
-    assert dict(zip(kept['classes'], kept['category_ids'], strict=True)) == {
-        c['name']: c['id'] for c in categories
-    }
+    meta = torch.load(trained[0] / 'epoch_2.pth', weights_only=False)['meta']['dataset_meta']
+    ids = dict(zip(meta['classes'], meta['category_ids'], strict=True))
+    assert ids == {c['name']: c['id'] for c in categories}
 
 
 def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
-    """torchrun with gloo: the heads' SyncBN becomes BN, the learning rate knows of both, resuming and evaluation work too."""
+    """torchrun with gloo: SyncBN becomes BN, the learning rate counts both processes; resume and evaluate."""
     launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-    options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--cfg-options', *QUICK]
-    short = [
-        *options,
-        'train_dataloader.batch_size=2',
-        'train_cfg.val_interval=1',
-        'default_hooks.logger.interval=1',
-    ]
+    options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--cfg-options']
+    short = [*options, *QUICK, 'train_dataloader.batch_size=2', *TWO_EPOCHS[2:], 'train_cfg.val_interval=1']
 
     def run(name, *arguments):
         command = [sys.executable, *launch, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-        done = subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=environment(SHAPES_ROOT=str(shapes)),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        env = environment(SHAPES_ROOT=str(shapes))
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     first = run('train', CASCADE, *short, 'train_cfg.max_epochs=1')
-    assert 'is for batch' not in first  # 2 processes x 2 images are the 4 it is for
+    assert 'is for batch' not in first  # 2 processes x 2 images are the config's batch of 4
     assert len(rates(first)) == 2  # 8 images
     assert 'resumed epoch: 1' in run('train', CASCADE, '--resume', *short, 'train_cfg.max_epochs=2')
-    # recall of boxes of any class too: an AP of 0 twice would show nothing
-    scored = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
-    run(
-        'test',
-        CASCADE,
-        tmp_path / 'work',
-        *options[:4],
-        '--out',
-        tmp_path / 'together.json',
-        '--cfg-options',
-        *scored,
-    )
-    alone = [CASCADE, tmp_path / 'work', '--out', tmp_path / 'alone.json', '--cfg-options', *scored]
-    assert tool('test', *alone, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
-    figures = [
-        json.loads((tmp_path / f'{name}.json').read_text())['metrics'] for name in ('together', 'alone')
-    ]
-    assert figures[0] == figures[1] and figures[0]['coco/AR@100'] > 0, figures
+    together, single = tmp_path / 'together.json', tmp_path / 'single.json'
+    run('test', CASCADE, tmp_path / 'work', '--out', together, *options, *SCORED)
+    arguments = [CASCADE, tmp_path / 'work', '--out', single, '--cfg-options', *SCORED]
+    assert tool('test', *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
+    metrics = [json.loads(path.read_text())['metrics'] for path in (together, single)]
+    assert metrics[0] == metrics[1] and metrics[0]['coco/AR@100'] > 0, metrics
 
 
 def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shapes, tmp_path):
     work = trained[0]
-    arguments = [
-        CASCADE,
-        work,
-        '--show-dir',
-        'pictures',
-        '--out',
-        tmp_path / 'metrics.json',
-        '--work-dir',
-        tmp_path / 'test',
-    ]
-    done = tool('test', *arguments, '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    folders = ['--show-dir', 'pictures', '--out', tmp_path / 'metrics.json', '--work-dir', tmp_path / 'test']
+    done = tool(
+        'test', CASCADE, work, *folders, '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     pictures = {p.name for p in (tmp_path / 'pictures').iterdir()}
     assert pictures == {'000001.png', '000002.png', '000003.png', 'overview.png'}
     record = json.loads((tmp_path / 'metrics.json').read_text())
-    assert 0 <= record['metrics']['coco/bbox_mAP'] <= 1 and record['checkpoint'].endswith('epoch_2.pth')
+    box_ap, mask_ap = (record['metrics'][f'coco/{kind}_mAP'] for kind in ('bbox', 'segm'))
+    assert 0 <= box_ap <= 1 and record['checkpoint'].endswith('epoch_2.pth')
     last = done.stdout.splitlines()[-3:]
-    assert (
-        last[0]
-        == f'box AP {record["metrics"]["coco/bbox_mAP"]:.3f}, mask AP {record["metrics"]["coco/segm_mAP"]:.3f}'
-    )
+    assert last[0] == f'box AP {box_ap:.3f}, mask AP {mask_ap:.3f}'
     assert str(tmp_path / 'pictures') in last[1] and 'metrics.json' in last[2]
 
 
-def test_deploy_mode_gives_the_same_figures(trained, shapes, tmp_path):
-    figures = []
+def test_deploy_mode_gives_the_same_metrics(trained, shapes, tmp_path):
+    metrics = []
     for name, options in (('plain', []), ('deployed', ['--deploy'])):
-        arguments = [
-            CASCADE,
-            trained[0],
-            '--out',
-            tmp_path / f'{name}.json',
-            '--work-dir',
-            tmp_path / name,
-            *options,
-        ]
-        scored = [*QUICK, 'test_evaluator.metric=[bbox,segm,proposal]', 'model.test_cfg.rcnn.score_thr=0.0']
-        done = tool('test', *arguments, '--cfg-options', *scored, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+        out = tmp_path / f'{name}.json'
+        arguments = [CASCADE, trained[0], '--out', out, '--work-dir', tmp_path / name, *options]
+        done = tool('test', *arguments, '--cfg-options', *SCORED, cwd=tmp_path, SHAPES_ROOT=str(shapes))
         assert done.returncode == 0, done.stdout + done.stderr
         assert ('deploy: ' in done.stdout) == bool(options)
-        figures.append(json.loads((tmp_path / f'{name}.json').read_text())['metrics'])
-    assert figures[0] == pytest.approx(figures[1], abs=2e-3) and figures[0]['coco/AR@100'] > 0
+        metrics.append(json.loads(out.read_text())['metrics'])
+    assert metrics[0] == pytest.approx(metrics[1], abs=2e-3) and metrics[0]['coco/AR@100'] > 0
 
 
 def test_deploy_mode_of_another_backbone(monkeypatch):
-    from fastervit_backbone.apis import evaluate as testing
+    from fastervit_backbone.apis import evaluate as module
 
-    monkeypatch.setattr(
-        testing, 'prepare', lambda *_, **__: Config(dict(model=dict(backbone=dict(type='ResNet'))))
-    )
+    config = Config(dict(model=dict(backbone=dict(type='ResNet'))))
+    monkeypatch.setattr(module, 'prepare', lambda *_, **__: config)
     with pytest.raises(
         UserError, match=r'--deploy: the backbone of c\.py is ResNet, which has no deploy mode'
     ):
-        testing.test('c.py', 'x.pth', deploy=True)
+        module.evaluate('c.py', 'x.pth', deploy=True)
 
 
 def test_tta_where_the_config_has_none(trained, shapes, tmp_path):
@@ -266,7 +219,7 @@ def test_the_weights_of_a_detector_convert(trained, tmp_path):
 
 
 def test_two_processes_with_different_sizes(tmp_path):
-    """gloo, another image size on each rank, two steps: gradients agree, nothing hangs."""
+    """gloo with another image size on each rank for two steps: gradients agree, and nothing hangs."""
     script = tmp_path / 'ddp.py'
     script.write_text(
         'import torch, torch.distributed as dist\n'
@@ -290,15 +243,8 @@ def test_two_processes_with_different_sizes(tmp_path):
         'assert torch.equal(others[0], others[1]) and weights.isfinite().all()\n'
         "print('agreed', flush=True)\n"
     )
-    command = [
-        sys.executable,
-        '-m',
-        'torch.distributed.run',
-        '--standalone',
-        '--nproc-per-node',
-        '2',
-        str(script),
-    ]
+    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
+    command = [sys.executable, *launch, str(script)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout.count('agreed') == 2, done.stderr
 
@@ -315,7 +261,8 @@ def broken_json(tmp_path, shapes):
 def no_images(tmp_path, shapes):
     root = broken_json(tmp_path, shapes)
     for path in (root / 'annotations').iterdir():
-        path.write_text(json.dumps(dict(images=[], annotations=[], categories=[])))
+        content = json.loads((shapes / 'annotations' / path.name).read_text())
+        path.write_text(json.dumps(dict(content, images=[], annotations=[])))
     return root
 
 
@@ -327,9 +274,8 @@ def broken_labels(tmp_path, shapes, edit):
 
 
 def label_out_of_range(tmp_path, shapes):
-    return broken_labels(
-        tmp_path, shapes, lambda path: Image.fromarray(np.full((96, 128), 4, np.uint8)).save(path)
-    )
+    labels = Image.fromarray(np.full((96, 128), 4, np.uint8))
+    return broken_labels(tmp_path, shapes, labels.save)
 
 
 def no_label_map(tmp_path, shapes):
@@ -337,9 +283,8 @@ def no_label_map(tmp_path, shapes):
 
 
 def label_map_of_another_size(tmp_path, shapes):
-    return broken_labels(
-        tmp_path, shapes, lambda path: Image.fromarray(np.zeros((96, 127), np.uint8)).save(path)
-    )
+    labels = Image.fromarray(np.zeros((96, 127), np.uint8))
+    return broken_labels(tmp_path, shapes, labels.save)
 
 
 def text_file(tmp_path):
@@ -347,210 +292,155 @@ def text_file(tmp_path):
     return tmp_path / 'text.pth'
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'data', 'told'),
-    [
-        (['configs/nothing.py'], None, 'no config at configs/nothing.py'),
-        (
-            [PAPER],
-            None,
-            r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip',
-        ),
-        ([CASCADE], broken_json, r'instances_train\.json is broken JSON .*line 1'),
-        ([CASCADE], no_images, 'lists 0 images'),
-        (
-            [FPN],
-            label_out_of_range,
-            r'labels/train/000003\.png holds the label 4, but the 4 classes have 0 to 3: .*ignore_index=4',
-        ),
-        (
-            [FPN],
-            no_label_map,
-            r'images/train/000003\.png has no label map: .*labels/train/000003\.png is not there \(1 of 8',
-        ),
-        (
-            [FPN],
-            label_map_of_another_size,
-            r'labels/train/000003\.png is 127x96, its image .*000003\.png 128x96',
-        ),
-        (
-            [ROOT / 'configs' / 'upernet_fastervit0_160k.py'],
-            None,
-            r'no folder at .*data/ade/.*images/training: get ADEChallengeData2016\.zip',
-        ),
-        (
-            [ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'],
-            None,
-            r'no image list at .*VOC2007/ImageSets/Main/trainval\.txt: get',
-        ),
-        (
-            [
-                ROOT / 'configs' / 'demo' / 'upernet_shapes.py',
-                '--cfg-options',
-                'train_dataloader.batch_size=1',
-            ],
-            'shapes',
-            'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2',
-        ),
-        (
-            [CASCADE, '--cfg-options', 'model.backbone.depth=3'],
-            'shapes',
-            "model.backbone has no option 'depth'",
-        ),
-        (
-            [CASCADE, '--cfg-options', 'model.backbone.arch=0'],
-            'shapes',
-            r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,',
-        ),
-        ([CASCADE, '--amp'], 'shapes', '--amp needs a CUDA device'),
-        ([CASCADE, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
-        (
-            [CASCADE, '--cfg-options', 'train_dataloader.batch_size=abc'],
-            'shapes',
-            'batch_size=abc: it is 4, and must be a number',
-        ),
-        (
-            [CASCADE, '--work-dir', '/proc/version/x'],
-            'shapes',
-            '--work-dir /proc/version/x: cannot write to /proc/version, which is a file',
-        ),
-    ],
-    ids=[
-        'missing config',
-        'missing data',
-        'broken json',
-        'no images',
-        'label out of range',
-        'no label map',
-        'label map of another size',
-        'no ade20k',
-        'no voc',
-        'upernet with one image',
-        'unknown option',
-        'other channels',
-        'amp on cpu',
-        'no start',
-        'no number',
-        'no folder',
-    ],
-)
-def test_train_refuses_in_one_line(arguments, data, told, shapes, tmp_path):
+#: Case -> (arguments of tools/train.py, function that makes the data, message).
+TRAIN_ERRORS = {
+    'missing config': (['configs/nothing.py'], None, 'no config at configs/nothing.py'),
+    'missing data': (
+        [PAPER],
+        None,
+        r'no annotations at .*/data/coco/annotations/instances_train2017\.json: get train2017\.zip',
+    ),
+    'broken json': ([CASCADE], broken_json, r'instances_train\.json is broken JSON .*line 1'),
+    'no images': ([CASCADE], no_images, r'instances_train\.json: no images: '),
+    'label out of range': (
+        [FPN],
+        label_out_of_range,
+        r'labels/train: label maps with values .*000003\.png: 4.*the 4 classes have 0 to 3: set ignore_index',
+    ),
+    'no label map': (
+        [FPN],
+        no_label_map,
+        r'labels/train: images without a label map .*1 of 8, the first is .*labels/train/000003\.png',
+    ),
+    'label map of another size': (
+        [FPN],
+        label_map_of_another_size,
+        r'labels/train: label maps of another size .*000003\.png: 127x96, image 128x96',
+    ),
+    'no ade20k': (
+        [ROOT / 'configs' / 'upernet_fastervit0_160k.py'],
+        None,
+        r'no folder at .*data/ade/.*images/training: get ADEChallengeData2016\.zip',
+    ),
+    'no voc': (
+        [ROOT / 'configs' / 'faster-rcnn_fastervit0_voc0712.py'],
+        None,
+        r'no image list at .*VOC2007/ImageSets/Main/trainval\.txt: get',
+    ),
+    'upernet with one image': (
+        [UPERNET, '--cfg-options', 'train_dataloader.batch_size=1'],
+        'shapes',
+        'UPerHead pools to a single pixel, and BatchNorm needs two: train_dataloader.batch_size=2',
+    ),
+    'unknown option': (
+        [CASCADE, '--cfg-options', 'model.backbone.depth=3'],
+        'shapes',
+        "model.backbone has no option 'depth'",
+    ),
+    'other channels': (
+        [CASCADE, '--cfg-options', 'model.backbone.arch=0'],
+        'shapes',
+        r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,',
+    ),
+    'amp on cpu': ([CASCADE, '--amp'], 'shapes', '--amp needs a CUDA device'),
+    'no start': ([CASCADE, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
+    'no number': (
+        [CASCADE, '--cfg-options', 'train_dataloader.batch_size=abc'],
+        'shapes',
+        'batch_size=abc: it must be a number, and is 4 now',
+    ),
+    'no folder': (
+        [CASCADE, '--work-dir', '/proc/version/x'],
+        'shapes',
+        '--work-dir /proc/version/x: cannot write to /proc/version, which is a file',
+    ),
+}
+
+
+@pytest.mark.parametrize(('arguments', 'data', 'message'), TRAIN_ERRORS.values(), ids=TRAIN_ERRORS)
+def test_train_rejects_bad_input_in_one_line(arguments, data, message, shapes, tmp_path):
     root = shapes if data == 'shapes' else data(tmp_path, shapes) if data else tmp_path / 'absent'
     done = tool('train', *arguments, cwd=tmp_path, SHAPES_ROOT=str(root))
-    assert_one_line_error(done, told)
+    assert_one_line_error(done, message)
     assert not (tmp_path / 'work_dirs').exists()
 
 
 @pytest.mark.parametrize('kind', ['text', 'other arch', 'published', 'missing', 'empty folder'])
-def test_test_refuses_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
+def test_test_rejects_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
     options = list(QUICK)
     if kind == 'text':
-        path, told = text_file(tmp_path), r'text\.pth is not a checkpoint'
+        path, message = text_file(tmp_path), r'text\.pth is not a checkpoint'
     elif kind == 'other arch':
         options += ['model.backbone.arch=0', 'model.neck.in_channels=[64,128,256,512]']
-        path, told = trained[0] / 'epoch_2.pth', "this file has .*dim=32 where the model has 64.*arch='nano'"
-    elif kind == 'published':
-        path, told = (
-            tmp_path / 'published.pth',
-            'does not fit the model: it is a backbone alone, for model.backbone.init_cfg',
+        path, message = (
+            trained[0] / 'epoch_2.pth',
+            "this file has .*dim=32 where the model has 64.*arch='nano'",
         )
+    elif kind == 'published':
+        path = tmp_path / 'published.pth'
+        message = 'does not fit the model: it is only a backbone, for model.backbone.init_cfg'
         torch.save(ReferenceCase('small_hat_224').published_file(), path)
     elif kind == 'missing':
-        path, told = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'
+        path, message = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'
     else:
-        path, told = tmp_path, 'a folder without a checkpoint'
+        path, message = tmp_path, 'a folder without a checkpoint'
     done = tool('test', CASCADE, path, '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
-    assert_one_line_error(done, told)
+    assert_one_line_error(done, message)
 
 
-def test_doctor_finds_this_environment_good(tmp_path):
+def test_doctor_accepts_this_environment(tmp_path):
     done = tool('doctor', cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == 'training can run', done.stdout
-    for name in (
-        'python',
-        'torch',
-        'CUDA',
-        'mmengine',
-        'mmcv',
-        'mmdet',
-        'mmseg',
-        'numpy',
-        'compiled, working on CPU',
-    ):
+    for name in ('python', 'torch', 'CUDA', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'numpy'):
         assert name in done.stdout
+    assert 'compiled, working on CPU' in done.stdout
 
 
-def test_doctor_names_what_is_missing_and_the_command(tmp_path):
-    """An mmcv without operators, and both families at once."""
+def test_doctor_reports_problems_and_commands(tmp_path):
+    """An mmcv without operators, and both families of packages at once."""
     (tmp_path / 'mmcv').mkdir()
     (tmp_path / 'mmcv' / '__init__.py').write_text("__version__ = '2.3.6'\n")
     for name in ('mmcv', 'mmdet'):
         info = tmp_path / f'{name}-2.1.0.dist-info'
         info.mkdir()
         (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
-    env = environment(PYTHONPATH=f'{tmp_path}:{ROOT}')
-    done = subprocess.run(
-        [sys.executable, str(ROOT / 'tools' / 'doctor.py'), '--quiet'],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = tool('doctor', '--quiet', cwd=tmp_path, PYTHONPATH=f'{tmp_path}:{ROOT}')
     assert done.returncode == 1
-    assert re.search(
-        r'both families of mmcv, mmdet.*\n   mend: \S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && ',
-        done.stdout,
-    )
-    assert re.search(
-        r'no compiled operators \(mmcv\._ext\)\n   mend: \S+ -m pip install --no-build-isolation .*onedl-mmcv==',
-        done.stdout,
-    )
+    uninstall = r'\S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && '
+    assert re.search(rf'both families of mmcv, mmdet.*\n    fix: {uninstall}', done.stdout)
+    install = r'\S+ -m pip install --no-build-isolation .*onedl-mmcv=='
+    assert re.search(rf'no compiled operators \(mmcv\._ext\)\n    fix: {install}', done.stdout)
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_paper_config_on_coco(real_data, tmp_path):
-    """tools/train.py configs/cascade_fastervit4_3x.py: train, kill -9, resume, evaluate, on real COCO images."""
-    options = [
-        *SMALL_MODEL,
-        *QUICK,
-        'train_cfg.max_epochs=2',
-        'train_cfg.val_interval=2',
-        'default_hooks.logger.interval=1',
-    ]
-    arguments = [PAPER, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
-    first, second = kill_and_resume(arguments, tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
-    assert_resumed(tmp_path / 'work', first, second)
-    done = tool(
-        'test',
-        PAPER,
-        tmp_path / 'work',
-        '--cfg-options',
-        *SMALL_MODEL,
-        *QUICK,
-        cwd=tmp_path,
-        COCO_ROOT=str(real_data / 'coco_mini128'),
-    )
+    """configs/cascade_fastervit4_3x.py on real COCO images: train, kill -9, resume, evaluate."""
+    options, work = ['--cfg-options', *SMALL_MODEL, *QUICK], tmp_path / 'work'
+    run_options = dict(cwd=tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
+    arguments = [PAPER, '--work-dir', work, '--seed', '1', *options, *TWO_EPOCHS]
+    assert_resumed(work, *kill_and_resume(arguments, **run_options))
+    done = tool('test', PAPER, work, *options, **run_options)
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_demo_config_on_other_data(real_data, tmp_path):
-    """The demo's config on real photographs: 17 classes, category id 0, an RGBA image, images without objects."""
+    """The demo's config on photographs: 17 classes, category id 0, an RGBA image, images without objects."""
     root = real_data / 'coco_pixabay61'
-    classes = [
-        c['name']
-        for c in json.loads((root / 'annotations' / 'instances_train.json').read_text())['categories']
-    ]
+    content = json.loads((root / 'annotations' / 'instances_train.json').read_text())
+    classes = [category['name'] for category in content['categories']]
     config = tmp_path / 'pixabay.py'
     config.write_text(
         f'_base_ = {str(CASCADE)!r}\n'
         f'metainfo = dict(classes={classes!r}, palette=None)\n'
         "resize = dict(type='Resize', scale=(256, 192), keep_ratio=True)\n"
-        "load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True)]\n"
-        "train_pipeline = [*load, resize, dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')]\n"
-        "test_pipeline = [load[0], resize, load[1], dict(type='PackDetInputs',\n"
+        "load = dict(type='LoadImageFromFile')\n"
+        "annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=True)\n"
+        "flip = dict(type='RandomFlip', prob=0.5)\n"
+        "train_pipeline = [load, annotations, resize, flip, dict(type='PackDetInputs')]\n"
+        "test_pipeline = [load, resize, annotations, dict(type='PackDetInputs',\n"
         "    meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]\n"
         f'data = dict(data_root={str(root)!r}, metainfo=metainfo, data_prefix=dict(img="images/"))\n'
         'train_dataloader = dict(dataset=dict(**data, pipeline=train_pipeline))\n'
@@ -559,16 +449,9 @@ def test_demo_config_on_other_data(real_data, tmp_path):
         f'val_evaluator = dict(ann_file={str(root / "annotations" / "instances_val.json")!r})\n'
         'test_evaluator = val_evaluator\n'
     )
-    options = [
-        *QUICK,
-        'train_cfg.max_epochs=2',
-        'train_cfg.val_interval=2',
-        'default_hooks.logger.interval=1',
-    ]
-    arguments = [config, '--work-dir', tmp_path / 'work', '--seed', '1', '--cfg-options', *options]
-    assert_resumed(tmp_path / 'work', *kill_and_resume(arguments, tmp_path))
-    done = tool(
-        'test', config, tmp_path / 'work', '--show-dir', 'pictures', '--cfg-options', *QUICK, cwd=tmp_path
-    )
+    options, work = ['--cfg-options', *QUICK], tmp_path / 'work'
+    arguments = [config, '--work-dir', work, '--seed', '1', *options, *TWO_EPOCHS]
+    assert_resumed(work, *kill_and_resume(arguments, tmp_path))
+    done = tool('test', config, work, '--show-dir', 'pictures', *options, cwd=tmp_path)
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
     assert len(list((tmp_path / 'pictures').iterdir())) == 16

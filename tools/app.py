@@ -1,60 +1,46 @@
 #!/usr/bin/env python
-"""A local web page to try a model: drop an image, see boxes, masks and labels, move the threshold, download the JSON.
+"""Serve a local web page to try a model: drop an image, move the score threshold, download the JSON.
 
 Example: python tools/app.py configs/demo/cascade_shapes.py work_dirs/demo/cascade
-It answers on this machine alone; --host 0.0.0.0 lets others in, who then can run the model as they like.
+
+Then open http://127.0.0.1:7860; Ctrl-C stops the server. Only this machine can reach the page; with
+--host 0.0.0.0 everyone in the network can, and can run the model.
 """
 
-import argparse
-
-from fastervit_backbone.utils.console import (
-    OptionAction,
-    add_trust_argument,
-    parse_size,
-    parse_strictly,
-    run_cli,
-)
+from fastervit_backbone.utils.console import add_model_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
-    """Parse and serve until Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
+    """Parse the command line and serve until Ctrl-C."""
+    parser = tool_parser(__doc__)
+    add_model_arguments(parser)
     parser.add_argument(
-        '--host', default='127.0.0.1', help='address to answer on (127.0.0.1: this machine alone)'
+        '--deploy', action='store_true', help='deploy mode: a faster backbone, same results up to rounding'
     )
-    parser.add_argument('--port', type=int, default=7860, help='(7860)')
-    parser.add_argument('--threshold', type=float, default=0.3, help='where the slider starts (0.3)')
-    parser.add_argument('--max-megapixels', type=float, default=30.0, help='larger images are refused (30)')
-    parser.add_argument('--max-megabytes', type=int, default=50, help='larger files are refused (50)')
-    parser.add_argument(
-        '--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)"
+    parser.add_argument('--threshold', type=float, default=0.3, help='initial score threshold (default: 0.3)')
+    page = parser.add_argument_group('server')
+    page.add_argument(
+        '--host', default='127.0.0.1', help='address to listen on (default: 127.0.0.1, only this machine)'
     )
-    parser.add_argument('--device', help='cpu, cuda, cuda:1 (default: CUDA where there is a device)')
-    parser.add_argument(
-        '--deploy',
-        action='store_true',
-        help='run the backbone in deploy mode: faster, same results within rounding',
+    page.add_argument('--port', type=int, default=7860, help='port to listen on (default: 7860)')
+    page.add_argument(
+        '--max-megapixels', type=float, default=30.0, metavar='N', help='reject larger images (default: 30)'
     )
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config'
+    page.add_argument(
+        '--max-megabytes', type=int, default=50, metavar='N', help='reject larger files (default: 50)'
     )
-    add_trust_argument(parser)
     args = parse_strictly(parser)
 
     from pathlib import Path
 
-    from fastervit_backbone.apis.app import LEAST, build_app
+    from fastervit_backbone.apis.app import MIN_SCORE, build_app  # after parsing: --help stays fast
     from fastervit_backbone.checkpoints.io import trusting_pickles
-    from fastervit_backbone.inference import Predictor  # after parsing: --help answers at once
+    from fastervit_backbone.inference import Predictor
     from fastervit_backbone.utils.errors import UserError
 
     options = dict(device=args.device, size=args.size, deploy=args.deploy, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):
-        predictor = Predictor(args.config, args.checkpoint, threshold=LEAST, **options)
+        predictor = Predictor(args.config, args.checkpoint, threshold=MIN_SCORE, **options)
     app = build_app(
         predictor, threshold=args.threshold, megapixels=args.max_megapixels, title=Path(args.config).stem
     )

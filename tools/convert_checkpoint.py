@@ -1,27 +1,23 @@
 #!/usr/bin/env python
-"""Turn a published FasterViT file into a small one with our names: no optimizer, no buffers, no classifier.
+"""Extract the backbone weights of a FasterViT checkpoint, without optimizer, derived buffers and classifier.
 
 Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit_0.safetensors
 """
 
-import argparse
-
-from fastervit_backbone.utils.console import add_trust_argument, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_trust_argument, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
-    """Parse and convert."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the command line and convert."""
+    parser = tool_parser(__doc__)
     parser.add_argument(
-        'input', help='published file (path or URL), or a detector checkpoint with a FasterViT in it'
+        'input', help='published file (path or URL), or checkpoint of a model with a FasterViT'
     )
-    parser.add_argument('output', help='.safetensors or .pth')
+    parser.add_argument('output', help='output file, .safetensors or .pth')
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help stays fast
     from fastervit_backbone.checkpoints.io import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):

@@ -1,171 +1,186 @@
 #!/usr/bin/env python
-"""Say what is installed, what is wrong with it, and the one command that mends each problem. Exit code 0: training can run.
+"""Check the environment: print what is installed, what is wrong, and a command that fixes each problem.
 
-Standard library only, so that it answers in a broken environment too.
+Exit code: 0 if training can run, 1 if not.
 """
 
+# Standard library only, so that it also works in a broken environment.
 import argparse
 import importlib
 import platform
 import sys
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
+from types import ModuleType
 
-FORK = {
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmdet': 'onedl-mmdetection',
-    'mmseg': 'onedl-mmsegmentation',
-}
-UPSTREAM = {
-    'mmengine': ('mmengine', 'mmengine-lite'),
-    'mmcv': ('mmcv', 'mmcv-lite', 'mmcv-full'),
-    'mmdet': ('mmdet',),
-    'mmseg': ('mmsegmentation',),
-}
-PINS = {
-    'onedl-mmengine': '0.10.12',
-    'onedl-mmcv': '2.3.6',
-    'onedl-mmdetection': '3.5.1',
-    'onedl-mmsegmentation': '1.4.2',
-}
-#: Without these detectors train all the same: segmentation configs and .safetensors files are what is missed.
-OPTIONAL = ('mmseg ', 'safetensors ')
 ROOT = Path(__file__).resolve().parent.parent
+#: Import name -> distributions: the fork used here, then those of the original project.
+MM_PACKAGES = {
+    'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
+    'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite', 'mmcv-full'),
+    'mmdet': ('onedl-mmdetection', 'mmdet'),
+    'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
+}
+#: Detectors train without these; only segmentation configs and .safetensors files need them.
+OPTIONAL = ('mmseg ', 'safetensors ')
 PIP = f'{sys.executable} -m pip install'
-BUILD_MMCV = (
-    f'{PIP} --no-build-isolation --force-reinstall --no-deps --no-cache-dir onedl-mmcv=={PINS["onedl-mmcv"]}'
-)
+BUILD = f'{PIP} --no-build-isolation'
 
 
-def installed() -> dict[str, str]:
-    """Distribution name -> version."""
-    return {
-        d.metadata['Name'].lower().replace('_', '-'): d.version for d in distributions() if d.metadata['Name']
-    }
+@dataclass
+class Report:
+    """What was found.
+
+    Attributes:
+        rows: (name, state).
+        problems: (what is wrong, command that fixes it).
+    """
+
+    rows: list[tuple[str, str]] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
 
 
-def try_import(name: str) -> tuple[object, str]:
-    """The module and '', or None and why not."""
+def pinned(*names: str) -> str:
+    """Return pip's requirements of distributions at their tested versions."""
+    pins = (ROOT / 'requirements.txt').read_text().split()
+    return ' '.join(pin for name in names for pin in pins if pin.startswith(f'{name}=='))
+
+
+def try_import(name: str) -> tuple[ModuleType | None, str]:
+    """Import a module; returns it and '', or None and the reason."""
     try:
         return importlib.import_module(name), ''
-    except Exception as error:  # a broken package can raise anything; that is what is asked here
+    except Exception as error:  # a broken package can raise anything
         return None, f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}'
 
 
-def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Rows (what, state) and problems (what is wrong, command)."""
-    rows = [('python', f'{platform.python_version()} at {sys.executable}')]
-    problems: list[tuple[str, str]] = []
+def check_python(report: Report) -> None:
+    """Check the version of Python."""
+    found = platform.python_version()
+    report.rows.append(('python', f'{found} at {sys.executable}'))
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
-        problems.append(
-            (
-                f'Python {platform.python_version()} is outside 3.10 to 3.13',
-                'rm -rf .venv && make setup BOOTSTRAP=python3.11',
-            )
-        )
-    packages = installed()
+        fix = 'rm -rf .venv && make setup BOOTSTRAP=python3.11'
+        report.problems.append((f'Python {found} is outside 3.10 to 3.13', fix))
 
-    torch, why = try_import('torch')
+
+def check_torch(report: Report) -> bool:
+    """Check torch and its device; returns whether torch imports."""
+    torch, reason = try_import('torch')
     if torch is None:
-        problems.append((f'torch does not import ({why})', f'{PIP} torch==2.11.0 torchvision==0.26.0'))
-        rows.append(('torch', 'missing'))
-    else:
-        cuda = (
-            torch.cuda.get_device_name(0)
-            if torch.cuda.is_available()
-            else 'no device in use: runs on the CPU'
-        )
-        rows.append(('torch', f'{torch.__version__}, built for CUDA {torch.version.cuda or "none"}, {cuda}'))
+        report.rows.append(('torch', 'missing'))
+        fix = f'{PIP} {pinned("torch", "torchvision")}'
+        report.problems.append((f'torch does not import ({reason})', fix))
+        return False
+    available = torch.cuda.is_available()
+    device = torch.cuda.get_device_name(0) if available else 'no GPU in use: runs on the CPU'
+    cuda = torch.version.cuda or 'none'
+    report.rows.append(('torch', f'{torch.__version__}, built for CUDA {cuda}, {device}'))
+    return True
 
-    both = [
-        module for module in FORK if FORK[module] in packages and any(n in packages for n in UPSTREAM[module])
-    ]
-    if both:
-        upstream = [n for module in both for n in UPSTREAM[module] if n in packages]
-        forks = ' '.join(f'{FORK[m]}=={PINS[FORK[m]]}' for m in both)
-        remove = ' '.join(upstream + [FORK[m] for m in both])
-        problems.append(
-            (
-                f'both families of {", ".join(both)} are installed; they share import names and overwrite each other',
-                f'{sys.executable} -m pip uninstall -y {remove} && {PIP} --no-build-isolation {forks}',
-            )
-        )
-    for module, fork in FORK.items():
-        name = next((n for n in (fork, *UPSTREAM[module]) if n in packages), None)
-        loaded, why = try_import(module) if torch is not None else (None, 'torch first')
-        label = module if name is None else f'{module} ({name})'
-        rows.append(
-            (
-                label,
-                getattr(loaded, '__version__', None)
-                or (f'{packages[name]}, does not import: {why}' if name else 'missing'),
-            )
-        )
-        if loaded is None and torch is not None:
-            command = f'{PIP} --no-build-isolation {fork}=={PINS[fork]}'
-            problems.append(
-                (f'{module} {"does not import (" + why + ")" if name else "is missing"}', command)
-            )
-    if torch is not None and try_import('mmcv')[0] is not None:
-        ops, why = compiled_operators(torch)
-        rows.append(('mmcv operators', ops))
-        if why:
-            problems.append((why, BUILD_MMCV))
 
+def check_families(report: Report, packages: dict[str, str]) -> None:
+    """Check that no mm package is installed twice: from its original project and from the fork used here."""
+    originals, forks, modules = [], [], []
+    for module, (fork, *names) in MM_PACKAGES.items():
+        installed = [name for name in names if name in packages]
+        if fork in packages and installed:
+            originals += installed
+            forks.append(fork)
+            modules.append(module)
+    if modules:
+        problem = f'both families of {", ".join(modules)} are installed; they overwrite each other'
+        uninstall = f'{sys.executable} -m pip uninstall -y {" ".join(originals + forks)}'
+        report.problems.append((problem, f'{uninstall} && {BUILD} {pinned(*forks)}'))
+
+
+def check_mm_packages(report: Report, packages: dict[str, str], has_torch: bool) -> None:
+    """Check that the mm packages import; without torch, which they need, they are only listed."""
+    for module, names in MM_PACKAGES.items():
+        name = next((name for name in names if name in packages), None)
+        loaded, reason = try_import(module) if has_torch else (None, 'needs torch')
+        state = getattr(loaded, '__version__', None)
+        if state is None:
+            state = f'{packages[name]}, does not import: {reason}' if name else 'missing'
+        report.rows.append((f'{module} ({name})' if name else module, state))
+        if loaded is None and has_torch:
+            problem = f'{module} does not import ({reason})' if name else f'{module} is missing'
+            report.problems.append((problem, f'{BUILD} {pinned(names[0])}'))
+
+
+def check_operators(report: Report) -> None:
+    """Run a compiled operator of mmcv on every device."""
+    import torch
+
+    rebuild = f'{BUILD} --force-reinstall --no-deps --no-cache-dir {pinned("onedl-mmcv")}'
+    extension, reason = try_import('mmcv._ext')
+    if extension is None:
+        report.rows.append(('mmcv operators', f'not compiled ({reason})'))
+        report.problems.append(('mmcv has no compiled operators (mmcv._ext)', rebuild))
+        return
+    working = []
+    for device in ('cpu', 'cuda') if torch.cuda.is_available() else ('cpu',):
+        try:
+            from mmcv.ops import nms
+
+            boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 4.1]], device=device)
+            if len(nms(boxes, torch.tensor([0.9, 0.8], device=device), 0.5)[1]) == 1:
+                working.append(device.upper())
+        except Exception as error:  # whatever it raises, the operator does not work
+            reason = str(error).splitlines()[0]
+            report.problems.append((f'mmcv operators fail on {device.upper()} ({reason})', rebuild))
+            break
+    report.rows.append(('mmcv operators', f'compiled, working on {"+".join(working) or "nothing"}'))
+
+
+def check_others(report: Report, has_torch: bool) -> None:
+    """Check the other packages, and this one."""
     for name in ('numpy', 'pycocotools', 'safetensors'):
         try:
-            rows.append((name, version(name)))
+            report.rows.append((name, version(name)))
         except PackageNotFoundError:
-            rows.append((name, 'missing'))
-            problems.append((f'{name} is missing', f'{PIP} {name}'))
-    package, why = try_import('fastervit_backbone')
-    rows.append(('fastervit_backbone', getattr(package, '__version__', f'does not import: {why}')))
-    if package is None and torch is not None:
-        problems.append(
-            (f'fastervit_backbone does not import ({why})', f'{PIP} --no-build-isolation --no-deps -e {ROOT}')
-        )
-    return rows, problems
+            report.rows.append((name, 'missing'))
+            report.problems.append((f'{name} is missing', f'{PIP} {name}'))
+    package, reason = try_import('fastervit_backbone')
+    state = getattr(package, '__version__', f'does not import: {reason}')
+    report.rows.append(('fastervit_backbone', state))
+    if package is None and has_torch:
+        problem = f'fastervit_backbone does not import ({reason})'
+        report.problems.append((problem, f'{BUILD} --no-deps -e {ROOT}'))
 
 
-def compiled_operators(torch: object) -> tuple[str, str]:
-    """State of mmcv's compiled operators, and what is wrong or ''."""
-    extension, why = try_import('mmcv._ext')
-    if extension is None:
-        return f'not compiled ({why})', 'mmcv has no compiled operators (mmcv._ext)'
-    ops, _ = try_import('mmcv.ops')
-    on = [('CPU', 'cpu'), ('CUDA', 'cuda')] if torch.cuda.is_available() else [('CPU', 'cpu')]
-    good = []
-    for label, device in on:
-        try:
-            boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 4.1]], device=device)
-            if len(ops.nms(boxes, torch.tensor([0.9, 0.8], device=device), 0.5)[1]) == 1:
-                good.append(label)
-        except Exception as error:  # whatever it raises, it does not work
-            return (
-                f'compiled for {"+".join(good) or "nothing"}',
-                f'mmcv operators fail on {label} ({str(error).splitlines()[0]})',
-            )
-    return f'compiled, working on {"+".join(good)}', ''
+def examine() -> Report:
+    """Run all checks."""
+    names = ((d.metadata['Name'], d.version) for d in distributions())
+    packages = {name.lower().replace('_', '-'): number for name, number in names if name}
+    report = Report()
+    check_python(report)
+    has_torch = check_torch(report)
+    check_families(report, packages)
+    check_mm_packages(report, packages, has_torch)
+    if has_torch and try_import('mmcv')[0] is not None:
+        check_operators(report)
+    check_others(report, has_torch)
+    return report
 
 
 def main() -> None:
-    """Print and exit."""
+    """Parse the command line, check, and exit."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--quiet', action='store_true', help='problems only')
+    parser.add_argument('--quiet', action='store_true', help='print only problems')
     args = parser.parse_args()
-    rows, problems = examine()
+    report = examine()
     if not args.quiet:
-        width = max(len(name) for name, _ in rows)
-        print('\n'.join(f'{name:{width}}  {state}' for name, state in rows))
-    for problem, command in problems:
-        print(f'problem: {problem}\n   mend: {command}')
-    problems = [p for p in problems if not p[0].startswith(OPTIONAL)]
-    if not args.quiet or problems:
-        print('training can run' if not problems else f'training cannot run: {len(problems)} problem(s)')
-    sys.exit(1 if problems else 0)
+        width = max(len(name) for name, _ in report.rows)
+        print('\n'.join(f'{name:{width}}  {state}' for name, state in report.rows))
+    for problem, command in report.problems:
+        print(f'problem: {problem}\n    fix: {command}')
+    serious = [problem for problem, _ in report.problems if not problem.startswith(OPTIONAL)]
+    if not args.quiet or serious:
+        print(f'training cannot run: {len(serious)} problem(s)' if serious else 'training can run')
+    sys.exit(1 if serious else 0)
 
 
 if __name__ == '__main__':

@@ -1,71 +1,87 @@
 #!/usr/bin/env python
-"""Train a detector or segmenter on your own data: looks through it, decides the rest from it and from this machine, trains, keeps the best.
+"""Train a detector or segmenter on your own data with one command.
 
-Objects: python tools/finetune.py --train train.json --val val.json --images images/ --model cascade
-Label maps: python tools/finetune.py --train labels/train --val labels/val --images images/train images/val --classes sky road --model fpn
-No GPU: add --arch nano --preset quick. What it decided, as one config to edit: WORK_DIR/finetune.py, which tools/train.py takes.
+Objects:    python tools/finetune.py --train train.json --val val.json --images images/ --model cascade
+Label maps: python tools/finetune.py --train labels/train --val labels/val --images images/train images/val \\
+                --classes sky road --model fpn
+
+It checks the data, chooses batch size, image size and schedule for data and machine, trains, and keeps the
+best checkpoint. --dry-run prints these choices. They are written as one config, WORK_DIR/finetune.py, for
+tools/train.py. Without a GPU, add --arch nano --preset quick.
 """
 
-import argparse
-
-from fastervit_backbone.utils.console import add_trust_argument, parse_size, parse_strictly, run_cli
+from fastervit_backbone.utils.console import (
+    add_trust_argument,
+    parse_size,
+    parse_strictly,
+    run_cli,
+    tool_parser,
+)
 
 
 def main() -> None:
-    """Parse and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--train', required=True, help='COCO json, or folder of label maps')
-    parser.add_argument('--val', required=True, help='likewise')
-    parser.add_argument(
+    """Parse the command line and train."""
+    parser = tool_parser(__doc__)
+    data = parser.add_argument_group('data')
+    data.add_argument('--train', required=True, help='COCO json, or folder of label maps')
+    data.add_argument('--val', required=True, help='likewise')
+    data.add_argument(
         '--images',
         required=True,
         nargs='+',
         metavar='DIR',
-        help='folder of the images, or two: of train and of val',
+        help='image folder: one for both splits, or one for train and one for val',
     )
-    parser.add_argument(
-        '--model', help='cascade, mask-rcnn, dino; with label maps upernet, fpn (default cascade)'
+    data.add_argument(
+        '--classes', nargs='+', metavar='NAME', help='label maps: names of the values 0, 1, ...'
     )
-    parser.add_argument('--arch', help='FasterViT 0..4, or nano, for a CPU (default 0)')
-    parser.add_argument('--preset', help='how long: quick, standard, long (default standard)')
-    parser.add_argument(
-        '--classes', nargs='+', metavar='NAME', help='of label maps: names of the values 0, 1, ...'
+    data.add_argument(
+        '--ignore', type=int, metavar='VALUE', help='label maps: a further ignored value, besides 255'
     )
-    parser.add_argument(
-        '--ignore', type=int, metavar='VALUE', help='of label maps: "no class" too, beside 255'
+    model = parser.add_argument_group('model')
+    model.add_argument(
+        '--model',
+        help='COCO json: cascade, mask-rcnn or dino; label maps: upernet or fpn (default: cascade)',
     )
-    parser.add_argument(
-        '--work-dir', help='for config, checkpoints and logs (default: work_dirs/finetune/MODEL_ARCH)'
-    )
-    parser.add_argument(
+    model.add_argument('--arch', help='FasterViT 0 to 4, or nano for a CPU (default: 0)')
+    model.add_argument(
         '--start',
         metavar='WEIGHTS',
-        help='published, nothing, or a file or work dir, of other classes too (published)',
+        help='initial weights: published, nothing (from scratch), or a checkpoint or work dir, whose classes '
+        'may differ (default: published)',
     )
-    parser.add_argument(
+    schedule = parser.add_argument_group('schedule')
+    schedule.add_argument('--preset', help='length: quick, standard or long (default: standard)')
+    schedule.add_argument(
         '--size',
         type=parse_size,
         metavar='HxW',
-        help="of images, or of crops of label maps (default: the data's)",
+        help='size of images, or of crops of label maps (default: from the data)',
     )
-    parser.add_argument('--batch', type=int, help='images of a step (default: what the memory found holds)')
-    parser.add_argument('--epochs', type=int, help="default: the preset's")
-    parser.add_argument('--lr', type=float, help="at that batch (default: the paper's, scaled)")
-    parser.add_argument('--seed', type=int, help='of everything random (0)')
-    parser.add_argument('--no-amp', dest='amp', action='store_false', help='float32 on a GPU too')
-    parser.add_argument('--resume', action='store_true', help='go on with the run in the work dir')
-    parser.add_argument(
+    schedule.add_argument('--batch', type=int, help='images per step (default: what fits into memory)')
+    schedule.add_argument('--epochs', type=int, help="number of epochs (default: the preset's)")
+    schedule.add_argument(
+        '--lr', type=float, help="learning rate for that batch size (default: the paper's, scaled)"
+    )
+    schedule.add_argument('--seed', type=int, help='random seed (default: 0)')
+    schedule.add_argument('--no-amp', dest='amp', action='store_false', help='train in float32 on a GPU too')
+    run = parser.add_argument_group('run')
+    run.add_argument(
+        '--work-dir',
+        metavar='DIR',
+        help='folder of config, checkpoints and logs (default: work_dirs/finetune/MODEL_ARCH)',
+    )
+    run.add_argument('--resume', action='store_true', help='resume the run in the work dir')
+    run.add_argument(
         '--config-only',
         action='store_true',
-        help='write the config and stop: for several GPUs, or to edit it first',
+        help='only write the config, to edit it or to train on several GPUs',
     )
-    parser.add_argument('--dry-run', action='store_true', help='say what would be done')
+    run.add_argument('--dry-run', action='store_true', help='only print what would be done')
     add_trust_argument(parser)
     args = vars(parse_strictly(parser))
 
-    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help stays fast
     from fastervit_backbone.finetune import finetune
 
     with trusting_pickles(args.pop('trust_pickle')):

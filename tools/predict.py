@@ -1,106 +1,90 @@
 #!/usr/bin/env python
-"""Predict on images, folders, patterns and videos: pictures, a COCO json, label maps.
+"""Predict on images, folders, patterns and videos: annotated pictures, a COCO json, label maps.
 
-Example: python tools/predict.py configs/demo/cascade_shapes.py work_dirs/demo/cascade photos/ clip.mp4 --out predictions
-A split of a data set: python tools/predict.py CONFIG CHECKPOINT images/ --annotations test.json --out predictions --threshold 0
-A killed run goes on where it stopped when it is started again. Exit code 1: something could not be read, the rest is done.
+Example:      python tools/predict.py CONFIG CHECKPOINT photos/ 'more/*.jpg' clip.mp4 --out predictions
+Evaluation:   python tools/predict.py CONFIG CHECKPOINT images --annotations a.json --threshold 0 --out eval
+Large images: python tools/predict.py CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
+
+Repeat the command to resume a run that was stopped. Exit code 1: some inputs failed and were skipped.
 """
 
-import argparse
 import sys
 
-from fastervit_backbone.utils.console import (
-    OptionAction,
-    add_trust_argument,
-    parse_size,
-    parse_strictly,
-    run_cli,
-)
+from fastervit_backbone.utils.console import add_model_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
-    """Parse and predict."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
+    """Parse the command line and predict."""
+    parser = tool_parser(__doc__)
+    add_model_arguments(parser)
     parser.add_argument(
-        'sources', nargs='*', metavar='SOURCE', help="image, folder, pattern ('a/*.jpg', in quotes) or video"
+        'sources', nargs='*', metavar='SOURCE', help='image, folder, pattern in quotes, or video'
     )
     parser.add_argument(
         '--annotations',
         metavar='JSON',
-        help='predict on the images of this COCO json, with its ids; SOURCE is their folder, if not its own',
+        help='predict on the images of this COCO json, with its ids; SOURCE is their folder (default: the '
+        'folder of the json)',
     )
-    parser.add_argument('--out', required=True, help='folder for the results')
+    parser.add_argument('--batch', type=int, default=1, help='images per batch (default: 1)')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
+        '--deploy', action='store_true', help='deploy mode: a faster backbone, same results up to rounding'
+    )
+    parser.add_argument(
+        '--tile', type=int, metavar='PIXELS', help='split larger images into overlapping tiles'
+    )
+    parser.add_argument(
+        '--overlap',
+        type=float,
+        default=0.2,
+        help='overlap of tiles, as a fraction of their side (default: 0.2)',
+    )
+    results = parser.add_argument_group('results')
+    results.add_argument('--out', required=True, metavar='DIR', help='output folder')
+    results.add_argument(
         '--threshold',
         type=float,
         default=0.3,
-        help='least score of an object, 0..1 (default 0.3; 0 for evaluation)',
+        help='lowest score, 0 to 1 (default: 0.3; for evaluation use 0)',
     )
-    parser.add_argument('--classes', nargs='+', metavar='NAME', help='these alone')
-    parser.add_argument('--batch', type=int, default=1, help='images that the model sees at a time')
-    parser.add_argument('--device', help='cpu, cuda, cuda:1 (default: CUDA where there is a device)')
-    parser.add_argument(
-        '--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)"
+    results.add_argument('--classes', nargs='+', metavar='NAME', help='only these classes (default: all)')
+    results.add_argument(
+        '--no-draw', dest='draw', action='store_false', help='write no annotated pictures and videos'
     )
-    parser.add_argument('--tile', type=int, help='cut larger images into overlapping tiles of so many pixels')
-    parser.add_argument(
-        '--overlap', type=float, default=0.2, help='of neighbouring tiles, part of their side (default 0.2)'
-    )
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument(
-        '--deploy',
-        action='store_true',
-        help='run the backbone in deploy mode: faster, same results within rounding',
-    )
-    parser.add_argument(
-        '--no-draw', dest='draw', action='store_false', help='no annotated pictures and videos'
-    )
-    parser.add_argument('--overwrite', action='store_true', help='do again what is done')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=OptionAction, metavar='KEY=VALUE', help='change the config'
-    )
-    add_trust_argument(parser)
+    results.add_argument('--overwrite', action='store_true', help='replace existing results in --out')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.prediction_run import PredictionRun, settings_of
-    from fastervit_backbone.apis.predictor import Predictor
+    from fastervit_backbone.apis.prediction_run import PredictionRun, run_settings
+    from fastervit_backbone.apis.predictor import Predictor  # after parsing: --help stays fast
     from fastervit_backbone.apis.sources import choose_sources
-    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.checkpoints.io import trusting_pickles
 
-    sources, ids = choose_sources(args.sources, args.annotations, leave_out=args.out)
+    sources, image_ids = choose_sources(args.sources, args.annotations, exclude=args.out)
     shared = dict(
-        threshold=args.threshold, classes=args.classes, size=args.size, tile=args.tile, overlap=args.overlap
+        threshold=args.threshold,
+        classes=args.classes,
+        size=args.size,
+        tile=args.tile,
+        overlap=args.overlap,
+        amp=args.amp,
+        options=args.cfg_options,
     )
-    options = args.cfg_options
     with trusting_pickles(args.trust_pickle):
-        predictor = Predictor(
-            args.config,
-            args.checkpoint,
-            device=args.device,
-            amp=args.amp,
-            deploy=args.deploy,
-            options=options,
-            **shared,
-        )
-    settings = settings_of(
-        predictor, args.checkpoint, amp=args.amp, options=options, pictures=args.draw, **shared
-    )
+        predictor = Predictor(args.config, args.checkpoint, device=args.device, deploy=args.deploy, **shared)
+    settings = run_settings(predictor, args.checkpoint, pictures=args.draw, **shared)
     if args.annotations is not None:
         settings['annotations'] = args.annotations
-    job = PredictionRun(
+    run = PredictionRun(
         predictor,
         args.out,
         settings,
         batch=args.batch,
         pictures=args.draw,
         overwrite=args.overwrite,
-        image_ids=ids,
+        image_ids=image_ids,
     )
-    report = job.run(sources)
+    report = run.run(sources)
     print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)
 

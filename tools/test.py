@@ -1,40 +1,40 @@
 #!/usr/bin/env python
-"""Evaluate a checkpoint on its config's test data, with pictures if wanted.
+"""Evaluate a checkpoint on the test data of its config.
 
-Example: python tools/test.py configs/cascade_fastervit0_3x.py work_dirs/cascade_fastervit0_3x --show-dir work_dirs/pictures
+Example:      python tools/test.py configs/cascade_fastervit0_3x.py work_dirs/cascade_fastervit0_3x
+Pictures:     python tools/test.py CONFIG CHECKPOINT --show-dir work_dirs/pictures
+Several GPUs: torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
 """
 
-import argparse
-
-from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
-    """Parse and evaluate."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the command line and evaluate."""
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='weights, or a work dir: its last checkpoint')
-    parser.add_argument('--work-dir', help='for the log (default: work_dirs/CONFIG)')
-    parser.add_argument('--show-dir', help='write pictures of ground truth and predictions here')
+    parser.add_argument('checkpoint', help='checkpoint file or URL, or a work dir (its last checkpoint)')
+    parser.add_argument('--out', metavar='FILE', help='write predictions (.pkl) or metrics (.json)')
     parser.add_argument(
-        '--tta', action='store_true', help='average over scales and flips (where the config says which)'
+        '--show-dir', metavar='DIR', help='write pictures of ground truth and predictions to this folder'
     )
+    parser.add_argument('--work-dir', metavar='DIR', help='folder of the log (default: work_dirs/CONFIG)')
     parser.add_argument(
-        '--deploy',
+        '--tta',
         action='store_true',
-        help='run the backbone in deploy mode: faster, same figures within rounding',
+        help='test-time augmentation: average over scales and flips of the config',
     )
-    parser.add_argument('--out', help='write predictions (.pkl) or metrics (.json) here')
+    parser.add_argument(
+        '--deploy', action='store_true', help='deploy mode: a faster backbone, same metrics up to rounding'
+    )
     add_run_arguments(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.evaluate import test
-    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.apis.evaluate import evaluate  # after parsing: --help stays fast
+    from fastervit_backbone.checkpoints.io import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
-        test(
+        evaluate(
             args.config,
             args.checkpoint,
             work_dir=args.work_dir,

@@ -1,58 +1,64 @@
 #!/usr/bin/env python
 """Train a detector or segmenter from a config.
 
-Example: python tools/train.py configs/cascade_fastervit0_3x.py --amp
+Example:      python tools/train.py configs/cascade_fastervit0_3x.py --amp
+Resume:       python tools/train.py configs/cascade_fastervit0_3x.py --amp --resume
 Several GPUs: torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch
+
+The learning rate is scaled to the batch size. SIGTERM and Ctrl-C save a checkpoint before the run stops.
 """
 
 import argparse
 
-from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli
+from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
-    """Parse and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Parse the command line and train."""
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='for checkpoints and logs (default: work_dirs/CONFIG)')
+    parser.add_argument(
+        '--work-dir', metavar='DIR', help='folder of checkpoints and logs (default: work_dirs/CONFIG)'
+    )
     parser.add_argument(
         '--amp',
         action='store_true',
-        help='mixed precision (CUDA): bfloat16 where the device has it, else float16',
+        help='mixed precision on a GPU: bfloat16 if supported, else float16',
     )
     parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
         default=False,
-        help='go on from the last checkpoint of the work dir (auto), or from this file',
+        metavar='CHECKPOINT',
+        help='resume from the last checkpoint of the work dir, or from CHECKPOINT',
     )
-    parser.add_argument('--seed', type=int, help='of everything random')
+    parser.add_argument('--seed', type=int, help='random seed')
     parser.add_argument(
         '--auto-scale-lr',
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="scale the config's learning rate to the batch (the default), or keep it",
+        help="scale the config's learning rate to the batch size (on by default)",
     )
     parser.add_argument(
         '--max-unreadable',
         type=int,
         default=10,
-        help='images that cannot be read and are passed over (default 10)',
+        metavar='N',
+        help='replace unreadable images by others, and stop after more than N of them (default: 10)',
     )
     parser.add_argument(
         '--max-non-finite',
         type=int,
         default=5,
-        help='steps in a row without a finite loss that are passed over, then stop (default 5)',
+        metavar='N',
+        help='skip steps with a non-finite loss or gradient, and stop after N consecutive ones (default: 5)',
     )
     add_run_arguments(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.train import train
-    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help answers at once
+    from fastervit_backbone.apis.train import train  # after parsing: --help stays fast
+    from fastervit_backbone.checkpoints.io import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
         train(

@@ -1,1 +1,1 @@
-"""What the tools call."""
+"""Training, evaluation and prediction behind the tools."""

@@ -1,4 +1,4 @@
-"""A local web page: drop an image, see what the model finds, move the threshold, download the result."""
+"""Local web page to try a model: drop an image, see predictions, move the threshold, download the JSON."""
 
 import itertools
 import json
@@ -10,89 +10,98 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..datasets.images import open_image
-from ..structures.prediction import Prediction
+from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from ..visualization.draw import draw
 from .predictor import Predictor
 from .sources import read_image
 
-os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')  # nothing leaves this machine
+if TYPE_CHECKING:
+    import gradio
 
-#: Least score that is kept, so that the threshold can be moved down without asking the model again.
-LEAST = 0.05
-#: Uploads that the page keeps, for the slider and the download.
-KEPT = 50
+os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')  # the page sends nothing to other machines
+
+#: Lowest score the predictor keeps, so that the threshold can be lowered without running the model again.
+MIN_SCORE = 0.05
+#: Number of uploads the page keeps for the slider and the download.
+MAX_UPLOADS = 50
 
 
 class Uploads:
-    """The last images that were dropped onto the page, each in a folder of its own with its json: gradio deletes its copies by the hour.
+    """Copies of the latest images dropped onto the page.
+
+    Each copy has its own folder, which also holds the JSON of its predictions. The page needs its own copies
+    because gradio deletes the uploaded files after an hour.
 
     Args:
-        limit: uploads that are kept; an older one goes when another comes.
+        limit: number of uploads to keep; a new upload replaces the oldest one.
     """
 
-    def __init__(self, limit: int = KEPT) -> None:
+    def __init__(self, limit: int = MAX_UPLOADS) -> None:
         self.limit = limit
-        self._folder = tempfile.TemporaryDirectory(prefix='fastervit_')  # gone with the page
+        self._root = tempfile.TemporaryDirectory(prefix='fastervit_')  # deleted with the page
         self._count = itertools.count()
-        self._kept: deque[Path] = deque()
+        self._folders: deque[Path] = deque()
         self._lock = threading.Lock()
 
     def keep(self, path: str | Path) -> Path:
-        """Copy an upload; returns the copy."""
+        """Copy an uploaded file and return the path of the copy."""
         with self._lock:
-            folder = Path(self._folder.name) / str(next(self._count))
+            folder = Path(self._root.name) / str(next(self._count))
             folder.mkdir()
-            self._kept.append(folder)
-            old = self._kept.popleft() if len(self._kept) > self.limit else None
+            self._folders.append(folder)
+            oldest = self._folders.popleft() if len(self._folders) > self.limit else None
         copy = shutil.copyfile(path, folder / Path(path).name)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        if oldest is not None:
+            shutil.rmtree(oldest, ignore_errors=True)
         return copy
 
     def find(self, copy: Path) -> Path:
-        """The copy, if it is still there.
+        """Return ``copy`` if it still exists.
 
         Raises:
-            UserError: it made way for others.
+            UserError: newer uploads have replaced it.
         """
         if not copy.is_file():
-            raise UserError(
-                f'{copy.name} is not kept here any more, after {self.limit} others: drop it again'
-            )
+            raise UserError(f'{copy.name} was replaced by the last {self.limit} uploads: upload it again')
         return copy
 
 
 def check_upload(path: str | Path, megapixels: float) -> None:
-    """Raise UserError where a file is no image, or one of more than ``megapixels``; reads no more than its header for that."""
+    """Check that a file is an image of at most ``megapixels``, reading only its header.
+
+    Raises:
+        UserError: the file is not an image, or has more pixels.
+    """
     with open_image(path) as image:
         width, height = image.size
     if width * height > megapixels * 1e6:
         raise UserError(
-            f'{Path(path).name} has {width}x{height} pixels, more than the {megapixels:g} megapixels allowed here '
-            '(tools/app.py --max-megapixels)'
+            f'{Path(path).name} has {width}x{height} pixels, more than the limit of '
+            f'{megapixels:g} megapixels (tools/app.py --max-megapixels)'
         )
 
 
 def build_app(
     predictor: Predictor, *, threshold: float = 0.3, megapixels: float = 30.0, title: str = 'FasterViT'
-) -> object:
-    """The page.
+) -> 'gradio.Blocks':
+    """Build the web page.
 
     Args:
-        predictor: made with a threshold of ``LEAST`` or less.
-        threshold: where the slider starts.
-        megapixels: larger images are refused.
-        title: of the page.
+        predictor: the model, with a threshold of at most ``MIN_SCORE``.
+        threshold: initial value of the slider.
+        megapixels: larger images are rejected.
+        title: title of the page.
 
     Returns:
-        gradio's Blocks, to launch.
+        gradio's Blocks, ready to launch.
 
     Raises:
         UserError: gradio is not installed.
@@ -101,87 +110,90 @@ def build_app(
         import gradio as gr
     except ModuleNotFoundError as error:
         raise UserError('the page needs the package gradio: pip install gradio') from error
-    categories, uploads = predictor.categories, Uploads()
+    categories, semantic, uploads = predictor.categories, predictor.semantic, Uploads()
 
     @contextmanager
-    def told(path: str | Path) -> Iterator[None]:
+    def show_errors(path: str | Path) -> Iterator[None]:
+        """Show a UserError on the page, without the temporary folder of the upload."""
         try:
             yield
         except UserError as error:
-            raise gr.Error(
-                str(error).replace(str(Path(path).parent) + os.sep, ''), print_exception=False
-            ) from error
+            message = str(error).replace(str(Path(path).parent) + os.sep, '')
+            raise gr.Error(message, print_exception=False) from error
 
-    def show(path: str | None, least: float) -> tuple:
+    def predict(path: str | None, least_score: float) -> tuple:
         if path is None:
             return None, None, None, [], None
-        with told(path):
+        with show_errors(path):
             check_upload(path, megapixels)
             pixels = read_image(path)
             prediction = predictor.predict_pixels([pixels])[0]
-        kept = (uploads.keep(path), prediction)
-        return kept, *render(kept, least, pixels)
+        upload = (uploads.keep(path), prediction)
+        return upload, *render(upload, least_score, pixels)
 
-    def render(kept: tuple[Path, Prediction] | None, least: float, pixels: np.ndarray | None = None) -> tuple:
-        if kept is None:
+    def render(
+        upload: tuple[Path, Prediction] | None, least_score: float, pixels: np.ndarray | None = None
+    ) -> tuple:
+        if upload is None:
             return None, None, [], None
-        path, prediction = kept
-        with told(path):
+        path, prediction = upload
+        with show_errors(path):
             pixels = read_image(uploads.find(path)) if pixels is None else pixels
-        chosen = prediction.select(prediction.scores >= least)
-        picture = Image.fromarray(np.ascontiguousarray(draw(pixels, chosen, categories)[..., ::-1]))
-        return picture, *_tables(chosen, path)
-
-    def _tables(chosen: Prediction, path: Path) -> tuple[str, list[list], str]:
-        entries = chosen.to_coco(1, categories)
-        names = dict(zip(categories.ids, categories.names, strict=True))
-        image = dict(id=1, file_name=path.name, height=chosen.size[0], width=chosen.size[1])
-        content = dict(
-            images=[image],
-            categories=categories.as_coco(),
-            annotations=[dict(e, id=i) for i, e in enumerate(entries, 1)],
-        )
-        target = path.with_suffix('.json')
-        with replacing(target) as temporary:
-            temporary.write_text(json.dumps(content))
-        whole = chosen.size[0] * chosen.size[1]
-        rows = [
-            [
-                names[e['category_id']],
-                f'{e["score"]:.2f}' if 'score' in e else f'{e["area"] / whole:.1%} of the image',
-            ]
-            for e in entries
-        ]
-        said = f'{len(rows)} {"regions" if predictor.semantic else "objects"} in {chosen.size[1]}x{chosen.size[0]} pixels'
-        return said, rows, str(target)
+        shown = prediction.select(prediction.scores >= least_score)
+        picture = Image.fromarray(np.ascontiguousarray(draw(pixels, shown, categories)[..., ::-1]))
+        entries = shown.to_coco(1, categories)
+        height, width = shown.size
+        summary = f'{len(entries)} {"regions" if semantic else "objects"} in {width}x{height} pixels'
+        image = dict(id=1, file_name=path.name, height=height, width=width)
+        json_path = _write_json(path.with_suffix('.json'), image, entries, categories)
+        return picture, summary, _table_rows(entries, height * width, categories), str(json_path)
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(f'# {title}')
-        kept = gr.State()
+        state = gr.State()
         with gr.Row():
             with gr.Column(scale=1):
-                upload = gr.File(label='Image', type='filepath', elem_id='upload')
+                upload_box = gr.File(label='Image', type='filepath', elem_id='upload')
                 slider = gr.Slider(
-                    LEAST,
+                    MIN_SCORE,
                     1,
                     threshold,
                     step=0.05,
                     label='Threshold',
-                    visible=not predictor.semantic,
+                    visible=not semantic,
                     elem_id='threshold',
                 )
                 count = gr.Markdown(elem_id='count')
-                table = gr.Dataframe(
-                    headers=['class', 'share' if predictor.semantic else 'score'],
-                    interactive=False,
-                    elem_id='objects',
-                )
+                headers = ['class', 'share' if semantic else 'score']
+                table = gr.Dataframe(headers=headers, interactive=False, elem_id='objects')
                 download = gr.DownloadButton('Download JSON', elem_id='download')
             with gr.Column(scale=3):
-                picture = gr.Image(
+                picture_box = gr.Image(
                     show_label=False, type='pil', format='png', interactive=False, elem_id='picture'
                 )
-        results = [picture, count, table, download]
-        upload.change(show, [upload, slider], [kept, *results], api_name=False)
-        slider.release(render, [kept, slider], results, api_name=False)
+        results = [picture_box, count, table, download]
+        upload_box.change(predict, [upload_box, slider], [state, *results], api_visibility='private')
+        slider.release(render, [state, slider], results, api_visibility='private')
     return app
+
+
+def _table_rows(entries: list[dict], pixels: int, categories: Categories) -> list[list[str]]:
+    """One row per object (class, score) or region (class, share of the image's ``pixels``)."""
+    names = dict(zip(categories.ids, categories.names, strict=True))
+    rows = []
+    for entry in entries:
+        value = f'{entry["score"]:.2f}' if 'score' in entry else f'{entry["area"] / pixels:.1%} of the image'
+        rows.append([names[entry['category_id']], value])
+    return rows
+
+
+def _write_json(path: Path, image: dict, entries: list[dict], categories: Categories) -> Path:
+    """Write the predictions of one image as a COCO json."""
+    content = dict(
+        images=[image],
+        categories=categories.as_coco(),
+        annotations=[dict(entry, id=i) for i, entry in enumerate(entries, 1)],
+    )
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content))
+    return path

@@ -18,11 +18,12 @@ from ..engine.hooks.segmentation_pictures import SegmentationPictures, write_ove
 from ..engine.processes import rank0_print
 from ..engine.runner.build import build_runner, prepare, unwrap_model
 from ..engine.runner.work_dir import find_checkpoint
+from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from ..utils.files import check_file_writable, check_folder_writable, replacing
 
-#: mmengine's names of the figures people ask for first, and what divides them to give 0..1.
-FIGURES = {
+#: The main metrics: mmengine's name -> (short name, divisor that scales the value to 0..1).
+MAIN_METRICS = {
     'coco/bbox_mAP': ('box AP', 1),
     'coco/segm_mAP': ('mask AP', 1),
     'pascal_voc/mAP': ('mAP', 1),
@@ -31,7 +32,7 @@ FIGURES = {
 }
 
 
-def test(
+def evaluate(
     config_path: str | Path,
     checkpoint: str | Path,
     *,
@@ -46,15 +47,15 @@ def test(
     """Evaluate a checkpoint on a config's test data.
 
     Args:
-        config_path: the config.
-        checkpoint: a file, or a work dir (its last checkpoint).
-        work_dir: where the log goes; default ``work_dirs/<config name>``.
-        show_dir: write every image with its ground truth and prediction here, and an overview of the first ones.
-        out: write predictions (``.pkl``) or metrics (``.json``) here.
-        tta: average over the scales and flips of the config's ``tta_pipeline``, by its ``tta_model``.
-        deploy: run the backbone's copy for inference (:meth:`~fastervit_backbone.FasterViT.deploy`).
+        config_path: config file.
+        checkpoint: file, or a work dir (its last checkpoint).
+        work_dir: folder of the log; default ``work_dirs/<config name>``.
+        show_dir: folder for a picture of every image with its ground truth and prediction, and an overview.
+        out: file for the predictions (``.pkl``) or the metrics (``.json``).
+        tta: average over the scales and flips of the config's ``tta_pipeline``, with its ``tta_model``.
+        deploy: run the backbone in deploy mode (:meth:`~fastervit_backbone.FasterViT.deploy`).
         options: ``--cfg-options``.
-        launcher: as of :func:`train`.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
     Returns:
         metric names and values.
@@ -63,76 +64,54 @@ def test(
         UserError: bad input, or a checkpoint that does not fit the model.
     """
     config = prepare(config_path, work_dir, options, launcher, splits=('test',))
-    asked = copy.deepcopy(config)
+    given_config = copy.deepcopy(config)
     if tta:
         _check_tta(config)
         config.test_dataloader.dataset.pipeline = config.tta_pipeline
-    kind = config.model.get('backbone', {}).get('type')
-    if deploy and kind != 'FasterViT':
-        raise UserError(
-            f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: leave it out'
-        )
-    out = None if out is None else Path(out)
+    if deploy:
+        _check_deploy(config, config_path)
     if out is not None:
-        check_file_writable('--out', out)
-        if out.suffix not in ('.pkl', '.json'):
-            raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
+        out = _check_out(out)
     if show_dir is not None:
         check_folder_writable('--show-dir', show_dir)
+        show_dir = Path(os.path.abspath(show_dir))  # mmdet would join a relative path to its own run folder
     path = find_checkpoint(checkpoint)
     weights = unwrap_state_dict(read_checkpoint(path))
-    config.update(
-        load_from=str(path), resume=False
-    )  # weights alone: what a resumed run had written down wants an optimizer too
+    config.update(load_from=str(path), resume=False)  # resuming would also need an optimizer
     semantic = config.get('default_scope') == 'mmseg'
-    if show_dir is not None:
-        show_dir = Path(os.path.abspath(show_dir))
     if show_dir is not None and not semantic:
         config.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
-        # absolute: mmdet joins it to its own run folder otherwise
         config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
-    runner = build_runner(config, launcher, asked)
-    if isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
+    runner = build_runner(config, launcher, given_config)
+    if isinstance(runner.model, nn.Module):  # mmengine's FlexibleRunner builds the model later
         check_fit(unwrap_model(runner.model), weights, str(path))
     del weights
-    if show_dir is not None and semantic:
-        runner.register_hook(SegmentationPictures(show_dir))
+    _register_outputs(runner, semantic, show_dir, out)
     if deploy:
-        if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
-            raise UserError(
-                '--deploy: EMAHook exchanges weights before testing, and deploy mode has others: leave one of them out'
-            )
-        runner.register_hook(_Deploy())
+        _register_deploy(runner)
     if tta:
-        runner.register_hook(_AverageViews(config.tta_model))
-    if out is not None and out.suffix == '.pkl':
-        _dump_predictions(runner, out, semantic)
+        runner.register_hook(_TTAHook(config.tta_model))
     with safe_loading():
         metrics = runner.test()
     if runner.rank == 0:
         if out is not None and out.suffix == '.json':
-            record = dict(
-                config=str(config_path),
-                checkpoint=str(path),
-                metrics={k: float(v) for k, v in metrics.items()},
-            )
-            with replacing(out) as temporary:
-                temporary.write_text(json.dumps(record, indent=2) + '\n')
+            _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
         for line in _summary(metrics, show_dir, out):
             rank0_print(line)
     return metrics
 
 
-class _Deploy(Hook):
-    """Replaces the backbone, once its weights are loaded."""
+class _DeployHook(Hook):
+    """Switches the backbone to deploy mode once its weights are loaded."""
 
     def before_test(self, runner: Runner) -> None:
         model = unwrap_model(runner.model)
+        assert isinstance(model.backbone, FasterViT)
         model.backbone = model.backbone.deploy()
 
 
-class _AverageViews(Hook):
-    """Puts the config's ``tta_model`` around the bare model before testing; mmengine's own hook would leave DDP in between."""
+class _TTAHook(Hook):
+    """Wraps the model in the config's ``tta_model``; mmengine's own hook would keep DDP inside."""
 
     def __init__(self, tta_model: Mapping) -> None:
         self.tta_model = dict(tta_model)
@@ -144,33 +123,67 @@ class _AverageViews(Hook):
 def _check_tta(config: Config) -> None:
     missing = [name for name in ('tta_model', 'tta_pipeline') if not config.get(name)]
     if missing:
+        names = ' and no '.join(missing)
+        raise UserError(f'--tta: {config.filename} has no {names}: add them to the config, or omit --tta')
+
+
+def _check_deploy(config: Config, config_path: str | Path) -> None:
+    kind = config.model.get('backbone', {}).get('type')
+    if kind != 'FasterViT':
         raise UserError(
-            f'--tta: {config.filename} has no {" and no ".join(missing)}: leave it out, or give the config them'
+            f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: omit --deploy'
         )
 
 
-def _dump_predictions(runner: Runner, path: Path, semantic: bool) -> None:
-    if semantic:
-        from mmengine.evaluator import DumpResults as Dump
-    else:
-        from mmdet.evaluation import DumpDetResults as Dump
-    runner.test_evaluator.metrics.append(Dump(out_file_path=str(path)))
+def _check_out(out: str | Path) -> Path:
+    out = Path(out)
+    check_file_writable('--out', out)
+    if out.suffix not in ('.pkl', '.json'):
+        raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
+    return out
+
+
+def _register_deploy(runner: Runner) -> None:
+    if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
+        raise UserError(
+            '--deploy: EMAHook swaps the weights before testing, which deploy mode does not support: '
+            'remove one of them'
+        )
+    runner.register_hook(_DeployHook())
+
+
+def _register_outputs(runner: Runner, semantic: bool, show_dir: Path | None, out: Path | None) -> None:
+    """Let mmseg write pictures, as mmdet does by config, and either of them a .pkl of predictions."""
+    if show_dir is not None and semantic:
+        runner.register_hook(SegmentationPictures(show_dir))
+    if out is not None and out.suffix == '.pkl':
+        if semantic:
+            from mmengine.evaluator import DumpResults as Dump
+        else:
+            from mmdet.evaluation import DumpDetResults as Dump
+        runner.test_evaluator.metrics.append(Dump(out_file_path=str(out)))
+
+
+def _write_metrics(path: Path, metrics: Mapping[str, float], **source: str) -> None:
+    content = dict(source, metrics={name: float(value) for name, value in metrics.items()})
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + '\n')
 
 
 def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | None) -> list[str]:
-    lines = [
-        ', '.join(
-            f'{name} {metrics[key] / whole:.3f}' for key, (name, whole) in FIGURES.items() if key in metrics
-        )
+    """Format the main metrics, and what was written where."""
+    values = [
+        f'{name} {metrics[key] / divisor:.3f}'
+        for key, (name, divisor) in MAIN_METRICS.items()
+        if key in metrics
     ]
+    lines = [', '.join(values)] if values else []
     if not metrics:
-        lines = ['no detections in any image, so there is nothing to score: AP 0']
+        lines.append('no detections in any image, so there is nothing to score: AP 0')
     if show_dir is not None:
         overview = write_overview(show_dir)
-        lines.append(
-            f'pictures (ground truth left, prediction right): {show_dir}'
-            + (f', the first ones together: {overview}' if overview else '')
-        )
+        overview_note = f', overview of the first ones: {overview}' if overview else ''
+        lines.append(f'pictures (ground truth left, prediction right): {show_dir}{overview_note}')
     if out is not None:
         lines.append(f'written: {out}')
-    return [line for line in lines if line]
+    return lines

@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to a model ready to predict, and what its classes are called."""
+"""Load a model for prediction from a config and a checkpoint, with the names of its classes."""
 
 import copy
 import json
@@ -8,13 +8,15 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
-from torch import nn
 
 from ..checkpoints.io import read_checkpoint, unwrap_state_dict
 from ..checkpoints.published import check_fit
-from ..engine.config.adapt import check_channels, fit_heads, fit_to_machine
+from ..engine.config.channels import check_channels
+from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
+from ..engine.config.machine import fit_to_machine
 from ..engine.config.validate import classes_of, is_semantic, leaf_datasets
 from ..engine.runner.build import drop_pretrained
 from ..engine.runner.work_dir import find_checkpoint
@@ -24,17 +26,17 @@ from ..utils.errors import UserError
 
 def load_model(
     config_path: str | Path, checkpoint: str | Path, options: Mapping[str, object] | None, threshold: float
-) -> tuple[nn.Module, Config, Categories]:
-    """Build, fill and set to evaluation; no data set need be there.
+) -> tuple[BaseModel, Config, Categories]:
+    """Build a model, load its weights and set it to eval mode; the data set need not exist.
 
     Args:
-        config_path: the config that the checkpoint was trained with.
-        checkpoint: a file, a URL, or a work dir: its last checkpoint.
+        config_path: config that the checkpoint was trained with.
+        checkpoint: file, URL, or a work dir (its last checkpoint).
         options: ``--cfg-options``.
-        threshold: objects below it will not be asked for, so that a detector need not make their masks.
+        threshold: lowest score that will be asked for, so that a detector makes no masks of objects below it.
 
     Raises:
-        UserError: bad config, a checkpoint that does not fit it, classes that nothing names.
+        UserError: bad config, a checkpoint that does not fit it, or classes that are named nowhere.
     """
     config = load_config(config_path, options)
     init_default_scope(config.get('default_scope', 'mmengine'))
@@ -44,24 +46,25 @@ def load_model(
     fit_heads(config, len(categories.names))
     fit_to_machine(config, 'none')
     drop_pretrained(config.model)
-    asked = copy.deepcopy(config.model)
-    for part in (asked.get('test_cfg') or {}, (asked.get('test_cfg') or {}).get('rcnn') or {}):
+    model_config = copy.deepcopy(config.model)
+    test_cfg = model_config.get('test_cfg') or {}
+    for part in (test_cfg, test_cfg.get('rcnn') or {}):
         if isinstance(part.get('score_thr'), float):
-            part.score_thr = max(part.score_thr, threshold)
-    model = MODELS.build(asked)
+            part['score_thr'] = max(part['score_thr'], threshold)
+    model = MODELS.build(model_config)
     weights = unwrap_state_dict(content)
     check_fit(model, weights, str(checkpoint))
-    model.load_state_dict(weights, strict=False)  # checked: at most BatchNorm's counters are missing
+    model.load_state_dict(weights, strict=False)  # after check_fit only BatchNorm's counters can be missing
     return model.eval(), config, categories
 
 
 def default_device() -> torch.device:
-    """A CUDA device where there is one."""
+    """CUDA if available, else the CPU."""
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 
 def test_dataset(config: Config) -> Mapping:
-    """The config's (first) test data set.
+    """Return the config's (first) test data set.
 
     Raises:
         UserError: it has none, hence no test pipeline.
@@ -69,36 +72,40 @@ def test_dataset(config: Config) -> Mapping:
     loader = config.get('test_dataloader')
     if not loader:
         raise UserError(
-            f'{config.filename} has no test_dataloader, whose pipeline says how images are prepared'
+            f'{config.filename} has no test_dataloader, whose pipeline defines how images are prepared'
         )
     return next(leaf_datasets(loader.dataset))
 
 
-def _categories(config: Config, kept: Mapping) -> Categories:
-    """As the checkpoint keeps them; else as the config's test data has them."""
+def _categories(config: Config, dataset_meta: Mapping) -> Categories:
+    """Take the classes from the checkpoint's ``dataset_meta``, or else from the config's test data."""
     dataset = test_dataset(config)
-    names = kept.get('classes') or classes_of(dataset)
+    names = dataset_meta.get('classes') or classes_of(dataset)
     if not names:
         raise UserError(
-            'neither the checkpoint nor the config names the classes: set test_dataloader.dataset.metainfo.classes'
+            'neither the checkpoint nor the config names the classes: '
+            'set test_dataloader.dataset.metainfo.classes'
         )
     names = tuple(map(str, names))
     if is_semantic(dataset):
-        first = int(
-            bool(kept.get('reduce_zero_label', dataset.get('reduce_zero_label', 'ADE' in dataset['type'])))
-        )
+        default = dataset.get('reduce_zero_label', 'ADE' in dataset['type'])
+        first = int(bool(dataset_meta.get('reduce_zero_label', default)))
         return Categories(names, tuple(range(first, first + len(names))))
-    if kept.get('category_ids'):
-        return Categories(names, tuple(map(int, kept['category_ids'])))
+    if dataset_meta.get('category_ids'):
+        return Categories(names, tuple(map(int, dataset_meta['category_ids'])))
     annotations = read_annotations(config)
-    by_name = {c['name']: c['id'] for c in annotations['categories']} if annotations else {}
-    if set(names) <= set(by_name):
-        return Categories(names, tuple(by_name[name] for name in names))
+    ids = {c['name']: c['id'] for c in annotations['categories']} if annotations else {}
+    if set(names) <= set(ids):
+        return Categories(names, tuple(ids[name] for name in names))
     return Categories(names, tuple(range(1, len(names) + 1)), own=False)
 
 
 def read_annotations(config: Config) -> dict | None:
-    """The COCO json of the config's test data set, or None where it has none or the file is not here."""
+    """Read the COCO json of the config's test data set; None if it has none or the file does not exist.
+
+    Raises:
+        UserError: the file is not valid JSON.
+    """
     dataset = test_dataset(config)
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
     if path.suffix != '.json' or not path.is_file():
@@ -107,11 +114,14 @@ def read_annotations(config: Config) -> dict | None:
         content = json.loads(path.read_text(encoding='utf-8-sig'))
         return content if {'images', 'categories'} <= set(content) else None
     except ValueError as error:
-        raise UserError(f'{path} is broken JSON ({error}): fetch or write it again') from error
+        raise UserError(f'{path} is broken JSON ({error}): download or write it again') from error
 
 
 def test_image_ids(config: Config) -> dict[str, int]:
-    """Real path -> image id of the test data set's images, so that predictions on them can be scored; empty where they are not here."""
+    """Map the real path of each test image to its id; empty if the annotations do not exist.
+
+    With these ids, predictions on the images can be scored against the annotations.
+    """
     annotations, dataset = read_annotations(config), test_dataset(config)
     folder = Path(dataset.get('data_root') or '') / (dataset.get('data_prefix') or {}).get('img', '')
     return {

@@ -1,75 +1,74 @@
-"""What has been predicted so far, on disk: a killed run goes on where it stopped, without a lost or a doubled result."""
+"""Log of finished predictions: a killed run resumes where it stopped, with no result lost or repeated."""
 
 import json
 from pathlib import Path
 
-try:
-    import fcntl
-except ModuleNotFoundError:  # Windows: nothing is locked there
-    fcntl = None
+from filelock import FileLock, Timeout
 
 from ..utils.errors import UserError
 
-#: One line of settings, then one for every source that is done, written after its pictures.
-NAME = '.journal.jsonl'
+#: One line with the settings, then one line per finished source, written after its pictures.
+LOG_NAME = '.journal.jsonl'
+#: Locked by the process that writes into the folder.
+LOCK_NAME = '.journal.lock'
 
 
 class PredictionLog:
-    """Results of a folder, which no other process may write into until :meth:`close`.
+    """Results in an output folder, locked against other processes until :meth:`close`.
 
     Args:
-        folder: made if need be.
-        settings: what the results depend on; a folder with results of other settings is refused.
-        overwrite: forget what is there.
+        folder: output folder, created if missing.
+        settings: what the results depend on; a folder with results of other settings is rejected.
+        overwrite: discard the logged results.
 
     Attributes:
         done: path of a source -> its entry: ``images`` and ``annotations`` of COCO, ``stem`` of its pictures.
-        forgotten: stems of what ``overwrite`` forgot.
+        discarded: stems of the results that ``overwrite`` discarded.
 
     Raises:
-        UserError: other settings, or another process writes into the folder.
+        UserError: the folder has results of other settings, or another process is writing into it.
     """
 
     def __init__(self, folder: Path, settings: dict, overwrite: bool) -> None:
-        self.path = folder / NAME
+        self.path = folder / LOG_NAME
         self.done: dict[str, dict] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = self.path.open('a')
-        if fcntl is not None:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(
-                    f'--out {folder}: another run is writing there: wait for it, or name another folder'
-                ) from error
+        self._lock = FileLock(folder / LOCK_NAME, timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise UserError(
+                f'--out {folder}: another run is writing into this folder: wait for it, or use another folder'
+            ) from error
         settings = json.loads(json.dumps(settings))
         lines = self._read()
-        self.forgotten = [entry['stem'] for entry in lines[1:]] if overwrite else []
-        lines = [] if overwrite else lines
-        if lines and lines[0] != dict(settings=settings):
-            before = lines[0].get('settings', {})
-            differ = sorted(k for k in before | settings if before.get(k) != settings.get(k))
-            raise UserError(
-                f'{folder} holds results of another {", ".join(differ)}: --overwrite replaces them, another --out keeps them'
-            )
-        for entry in lines[1:]:
-            self.done[entry['source']] = entry
-        if not lines:
+        self.discarded = [entry['stem'] for entry in lines[1:]] if overwrite else []
+        if overwrite or not lines:
+            lines = []
             self.path.write_text(json.dumps(dict(settings=settings)) + '\n')
+        elif lines[0] != dict(settings=settings):
+            logged = lines[0].get('settings', {})
+            self.close()
+            changed = sorted(key for key in logged | settings if logged.get(key) != settings.get(key))
+            raise UserError(
+                f'{folder} holds results of another {", ".join(changed)}: --overwrite replaces them, '
+                'another --out keeps them'
+            )
+        self.done = {entry['source']: entry for entry in lines[1:]}
 
     def close(self) -> None:
-        """Let another process write into the folder."""
-        self._lock.close()
+        """Unlock the folder."""
+        self._lock.release()
 
     def add(self, entry: dict) -> None:
-        """Note that ``entry['source']`` is done."""
+        """Log that ``entry['source']`` is done."""
         with self.path.open('a') as file:
             file.write(json.dumps(entry) + '\n')
         self.done[entry['source']] = entry
 
     def _read(self) -> list[dict]:
-        """The whole lines; what was being written when the run was killed is cut off."""
-        content = self.path.read_bytes()
+        """Read the complete lines; cut off a line that was being written when the run was killed."""
+        content = self.path.read_bytes() if self.path.exists() else b''
         lines, end = [], 0
         for line in content.splitlines(keepends=True):
             try:

@@ -1,9 +1,9 @@
-"""What a person names to predict on: images, folders, patterns, videos."""
+"""Inputs of prediction: images, folders, patterns and videos."""
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -12,11 +12,11 @@ import numpy as np
 from PIL import ImageOps
 
 from ..datasets.coco import read_coco
-from ..datasets.images import IMAGES as TRAINED_ON
+from ..datasets.images import IMAGES as TRAINING_IMAGES
 from ..datasets.images import open_image
 from ..utils.errors import UserError
 
-IMAGES = (*TRAINED_ON, '.ppm', '.pgm')
+IMAGES = (*TRAINING_IMAGES, '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
 
 
@@ -25,8 +25,8 @@ class Source:
     """A file to predict on.
 
     Args:
-        path: where it really is, links followed: the same file by two names is one.
-        name: its path below the folder that was named, with ``/``; of a file named by itself or by a pattern its own name.
+        path: real path, with links resolved, so that one file under two names is one source.
+        name: path below the given folder, with ``/``; only the file name if given as a file or by a pattern.
     """
 
     path: Path
@@ -34,163 +34,177 @@ class Source:
 
     @property
     def is_video(self) -> bool:
-        """By its suffix."""
+        """Whether the suffix is that of a video."""
         return self.path.suffix.lower() in VIDEOS
 
 
-def find_sources(sources: Sequence[str | Path], leave_out: str | Path | None = None) -> list[Source]:
-    """The files behind names, folders (searched through, hidden files left out) and patterns (``*``, ``?``, ``**``), each once, sorted.
+def find_sources(sources: Sequence[str | Path], exclude: str | Path | None = None) -> list[Source]:
+    """Find the images and videos behind file names, folders and patterns (``*``, ``?``, ``**``).
+
+    Folders are searched recursively, without hidden files. Each file is returned once, and files are sorted
+    within each argument.
 
     Args:
-        sources: what a person named.
-        leave_out: a folder whose files are none: the results themselves.
+        sources: files, folders and patterns.
+        exclude: folder to ignore, such as that of the results.
 
     Raises:
-        UserError: a name that is not there, a pattern or folder that gives nothing.
+        UserError: a file does not exist, or a folder or pattern has no images or videos.
     """
     found: dict[Path, str] = {}
-    results = None if leave_out is None else Path(os.path.realpath(leave_out))
+    excluded = None if exclude is None else Path(os.path.realpath(exclude))
     for source in map(str, sources):
         files = [(Path(os.path.realpath(path)), name) for path, name in sorted(_files(source))]
-        files = [(path, name) for path, name in files if results is None or not path.is_relative_to(results)]
+        if excluded is not None:
+            files = [(path, name) for path, name in files if not path.is_relative_to(excluded)]
         if not files:
-            raise UserError(f'{source}: no image or video there, of {" ".join(IMAGES + VIDEOS)}')
+            raise UserError(f'{source}: no images or videos ({" ".join(IMAGES + VIDEOS)}) found')
         for path, name in files:
             found.setdefault(path, name)
     return [Source(path, name) for path, name in found.items()]
 
 
 def choose_sources(
-    sources: Sequence[str | Path], annotations: str | Path | None, leave_out: str | Path | None = None
+    sources: Sequence[str | Path], annotations: str | Path | None, exclude: str | Path | None = None
 ) -> tuple[list[Source], dict[str, int] | None]:
-    """What to predict on, and the ids of a json's images.
+    """Find the files to predict on, and the ids of a json's images.
 
     Args:
-        sources: what a person named; with ``annotations`` the folder of its images, or nothing: the json's own folder.
-        annotations: a COCO json: its images alone, with its ids; None: everything in ``sources``.
-        leave_out: as of :func:`find_sources`.
+        sources: files, folders and patterns; with ``annotations``, the folder of its images, or nothing (the
+            json's own folder).
+        annotations: COCO json: only its images, with its ids; None: everything in ``sources``.
+        exclude: folder to ignore, as in :func:`find_sources`.
 
     Returns:
         the files, and real path -> id of the json's images; None without a json.
 
     Raises:
-        UserError: as :func:`find_sources`; a json that cannot be read, or with images that are not there.
+        UserError: as :func:`find_sources`; the json cannot be read, or its images do not exist.
     """
     if annotations is None:
         if not sources:
-            raise UserError(
-                'nothing to predict on: name images, folders or videos, or a json with --annotations'
-            )
-        return find_sources(sources, leave_out), None
+            raise UserError('no input: name images, folders or videos, or a json with --annotations')
+        return find_sources(sources, exclude), None
     annotations = Path(annotations)
     if not annotations.is_file():
-        raise UserError(f'--annotations {annotations}: there is no such file')
+        raise UserError(f'--annotations {annotations}: no such file')
     folder = Path(sources[0]) if sources else annotations.parent
     if len(sources) > 1 or not folder.is_dir():
         raise UserError(
-            f'--annotations {annotations}: name the folder of its images beside it, not {" ".join(map(str, sources))}'
+            f'--annotations {annotations}: SOURCE must be the folder of its images, but is '
+            + ' '.join(map(str, sources))
         )
-    listed = read_coco(annotations)['images']
-    bad = [
-        i
-        for i in listed
-        if not (isinstance(i, dict) and isinstance(i.get('file_name'), str) and isinstance(i.get('id'), int))
-    ]
-    if bad:
+    images = read_coco(annotations)['images']
+    for image in images:
+        if not _is_image_entry(image):
+            raise UserError(
+                f'--annotations {annotations}: {str(image)[:60]} has no integer id, or no file_name'
+            )
+    missing = [image['file_name'] for image in images if not (folder / image['file_name']).is_file()]
+    if missing:
         raise UserError(
-            f'--annotations {annotations}: {str(bad[0])[:60]} has no whole number as id, or no file_name'
-        )
-    absent = [i['file_name'] for i in listed if not (folder / i['file_name']).is_file()]
-    if absent:
-        raise UserError(
-            f'--annotations {annotations}: {absent[0]} is not in {folder} ({len(absent)} of {len(listed)} images are not)'
+            f'--annotations {annotations}: {missing[0]} is not in {folder} '
+            f'({len(missing)} of {len(images)} images are missing)'
         )
     found = [
-        Source(Path(os.path.realpath(folder / i['file_name'])), _name_below(i['file_name'])) for i in listed
+        Source(Path(os.path.realpath(folder / image['file_name'])), _result_name(image['file_name']))
+        for image in images
     ]
-    ids = {str(source.path): i['id'] for source, i in zip(found, listed, strict=True)}
+    ids = {str(source.path): image['id'] for source, image in zip(found, images, strict=True)}
     if len(ids) < len(found):
-        twice = Counter(str(source.path) for source in found).most_common(1)[0][0]
+        duplicate = Counter(str(source.path) for source in found).most_common(1)[0][0]
         raise UserError(
-            f'--annotations {annotations}: {len(found) - len(ids)} images are listed twice, {twice} is one: tools/check_data.py --fix'
+            f'--annotations {annotations}: {len(found) - len(ids)} images are listed twice, such as '
+            f'{duplicate}: tools/check_data.py --fix repairs this'
         )
     return found, ids
 
 
-def _name_below(file_name: str) -> str:
-    """A json's file name as the path of results: one that leads out of the folder is cut to its last part."""
+def _is_image_entry(image: object) -> bool:
+    return (
+        isinstance(image, dict)
+        and isinstance(image.get('file_name'), str)
+        and isinstance(image.get('id'), int)
+    )
+
+
+def _result_name(file_name: str) -> str:
+    """Convert a json's file name to a relative path; of one that leaves the folder only the last part."""
     path = PurePosixPath(file_name)
     return path.name if path.is_absolute() or '..' in path.parts else path.as_posix()
 
 
 def _files(source: str) -> Iterator[tuple[Path, str]]:
-    """(path, name) of each."""
+    """Yield the path and name of every file behind ``source``."""
     path = Path(source)
     if path.is_dir():
-        for folder, folders, names in os.walk(path):
-            folders[:] = sorted(f for f in folders if not f.startswith('.'))
-            files = [
-                Path(folder, n)
-                for n in names
-                if n.lower().endswith(IMAGES + VIDEOS) and not n.startswith('.')
-            ]
-            yield from ((file, file.relative_to(path).as_posix()) for file in files)
+        for folder, subfolders, names in os.walk(path):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+            for name in names:
+                if name.lower().endswith(IMAGES + VIDEOS) and not name.startswith('.'):
+                    file = Path(folder, name)
+                    yield file, file.relative_to(path).as_posix()
     elif path.is_file():
-        yield path, path.name  # named by itself: whatever its suffix
+        yield path, path.name  # given as a file: any suffix
     elif glob.has_magic(source):
-        files = (Path(p) for p in glob.iglob(source, recursive=True) if p.lower().endswith(IMAGES + VIDEOS))
-        yield from ((file, file.name) for file in files)
+        for match in glob.iglob(source, recursive=True):
+            if match.lower().endswith(IMAGES + VIDEOS):
+                yield Path(match), Path(match).name
     else:
-        raise UserError(f'{source} is not there: name an image, a folder, a pattern in quotes or a video')
+        raise UserError(f'{source} does not exist: name an image, a folder, a pattern in quotes or a video')
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Pixels (H, W, 3), uint8, BGR: the values that mmcv reads in training and evaluation, turned as EXIF says; alpha is left out.
+    """Read an image exactly as mmcv does in training and evaluation, with EXIF rotation and without alpha.
+
+    Returns:
+        pixels (H, W, 3), uint8, BGR.
 
     Raises:
-        UserError: no image, or a damaged one (OpenCV alone would fill what is missing with grey).
+        UserError: not an image, or damaged (OpenCV by itself would fill the missing part with gray).
     """
     with open_image(path) as image:
         image.load()
         pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:  # a format of Pillow's
-            pixels = np.ascontiguousarray(
-                np.asarray(ImageOps.exif_transpose(image).convert('RGB'))[..., ::-1]
-            )
+        if pixels is None:  # a format that only Pillow reads
+            rgb = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+            pixels = np.ascontiguousarray(rgb[..., ::-1])
     return pixels
 
 
 def video_size(path: str | Path) -> tuple[float, int]:
-    """Frames a second, and their number as the file says (0 where it does not).
+    """Return the frames per second and the number of frames, as the file states it (0 if it does not).
 
     Raises:
-        UserError: no video that OpenCV reads.
+        UserError: OpenCV cannot read the file as a video.
     """
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():
-            raise UserError(f'{path} cannot be read as a video: convert it, to mp4 say')
+            raise UserError(f'{path} cannot be read as a video: convert it, for example to mp4')
         return capture.get(cv2.CAP_PROP_FPS) or 25.0, max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
     finally:
         capture.release()
 
 
-def read_video(path: str | Path) -> Iterator[np.ndarray]:
-    """The frames of a video, (H, W, 3), uint8, BGR.
+def read_video(path: str | Path) -> Generator[np.ndarray, None, None]:
+    """Yield the frames of a video, (H, W, 3), uint8, BGR.
 
     Raises:
-        UserError: after the last one that can be read, where that is not near the end.
+        UserError: after the last readable frame, if that is well before the end.
     """
     capture = cv2.VideoCapture(str(path))
-    whole, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
+    expected, count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0
     try:
         while True:
-            there, frame = capture.read()
-            if not there:
+            success, frame = capture.read()
+            if not success:
                 break
             count += 1
             yield frame
     finally:
         capture.release()
-    if count < max(1, 0.95 * whole - 2):  # files say it roughly
-        raise UserError(f'{path}: {count} of {max(whole, 0)} frames can be read: copy or convert it again')
+    if count < max(1, 0.95 * expected - 2):  # files state the number only roughly
+        raise UserError(
+            f'{path}: only {count} of {max(expected, 0)} frames can be read: copy or convert it again'
+        )

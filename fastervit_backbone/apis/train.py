@@ -2,9 +2,9 @@
 
 import copy
 import errno
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from pickle import UnpicklingError
 from urllib.error import URLError
@@ -15,10 +15,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from ..checkpoints.io import fetch, read_checkpoint, safe_loading, unwrap_state_dict
+from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
-from ..engine.config.adapt import check_batch
 from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
+from ..engine.config.batch_norm import check_batch
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
 from ..engine.hooks.unreadable_images import UnreadableImageHook
@@ -34,7 +34,7 @@ def train(
     *,
     work_dir: str | Path | None = None,
     amp: bool = False,
-    resume: bool | str = False,
+    resume: bool | str | Path = False,
     seed: int | None = None,
     auto_scale_lr: bool = True,
     max_unreadable: int = 10,
@@ -42,17 +42,18 @@ def train(
     options: Mapping[str, object] | None = None,
     launcher: str = 'none',
 ) -> nn.Module:
-    """Train as a config says.
+    """Train a model from a config.
 
     Args:
-        config_path: the config.
-        work_dir: where checkpoints and logs go; default ``work_dirs/<config name>``.
-        amp: mixed precision, bfloat16 where the device has it, else float16 with loss scaling; needs a CUDA device.
-        resume: True or 'auto' goes on from the last checkpoint in ``work_dir`` (from the start where there is none), a path from that one.
-        seed: of everything random.
-        auto_scale_lr: scale the learning rate linearly to the real batch (batch size x processes).
-        max_unreadable: images that cannot be read and are left out before the run stops.
-        max_non_finite: steps in a row whose loss or gradients are not finite, and which are left out, before the run stops.
+        config_path: config file.
+        work_dir: folder of checkpoints and logs; default ``work_dirs/<config name>``.
+        amp: mixed precision on a CUDA device: bfloat16 if supported, else float16 with loss scaling.
+        resume: True or 'auto': resume from the work dir's last checkpoint, if any; a path: from that file.
+        seed: random seed.
+        auto_scale_lr: scale the learning rate linearly to the actual batch (batch size x processes).
+        max_unreadable: number of unreadable images that are replaced before the run stops.
+        max_non_finite: number of consecutive steps with a non-finite loss or gradient that are skipped before
+            the run stops.
         options: ``--cfg-options``.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
 
@@ -61,176 +62,193 @@ def train(
 
     Raises:
         UserError: bad input. Configs, data and files are checked before anything is built or written.
-        Interrupted: SIGTERM or Ctrl-C came; a checkpoint was written.
+        Interrupted: the run received SIGTERM or Ctrl-C; it wrote a checkpoint.
     """
     options, resume = dict(options or {}), True if resume == 'auto' else resume
     if amp:
         if not torch.cuda.is_available():
-            raise UserError('--amp needs a CUDA device, and torch sees none here: leave it out')
-        options = {f'optim_wrapper.{k}': v for k, v in amp_options().items()} | options
+            raise UserError('--amp needs a CUDA device, but torch finds none: omit --amp')
+        options = {f'optim_wrapper.{key}': value for key, value in amp_options().items()} | options
     config = prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
-    if min(max_unreadable, max_non_finite - 1) < 0:
-        raise UserError(
-            f'--max-unreadable {max_unreadable}, --max-non-finite {max_non_finite}: numbers from 0, and from 1'
-        )
+    if max_unreadable < 0:
+        raise UserError(f'--max-unreadable {max_unreadable}: must be at least 0')
+    if max_non_finite < 1:
+        raise UserError(f'--max-non-finite {max_non_finite}: must be at least 1')
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
-    _keep_previous(config)
-    asked = copy.deepcopy(config)
+    _keep_two_checkpoints(config)
+    given_config = copy.deepcopy(config)
     weights = _find_start(config, resume or config.get('resume', False))
-    if config.get('resume') and asked.get('resume'):
-        asked.load_from = None  # what was resumed from, which another run need not find
+    if config.get('resume') and given_config.get('resume'):
+        given_config.load_from = None  # a later run need not find the checkpoint that this one resumes from
     if config.get('randomness') is not None:
-        asked.randomness = config.randomness
+        given_config.randomness = config.randomness
     scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
-    runner = build_runner(config, launcher, asked)
-    if weights is not None and isinstance(runner.model, nn.Module):  # not yet with mmengine's FlexibleRunner
+    runner = build_runner(config, launcher, given_config)
+    if weights is not None and isinstance(runner.model, nn.Module):  # FlexibleRunner builds the model later
         check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
-    del weights  # the runner reads its own: do not hold a second copy while it trains
-    stopper = SaveOnSignalHook()
-    for hook in (
-        _KeepCategoryIds(),
-        UnreadableImageHook(max_unreadable),
-        NonFiniteGuardHook(max_non_finite),
-        stopper,
-    ):
+    del weights  # the runner reads the file itself: do not keep a second copy during training
+    save_on_signal = SaveOnSignalHook()
+    guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
+    for hook in (_CategoryIdsHook(), *guards, save_on_signal):
         runner.register_hook(hook)
     try:
-        with safe_loading(), _plain_errors(config):
+        with safe_loading(), _readable_errors(config):
             return runner.train()
     finally:
-        stopper.restore()
+        save_on_signal.restore()
         release_workers()
 
 
 def amp_options() -> dict[str, object]:
-    """For ``optim_wrapper``: bfloat16 where the CUDA device computes in it, which has float32's range and needs no loss scaling."""
-    wide = torch.cuda.is_bf16_supported(including_emulation=False)
-    dtype, scale = ('bfloat16', dict(enabled=False)) if wide else ('float16', 'dynamic')
-    return dict(type='AmpOptimWrapper', dtype=dtype, loss_scale=scale)
+    """Return the ``optim_wrapper`` of mixed precision on the current CUDA device.
+
+    bfloat16, where the device computes in it, has the range of float32 and needs no loss scaling.
+    """
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return dict(type='AmpOptimWrapper', dtype='bfloat16', loss_scale=dict(enabled=False))
+    return dict(type='AmpOptimWrapper', dtype='float16', loss_scale='dynamic')
 
 
 @contextmanager
-def _plain_errors(config: Config) -> Iterator[None]:
-    """What can happen to a run in words, with what to do."""
-    again = '--resume goes on from the last checkpoint'
+def _readable_errors(config: Config) -> Iterator[None]:
+    """Turn errors that a user can fix into a UserError with its remedy; others keep their traceback."""
     try:
         yield
-    except UserError as error:
-        if not str(error).startswith('Caught '):
+    except Exception as error:
+        readable = _explain(error, config)
+        if readable is None:
             raise
-        raise UserError(
-            str(error).rsplit('Error: ', 1)[-1]
-        ) from error  # of a process that loads data, with its traceback
-    except URLError as error:  # mmdet's and mmseg's own backbones fetch theirs when training starts
-        raise UserError(
-            f'pretrained weights cannot be fetched ({error.reason}): connect to the network, or start from nothing with '
-            '--cfg-options model.backbone.init_cfg=None'
-        ) from error
-    except UnpicklingError as error:
-        raise CheckpointError(
-            f'pretrained weights hold more than data ({str(error).splitlines()[0]}): refused'
-        ) from error
-    except torch.cuda.OutOfMemoryError as error:
-        batch, parts = config.train_dataloader.batch_size, accumulated_iterations(config)
-        same = (
-            f' with optim_wrapper.accumulative_counts={2 * parts} (a step sees as many images)'
-            if batch > 1
-            else ''
-        )
-        raise UserError(
-            f'the GPU has too little memory for batch {batch} ({str(error).split(". ")[0]}): '
-            f'train_dataloader.batch_size={max(1, batch // 2)}{same}, --amp, or model.backbone.with_cp=True; {again}'
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise UserError(
-            f'cannot write {error.filename or config.work_dir} ({error.strerror}): make space; {again}'
-        ) from error
-    except RuntimeError as error:
-        if not re.match(r'DataLoader worker \(pid', str(error)):
-            raise
-        cause = str(error).split('\n')[0]
-        raise UserError(
-            f'a process that loads data died ({cause}), often for lack of memory: train_dataloader.num_workers='
-            f'{max(0, config.train_dataloader.get("num_workers", 0) // 2)} takes less; {again}'
-        ) from error
+        raise readable from error
 
 
-class _KeepCategoryIds(Hook):
-    """Notes the data set's own category ids with its classes, which go into every checkpoint: predictions carry them."""
+def _explain(error: Exception, config: Config) -> UserError | None:
+    """Return the UserError that explains ``error``; None for a bug, or if ``error`` needs no explanation."""
+    text, resume = str(error), '--resume continues from the last checkpoint'
+    match error:
+        case UserError() if text.startswith('Caught '):  # from a data loading worker, with its traceback
+            return UserError(text.rsplit('Error: ', 1)[-1])
+        case URLError():  # mmdet's and mmseg's own backbones download their weights when training starts
+            return UserError(
+                f'download of pretrained weights failed ({error.reason}): connect to the network, or train '
+                'from scratch with --cfg-options model.backbone.init_cfg=None'
+            )
+        case UnpicklingError():
+            return CheckpointError(
+                f'pretrained weights contain more than data ({text.splitlines()[0]}): not loaded'
+            )
+        case torch.cuda.OutOfMemoryError():
+            batch, iterations = config.train_dataloader.batch_size, accumulated_iterations(config)
+            smaller = f'train_dataloader.batch_size={max(1, batch // 2)}'
+            if batch > 1:
+                smaller += (
+                    f' with optim_wrapper.accumulative_counts={2 * iterations} (as many images per step)'
+                )
+            return UserError(
+                f'out of GPU memory at batch {batch} ({text.split(". ")[0]}): use {smaller}, --amp, or '
+                f'model.backbone.with_cp=True; {resume}'
+            )
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            path = error.filename or config.work_dir
+            return UserError(f'cannot write {path} ({error.strerror}): make space; {resume}')
+        case RuntimeError() if text.startswith('DataLoader worker (pid'):
+            workers = max(0, config.train_dataloader.get('num_workers', 0) // 2)
+            cause = text.split('\n')[0]
+            return UserError(
+                f'a data loading worker died ({cause}), often from lack of memory: '
+                f'train_dataloader.num_workers={workers} needs less; {resume}'
+            )
+    return None
+
+
+class _CategoryIdsHook(Hook):
+    """Stores the data set's category ids with its classes in every checkpoint, for prediction."""
 
     def before_run(self, runner: Runner) -> None:
         dataset = leaf = runner.train_dataloader.dataset
-        while not hasattr(leaf, 'cat_ids'):  # within wrappers
+        while not hasattr(leaf, 'cat_ids'):  # unwrap
             leaf = getattr(leaf, 'dataset', None) or next(iter(getattr(leaf, 'datasets', ())), None)
             if leaf is None:
                 return
         dataset._metainfo['category_ids'] = [int(i) for i in leaf.cat_ids]
 
 
-def _find_start(config: Config, resume: bool | str) -> dict[str, torch.Tensor] | None:
-    """Settle ``resume`` and ``load_from``, a file on this disk or None; returns the weights in that file, read once."""
-    last = config.get('load_from')
-    if resume:
-        found = checkpoints_of(config.work_dir) if resume is True else [fetch(str(resume))]
-        if not found:
-            rank0_print(f'nothing to resume in {config.work_dir}: starting from the beginning')
-            resume = False
-        else:
-            last, content = _read_first(found)
-            if not {'optimizer', 'meta'} <= content.keys():
-                raise UserError(
-                    f'{last} holds weights and no state to resume: start from it with --cfg-options load_from={last}'
-                )
-            drop_pretrained(config.model)  # the checkpoint has it all
-            _take_seed(config, content['meta'].get('seed'))
-    if not last:
+def _find_start(config: Config, resume: bool | str | Path) -> dict[str, torch.Tensor] | None:
+    """Find the checkpoint that training starts from and read its weights.
+
+    Sets ``config.load_from`` to a local file or None, and ``config.resume`` to whether it is resumed.
+    """
+    resumed = _find_resumable(config, resume) if resume else None
+    if resumed is not None:
+        path, content = resumed
+        drop_pretrained(config.model)  # the checkpoint has all weights
+        _restore_seed(config, content['meta'].get('seed'))
+        _report_finished(config, path, content['meta'])
+    elif config.get('load_from'):
+        path = resolve_checkpoint(config.load_from)
+        content = read_checkpoint(path)
+        if any(key.startswith('backbone.') for key in unwrap_state_dict(content)):
+            drop_pretrained(config.model)  # the file has the backbone's weights: download none
+    else:
         config.update(resume=False, load_from=None)
         return None
-    if not resume:
-        last = str(fetch(last))
-        content = read_checkpoint(last)
-        if any(k.startswith('backbone.') for k in unwrap_state_dict(content)):
-            drop_pretrained(config.model)  # a whole model: nothing need be fetched for what it brings
-    for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
-        done, whole = content.get('meta', {}).get(unit, 0), config.train_cfg.get(limit)
-        if resume and whole is not None and done >= whole:
-            rank0_print(
-                f'{last} is of {unit} {done}, and train_cfg.{limit} is {whole}: nothing is left to train'
-            )
-    config.update(resume=bool(resume), load_from=last)
+    config.update(resume=resumed is not None, load_from=str(path))
     return unwrap_state_dict(content)
 
 
-def _read_first(found: Sequence[Path]) -> tuple[str, dict]:
-    """The first of these that can be read, and what is in it; says which cannot."""
-    for i, path in enumerate(found):
+def _find_resumable(config: Config, resume: bool | str | Path) -> tuple[Path, dict] | None:
+    """Return the checkpoint to resume from and its content; None if the work dir has none."""
+    found = checkpoints_of(config.work_dir) if resume is True else [resolve_checkpoint(str(resume))]
+    if not found:
+        rank0_print(f'nothing to resume in {config.work_dir}: starting from scratch')
+        return None
+    path, content = _read_first(found)
+    if not {'optimizer', 'meta'} <= content.keys():
+        raise UserError(
+            f'{path} has only weights and no state to resume: '
+            f'start from it with --cfg-options load_from={path}'
+        )
+    return path, content
+
+
+def _read_first(paths: Sequence[Path]) -> tuple[Path, dict]:
+    """Read the first readable checkpoint; the unreadable ones before it are reported."""
+    for path, previous in zip_longest(paths, paths[1:]):
         try:
-            return str(path), read_checkpoint(path)
+            return path, read_checkpoint(path)
         except CheckpointError as error:
-            if i + 1 == len(found):
+            if previous is None:
                 raise
-            rank0_print(f'{error}: going on from {found[i + 1]}, the one before')
-    raise AssertionError('there is one')
+            rank0_print(f'{error}: resuming from the previous checkpoint {previous}')
+    raise AssertionError('paths is empty')
 
 
-def _take_seed(config: Config, seed: int | None) -> None:
-    """The run that goes on has the seed it began with."""
-    before = (config.get('randomness') or {}).get('seed')
-    if seed is not None and before != seed:
-        if before is not None:
-            rank0_print(f'seed {before} -> {seed}, which the run began with')
+def _restore_seed(config: Config, seed: int | None) -> None:
+    """Use the seed that the resumed run started with."""
+    current = (config.get('randomness') or {}).get('seed')
+    if seed is not None and current != seed:
+        if current is not None:
+            rank0_print(f'seed {current} -> {seed}, the seed that the run started with')
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
 
 
-def _keep_previous(config: Config) -> None:
-    """mmengine removes what is too many before it writes the next one."""
+def _report_finished(config: Config, path: Path, meta: Mapping[str, int]) -> None:
+    """Report that the resumed run has finished already."""
+    for unit, limit in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+        done, total = meta.get(unit, 0), config.train_cfg.get(limit)
+        if total is not None and done >= total:
+            rank0_print(
+                f'{path} is at {unit} {done}, and train_cfg.{limit} is {total}: nothing left to train'
+            )
+
+
+def _keep_two_checkpoints(config: Config) -> None:
+    """Keep at least two checkpoints: mmengine removes old ones before it writes the next."""
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     if hook.get('max_keep_ckpts') == 1:
-        hook.max_keep_ckpts = 2
+        hook['max_keep_ckpts'] = 2
         rank0_print(
-            'default_hooks.checkpoint.max_keep_ckpts 1 -> 2: the last checkpoint stays until the next is whole'
+            'default_hooks.checkpoint.max_keep_ckpts 1 -> 2: '
+            'the last checkpoint is kept until the next one is complete'
         )

@@ -1,4 +1,4 @@
-"""What needs mmengine. Importing this registers our classes, for the toolkits' own tools as well as ours."""
+"""Everything that needs mmengine. Importing it registers our classes, for our tools and the toolkits' own."""
 
 from typing import TYPE_CHECKING
 
@@ -13,20 +13,23 @@ from .timm_backbone import TimmBackbone
 if TYPE_CHECKING:
     from .label_map_dataset import LabelMapDataset
 
-for backbone in (FasterViT, TimmBackbone):  # in the root registry: mmdet and mmseg both find it there
+for backbone in (
+    FasterViT,
+    TimmBackbone,
+):  # in mmengine's root registry, where both mmdet and mmseg find them
     MODELS.register_module(module=backbone)
 
 
 @DATASETS.register_module(name='LabelMapDataset')
 def build_label_map_dataset(**options: object) -> 'LabelMapDataset':
-    """Import mmseg only when a config asks for this data set; options as of the class."""
+    """Build a LabelMapDataset from the class's options; only then is mmseg imported."""
     from .label_map_dataset import LabelMapDataset
 
     return LabelMapDataset(**options)
 
 
-# mmengine looks for 'mmseg::...' configs in a package called mmsegmentation, which the onedl fork is not;
-# the module's name finds both
+# mmengine resolves 'mmseg::...' configs through the distribution "mmsegmentation", which the onedl fork does
+# not have; the name of the module works for both
 MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 __all__ = ['EarlyStopping', 'LayerDecayOptimWrapperConstructor', 'TimmBackbone']

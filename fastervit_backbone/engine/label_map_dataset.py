@@ -13,9 +13,9 @@ class LabelMapDataset(BaseSegDataset):
     """mmseg's ``BaseSegDataset``, with an ``ignore_index`` whose pixels count in no loss and no metric.
 
     Args:
-        metainfo: ``classes``, the names of the labels 0, 1, ...; optionally ``palette``, one (r, g, b) per class.
+        metainfo: ``classes``, names of the labels 0, 1, ...; optionally ``palette``, (r, g, b) per class.
         data_root: folder that contains both folders of ``data_prefix``.
-        data_prefix: ``img_path`` and ``seg_map_path``, folders of images and label maps with equal file stems.
+        data_prefix: ``img_path`` and ``seg_map_path``, folders with equal file stems.
         img_suffix: suffix of the images.
         seg_map_suffix: suffix of the label maps.
         ignore_index: value in the files that is ignored, besides 255 (and 0 with ``reduce_zero_label``).

@@ -15,14 +15,19 @@ from ..utils.errors import UserError
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor:
-    """``optim_wrapper=dict(constructor='LayerDecayOptimWrapperConstructor', paramwise_cfg=dict(decay_rate=0.9), optimizer=...)``.
+    """Build an optimizer whose learning rate decays layer by layer towards the image.
+
+    In a config: ``optim_wrapper=dict(constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(decay_rate=0.9), optimizer=...)``.
 
     Args:
         optim_wrapper_cfg: the rest of the config's ``optim_wrapper``.
-        paramwise_cfg: ``decay_rate`` in (0, 1], see :func:`~fastervit_backbone.models.layer_decay.parameter_groups`; default 1.
+        paramwise_cfg: ``decay_rate`` in (0, 1] (default 1), see
+            :func:`~fastervit_backbone.models.layer_decay.parameter_groups`.
 
     Raises:
-        UserError: another key in ``paramwise_cfg``, no learning rate in the optimizer, or a model sharded by FSDP.
+        UserError: an unknown key in ``paramwise_cfg``, no learning rate in the optimizer, or a model sharded
+            by FSDP.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping, paramwise_cfg: Mapping | None = None) -> None:
@@ -34,20 +39,20 @@ class LayerDecayOptimWrapperConstructor:
                 f'optim_wrapper.paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate'
             )
         if 'lr' not in self.optim_wrapper_cfg.get('optimizer', {}):
-            raise UserError('optim_wrapper.optimizer needs lr: the layers are scaled from it')
+            raise UserError('optim_wrapper.optimizer needs lr: the rates of the layers are scaled from it')
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
-        """Optimizer over the groups of ``model``, in its wrapper."""
+        """Build the optimizer over the parameter groups of ``model``, and its wrapper."""
         if any(isinstance(m, FullyShardedDataParallel) for m in model.modules()):
             raise UserError(
-                'optim_wrapper.constructor=LayerDecayOptimWrapperConstructor tells weights by their shape, and FSDP keeps flat shards: '
-                'set DefaultOptimWrapperConstructor (docs/distributed.md)'
+                'LayerDecayOptimWrapperConstructor decides weight decay by the shapes of parameters, but '
+                'FSDP keeps flat shards: set optim_wrapper.constructor=DefaultOptimWrapperConstructor '
+                '(docs/distributed.md)'
             )
         model = model.module if is_model_wrapper(model) else model
         config = dict(self.optim_wrapper_cfg)
         config.setdefault('type', 'OptimWrapper')
         optimizer = dict(config.pop('optimizer'))
-        optimizer['params'] = parameter_groups(
-            model, optimizer['lr'], optimizer.get('weight_decay', 0.0), **self.paramwise_cfg
-        )
+        weight_decay = optimizer.get('weight_decay', 0.0)
+        optimizer['params'] = parameter_groups(model, optimizer['lr'], weight_decay, **self.paramwise_cfg)
         return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=OPTIMIZERS.build(optimizer)))

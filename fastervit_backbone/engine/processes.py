@@ -1,4 +1,4 @@
-"""The processes of one run: how many, which is first, and what the first one tells the others."""
+"""The processes of one run: their number, their ranks, and results shared by the first one."""
 
 import os
 from collections.abc import Callable
@@ -8,68 +8,75 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, init_dist
 
-from ..utils.errors import ElsewhereError, UserError
+from ..utils.errors import OtherProcessError, UserError
+
+#: Environment variable in which a launcher states the number of processes.
+_WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
 
 
 def world_size(launcher: str) -> int:
-    """Processes of this run, from the launcher's environment."""
-    name = {'none': '', 'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}[
-        launcher
-    ]
-    if name and name not in os.environ:
+    """Read the number of processes from the environment of a launcher ('none', 'pytorch', 'slurm' or 'mpi').
+
+    Raises:
+        UserError: the launcher's variable is not set.
+    """
+    if launcher == 'none':
+        return 1
+    variable = _WORLD_SIZE[launcher]
+    if variable not in os.environ:
         raise UserError(
-            f'--launcher {launcher} needs the variable {name}, which is not set: start through that launcher'
+            f'--launcher {launcher} needs the environment variable {variable}: start through that launcher'
         )
-    return int(os.environ[name]) if name else 1
+    return int(os.environ[variable])
 
 
 def join_processes(config: Config, launcher: str) -> None:
-    """Make the process group of a run, as mmengine's runner would later."""
+    """Create the run's process group, as mmengine's runner would do later."""
     if launcher == 'none' or torch.distributed.is_initialized():
         return
     if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')  # mmengine's own start insists on a CUDA device
+        torch.distributed.init_process_group('gloo')  # mmengine's init_dist requires a CUDA device
     else:
         init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}))
 
 
 def from_first_process(work: Callable[[], list[str]]) -> list[str]:
-    """Do ``work`` in the first process; every process returns its lines, or raises its error.
+    """Call ``work`` only in the first process; every process returns its result or raises its error.
 
     Raises:
-        UserError: in all processes, where the first raised one; only the first says it.
+        UserError: in all processes if ``work`` raised it; only the first one reports it.
     """
     if get_world_size() == 1:
         return work()
-    # a group of its own: the others may wait longer than a step of training may take
+    # a separate group, so that the others may wait longer than a training step may take
     group = torch.distributed.new_group(backend='gloo', timeout=timedelta(hours=4))
-    verdict: list[object] = [None]
+    result: list[object] = [None]
     failure = None
     if get_rank() == 0:
         try:
-            verdict = [work()]
+            result = [work()]
         except BaseException as error:
-            failure, verdict = error, [f'{type(error).__name__}: {error}']
+            failure, result = error, [f'{type(error).__name__}: {error}']
     try:
-        torch.distributed.broadcast_object_list(verdict, group=group)
+        torch.distributed.broadcast_object_list(result, group=group)
     finally:
         torch.distributed.destroy_process_group(group)
     if failure is not None:
         raise failure
-    if isinstance(verdict[0], str):
-        raise ElsewhereError(verdict[0])
-    return verdict[0]
+    if isinstance(result[0], str):
+        raise OtherProcessError(result[0])
+    return result[0]
 
 
 def rank0_print(message: str) -> None:
-    """Print a line, once however many processes there are."""
+    """Print a message in the first process only."""
     if process_rank() == 0:
         print(message, flush=True)
 
 
 def process_rank() -> int:
-    """This process's rank by its launcher's variables, before any process group is there; 0 without a launcher."""
-    # mpirun within a SLURM job inherits the job's variables, which are the same for all
+    """Read this process's rank from its launcher's variables, before any process group exists; else 0."""
+    # mpirun inside a SLURM job inherits the job's variables, which are the same in all its processes
     for name in ('RANK', 'OMPI_COMM_WORLD_RANK', 'SLURM_PROCID'):
         if name in os.environ:
             return int(os.environ[name])

@@ -1,4 +1,4 @@
-"""timm's convolutional and pyramid models as backbones of mm configs, for the baselines: channels and strides declared."""
+"""timm's convolutional and pyramid models as backbones in mmdet and mmseg configs, for the baselines."""
 
 from torch import Tensor, nn
 
@@ -7,13 +7,14 @@ from ..utils.errors import UserError
 
 
 class TimmBackbone(nn.Module):
-    """``timm.create_model(model_name, features_only=True)`` with a LayerNorm over channels on every output, as FasterViT has.
+    """``timm.create_model(model_name, features_only=True)`` with FasterViT's LayerNorm on every output.
 
     Args:
-        model_name: of timm; it must take any image size.
-        out_indices: which of its maps.
+        model_name: a timm model that takes any image size.
+        out_indices: stages whose maps are returned.
         drop_path_rate: stochastic depth, [0, 1).
-        pretrained: a timm weight name (``convnext_tiny.fb_in1k``), downloaded by :meth:`init_weights` and not before; None for none.
+        pretrained: name of timm weights (``convnext_tiny.fb_in1k``), which only :meth:`init_weights`
+            downloads; None for random weights.
 
     Attributes:
         out_channels: of every map.
@@ -39,15 +40,15 @@ class TimmBackbone(nn.Module):
         self.out_norms = nn.ModuleList(ChannelLayerNorm(c, eps=1e-6) for c in self.out_channels)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Maps of the stages in ``out_indices``: (B, C_i, H / s_i, W / s_i) for images (B, 3, H, W)."""
+        """Return the maps of ``out_indices``: images (B, 3, H, W) -> (B, C_i, H / s_i, W / s_i) each."""
         maps = self.net(images)
         return tuple(norm(m).contiguous() for norm, m in zip(self.out_norms, maps, strict=True))
 
     def init_weights(self) -> None:
-        """Fetch the weights that ``pretrained`` names, if any, through timm.
+        """Load the weights that ``pretrained`` names, if any; timm downloads them.
 
         Raises:
-            UserError: they cannot be had.
+            UserError: the download failed.
         """
         if self.pretrained is None:
             return
@@ -55,8 +56,8 @@ class TimmBackbone(nn.Module):
             source = self._create(self.pretrained, drop_path_rate=0.0, pretrained=True)
         except (OSError, RuntimeError) as error:
             raise UserError(
-                f'cannot get timm weights {self.pretrained!r} ({type(error).__name__}: {error}): connect to the network, or start '
-                'from nothing with --cfg-options model.backbone.pretrained=None'
+                f'download of timm weights {self.pretrained!r} failed ({type(error).__name__}: {error}): '
+                'connect to the network, or train from scratch: --cfg-options model.backbone.pretrained=None'
             ) from error
         self.net.load_state_dict(source.state_dict())
 

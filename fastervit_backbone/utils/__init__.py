@@ -1,1 +1,1 @@
-"""What every room uses."""
+"""Utilities of all packages: errors, files, console, commit."""

@@ -5,15 +5,14 @@ from pathlib import Path
 
 
 def current_commit() -> str:
-    """Short hash of this clone, with ``-dirty`` where tracked files differ from it; 'unknown' outside a clone."""
+    """Return the clone's short hash, with ``-dirty`` if tracked files differ; 'unknown' outside a clone."""
+    commit = _git('rev-parse', '--short', 'HEAD') or 'unknown'
+    return f'{commit}-dirty' if _git('status', '--porcelain', '-uno') else commit
 
-    def git(*arguments: str) -> str:
-        try:
-            return subprocess.run(
-                ['git', *arguments], cwd=Path(__file__).parent, capture_output=True, text=True
-            ).stdout.strip()
-        except FileNotFoundError:  # no git on this machine
-            return ''
 
-    commit = git('rev-parse', '--short', 'HEAD') or 'unknown'
-    return f'{commit}-dirty' if git('status', '--porcelain', '-uno') else commit
+def _git(*arguments: str) -> str:
+    command, folder = ['git', *arguments], Path(__file__).parent
+    try:
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # git is not installed
+        return ''

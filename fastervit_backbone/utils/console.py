@@ -1,45 +1,47 @@
-"""What every tool does around its work: a person's mistake is one line on stderr and exit code 2, a bug keeps its traceback."""
+"""Frame of every tool: a user error is one line on stderr and exit code 2, a bug keeps its traceback."""
 
 import argparse
 import ast
 import atexit
-import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from .errors import ElsewhereError, Interrupted, UserError
+from .errors import Interrupted, OtherProcessError, UserError
+from .suggest import did_you_mean
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a tool's ``main``; exits with 2 after a :class:`UserError`, 128 + its number after a signal."""
-    code: object = 0
+    """Run ``main`` and exit, with 2 after a :class:`UserError` and 128 + its number after a signal."""
+    code: str | int | None = 0
     try:
         main()
-    except ElsewhereError as error:
+    except OtherProcessError as error:
         code = error.exit_code
     except UserError as error:
-        print(
-            f'{"stopped" if isinstance(error, Interrupted) else "error"}: {" ".join(str(error).split())}',
-            file=sys.stderr,
-        )
+        kind = 'stopped' if isinstance(error, Interrupted) else 'error'
+        print(f'{kind}: {" ".join(str(error).split())}', file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         code = 130
-    except SystemExit as end:
-        code = end.code
-    _leave(code)
+    except SystemExit as error:
+        code = error.code
+    _exit(code)
 
 
-def _leave(code: object) -> None:
-    """Exit. One of several processes does all that Python does at its end and leaves out what C++ does after it: torch.distributed has
-    threads that no call stops, and now and then one of them aborts a process that has done all its work."""
+def _exit(code: str | int | None) -> None:
+    """Exit; in a distributed run without C++'s static destructors.
+
+    Some threads of torch.distributed cannot be stopped, and occasionally one of them aborts a process during
+    these destructors, although all its work is done. Python's own exit handlers still run.
+    """
     distributed = sys.modules.get('torch.distributed')
     if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
         sys.exit(code)
     distributed.destroy_process_group()
-    if isinstance(code, str):  # as Python does
+    if isinstance(code, str):  # like sys.exit
         print(code, file=sys.stderr)
         code = 1
     atexit._run_exitfuncs()
@@ -48,72 +50,100 @@ def _leave(code: object) -> None:
     os._exit(code or 0)
 
 
+def tool_parser(description: str | None) -> argparse.ArgumentParser:
+    """Create the parser of a tool, whose ``description`` keeps its line breaks."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=formatter)
+
+
 def parse_size(text: str) -> tuple[int, int]:
-    """``800x1280`` -> (800, 1280), height first; ``512`` -> (512, 512). For argparse's ``type``."""
+    """Parse ``800x1280`` to (800, 1280), height first, and ``512`` to (512, 512); for argparse's ``type``."""
     numbers = text.split('x')
     if len(numbers) > 2 or not all(n.isdecimal() for n in numbers):
-        raise argparse.ArgumentTypeError(f'{text}: expected HEIGHTxWIDTH, as 800x1280, or one number')
+        raise argparse.ArgumentTypeError(f'{text}: expected HEIGHTxWIDTH, such as 800x1280, or one number')
     return int(numbers[0]), int(numbers[-1])
 
 
 def parse_strictly(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
 ) -> argparse.Namespace:
-    """``parser.parse_args``, which says what an option that there is not may have been meant to be. Options are not shortened."""
+    """Parse arguments without abbreviations and suggest the closest match for an unknown option.
+
+    Raises:
+        UserError: an unknown option.
+    """
     parser.allow_abbrev = False
     known = [option for action in parser._actions for option in action.option_strings]
-    for word in sys.argv[1:] if arguments is None else arguments:
-        name = word.split('=')[0]
+    for argument in sys.argv[1:] if arguments is None else arguments:
+        name = argument.split('=')[0]
         if name.startswith('--') and name not in (*known, '--'):
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(
-                f'there is no option {name}'
-                + (f': did you mean {near[0]}?' if near else ', --help lists them')
-            )
+            hint = did_you_mean(name, known) or ': --help lists all options'
+            raise UserError(f'unknown option {name}{hint}')
     return parser.parse_args(arguments)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that tools/train.py and tools/test.py share."""
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=OptionAction,
-        metavar='KEY=VALUE',
-        help='change the config: a.b=1 c.0.d="[1,2]"',
-    )
+    """Add the options that tools/train.py and tools/test.py share."""
+    _add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='how several processes were started',
+        help='launcher that started the processes',
     )
     add_trust_argument(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the tools that load a :class:`~fastervit_backbone.apis.predictor.Predictor`."""
+    parser.add_argument('config', help='config that the model was trained with')
+    parser.add_argument('checkpoint', help='checkpoint file or URL, or a work dir (its last checkpoint)')
+    parser.add_argument('--device', help='cpu, cuda or cuda:1 (default: cuda if available)')
+    parser.add_argument(
+        '--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)"
+    )
+    _add_cfg_options(parser)
+    add_trust_argument(parser)
+
+
+def _add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionAction,
+        metavar='KEY=VALUE',
+        help='override config values: a.b=1 c.0.d="[1,2]"',
+    )
+
+
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """``--trust-pickle``, for :func:`~fastervit_backbone.checkpoints.io.trusting_pickles`."""
+    """Add ``--trust-pickle``, for :func:`~fastervit_backbone.checkpoints.io.trusting_pickles`."""
     parser.add_argument(
         '--trust-pickle',
         action='store_true',
-        help='run the code that a checkpoint holds beside its weights: for files of your own alone',
+        help='run code that a checkpoint holds beside its weights: only for your own files',
     )
 
 
 class OptionAction(argparse.Action):
-    """``KEY=VALUE`` pairs into a dict; a value is a Python literal (``4``, ``None``, ``[1,2]``) where it reads as one, else text."""
+    """Collect ``KEY=VALUE`` pairs in a dict, with values from :func:`parse_value`.
+
+    mmengine's ``DictAction`` does not parse dicts (``custom_hooks="[{'type': 'EMAHook'}]"`` becomes text),
+    deletes spaces inside values (paths), turns quoted numbers (``"'4'"``) into numbers, and fails with a
+    traceback on a missing ``=`` and on unbalanced brackets.
+    """
 
     def __call__(
         self,
         parser: argparse.ArgumentParser,
         namespace: argparse.Namespace,
-        values: list[str],
-        option_string: object = None,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
     ) -> None:
-        """argparse calls this; repeated options add up."""
+        """Add the pairs to those of earlier occurrences of the option."""
         options = dict(getattr(namespace, self.dest) or {})
-        for pair in values:
+        for pair in values or ():
             key, equals, text = pair.partition('=')
             if not equals or not key:
                 parser.error(f'{option_string} {pair}: expected KEY=VALUE')
@@ -122,13 +152,17 @@ class OptionAction(argparse.Action):
 
 
 def parse_value(text: str) -> object:
-    """A literal, or true/false in any case, or words and numbers parted by commas, in brackets or not (a list), or the text itself."""
+    """Parse a Python literal (``4``, ``None``, ``[1,2]``), true/false in any case or a comma-separated list.
+
+    The items of a list, in brackets or not, are parsed the same way. Anything else is returned as text.
+    """
     if text.lower() in ('true', 'false'):
         return text.lower() == 'true'
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        inner = text[1:-1] if text[:1] == '[' and text[-1:] == ']' else text
-        if (inner is text and ',' not in text) or any(c in inner for c in '([{"\''):
+        bracketed = text.startswith('[') and text.endswith(']')
+        inner = text[1:-1] if bracketed else text
+        if (not bracketed and ',' not in text) or any(c in inner for c in '([{"\''):
             return text
         return [parse_value(part.strip()) for part in inner.split(',')]

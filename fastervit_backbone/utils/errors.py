@@ -1,4 +1,4 @@
-"""What a person can mend: the tools print the message alone, on one line, and exit with 2."""
+"""User-facing errors: the tools print only the message, on one line, and exit with 2."""
 
 
 class UserError(ValueError):
@@ -8,15 +8,15 @@ class UserError(ValueError):
 
 
 class CheckpointError(UserError):
-    """A weight file that cannot be read or does not fit."""
+    """A weight file cannot be read or written, or does not fit."""
 
 
-class ElsewhereError(UserError):
-    """The error of another process of this run, which says it."""
+class OtherProcessError(UserError):
+    """Another process of this run failed and reports the error."""
 
 
-class Interrupted(UserError):  # noqa: N818 - no error
-    """A run that was asked to stop, and did, with its state saved."""
+class Interrupted(UserError):  # noqa: N818 - not an error
+    """The run was asked to stop and did so after saving its state."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

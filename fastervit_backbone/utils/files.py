@@ -1,4 +1,4 @@
-"""Writing files: whether that is possible, and whole or not at all."""
+"""Writing files: checks beforehand, and atomic replacement."""
 
 import os
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ from .errors import UserError
 
 def check_folder_writable(option: str, folder: str | Path) -> None:
     """Raise UserError unless ``folder`` is, or can become, a folder that this process may write."""
-    place = Path(os.path.abspath(folder))
-    while not place.exists():
-        if place.is_symlink():
-            raise UserError(f'{option} {folder}: {place} is a link to what is not there')
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(
-            f'{option} {folder}: cannot write to {place}' + ('' if place.is_dir() else ', which is a file')
-        )
+    existing = Path(os.path.abspath(folder))
+    while not existing.exists():
+        if existing.is_symlink():
+            raise UserError(f'{option} {folder}: {existing} is a broken link')
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UserError(f'{option} {folder}: cannot write to {existing}, which is a file')
+    if not os.access(existing, os.W_OK):
+        raise UserError(f'{option} {folder}: cannot write to {existing}')
 
 
 def check_file_writable(option: str, path: str | Path) -> None:
@@ -30,22 +30,20 @@ def check_file_writable(option: str, path: str | Path) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and vanishes when it does not.
+    """Yield a temporary path that replaces ``path`` if the block succeeds and is deleted otherwise.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or the disk is full.
     """
     path = Path(path)
+    temporary = path.with_name(f'.{path.name[-40:]}.{os.getpid()}')  # cut: names have a maximum length
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f'.{path.name[-40:]}.{os.getpid()}')  # not longer than names may be
         temporary.touch()
-    except OSError as error:
-        raise UserError(f'cannot write {path}: {error.strerror}') from error
-    try:
-        yield temporary
-        os.replace(temporary, path)
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)

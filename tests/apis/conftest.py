@@ -1,10 +1,9 @@
-"""Models with fresh, lively weights, saved as checkpoints: they find something in any image."""
+"""Checkpoints of untrained models whose random weights detect something in any image."""
 
 import pytest
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
-
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from tests.helpers import CASCADE, UPERNET

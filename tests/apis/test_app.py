@@ -1,4 +1,4 @@
-"""The page in a real browser: drop an image, see it drawn, move the threshold, download; refuse what is no image or too large."""
+"""The page in a real browser: upload, drawing, threshold and download; bad and large files are rejected."""
 
 import json
 import re
@@ -30,7 +30,7 @@ FLAGS = [
     '--disable-component-update',
     '--disable-sync',
 ]
-needs_browser = pytest.mark.skipif(BROWSER is None, reason='no Chromium here (make browser installs it)')
+needs_browser = pytest.mark.skipif(BROWSER is None, reason='Chromium is missing (make browser installs it)')
 
 
 def free_port():
@@ -41,26 +41,24 @@ def free_port():
 
 @pytest.fixture
 def serve(tmp_path):
-    """Start the page; the address."""
-    started = []
+    """Start the server; returns its address."""
+    processes = []
 
     def start(*arguments):
         port = free_port()
-        log = (tmp_path / f'{port}.log').open('w+')
+        log = tmp_path / f'{port}.log'
         command = [sys.executable, str(ROOT / 'tools' / 'app.py'), *map(str, arguments), '--port', str(port)]
-        started.append(
-            subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=log, stderr=subprocess.STDOUT)
-        )
+        with log.open('w') as file:
+            options = dict(cwd=tmp_path, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+            processes.append(subprocess.Popen(command, **options))
         deadline = time.monotonic() + 120
-        while f'http://127.0.0.1:{port}' not in (tmp_path / f'{port}.log').read_text():
-            assert started[-1].poll() is None and time.monotonic() < deadline, (
-                tmp_path / f'{port}.log'
-            ).read_text()
+        while f'http://127.0.0.1:{port}' not in log.read_text():
+            assert processes[-1].poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
         return f'http://127.0.0.1:{port}'
 
     yield start
-    for process in started:
+    for process in processes:
         process.kill()
         process.wait()
 
@@ -74,7 +72,7 @@ def page():
 
 
 def counted(page):
-    """How many objects the page says there are."""
+    """Number of objects or regions that the page shows."""
     page.wait_for_function(
         r"/\d+ (objects|regions)/.test(document.querySelector('#count').innerText)", timeout=60000
     )
@@ -84,13 +82,13 @@ def counted(page):
 @needs_browser
 def test_objects(serve, page, detector, shapes, tmp_path):
     address = serve(CASCADE, detector, '--max-megapixels', '0.5', '--threshold', '0.3')
-    asked = []
-    page.on('request', lambda request: asked.append(request.url))
+    urls = []
+    page.on('request', lambda request: urls.append(request.url))
     page.goto(address)
     image = sorted((shapes / 'images' / 'val').glob('*.png'))[0]
     page.set_input_files('#upload input[type=file]', str(image))
     page.wait_for_selector('#picture img', timeout=60000)
-    many = counted(page)
+    initial = counted(page)
     slider = page.locator('#threshold input[type=number]')
     counts = []
     for value in ('0.95', '0.05'):
@@ -100,7 +98,7 @@ def test_objects(serve, page, detector, shapes, tmp_path):
         page.keyboard.press('Enter')
         page.wait_for_timeout(1500)
         counts.append(counted(page))
-    assert counts[0] < counts[1] and counts[0] <= many <= counts[1]
+    assert counts[0] < counts[1] and counts[0] <= initial <= counts[1]
     with page.expect_download() as download:
         page.click('#download')
     content = json.loads(open(download.value.path()).read())
@@ -108,20 +106,16 @@ def test_objects(serve, page, detector, shapes, tmp_path):
     page.screenshot(path=str(tmp_path / 'page.png'))
     assert np.asarray(Image.open(tmp_path / 'page.png').convert('L')).std() > 20
 
-    for name, told in (
+    (tmp_path / 'words.png').write_text('not an image')
+    Image.new('RGB', (1000, 600)).save(tmp_path / 'large.png')
+    for name, message in (
         ('words.png', 'cannot be read as an image'),
-        ('large.png', '1000x600 pixels, more than the 0.5 megapixels'),
+        ('large.png', '1000x600 pixels, more than the limit of 0.5 megapixels'),
     ):
-        if name == 'words.png':
-            (tmp_path / name).write_text('not an image')
-        else:
-            Image.new('RGB', (1000, 600)).save(tmp_path / name)
         page.reload()
         page.set_input_files('#upload input[type=file]', str(tmp_path / name))
-        page.wait_for_selector(f'text={told}', timeout=60000)
-    assert all(url.startswith((address, 'data:', 'blob:')) for url in asked), (
-        asked
-    )  # the page needs no network
+        page.wait_for_selector(f'text={message}', timeout=60000)
+    assert all(url.startswith((address, 'data:', 'blob:')) for url in urls), urls  # the page needs no network
 
 
 @needs_browser
@@ -133,7 +127,7 @@ def test_regions(serve, page, segmenter, shapes):
     assert not page.locator('#threshold').is_visible()
 
 
-def test_mistakes(detector, tmp_path):
+def test_errors_are_one_line(detector, tmp_path):
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
@@ -142,8 +136,8 @@ def test_mistakes(detector, tmp_path):
     assert_one_line_error(tool('app', CASCADE, tmp_path / 'none.pth', cwd=tmp_path), r'none\.pth')
 
 
-def test_uploads_outlive_the_pages_copies_and_do_not_grow(tmp_path):
-    """gradio deletes what was uploaded after an hour; the slider reads our copy, of which there are only so many."""
+def test_uploads_are_copied_and_limited_in_number(tmp_path):
+    """Gradio deletes uploads after an hour: the slider reads our copy; only the latest copies are kept."""
     uploads, copies = Uploads(limit=2), []
     for i in range(4):
         image = tmp_path / 'same name.png'
@@ -152,7 +146,5 @@ def test_uploads_outlive_the_pages_copies_and_do_not_grow(tmp_path):
         image.unlink()
     assert [Image.open(uploads.find(c)).getpixel((0, 0))[0] for c in copies[2:]] == [2, 3]
     assert not copies[0].parent.exists() and len(list(copies[3].parents[1].iterdir())) == 2
-    with pytest.raises(
-        UserError, match=r'same name\.png is not kept here any more, after 2 others: drop it again'
-    ):
+    with pytest.raises(UserError, match=r'same name\.png was replaced by the last 2 uploads'):
         uploads.find(copies[1])

@@ -1,4 +1,4 @@
-"""The same results as evaluation gives, whatever the way in; every option; every mistake in one line."""
+"""The results are those of evaluation for every kind of input; every option; every error in one line."""
 
 import pickle
 
@@ -15,7 +15,7 @@ from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, tool
 from tests.mm_helpers import save_untrained
 
-SOME = {'model.test_cfg.rcnn.score_thr': 0.0}
+ALL_SCORES = {'model.test_cfg.rcnn.score_thr': 0.0}
 
 
 def images_of(shapes):
@@ -24,7 +24,7 @@ def images_of(shapes):
 
 @pytest.fixture(scope='module')
 def evaluated(shapes, detector, tmp_path_factory):
-    """What tools/test.py keeps of every image."""
+    """Predictions of tools/test.py, one per image."""
     folder = tmp_path_factory.mktemp('evaluated')
     arguments = [CASCADE, detector, '--out', folder / 'results.pkl', '--cfg-options', *QUICK]
     done = tool('test', *arguments, cwd=folder, SHAPES_ROOT=str(shapes))
@@ -39,22 +39,21 @@ def test_objects_are_those_of_evaluation(shapes, detector, evaluated):
     total = 0
     for batch in (1, 3):
         for path, prediction in zip(paths, predictor(paths, batch), strict=True):
-            wanted = next(r for r in evaluated if r['img_path'].endswith(path.name))['pred_instances']
-            order = wanted['scores'].argsort(descending=True, stable=True)
-            torch.testing.assert_close(
-                torch.from_numpy(prediction.scores), wanted['scores'][order], atol=1e-5, rtol=0
-            )
+            expected = next(r for r in evaluated if r['img_path'].endswith(path.name))['pred_instances']
+            order = expected['scores'].argsort(descending=True, stable=True)
+            scores = torch.from_numpy(prediction.scores)
+            torch.testing.assert_close(scores, expected['scores'][order], atol=1e-5, rtol=0)
             if batch > 1:
                 continue
-            torch.testing.assert_close(torch.from_numpy(prediction.boxes), wanted['bboxes'][order])
-            assert prediction.labels.tolist() == wanted['labels'][order].tolist()
+            torch.testing.assert_close(torch.from_numpy(prediction.boxes), expected['bboxes'][order])
+            assert prediction.labels.tolist() == expected['labels'][order].tolist()
             for i, code in enumerate(prediction.masks):
-                assert np.array_equal(decode_mask(code), decode_mask(wanted['masks'][order[i]]))
+                assert np.array_equal(decode_mask(code), decode_mask(expected['masks'][order[i]]))
             total += len(prediction)
     assert total > 10
 
 
-def test_a_label_map_is_the_models(shapes, segmenter):
+def test_label_map_is_the_models_output(shapes, segmenter):
     predictor = Predictor(UPERNET, segmenter)
     path = images_of(shapes)[0]
     label_map = predictor([path])[0].label_map
@@ -69,14 +68,10 @@ def test_a_label_map_is_the_models(shapes, segmenter):
 
 
 @pytest.mark.parametrize('head', ['detector', 'segmenter'])
-def test_ways_in(head, shapes, request, monkeypatch):
-    """A path, an array in RGB, a Pillow image, in a batch of several sizes: the same."""
-    predictor = Predictor(
-        CASCADE if head == 'detector' else UPERNET,
-        request.getfixturevalue(head),
-        options=None,
-        threshold=0.05,
-    )
+def test_kinds_of_input(head, shapes, request):
+    """A path, an RGB array, a Pillow image, and a batch with another size give the same results."""
+    config = CASCADE if head == 'detector' else UPERNET
+    predictor = Predictor(config, request.getfixturevalue(head), threshold=0.05)
     path, other = images_of(shapes)[:2]
     rgb = np.ascontiguousarray(read_image(path)[..., ::-1])
     small = Image.open(other).resize((77, 61))
@@ -88,24 +83,23 @@ def test_ways_in(head, shapes, request, monkeypatch):
         else:
             assert np.array_equal(same.label_map, results[0].label_map)
     picture = predictor.draw(path, results[0])
-    assert picture.size == (640, 480)  # small images are enlarged, so that names can be read
-    assert (
-        np.abs(np.asarray(picture).astype(int) - np.asarray(Image.open(path).resize((640, 480)))).mean() > 1
-    )
+    assert picture.size == (640, 480)  # small images are enlarged so that names are readable
+    original = np.asarray(Image.open(path).resize((640, 480)))
+    assert np.abs(np.asarray(picture).astype(int) - original).mean() > 1
 
 
 def test_options(shapes, detector, segmenter):
     path = images_of(shapes)[0]
-    everything = Predictor(CASCADE, detector, threshold=0, options=SOME)([path])[0]
+    everything = Predictor(CASCADE, detector, threshold=0, options=ALL_SCORES)([path])[0]
     high = float(np.median(everything.scores))
-    some = Predictor(CASCADE, detector, threshold=high, options=SOME)([path])[0]
+    some = Predictor(CASCADE, detector, threshold=high, options=ALL_SCORES)([path])[0]
     assert 0 < len(some) < len(everything) and some.scores.min() >= high
     np.testing.assert_allclose(some.boxes, everything.boxes[: len(some)], atol=1e-3)
-    one = Predictor(CASCADE, detector, threshold=0, classes=['square'], options=SOME)([path])[0]
+    one = Predictor(CASCADE, detector, threshold=0, classes=['square'], options=ALL_SCORES)([path])[0]
     assert set(one.labels) == {1} and len(one) == (everything.labels == 1).sum()
-    deployed = Predictor(CASCADE, detector, threshold=high + 1e-3, deploy=True, options=SOME)([path])[0]
+    deployed = Predictor(CASCADE, detector, threshold=high + 1e-3, deploy=True, options=ALL_SCORES)([path])[0]
     np.testing.assert_allclose(deployed.scores, everything.scores[: len(deployed)], atol=1e-3)
-    half = Predictor(CASCADE, detector, threshold=0, amp=True, options=SOME)([path])[0]
+    half = Predictor(CASCADE, detector, threshold=0, amp=True, options=ALL_SCORES)([path])[0]
     assert len(half) and np.isfinite(half.boxes).all() and half.boxes.dtype == np.float32
     larger = Predictor(UPERNET, segmenter, size=(192, 256))([path])[0]
     assert larger.label_map.shape == (96, 128)
@@ -114,68 +108,61 @@ def test_options(shapes, detector, segmenter):
 
 
 def test_large_images_in_tiles(shapes, detector, segmenter):
-    """A large image made of small ones: tiles at the seams give what the small ones give; label maps of the whole size."""
+    """A row of small images, with one tile each, gives what the small images give."""
     paths = images_of(shapes)
     row = np.concatenate([read_image(p)[..., ::-1] for p in paths[:3]], 1)
     tiled = Predictor(CASCADE, detector, threshold=0.3, tile=128, overlap=0)([row])[0]
     assert tiled.size == (96, 384) and all(m['size'] == [96, 384] for m in tiled.masks)
     assert tiled.boxes[:, 2].max() > 256
     label_map = Predictor(UPERNET, segmenter, tile=128, overlap=0)([row])[0].label_map
-    alone = Predictor(UPERNET, segmenter)(paths[:3])
-    assert np.array_equal(label_map, np.concatenate([p.label_map for p in alone], 1))
+    separate = Predictor(UPERNET, segmenter)(paths[:3])
+    assert np.array_equal(label_map, np.concatenate([p.label_map for p in separate], 1))
 
 
-def test_tiles_are_each_images_own_matter(shapes, detector):
-    """Beside an image that is cut, a small one is looked at as ever."""
+def test_small_image_in_a_batch_with_a_tiled_one(shapes, detector):
+    """Tiling a large image of a batch does not change the result of a small one."""
     predictor = Predictor(CASCADE, detector, threshold=0.05, tile=130)
     small = images_of(shapes)[0]
     large = np.concatenate([np.asarray(Image.open(small).convert('RGB'))] * 2, 1)
-    (alone,) = predictor([small])
-    beside = predictor([large, small], batch=2)[1]
-    assert (
-        len(alone)
-        and np.array_equal(alone.boxes, beside.boxes)
-        and np.array_equal(alone.scores, beside.scores)
-    )
+    (expected,) = predictor([small])
+    result = predictor([large, small], batch=2)[1]
+    assert len(expected) and np.array_equal(expected.boxes, result.boxes)
+    assert np.array_equal(expected.scores, result.scores)
 
 
-def test_ids_of_published_data(real_data, tmp_path, monkeypatch):
-    """80 classes with gaps, and ids from 0, without a word of them in the checkpoint: from the config's annotations."""
+def nano_options(*channels):
+    backbone = {'model.backbone.arch': 'nano', 'model.backbone.init_cfg': None}
+    return backbone | {'model.neck.in_channels': list(channels)}
+
+
+def test_category_ids_from_annotations(real_data, tmp_path, monkeypatch):
+    """A checkpoint without category ids: they come from the config's annotations, or else count from 1."""
     monkeypatch.setenv('COCO_ROOT', str(real_data / 'coco_mini128'))
     config = ROOT / 'configs' / 'retinanet_fastervit0_1x.py'
-    nano = {
-        'model.backbone.arch': 'nano',
-        'model.backbone.init_cfg': None,
-        'model.neck.in_channels': [64, 128, 256],
-    }
-    nano['test_dataloader.dataset.ann_file'] = 'annotations/instances_val2017.json'
-    path = save_untrained(config, tmp_path / 'coco.pth', options=nano)
-    categories = Predictor(config, path, options=nano).categories
-    assert (
-        len(categories.ids) == 80 and categories.ids[-1] == 90 and categories.ids[11] == 13 and categories.own
-    )
+    options = nano_options(64, 128, 256)
+    options['test_dataloader.dataset.ann_file'] = 'annotations/instances_val2017.json'
+    path = save_untrained(config, tmp_path / 'coco.pth', options=options)
+    categories = Predictor(config, path, options=options).categories
+    assert categories.own and len(categories.ids) == 80
+    assert categories.ids[11] == 13 and categories.ids[-1] == 90
     monkeypatch.setenv('COCO_ROOT', str(tmp_path))
-    categories = Predictor(config, path, options=nano).categories
+    categories = Predictor(config, path, options=options).categories
     assert categories.ids == tuple(range(1, 81)) and not categories.own
 
 
 def test_labels_of_ade20k_count_from_one(tmp_path):
     config = ROOT / 'configs' / 'fpn_fastervit2_40k.py'
-    options = {
-        'model.backbone.arch': 'nano',
-        'model.backbone.init_cfg': None,
-        'model.neck.in_channels': [32, 64, 128, 256],
-    }
+    options = nano_options(32, 64, 128, 256)
     path = save_untrained(config, tmp_path / 'ade.pth', options=options)
     categories = Predictor(config, path, options=options).categories
     assert categories.ids == tuple(range(1, 151)) and categories.names[:2] == ('wall', 'building')
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'told'),
+    ('arguments', 'message'),
     [
         (dict(threshold=1.5), 'threshold 1.5'),
-        (dict(classes=['circel']), "no class 'circel': did you mean 'circle'"),
+        (dict(classes=['circel']), r"no class 'circel' \(did you mean 'circle'"),
         (dict(device='gpu'), "device 'gpu'"),
         (dict(device='cuda:99'), 'cuda:99'),
         (dict(device='meta'), 'device meta'),
@@ -184,8 +171,8 @@ def test_labels_of_ade20k_count_from_one(tmp_path):
         (dict(options={'model.backbon.arch': '0'}), 'backbone'),
     ],
 )
-def test_bad_arguments(arguments, told, detector):
-    with pytest.raises(UserError, match=told):
+def test_bad_arguments(arguments, message, detector):
+    with pytest.raises(UserError, match=message):
         Predictor(CASCADE, detector, **arguments)
 
 
@@ -202,14 +189,14 @@ def test_bad_files_and_arrays(shapes, detector, tmp_path):
         Predictor(ROOT / 'configs' / 'demo' / 'dino_shapes.py', detector)
 
 
-def test_a_panorama_too_thin_to_be_looked_at_whole(detector, shapes, monkeypatch):
-    """Shrunk to the size of a tile it would be a line: its tiles are what there is."""
-    said = []
-    monkeypatch.setattr('fastervit_backbone.apis.predictor.log', said.append)
-    options = {'model.data_preprocessor.pad_size_divisor': 1}  # as DINO's: a thin image is not padded
+def test_panorama_too_narrow_to_predict_as_a_whole(detector, shapes, monkeypatch):
+    """Reduced to the size of a tile it would be a line: only its tiles are predicted."""
+    messages = []
+    monkeypatch.setattr('fastervit_backbone.apis.predictor.log', messages.append)
+    options = {'model.data_preprocessor.pad_size_divisor': 1}  # as in DINO: a narrow image is not padded
     predictor = Predictor(CASCADE, detector, threshold=0.05, tile=160, size=(128, 160), options=options)
     pixels = cv2.imread(str(sorted((shapes / 'images' / 'val').glob('*.png'))[0]))
     strip = np.tile(pixels, (1, 40, 1))[:, :5000]
     (found,) = predictor.predict_pixels([strip])
     assert found.size == (96, 5000) and len(found) > 30 and found.boxes[:, 0].max() > 4000
-    assert len(said) == 1 and '5000x96 pixels is too narrow to be looked at whole' in said[0]
+    assert len(messages) == 1 and '5000x96 pixels is too narrow to be predicted as a whole' in messages[0]

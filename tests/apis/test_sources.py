@@ -1,4 +1,4 @@
-"""Names, folders and patterns into files; files into pixels, or into one line that says what is wrong."""
+"""Files behind names, folders and patterns; pixels of image files, or an error of one line."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ def test_odd_images(tmp_path):
         size = (200, 200) if name == 'whole.jpg' else (60, 40) if name == 'turned.jpg' else (40, 60)
         assert pixels.shape == (*size, 3) and pixels.dtype == np.uint8, name
         if name in ('plain.jpg', 'alpha.png', 'cmyk.jpg', 'deep_colour.tif', 'animated.webp'):
-            wanted = picture() if name == 'deep_colour.tif' else picture()[..., ::-1]
-            assert np.abs(pixels.astype(int) - wanted).mean() < 12, name
-    assert (np.ptp(read_image(tmp_path / 'deep.png').astype(int), 2) == 0).all()  # grey
+            expected = picture() if name == 'deep_colour.tif' else picture()[..., ::-1]
+            assert np.abs(pixels.astype(int) - expected).mean() < 12, name
+    assert (np.ptp(read_image(tmp_path / 'deep.png').astype(int), 2) == 0).all()  # gray
 
 
 def test_pixels_are_those_of_training(tmp_path):
-    """mmcv's reader, which the models were trained with, sees the same numbers."""
+    """The same values as from mmcv's reader, which training uses."""
     mmcv = pytest.importorskip('mmcv')
     for name, good in odd_images(tmp_path).items():
         if good:
@@ -32,16 +32,8 @@ def test_pixels_are_those_of_training(tmp_path):
 
 
 def test_finding(tmp_path):
-    for name in (
-        'b.jpg',
-        'a.PNG',
-        'sub/c.jpeg',
-        'sub/clip.mp4',
-        'notes.txt',
-        '.hidden.jpg',
-        '.cache/d.jpg',
-        'raw',
-    ):
+    images = ('b.jpg', 'a.PNG', 'sub/c.jpeg', 'sub/clip.mp4')
+    for name in (*images, 'notes.txt', '.hidden.jpg', '.cache/d.jpg', 'raw'):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = find_sources([tmp_path])
@@ -50,13 +42,13 @@ def test_finding(tmp_path):
     assert find_sources([tmp_path / 'b.jpg', tmp_path, f'{tmp_path}/*.jpg'])[0].name == 'b.jpg'
     assert len(find_sources([tmp_path / 'b.jpg', tmp_path, f'{tmp_path}/*.jpg'])) == 4  # each once
     assert [s.name for s in find_sources([f'{tmp_path}/**/*.jpeg'])] == ['c.jpeg']
-    assert [s.name for s in find_sources([tmp_path / 'raw'])] == ['raw']  # named by itself
+    assert [s.name for s in find_sources([tmp_path / 'raw'])] == ['raw']  # given as a file
     for missing in ('absent.jpg', 'nothing/*.jpg'):
         with pytest.raises(UserError, match=missing.replace('*', r'\*')):
             find_sources([tmp_path / missing])
-    (tmp_path / 'bare').mkdir()
-    with pytest.raises(UserError, match='no image or video'):
-        find_sources([tmp_path / 'bare'])
+    (tmp_path / 'no_images').mkdir()
+    with pytest.raises(UserError, match='no images or videos'):
+        find_sources([tmp_path / 'no_images'])
 
 
 def test_videos(tmp_path):

@@ -1,4 +1,4 @@
-"""Tiles cover, masks land where they belong, objects come once, label maps are seamless."""
+"""Tiles cover the image, masks are placed correctly, objects are found once, label maps have no seams."""
 
 from itertools import pairwise
 
@@ -54,10 +54,10 @@ def objects(*rows, masks=None):
 def test_objects_of_tiles():
     tiles = [(0, 0, 100, 60), (0, 40, 100, 100), (0, 0, 100, 100)]
     left = objects(
-        (5, 5, 20, 20, 0.9, 0),  # in one tile alone
+        (5, 5, 20, 20, 0.9, 0),  # in only one tile
         (42, 30, 58, 50, 0.8, 1),  # whole in both tiles
-        (30, 60, 60, 80, 0.95, 2),  # cut off at 60: the piece of a larger one
-        (50, 85, 60, 95, 0.7, 2),  # at the edge too, but nobody else has it
+        (30, 60, 60, 80, 0.95, 2),  # cut at 60: a piece of a larger object
+        (50, 85, 60, 95, 0.7, 2),  # also at the edge, but in no other tile
     )
     right = objects((2, 30, 18, 50, 0.85, 1), (0, 60, 50, 80, 0.6, 2))
     whole = objects((30, 60, 90, 80, 0.5, 2), (5, 5, 20, 20, 0.4, 1))  # another class on the same place stays
@@ -94,21 +94,18 @@ def test_masks_of_tiles():
 
 @pytest.mark.parametrize(('size', 'tile'), [((97, 131), 40), ((40, 300), 64), ((33, 33), 64)])
 def test_label_maps_are_seamless(size, tile):
-    """What depends on the pixel alone comes out as without tiles; what a tile says near its edge is left to its neighbour."""
+    """The result is as without tiles, and labels near a tile's edge are taken from its neighbor."""
     truth = np.random.default_rng(0).integers(0, 9, size).astype(np.uint8)
     tiles = tile_boxes(size, tile, 0.3)
 
     def predict(box):
         y1, x1, y2, x2 = box
         labels = truth[y1:y2, x1:x2].copy()
-        for at, edge in (
-            (np.s_[:4], y1 > 0),
-            (np.s_[-4:], y2 < size[0]),
-            (np.s_[:, :4], x1 > 0),
-            (np.s_[:, -4:], x2 < size[1]),
-        ):
-            if edge:
-                labels[at] = 99
+        rows, columns = (np.s_[:4], np.s_[-4:]), (np.s_[:, :4], np.s_[:, -4:])
+        inner_edges = (y1 > 0, y2 < size[0], x1 > 0, x2 < size[1])
+        for border, is_inner in zip(rows + columns, inner_edges, strict=True):
+            if is_inner:
+                labels[border] = 99
         return labels
 
     assert np.array_equal(merge_label_maps(size, tiles, predict), truth)
@@ -131,9 +128,8 @@ def test_entries_of_a_label_map():
 def test_resized_predictions():
     mask = np.zeros((10, 20), bool)
     mask[2:5, 4:8] = True
-    larger = objects((4, 2, 8, 5, 0.9, 1), masks=[encode_mask(mask)]).resize(
-        (200, 100)
-    )  # the image of the objects has 100x100
+    prediction = objects((4, 2, 8, 5, 0.9, 1), masks=[encode_mask(mask)])  # in an image of 100x100
+    larger = prediction.resize((200, 100))
     assert larger.boxes.tolist() == [[4, 4, 8, 10]] and larger.masks[0]['size'] == [200, 100]
     whole = decode_mask(larger.masks[0])
     assert whole.sum() == mask.sum() * 20 * 5 and whole[40:100, 20:40].all()

@@ -45,7 +45,7 @@ def test_ignored_labels(root):
 
 @pytest.mark.parametrize('value', [0, -1, 256])
 def test_ignore_index_out_of_range(root, value):
-    with pytest.raises(ValueError, match=rf'ignore_index must be a whole number in 1\.\.255, got {value}'):
+    with pytest.raises(ValueError, match=rf'ignore_index must be an integer in 1\.\.255, got {value}'):
         labels(root, ignore_index=value)
 
 
@@ -55,7 +55,7 @@ def test_unknown_argument(root):
 
 
 @pytest.mark.realdata
-def test_camvids_void_counts_in_no_loss_and_no_metric(real_data):
+def test_camvids_void_class_counts_in_no_loss_and_no_metric(real_data):
     from mmseg.evaluation import IoUMetric
     from mmseg.models.losses import CrossEntropyLoss
 

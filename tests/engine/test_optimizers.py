@@ -34,7 +34,7 @@ def test_layers_are_counted_from_the_image(name, layer):
     assert layer_index(name, SPEC.depths) == layer
 
 
-def test_a_strange_name_is_named():
+def test_an_unknown_name_is_reported():
     with pytest.raises(ValueError, match=r'neck\.conv'):
         layer_index('neck.conv', SPEC.depths)
 
@@ -68,7 +68,7 @@ def test_groups_hold_every_parameter_once_with_the_right_rate_and_decay():
     torch.optim.AdamW(groups)
 
 
-def test_rate_1_is_the_same_everywhere_and_frozen_is_left_out():
+def test_rate_1_is_the_same_everywhere_and_frozen_layers_are_left_out():
     groups = parameter_groups(Detector(frozen_stages=2), lr=0.1, weight_decay=0.05)
     assert {g['lr'] for g in groups} == {0.1}
     assert not {'layer_0', 'layer_1', 'layer_2', 'layer_3'} & {g['name'] for g in groups}

@@ -10,7 +10,7 @@ from fastervit_backbone.engine.hooks.segmentation_pictures import SegmentationPi
 
 
 class Visualizer:
-    """Writes what it is given, as mmseg's does."""
+    """Write the picture it is given, like mmseg's visualizer."""
 
     def add_datasample(self, name, pixels, sample, out_file, with_labels):
         Image.fromarray(pixels).save(out_file)
@@ -23,7 +23,7 @@ class Visualizer:
         (['a/1.jpg', 'b/1.jpg', 'b/c/1.jpg'], ['a_1.png', 'b_1.png', 'b_c_1.png']),
     ],
 )
-def test_same_names_in_other_folders_are_other_pictures(tmp_path, images, pictures):
+def test_equal_names_in_different_folders_give_different_pictures(tmp_path, images, pictures):
     for name in images:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Segmentation configs before anything is built: classes, palettes, how label 0 is read, batch of one."""
+"""Checks of segmentation configs before anything is built: classes, palettes, label 0, a batch of one."""
 
 import re
 from pathlib import Path
@@ -12,16 +12,13 @@ pytest.importorskip('mmseg')
 from mmengine.config import Config
 
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.config.adapt import (
-    check_batch,
-    check_channels,
-    distinct_colours,
-    fit_classes,
-    fit_label_loading,
-    fit_to_machine,
-)
+from fastervit_backbone.engine.config.batch_norm import check_batch
+from fastervit_backbone.engine.config.channels import check_channels
+from fastervit_backbone.engine.config.classes import fit_classes, fit_label_loading
+from fastervit_backbone.engine.config.machine import fit_to_machine
 from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.visualization.palette import distinct_colors
 from tests.helpers import ROOT
 
 
@@ -55,40 +52,40 @@ def test_heads_and_palette_follow_the_classes(demo):
         folder.mkdir(parents=True)
         for path in (folder.parents[1] / 'old' / split).iterdir():
             Image.fromarray((np.asarray(Image.open(path)) > 0).astype(np.uint8)).save(folder / path.name)
-    assert check_data(demo, ('train', 'val')) == []  # a palette of four is no reason to stop
-    told = r'class_weight has 4 numbers, the data set 2 classes: .*--cfg-options model\.decode_head\.loss_decode\.class_weight=None'
-    with pytest.raises(UserError, match=told):
+    assert check_data(demo, ('train', 'val')) == []  # the palette of four colors is replaced later
+    remedy = r'--cfg-options model\.decode_head\.loss_decode\.class_weight=None'
+    with pytest.raises(UserError, match=f'class_weight has 4 numbers, the data set 2 classes: .*{remedy}'):
         fit_classes(demo, 'train')
     demo.model.decode_head.loss_decode.class_weight = None
-    assert fit_classes(demo, 'train') == ['num_classes 4 -> 2 in 2 heads, as the data set has']
+    assert fit_classes(demo, 'train') == ['num_classes 4 -> 2 in 2 heads, to match the data set']
     assert demo.model.decode_head.num_classes == demo.model.auxiliary_head.num_classes == 2
     assert (
         demo.train_dataloader.dataset.metainfo.palette
         == demo.val_dataloader.dataset.metainfo.palette
-        == distinct_colours(2)
+        == distinct_colors(2)
     )
 
 
-def test_colours_can_be_told_apart():
-    colours = np.array(distinct_colours(24))
-    assert colours.min() >= 0 and colours.max() <= 255
-    apart = np.abs(colours[:, None] - colours[None]).sum(-1) + 1000 * np.eye(24)
-    assert apart.min() >= 40 and apart[np.arange(7), np.arange(1, 8)].min() >= 150
-    assert len({tuple(c) for c in distinct_colours(150)}) == 150
+def test_colors_are_distinct():
+    colors = np.array(distinct_colors(24))
+    assert colors.min() >= 0 and colors.max() <= 255
+    distances = np.abs(colors[:, None] - colors[None]).sum(-1) + 1000 * np.eye(24)
+    assert distances.min() >= 40 and distances[np.arange(7), np.arange(1, 8)].min() >= 150
+    assert len({tuple(c) for c in distinct_colors(150)}) == 150
 
 
 def test_a_subset_of_ade20ks_classes(ade):
-    """mmseg maps the others to "ignore" and takes its part of the palette."""
+    """mmseg ignores the other classes and selects these colors of the palette."""
     for split in ('train', 'val', 'test'):
         ade[f'{split}_dataloader'].dataset.metainfo = dict(classes=['sky', 'wall'])
-    assert fit_classes(ade, 'train') == ['num_classes 150 -> 2 in 2 heads, as the data set has']
+    assert fit_classes(ade, 'train') == ['num_classes 150 -> 2 in 2 heads, to match the data set']
     assert 'palette' not in ade.train_dataloader.dataset.metainfo
 
 
-def test_label_0_is_read_as_the_data_set_says(ade):
+def test_label_0_is_loaded_like_the_data_set(ade):
     assert fit_label_loading(ade) == []
     ade.train_dataloader.dataset.reduce_zero_label = False
-    assert fit_label_loading(ade) == ['train pipeline: reduce_zero_label is False, as the data set has']
+    assert fit_label_loading(ade) == ['train pipeline: reduce_zero_label -> False, to match the data set']
     load = next(t for t in ade.train_dataloader.dataset.pipeline if t.type == 'LoadAnnotations')
     assert load.reduce_zero_label is False
 
@@ -97,11 +94,11 @@ def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset = demo.train_dataloader.dataset
     dataset.ignore_index = 0
     with pytest.raises(
-        UserError, match=r'LabelMapDataset at .*: ignore_index must be a whole number in 1\.\.255, got 0'
+        UserError, match=r'LabelMapDataset at .*: ignore_index must be an integer in 1\.\.255, got 0'
     ):
         check_data(demo, ('train',))
     dataset.ignore_index = 'none'
-    with pytest.raises(UserError, match=r"ignore_index must be a whole number in 1\.\.255, got 'none'"):
+    with pytest.raises(UserError, match=r"ignore_index must be an integer in 1\.\.255, got 'none'"):
         check_data(demo, ('train',))
     dataset.pop('ignore_index')
     dataset.img_suffix = '.tif'
@@ -112,7 +109,7 @@ def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
         check_data(demo, ('train',))
     dataset.data_prefix = dict(img_path='images/train', seg_map='labels/train')
     with pytest.raises(
-        UserError, match=r"data_prefix must name img_path and seg_map_path, the two folders, got .*'seg_map'"
+        UserError, match=r"data_prefix must name the two folders img_path and seg_map_path, got .*'seg_map'"
     ):
         check_data(demo, ('train',))
     dataset.data_prefix = dict(img_path='images/train', seg_map_path='labels/train')
@@ -120,14 +117,14 @@ def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     with pytest.raises(UserError, match=r'no folder at .*nowhere'):
         check_data(demo, ('train',))
     dataset.metainfo = dict(classes=11)
-    with pytest.raises(UserError, match=r'metainfo\.classes=11 is no list of names'):
+    with pytest.raises(UserError, match=r'metainfo\.classes=11 is not a list of names'):
         check_data(demo, ('train',))
     dataset.metainfo = dict(classes=None)
     with pytest.raises(UserError, match=r'has no metainfo\.classes: name the labels'):
         check_data(demo, ('train',))
 
 
-def test_mmsegs_own_complaints_are_one_line(demo):
+def test_mmsegs_own_errors_are_one_line(demo):
     demo.train_dataloader.dataset.update(type='BaseSegDataset', ann_file='absent.txt')
     with pytest.raises(UserError, match=r'BaseSegDataset at .*absent\.txt'):
         check_data(demo, ('train',))
@@ -177,12 +174,12 @@ def test_channels_of_a_timm_baseline():
         check_channels(config)
 
 
-def test_necks_that_say_no_channels_or_come_in_a_row(ade):
+def test_necks_without_channels_and_chains_of_necks(ade):
     cascade = Config.fromfile(ROOT / 'configs' / 'cascade_fastervit0_3x.py')
     cascade.model.neck = [cascade.model.neck, dict(type='DyHead', in_channels=256, out_channels=256)]
     check_channels(cascade)
     ade.model.neck = dict(type='Feature2Pyramid', embed_dim=64)
     check_channels(ade)
     ade.model.neck = None
-    ade.model.decode_head = dict(type='FCNHead', in_channels=512)  # mmseg reads the last map then
+    ade.model.decode_head = dict(type='FCNHead', in_channels=512)  # mmseg reads the last map by default
     check_channels(ade)

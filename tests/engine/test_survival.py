@@ -1,4 +1,4 @@
-"""Runs that are killed, asked to stop, out of space, or fed with what cannot be: what is left is what the unbroken run would have."""
+"""Runs that are killed, interrupted, out of disk space or given bad data end like the uninterrupted run."""
 
 import copy
 import errno
@@ -25,8 +25,8 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.apis.evaluate import test as evaluate
-from fastervit_backbone.apis.train import _plain_errors, train
+from fastervit_backbone.apis.evaluate import evaluate
+from fastervit_backbone.apis.train import _readable_errors, train
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook, first_non_finite
 from fastervit_backbone.engine.hooks.unreadable_images import UnreadableImageHook
@@ -36,7 +36,7 @@ from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, Resu
 from fastervit_backbone.engine.runner.work_dir import checkpoints_of
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FPN, ROOT, assert_one_line_error, environment, tool
-from tests.mm_helpers import Doubtful, InfiniteLoss, save_untrained
+from tests.mm_helpers import InfiniteLoss, ToyModel, save_untrained
 
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
 EPOCHS = [
@@ -50,11 +50,12 @@ EPOCHS += [
     f'custom_hooks={EMA}',
     'model.test_cfg.rcnn.score_thr=0.0',
 ]
-HERE = {
+IN_PROCESS = {
     f'{split}_dataloader.{key}': value
     for split in ('train', 'val')
     for key, value in (('num_workers', 0), ('persistent_workers', False))
 }
+SCHEDULE_REPLACED = "the config's schedule replaces the checkpoint's"
 
 
 @pytest.fixture(scope='module')
@@ -80,12 +81,12 @@ def start(work, shapes, config, options):
         '3',
         '--resume',
     ]
-    said = (work.parent / f'{work.name}.log').open('a')
+    log = (work.parent / f'{work.name}.log').open('a')
     return subprocess.Popen(
         [*command, '--cfg-options', *options],
         env=environment(SHAPES_ROOT=str(shapes)),
-        stdout=said,
-        stderr=said,
+        stdout=log,
+        stderr=log,
         start_new_session=True,
     )
 
@@ -95,24 +96,24 @@ def finish(work, shapes, config, options):
     assert process.wait(300) == 0, (work.parent / f'{work.name}.log').read_text()[-3000:]
 
 
-def assert_same(one, other, where=''):
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), where
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_same(one[key], other[key], f'{where}.{key}')
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), where
-        for i, pair in enumerate(zip(one, other, strict=True)):
-            assert_same(*pair, f'{where}.{i}')
+def assert_same(first, second, path=''):
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), path
+        for key in first:
+            assert_same(first[key], second[key], f'{path}.{key}')
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), path
+        for i, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f'{path}.{i}')
     else:
-        assert one == other, where
+        assert first == second, path
 
 
-def assert_same_end(one, other, name):
-    """Weights, average, optimizer and schedule, bit by bit."""
-    contents = [torch.load(work / name, weights_only=False) for work in (one, other)]
+def assert_same_end(first, second, name):
+    """Compare weights, EMA, optimizer and schedule of two runs bit by bit."""
+    contents = [torch.load(work / name, weights_only=False) for work in (first, second)]
     for key in ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers'):
         assert_same(*(content[key] for content in contents), key)
     assert contents[0]['meta']['iter'] == contents[1]['meta']['iter']
@@ -122,58 +123,56 @@ def assert_same_end(one, other, name):
 def test_killed_at_random_moments(kills, shapes, tmp_path):
     options = ['train_dataloader.num_workers=2', f'custom_hooks={EMA}', 'default_hooks.checkpoint.interval=2']
     options += [f'train_cfg.max_iters={20 * kills}', 'train_cfg.val_interval=7', 'param_scheduler.1.end=200']
-    finish(tmp_path / 'unbroken', shapes, FPN, options)
-    broken, moments = tmp_path / 'broken', random.Random(kills)
+    finish(tmp_path / 'uninterrupted', shapes, FPN, options)
+    broken, delays = tmp_path / 'broken', random.Random(kills)
     for _ in range(kills):
         before = len(list(broken.glob('*/*.log')))
         process = start(broken, shapes, FPN, options)
-        while (
-            len(list(broken.glob('*/*.log'))) == before and process.poll() is None
-        ):  # its imports take most of its time
+        # its imports take most of the time: wait for its log
+        while len(list(broken.glob('*/*.log'))) == before and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(moments.uniform(1, 6))
-        assert process.poll() is None, 'it ended before it was killed'
+        time.sleep(delays.uniform(1, 6))
+        assert process.poll() is None, 'the run ended before it was killed'
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     finish(broken, shapes, FPN, options)
-    assert_same_end(tmp_path / 'unbroken', broken, f'iter_{20 * kills}.pth')
+    assert_same_end(tmp_path / 'uninterrupted', broken, f'iter_{20 * kills}.pth')
     assert not list(broken.glob('.*.part'))
 
 
-def test_asked_to_stop_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_path):
-    unbroken, broken = tmp_path / 'unbroken', tmp_path / 'broken'
-    finish(unbroken, shapes, CASCADE, EPOCHS)
+def test_interrupted_within_an_epoch_and_killed_in_an_evaluation(shapes, tmp_path):
+    uninterrupted, broken = tmp_path / 'uninterrupted', tmp_path / 'broken'
+    finish(uninterrupted, shapes, CASCADE, EPOCHS)
     process = start(broken, shapes, CASCADE, [*EPOCHS, 'default_hooks.logger.interval=1'])
     while process.poll() is None and 'Epoch(train) [2][2/6]' not in (tmp_path / 'broken.log').read_text():
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGTERM)  # the whole group, as schedulers do: those that load data too
+    os.killpg(process.pid, signal.SIGTERM)  # the whole group, workers included, like job schedulers
     assert process.wait(60) == 128 + signal.SIGTERM
-    said = (tmp_path / 'broken.log').read_text()
-    assert 'stopped: SIGTERM at iteration' in said and '--resume goes on' in said and 'Traceback' not in said
+    log = (tmp_path / 'broken.log').read_text()
+    assert 'stopped: SIGTERM at iteration' in log and 'use --resume to continue' in log
+    assert 'Traceback' not in log
     assert checkpoints_of(broken)[0].name == 'interrupted.pth'
     finish(broken, shapes, CASCADE, EPOCHS)
-    assert_same_end(unbroken, broken, 'epoch_3.pth')
+    assert_same_end(uninterrupted, broken, 'epoch_3.pth')
     assert not (broken / 'interrupted.pth').exists()
 
-    again = (
-        tmp_path / 'again'
-    )  # as after a kill between the checkpoint of the second epoch and the end of its evaluation
+    # as after a kill between the checkpoint of the second epoch and the end of its evaluation
+    again = tmp_path / 'again'
     again.mkdir()
-    shutil.copy(unbroken / 'epoch_2.pth', again)
+    shutil.copy(uninterrupted / 'epoch_2.pth', again)
     finish(again, shapes, CASCADE, EPOCHS)
-    assert_same_end(unbroken, again, 'epoch_3.pth')
-    said = (tmp_path / 'again.log').read_text()
-    assert said.index('Epoch(val) [2]') < said.index('Epoch(val) [3]')
-    assert [p.name for p in again.glob('best_*')] == [p.name for p in unbroken.glob('best_*')]
+    assert_same_end(uninterrupted, again, 'epoch_3.pth')
+    log = (tmp_path / 'again.log').read_text()
+    assert log.index('Epoch(val) [2]') < log.index('Epoch(val) [3]')
+    assert [p.name for p in again.glob('best_*')] == [p.name for p in uninterrupted.glob('best_*')]
 
 
 def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
-    options = ' '.join(f'{k}={v}' for k, v in HERE.items())
-    command = f'{sys.executable} {ROOT / "tools" / "train.py"} {FPN} --work-dir work --cfg-options {options} train_cfg.max_iters=2'
-    keep = 'default_hooks.checkpoint.interval=1 train_cfg.val_interval=9'
-    full = f'ulimit -f 20000; {command.replace("max_iters=2", "max_iters=4")} {keep}'.replace(
-        '--work-dir', '--resume --work-dir'
-    )
+    options = ' '.join(f'{k}={v}' for k, v in IN_PROCESS.items())
+    options += ' default_hooks.checkpoint.interval=1 train_cfg.val_interval=9'
+    train_tool = f'{sys.executable} {ROOT / "tools" / "train.py"} {FPN} --work-dir work'
+    first_run = f'{train_tool} --cfg-options {options} train_cfg.max_iters=2'
+    full_disk = f'ulimit -f 20000; {train_tool} --resume --cfg-options {options} train_cfg.max_iters=4'
     run = dict(
         shell=True,
         cwd=tmp_path,
@@ -182,21 +181,20 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         text=True,
         executable='/bin/bash',
     )
-    assert subprocess.run(f'{command} {keep}', **run).returncode == 0
+    assert subprocess.run(first_run, **run).returncode == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('iter_*.pth')}
     assert_one_line_error(
-        subprocess.run(full, **run),
+        subprocess.run(full_disk, **run),
         r'cannot write the checkpoint .*iter_3\.pth \(File too large\): make space',
     )
     after = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('*.pth')}
-    assert (
-        list(after) == ['iter_2.pth'] and after['iter_2.pth'] == before['iter_2.pth']
-    )  # the one before stays
+    assert list(after) == ['iter_2.pth'] and after['iter_2.pth'] == before['iter_2.pth']
     assert not list((tmp_path / 'work').glob('.*.part'))
 
     (tmp_path / 'dies.py').write_text(
         'import os\nfrom mmcv.transforms import BaseTransform\nfrom mmengine.registry import TRANSFORMS\n'
-        '@TRANSFORMS.register_module()\nclass Dies(BaseTransform):\n    def transform(self, results):\n        os.kill(os.getpid(), 9)\n'
+        '@TRANSFORMS.register_module()\nclass Dies(BaseTransform):\n'
+        '    def transform(self, results):\n        os.kill(os.getpid(), 9)\n'
     )
     (tmp_path / 'config.py').write_text(
         f"_base_ = '{FPN}'\n"
@@ -210,60 +208,60 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         SHAPES_ROOT=str(shapes),
         PYTHONPATH=f'{ROOT}{os.pathsep}{tmp_path}',
     )
-    assert_one_line_error(done, r'a process that loads data died .*num_workers=0')
+    assert_one_line_error(done, r'a data loading worker died .*num_workers=0')
 
 
 def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
-    mine = tmp_path / 'shapes'
-    shutil.copytree(root, mine)
-    monkeypatch.setenv('SHAPES_ROOT', str(mine))
-    bad = sorted((mine / 'images' / 'train').iterdir())[:2]
+    damaged = tmp_path / 'shapes'
+    shutil.copytree(root, damaged)
+    monkeypatch.setenv('SHAPES_ROOT', str(damaged))
+    bad = sorted((damaged / 'images' / 'train').iterdir())[:2]
     bad[0].write_bytes(bad[0].read_bytes()[:60])
     bad[1].write_text('no image')
-    options = HERE | {
+    options = IN_PROCESS | {
         'train_cfg.max_epochs': 2,
         'train_cfg.val_interval': 3,
         'train_dataloader.batch_size': 3,
     }
     train(CASCADE, work_dir=tmp_path / 'work', seed=0, options=options)
-    said = next((tmp_path / 'work').glob('*/*.log')).read_text()
+    log = next((tmp_path / 'work').glob('*/*.log')).read_text()
     for i, path in enumerate(bad):
-        assert said.count(f'{path} cannot be read') == 1
-        assert f'another image takes its place ({i + 1} of 10)' in said
+        assert log.count(f'{path} cannot be read') == 1
+        assert f'replaced by another image ({i + 1} of 10)' in log
     with pytest.raises(UserError, match=r'2 images cannot be read, the last .*--max-unreadable is 1'):
         train(CASCADE, work_dir=tmp_path / 'strict', seed=0, max_unreadable=1, options=options)
-    for path in (mine / 'images' / 'train').iterdir():  # as when a disk is no longer there
+    for path in (damaged / 'images' / 'train').iterdir():  # as when a disk is disconnected
         path.unlink()
         path.write_text('')
     with pytest.raises(UserError, match=r'^20 images in a row cannot be read, the last .*check_data\.py$'):
         train(CASCADE, work_dir=tmp_path / 'none', options=options | {'train_dataloader.num_workers': 1})
 
 
-def test_what_other_errors_become():
+def test_other_errors_are_readable():
     config = Config(
         dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=dict())
     )
-    with pytest.raises(RuntimeError, match='stack expects'), _plain_errors(config):
+    with pytest.raises(RuntimeError, match='stack expects'), _readable_errors(config):
         raise RuntimeError(
             'Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: stack expects'
         )
     with (
-        pytest.raises(UserError, match=r'too little memory for batch 4 .*batch_size=2'),
-        _plain_errors(config),
+        pytest.raises(UserError, match=r'out of GPU memory at batch 4 .*batch_size=2'),
+        _readable_errors(config),
     ):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')
     with (
         pytest.raises(UserError, match=r'cannot write w/a .*No space left on device.*: make space'),
-        _plain_errors(config),
+        _readable_errors(config),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'w/a')
-    with pytest.raises(FileNotFoundError), _plain_errors(config):
+    with pytest.raises(FileNotFoundError), _readable_errors(config):
         open('absent')
 
 
 def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatch):
-    """Epochs of another length begin where the old one ended, and the config's learning rate counts, through optimizer and schedule."""
-    options = HERE | {
+    """An epoch of a different length is restarted; optimizer and schedule get the config's learning rate."""
+    options = IN_PROCESS | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 2,
         'train_cfg.max_epochs': 2,
@@ -286,11 +284,12 @@ def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatc
         a['initial_lr'] / b['initial_lr']
         for a, b in zip(last['optimizer']['param_groups'], first['optimizer']['param_groups'], strict=True)
     ]
-    assert ratios == pytest.approx([0.2] * len(ratios))  # 1.6e-4, where batch 2 had made 1.6e-3 to 8e-4
-    said = next((tmp_path / 'other').glob('*/*.log')).read_text()
-    assert 'the learning rate is 0.2 times that of the checkpoint' in said
+    # 1.6e-4 instead of 8e-4, which is 1.6e-3 scaled to batch 2
+    assert ratios == pytest.approx([0.2] * len(ratios))
+    log = next((tmp_path / 'other').glob('*/*.log')).read_text()
+    assert 'the learning rate is 0.2 times that of the checkpoint' in log
 
-    place = SimpleNamespace(
+    loop = SimpleNamespace(
         _begin=0,
         _iter=8,
         _epoch=1,
@@ -298,43 +297,37 @@ def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatc
         runner=SimpleNamespace(logger=SimpleNamespace(warning=print)),
     )
     for meta, begin in (
-        (dict(epoch=1, epoch_begin=6, epoch_length=4), 6),  # within, as it was
-        (dict(epoch=1, epoch_begin=6, epoch_length=6), 8),  # another length: anew
-        (dict(epoch=1), 4),  # of before this was noted
+        (dict(epoch=1, epoch_begin=6, epoch_length=4), 6),  # within the epoch
+        (dict(epoch=1, epoch_begin=6, epoch_length=6), 8),  # different length: restarted
+        (dict(epoch=1), 4),  # of an earlier version, without these keys
         (dict(epoch=0), 8),  # impossible
     ):
-        ResumableEpochLoop.find_place(place, meta)
-        assert place._begin == begin
+        ResumableEpochLoop.restore_position(loop, meta)
+        assert loop._begin == begin
 
 
 def test_steps_that_are_not_finite(root, tmp_path):
-    options = HERE | {
+    options = IN_PROCESS | {
         'train_cfg.max_iters': 30,
         'optim_wrapper.optimizer.lr': 1e30,
         'optim_wrapper.clip_grad.max_norm': 1e30,
     }
     options |= {'param_scheduler.0.start_factor': 1.0, 'default_hooks.checkpoint.interval': 1}
-    with pytest.raises(
-        UserError,
-        match=r'not finite in 3 steps in a row, last at iteration \d+ \(images .*\.png\); first not finite: the',
-    ):
+    last = r'last at iteration \d+ \(images .*\.png\)'
+    with pytest.raises(UserError, match=f'not finite in 3 steps in a row, {last}; first not finite: the'):
         train(FPN, work_dir=tmp_path, seed=0, max_non_finite=3, options=options)
     report = json.loads((tmp_path / 'non_finite.json').read_text())
-    assert (
-        report['iteration'] >= 3
-        and len(report['images']) == 4
-        and report['first'].startswith('the ')
-        and report['losses']
-    )
+    assert report['iteration'] >= 3 and len(report['images']) == 4
+    assert report['first'].startswith('the ') and report['losses']
 
 
 def guarded(model, **options):
-    """A guard's step on a model, the guard, and what is said."""
+    """Return a guarded training step on a model, the guard, and the list of its warnings."""
     wrapper = OptimWrapper(
         torch.optim.AdamW(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1), **options
     )
-    guard, said = NonFiniteGuardHook(2), []
-    logger = SimpleNamespace(warning=said.append)
+    guard, warnings = NonFiniteGuardHook(2), []
+    logger = SimpleNamespace(warning=warnings.append)
     runner = SimpleNamespace(
         optim_wrapper=wrapper, model=model, iter=4, epoch=0, seed=0, rank=0, logger=logger, work_dir='.'
     )
@@ -346,14 +339,14 @@ def guarded(model, **options):
         outputs = model.train_step(batch, wrapper)
         guard.after_train_iter(runner, 0, batch, outputs)
 
-    return step, guard, said
+    return step, guard, warnings
 
 
 @pytest.mark.parametrize('accumulated', [1, 3])
 def test_an_infinite_loss_with_finite_gradients_moves_nothing(accumulated):
-    """The loss is judged before the step; of accumulated iterations one is enough to leave the step out."""
+    """The loss is checked before the step; one bad iteration of several accumulated ones skips the step."""
     model = InfiniteLoss()
-    step, guard, said = guarded(model, accumulative_counts=accumulated)
+    step, guard, warnings = guarded(model, accumulative_counts=accumulated)
     good = torch.randn(4, 2)
     for _ in range(accumulated):
         step(good)
@@ -364,24 +357,26 @@ def test_an_infinite_loss_with_finite_gradients_moves_nothing(accumulated):
         step(good)
     weights = [k for k in before if 'running' not in k and 'num_batches' not in k]
     assert all(torch.equal(model.state_dict()[k], before[k]) for k in weights)
-    assert len(said) == 1 and 'the loss is not finite at iteration 5' in said[0] and guard.bad == 1
+    assert len(warnings) == 1 and 'the loss is not finite at iteration 5' in warnings[0]
+    assert guard.skipped == 1
     for _ in range(accumulated):
         step(good)
-    assert guard.bad == 0 and not any(torch.equal(model.state_dict()[k], before[k]) for k in weights)
+    assert guard.skipped == 0 and not any(torch.equal(model.state_dict()[k], before[k]) for k in weights)
 
 
-def test_such_a_step_changes_nothing():
-    model = Doubtful()
-    step, guard, said = guarded(model)
+def test_a_non_finite_step_changes_nothing():
+    model = ToyModel()
+    step, guard, warnings = guarded(model)
     good, bad = torch.randn(4, 2), torch.full((4, 2), float('nan'))
     step(good)
     before = copy.deepcopy(model.state_dict())
     step(bad)
     after = model.state_dict()
     assert all(torch.equal(after[k], before[k]) for k in after if 'num_batches' not in k)
-    assert len(said) == 1 and 'iteration 5 (images 7)' in said[0] and '(1 of 2 in a row)' in said[0]
-    step(good)  # the count begins anew
-    assert guard.bad == 0 and not all(torch.equal(model.state_dict()[k], before[k]) for k in before)
+    assert len(warnings) == 1 and 'iteration 5 (images 7)' in warnings[0]
+    assert '(1 of 2 in a row)' in warnings[0]
+    step(good)  # resets the count
+    assert guard.skipped == 0 and not all(torch.equal(model.state_dict()[k], before[k]) for k in before)
     assert first_non_finite(model, dict(inputs=bad)) == 'the images, as the model gets them'
     with torch.no_grad():
         model.layer.weight.fill_(3e38)
@@ -410,49 +405,49 @@ def test_batches_from_any_iteration_on(workers, endless):
 
     def batches(first, count, workers):
         sampler = (InfiniteSampler if endless else DefaultSampler)(Numbers(), shuffle=True, seed=5)
-        drawn = ResumableBatchSampler(sampler, 3)
-        drawn.begin(100 + first, first, 5)
+        batch_sampler = ResumableBatchSampler(sampler, 3)
+        batch_sampler.start_at(100 + first, first, 5)
         loader = torch.utils.data.DataLoader(
-            FaultTolerantDataset(Numbers()), batch_sampler=drawn, num_workers=workers
+            FaultTolerantDataset(Numbers()), batch_sampler=batch_sampler, num_workers=workers
         )
         return [b['inputs'] for b, _ in zip(loader, range(count), strict=False)]
 
     whole, rest = batches(0, 4, 0), batches(1, 3, workers)
     assert len(whole) == 4 and all(torch.equal(a, b) for a, b in zip(whole[1:], rest, strict=True))
-    assert len({float(v) for batch in whole for v in batch[:, 1]}) > 8  # no two samples are random alike
+    assert len({float(v) for batch in whole for v in batch[:, 1]}) > 8  # samples are random independently
 
 
-def test_a_draw_is_an_index():
+def test_a_seeded_index_is_an_index():
     import pickle
 
-    draw = pickle.loads(pickle.dumps(SeededIndex(4, (1, 2, 4))))
-    assert draw == 4 and [10, 11, 12, 13, 14][draw] == 14 and draw.seed == (1, 2, 4)
+    index = pickle.loads(pickle.dumps(SeededIndex(4, (1, 2, 4))))
+    assert index == 4 and [10, 11, 12, 13, 14][index] == 14 and index.seed == (1, 2, 4)
 
 
 def test_unreadable_images_are_counted_once():
-    hook, said = UnreadableImageHook(1), []
-    runner = SimpleNamespace(logger=SimpleNamespace(warning=said.append))
+    hook, warnings = UnreadableImageHook(1), []
+    runner = SimpleNamespace(logger=SimpleNamespace(warning=warnings.append))
     batch = dict(
         data_samples=[BaseDataElement(metainfo=dict(unreadable=[('a.png', 'cut')])), BaseDataElement()]
     )
     for _ in range(3):
         hook.before_train_iter(runner, 0, batch)
-    assert len(said) == 1
+    assert len(warnings) == 1
     batch['data_samples'][1].set_metainfo(dict(unreadable=[('b.png', 'gone')]))
     with pytest.raises(UserError, match=r'2 images cannot be read, the last b\.png \(gone\)'):
         hook.before_train_iter(runner, 0, batch)
 
 
-def test_the_count_of_early_stopping_is_kept():
-    one, other = (EarlyStopping(begin=2, monitor='mIoU', patience=9) for _ in range(2))
+def test_the_count_of_early_stopping_is_saved():
+    saved, resumed = (EarlyStopping(begin=2, monitor='mIoU', patience=9) for _ in range(2))
     checkpoint = {}
-    one.after_val_epoch(SimpleNamespace(epoch=1), dict(mIoU=0.9))  # too early to count
+    saved.after_val_epoch(SimpleNamespace(epoch=1), dict(mIoU=0.9))  # too early to count
     runner = SimpleNamespace(_resume=True, epoch=2)
     for score in (0.5, 0.4, 0.4):
-        one.after_val_epoch(runner, dict(mIoU=score))
-    one.before_save_checkpoint(runner, checkpoint)
-    other.after_load_checkpoint(runner, checkpoint)
-    assert (other.wait_count, other.best_score) == (2, 0.5)
+        saved.after_val_epoch(runner, dict(mIoU=score))
+    saved.before_save_checkpoint(runner, checkpoint)
+    resumed.after_load_checkpoint(runner, checkpoint)
+    assert (resumed.wait_count, resumed.best_score) == (2, 0.5)
 
 
 def test_which_checkpoint_is_last(tmp_path):
@@ -470,7 +465,7 @@ def test_which_checkpoint_is_last(tmp_path):
 
 
 def test_a_broken_last_checkpoint(root, tmp_path, capsys):
-    options = HERE | {
+    options = IN_PROCESS | {
         'train_cfg.max_iters': 2,
         'train_cfg.val_interval': 9,
         'default_hooks.checkpoint.interval': 1,
@@ -479,16 +474,14 @@ def test_a_broken_last_checkpoint(root, tmp_path, capsys):
     time.sleep(1)
     (tmp_path / 'iter_2.pth').write_bytes((tmp_path / 'iter_2.pth').read_bytes()[:1000])
     train(FPN, work_dir=tmp_path, resume=True, seed=4, options=options | {'train_cfg.max_iters': 3})
-    said = capsys.readouterr().out
-    assert (
-        f'going on from {tmp_path / "iter_1.pth"}, the one before' in said
-        and 'seed 4 -> 0, which the run began with' in said
-    )
+    out = capsys.readouterr().out
+    assert f'resuming from the previous checkpoint {tmp_path / "iter_1.pth"}' in out
+    assert 'seed 4 -> 0, the seed that the run started with' in out
     assert torch.load(tmp_path / 'iter_3.pth', weights_only=False)['meta']['iter'] == 3
 
 
 def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
-    options = HERE | {
+    options = IN_PROCESS | {
         'train_cfg.max_iters': 1,
         'train_cfg.val_interval': 9,
         'default_hooks.checkpoint.max_keep_ckpts': 1,
@@ -501,20 +494,21 @@ def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
         dict(state_dict=torch.load(tmp_path / 'iter_1.pth', weights_only=False)['state_dict']), weights
     )
     with pytest.raises(
-        UserError, match=r'holds weights and no state to resume: start from it with --cfg-options load_from='
+        UserError,
+        match='has only weights and no state to resume: start from it with --cfg-options load_from=',
     ):
         train(FPN, work_dir=tmp_path, resume=weights, options=options)
 
 
-def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
-    """Gradients are in no checkpoint: the step is made whole first, and the end is that of the unbroken run."""
+def test_interrupted_between_accumulated_iterations(shapes, tmp_path):
+    """No checkpoint contains gradients: the step is completed first, and the run ends as if uninterrupted."""
     options = [
         *EPOCHS,
         'train_cfg.max_epochs=2',
         'train_cfg.val_interval=9',
         'optim_wrapper.accumulative_counts=3',
     ]
-    finish(tmp_path / 'unbroken', shapes, CASCADE, options)
+    finish(tmp_path / 'uninterrupted', shapes, CASCADE, options)
     broken = tmp_path / 'broken'
     process = start(broken, shapes, CASCADE, [*options, 'default_hooks.logger.interval=1'])
     while process.poll() is None and 'Epoch(train) [1][1/6]' not in (tmp_path / 'broken.log').read_text():
@@ -523,14 +517,14 @@ def test_asked_to_stop_between_accumulated_iterations(shapes, tmp_path):
     assert process.wait(60) == 128 + signal.SIGTERM
     assert torch.load(broken / 'interrupted.pth', weights_only=False)['meta']['iter'] % 3 == 0
     finish(broken, shapes, CASCADE, options)
-    assert_same_end(tmp_path / 'unbroken', broken, 'epoch_2.pth')
+    assert_same_end(tmp_path / 'uninterrupted', broken, 'epoch_2.pth')
 
 
-def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
-    """The config's schedule counts: the rates of the second half are those of a run that had it from the beginning."""
+def test_a_finished_run_is_resumed_with_twice_the_epochs(root, tmp_path):
+    """The config's schedule counts: the second half has the rates of a run with it from the start."""
     schedule = {f'param_scheduler.{i}.end': end for i, end in ((0, 4), (1, 2))}
     options = (
-        HERE
+        IN_PROCESS
         | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 2}
         | schedule
     )
@@ -541,18 +535,15 @@ def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
     time.sleep(1)
     train(CASCADE, work_dir=tmp_path / 'long', seed=0, options=longer)
     logs = sorted((tmp_path / 'short').glob('*/*.log'))
-    said = [
-        line
-        for line in logs[-1].read_text().splitlines()
-        if "the schedule is the config's from here on" in line
-    ]
-    assert len(said) == 1 and 'T_max 6 -> 12' in said[0] and 'learning rate 0.0001072 -> 0.0008' in said[0]
-    kept = [
+    changes = [line for line in logs[-1].read_text().splitlines() if SCHEDULE_REPLACED in line]
+    assert len(changes) == 1 and 'T_max 6 -> 12' in changes[0]
+    assert 'learning rate 0.0001072 -> 0.0008' in changes[0]
+    checkpoints = [
         torch.load(tmp_path / name / f'epoch_{epoch}.pth', weights_only=False)
         for name in ('short', 'long')
         for epoch in (3, 4)
     ]
-    for short, long in zip(kept[:2], kept[2:], strict=True):
+    for short, long in zip(checkpoints[:2], checkpoints[2:], strict=True):
         groups = [
             [group['lr'] for group in content['optimizer']['param_groups']] for content in (short, long)
         ]
@@ -560,12 +551,12 @@ def test_a_finished_run_goes_on_with_twice_the_epochs(root, tmp_path):
             groups[0] == pytest.approx(groups[1], rel=1e-9, abs=1e-12)
             and short['meta']['iter'] == long['meta']['iter']
         )
-    assert kept[0]['optimizer']['param_groups'][0]['lr'] > 0
+    assert checkpoints[0]['optimizer']['param_groups'][0]['lr'] > 0
 
 
-def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
-    """The config in the work dir resumes nothing, names no file that will be gone, and keeps its pretrained weights."""
-    options = HERE | {
+def test_the_config_that_a_resumed_run_writes(root, tmp_path, monkeypatch):
+    """It has resume=False, names no checkpoint that will be deleted, and keeps its pretrained weights."""
+    options = IN_PROCESS | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
@@ -587,15 +578,15 @@ def test_what_a_resumed_run_writes_down(root, tmp_path, monkeypatch):
     assert written.model.backbone.init_cfg.checkpoint == str(published) and written.model.backbone.norm_eval
     weights = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=torch.load(work / 'epoch_2.pth', weights_only=False)['state_dict']), weights)
-    old = tmp_path / 'old.py'  # as earlier versions wrote it
+    old = tmp_path / 'old.py'  # as written by earlier versions
     old.write_text(f'{written.pretty_text}\nresume = True\nload_from = {str(work / "gone.pth")!r}\n')
     time.sleep(1)
     assert isinstance(evaluate(old, weights, work_dir=tmp_path / 'test'), dict)
 
 
 def test_the_config_of_a_run_without_a_seed(root, tmp_path):
-    """What is written down can be evaluated; of a config in another format it is written as Python."""
-    options = HERE | {
+    """The written config can be evaluated; a config in another format is written as Python."""
+    options = IN_PROCESS | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
@@ -613,39 +604,37 @@ def test_the_config_of_a_run_without_a_seed(root, tmp_path):
 
 @pytest.mark.parametrize('schedule', ['plateau', 'none'])
 def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
-    """What follows metrics keeps its place; a schedule that is taken away counts no more."""
+    """A schedule that follows a metric keeps its position; a removed schedule has no effect."""
     config = tmp_path / 'config.py'
-    plateau = "[dict(type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater', patience=0, factor=0.5, threshold=9.0, end=9)]"
-    config.write_text(
-        f'_base_ = {str(CASCADE)!r}\n' + (f'param_scheduler = {plateau}\n' if schedule == 'plateau' else '')
+    plateau = (
+        "param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='coco/bbox_mAP', rule='greater', "
+        'patience=0, factor=0.5, threshold=9.0, end=9)]\n'
     )
-    options = HERE | {
+    config.write_text(f'_base_ = {str(CASCADE)!r}\n' + (plateau if schedule == 'plateau' else ''))
+    options = IN_PROCESS | {
         'train_cfg.val_interval': 1,
         'train_dataloader.batch_size': 4,
         'model.test_cfg.rcnn.score_thr': 0.0,
     }
     train(config, work_dir=tmp_path / 'work', seed=0, options=options | {'train_cfg.max_epochs': 3})
-    before = torch.load(tmp_path / 'work' / 'epoch_3.pth', weights_only=False)['optimizer']['param_groups'][
-        0
-    ]['lr']
+    before = first_lr(tmp_path / 'work' / 'epoch_3.pth')
     time.sleep(1)
     if schedule == 'none':
         config.write_text(config.read_text() + 'param_scheduler = None\n')
     train(config, work_dir=tmp_path / 'work', resume=True, options=options | {'train_cfg.max_epochs': 4})
-    after = torch.load(tmp_path / 'work' / 'epoch_4.pth', weights_only=False)['optimizer']['param_groups'][0][
-        'lr'
-    ]
-    said = (
-        "the schedule is the config's from here on"
-        in sorted((tmp_path / 'work').glob('*/*.log'))[-1].read_text()
-    )
-    assert said == (schedule == 'none')
-    assert after == pytest.approx(1.6e-3 if said else before / 2) and before < 1.6e-3
+    after = first_lr(tmp_path / 'work' / 'epoch_4.pth')
+    replaced = SCHEDULE_REPLACED in sorted((tmp_path / 'work').glob('*/*.log'))[-1].read_text()
+    assert replaced == (schedule == 'none')
+    assert after == pytest.approx(1.6e-3 if replaced else before / 2) and before < 1.6e-3
+
+
+def first_lr(checkpoint):
+    return torch.load(checkpoint, weights_only=False)['optimizer']['param_groups'][0]['lr']
 
 
 def test_a_whole_model_needs_no_published_weights(root, tmp_path):
-    """``load_from`` brings the backbone: nothing is fetched for weights that are about to be overwritten."""
-    options = HERE | {
+    """``load_from`` includes the backbone: weights that would be overwritten are not downloaded."""
+    options = IN_PROCESS | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
@@ -671,6 +660,6 @@ def test_too_little_memory_keeps_the_step(tmp_path):
     )
     with (
         pytest.raises(UserError, match=r'batch_size=2 with optim_wrapper\.accumulative_counts=4'),
-        _plain_errors(config),
+        _readable_errors(config),
     ):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')

@@ -8,12 +8,12 @@ import timm
 
 from fastervit_backbone.engine import TimmBackbone
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import lively
+from tests.helpers import randomize
 
 
 @pytest.mark.parametrize('name', ['convnext_atto', 'poolformer_s12', 'pvt_v2_b0'])
 def test_maps_are_timms_with_a_layer_norm(name):
-    net = lively(TimmBackbone(name, out_indices=(0, 2, 3))).eval()
+    net = randomize(TimmBackbone(name, out_indices=(0, 2, 3))).eval()
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         maps, raw = net(images), net.net(images)
@@ -34,28 +34,28 @@ def test_every_parameter_learns_and_stochastic_depth_is_passed_on():
     assert all(p.grad is not None for p in net.parameters())
 
 
-def test_no_such_model_and_no_such_argument():
+def test_unknown_models_and_arguments():
     with pytest.raises(UserError, match=r"timm .* has no model 'convnext_huge'"):
         TimmBackbone('convnext_huge')
     with pytest.raises(TypeError):
         TimmBackbone('convnext_atto', features_only=True)
 
 
-def test_weights_are_fetched_by_init_weights_alone(monkeypatch):
+def test_only_init_weights_downloads(monkeypatch):
     calls = []
     create = timm.create_model
 
     def fake(name, *, pretrained, **options):
         calls.append((name, pretrained))
         model = create(name.split('.')[0], pretrained=False, **options)
-        return lively(model, seed=3) if pretrained else model
+        return randomize(model, seed=3) if pretrained else model
 
     monkeypatch.setattr(timm, 'create_model', fake)
     net = TimmBackbone('convnext_atto', pretrained='convnext_atto.d2_in1k')
     assert calls == [('convnext_atto', False)]
     net.init_weights()
     assert calls[-1] == ('convnext_atto.d2_in1k', True)
-    other = lively(create('convnext_atto', features_only=True, out_indices=(0, 1, 2, 3)), seed=3)
+    other = randomize(create('convnext_atto', features_only=True, out_indices=(0, 1, 2, 3)), seed=3)
     assert all(
         torch.equal(a, b)
         for a, b in zip(net.net.state_dict().values(), other.state_dict().values(), strict=True)
@@ -66,6 +66,6 @@ def test_weights_are_fetched_by_init_weights_alone(monkeypatch):
 
     monkeypatch.setattr(timm, 'create_model', offline)
     with pytest.raises(
-        UserError, match=r"cannot get timm weights 'convnext_atto\.d2_in1k' .*pretrained=None"
+        UserError, match=r"download of timm weights 'convnext_atto\.d2_in1k' failed .*pretrained=None"
     ):
         net.init_weights()

@@ -1,1 +1,1 @@
-"""Configs: loading, checking, fitting to data and machine."""
+"""Configs: loading, checking, and fitting to the data and the machine."""

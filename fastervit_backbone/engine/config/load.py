@@ -1,6 +1,5 @@
-"""Configs and ``--cfg-options``: an option that names nothing is an error, not a new key."""
+"""Load configs and apply ``--cfg-options``: an option that names nothing is an error, not a new key."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +12,15 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
 from ...utils.errors import UserError
+from ...utils.suggest import did_you_mean
 from .. import build_label_map_dataset
 
-#: Keys of a whole config that mmengine reads although its runner's constructor does not name them.
-_ROOT_EXTRA = (
+#: Top-level keys that mmengine reads although the constructor of its runner does not name them.
+_EXTRA_ROOT_KEYS = (
     *('auto_scale_lr', 'custom_imports', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn', 'compile'),
     *('activation_checkpointing', 'tta_model', 'tta_pipeline'),
 )
-#: What takes the entries of dicts without a type.
+#: Callables that take the entries of dicts without a type.
 _UNTYPED = {
     'train_dataloader': DataLoader,
     'val_dataloader': DataLoader,
@@ -28,7 +28,8 @@ _UNTYPED = {
     'randomness': Runner.set_randomness,
     'optim_wrapper.clip_grad': clip_grad_norm_,
 }
-_FREE = ('optim_wrapper.paramwise_cfg',)  # checked by the constructor that reads it
+_UNCHECKED = ('optim_wrapper.paramwise_cfg',)  # the constructor that reads it checks it
+_MAX_LISTED = 12
 
 
 def load_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
@@ -36,106 +37,108 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
 
     Args:
         path: a config file.
-        options: dotted paths and their values, as ``--cfg-options`` gives them.
+        options: dotted paths and their values, as parsed from ``--cfg-options``.
 
     Raises:
-        UserError: no such file, a config that cannot be read, or an option that names nothing.
+        UserError: the file does not exist or cannot be read, or an option names nothing.
     """
     path = Path(path)
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob('*.py')], n=1)
-        raise UserError(
-            f'no config at {path}'
-            + (f': did you mean {path.with_name(near[0] + ".py")}?' if near else ': check the path')
-        )
+        hint = did_you_mean(path.name, [p.name for p in path.parent.glob('*.py')])
+        raise UserError(f'no config at {path}{hint}: check the path')
     try:
         config = Config.fromfile(str(path))
-    except Exception as error:  # configs are Python: anything can come out, and the file is what is wrong
+    except Exception as error:  # configs are Python code and can raise anything; the file is at fault
         raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error
     known = arguments_of(Runner)
     for key in config:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.88)
-        if key not in known and near:
-            raise UserError(f'config {path} has {key!r}, which nothing reads: did you mean {near[0]!r}?')
+        hint = '' if key in known else did_you_mean(key, known, cutoff=0.88)
+        if hint:  # other unknown names are variables from which the file builds the rest
+            raise UserError(f'config {path} has the unknown key {key!r}{hint}')
     if options:
         init_default_scope(config.get('default_scope', 'mmengine'))
-        # types first: what else is allowed depends on them
+        # types first: they decide which other options exist
         for option in sorted(options, key=lambda o: not o.endswith('.type')):
-            _check_value(option, _check_option(config, option), options[option])
+            _check_value(option, _current_value(config, option), options[option])
             config.merge_from_dict({option: options[option]})
     return config
 
 
-def _check_value(option: str, before: object, value: object) -> None:
-    """Raise where a number is set to a text, or a group of options to one number or text."""
-    if isinstance(before, int | float) and not isinstance(before, bool) and isinstance(value, str):
-        raise UserError(f'--cfg-options {option}={value}: it is {before!r}, and must be a number')
-    if isinstance(before, Mapping) and isinstance(value, str | int | float):
-        within = ', '.join(list(before)[:12])
+def _check_value(option: str, current: object, value: object) -> None:
+    """Raise UserError if a text replaces a number, or a single value replaces a group of options."""
+    is_number = isinstance(current, int | float) and not isinstance(current, bool)
+    if is_number and isinstance(value, str):
+        raise UserError(f'--cfg-options {option}={value}: it must be a number, and is {current!r} now')
+    if isinstance(current, Mapping) and isinstance(value, str | int | float):
+        members = ', '.join(list(current)[:_MAX_LISTED])
         raise UserError(
-            f'--cfg-options {option}={value}: that is a group of options ({within}): set one of those, {option}.KEY=VALUE'
+            f'--cfg-options {option}={value}: that is a group of options ({members}): set one of them, '
+            f'{option}.KEY=VALUE'
         )
 
 
-def _check_option(config: Config, option: str) -> object:
-    """Raise unless every part of a dotted path is in the config, or is an argument of what the config builds there; returns what is set."""
+def _current_value(config: Config, option: str) -> object:
+    """Return the value of an option, or its default if it is not set.
+
+    Raises:
+        UserError: a part of the dotted path is neither in the config nor an argument of the class that the
+            config builds there.
+    """
     node: object = config.to_dict()
     parts = option.split('.')
-    for i, part in enumerate(parts):
-        where = '.'.join(parts[:i])
-        known = _known_keys(node, where)
-        if part not in known and where not in _FREE:
-            near = difflib.get_close_matches(part, sorted(known), n=1)
-            advice = (
-                f'did you mean {near[0]!r}?'
-                if near
-                else f'it has {", ".join(sorted(known)[:12]) or "no options"}'
-            )
-            if not where and part in node:
-                advice = 'it is a variable of the config file, used up when that was read: set what it was used for'
+    for depth, part in enumerate(parts):
+        parent = '.'.join(parts[:depth])
+        known = _known_keys(node, parent)
+        if part not in known and parent not in _UNCHECKED:
+            reason = _unknown_part(node, parent, part, known)
             raise UserError(
-                f'--cfg-options {option}: {where or "the config"} has no option {part!r}; {advice}'
+                f'--cfg-options {option}: {parent or "the config"} has no option {part!r}{reason}'
             )
         if isinstance(node, list | tuple):
             node = node[int(part)]
         elif part in node:
             node = node[part]
-        elif (
-            i + 1 < len(parts)
-            and known.get(part) is not None
-            and not isinstance(known[part], Mapping | list | tuple)
-        ):
-            raise UserError(
-                f'--cfg-options {option}: {where}.{part} is {known[part]!r} unless set, and has no options within'
-            )
+        elif depth + 1 == len(parts):
+            return known.get(part)
         else:
-            return (
-                known.get(part) if i + 1 == len(parts) else None
-            )  # not set yet: what it takes inside is its own matter
+            default = known.get(part)
+            if default is not None and not isinstance(default, Mapping | list | tuple):
+                raise UserError(
+                    f'--cfg-options {option}: {parent}.{part} is {default!r} by default, which has no options'
+                )
+            return None  # not set: its own options are unknown here
     return node
 
 
-def _known_keys(node: object, where: str) -> dict[str, object]:
-    """Keys that may be set in a node of the config, with the default of those that are not."""
+def _unknown_part(node: object, parent: str, part: str, known: Mapping[str, object]) -> str:
+    """Explain why a key cannot be set, or which keys can."""
+    if not parent and part in node:
+        return ': it is a variable of the config file; set the options that were built from it'
+    options = ', '.join(sorted(known)[:_MAX_LISTED]) or 'no options'
+    return did_you_mean(part, sorted(known)) or f'; it has {options}'
+
+
+def _known_keys(node: object, path: str) -> dict[str, object]:
+    """Return the keys that may be set at a path of the config, with the defaults of unset ones."""
     if isinstance(node, list | tuple):
         return {str(i): None for i in range(len(node))}
     if not isinstance(node, Mapping):
         return {}
-    if not where:  # other names there are variables that built the rest
-        return arguments_of(Runner) | dict.fromkeys(_ROOT_EXTRA)
+    if not path:  # other top-level names are variables from which the file builds the rest
+        return arguments_of(Runner) | dict.fromkeys(_EXTRA_ROOT_KEYS)
     known: dict[str, object] = {}
     if 'type' in node:
         target = find_class(node['type'])
         known = {} if target is None else arguments_of(target)
-        if where == 'optim_wrapper':
+        if path == 'optim_wrapper':
             known |= dict(constructor=None, paramwise_cfg=None)
-    elif where in _UNTYPED:
-        known = arguments_of(_UNTYPED[where])
+    elif path in _UNTYPED:
+        known = arguments_of(_UNTYPED[path])
     return known | dict.fromkeys(node)
 
 
 def find_class(name: object) -> type | None:
-    """The class behind a config's ``type``, from any registry in the current scope; None where there is none."""
+    """Find the class of a config's ``type`` in any registry, in the current scope; None if there is none."""
     if inspect.isclass(name):
         return name
     scope = DefaultScope.get_current_instance()
@@ -153,18 +156,21 @@ def find_class(name: object) -> type | None:
 
 
 def arguments_of(target: object) -> dict[str, object]:
-    """Names that a class (following ``**kwargs`` through its bases) or a function takes, with their defaults."""
-    functions = (
-        [c.__init__ for c in target.__mro__ if '__init__' in vars(c)] if inspect.isclass(target) else [target]
-    )
-    names: dict[str, object] = {}
+    """Return the parameters of a function or class, with their defaults.
+
+    ``**kwargs`` of a class are followed through its bases.
+    """
+    functions = [target]
+    if inspect.isclass(target):
+        functions = [c.__init__ for c in target.__mro__ if '__init__' in vars(c)]
+    defaults: dict[str, object] = {}
     for function in functions:
         if function is object.__init__:
             break
         parameters = inspect.signature(function).parameters.values()
         for p in parameters:
             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != 'self':
-                names.setdefault(p.name, None if p.default is p.empty else p.default)
+                defaults.setdefault(p.name, None if p.default is p.empty else p.default)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return names
+    return defaults

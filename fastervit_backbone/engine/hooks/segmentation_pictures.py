@@ -1,4 +1,4 @@
-"""Pictures that people look at first."""
+"""Pictures of a segmenter's test results."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,25 +10,28 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageOps
 
+#: Class names are drawn on images with sides of at least this many pixels; they would cover smaller ones.
+_MIN_LABELED_SIDE = 300
+
 
 class SegmentationPictures(Hook):
     """Write every test image with its labels and its prediction side by side, drawn by mmseg's visualizer.
 
     Args:
-        folder: made if need be; pictures are called as the images, ``.png``, where need be with the names of their folders before.
-        alpha: how much of a picture is colour of labels, 0..1.
+        folder: created if missing; a picture has the name of its image, ``.png``, preceded by the names of
+            folders if the images are in several.
+        alpha: opacity of the label colors, 0..1.
     """
 
     def __init__(self, folder: str | Path, alpha: float = 0.75) -> None:
         self.folder, self.alpha = Path(folder), alpha
-        self._above = ''
+        self._common_folder = ''
 
     def before_test(self, runner: Runner) -> None:
-        """Find the folder above all images; mmengine calls this."""
+        """Find the deepest folder that contains all images."""
         dataset = runner.test_dataloader.dataset
-        self._above = os.path.commonpath(
-            [os.path.dirname(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
-        )
+        folders = [os.path.dirname(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
+        self._common_folder = os.path.commonpath(folders)
 
     def after_test_iter(
         self,
@@ -37,52 +40,54 @@ class SegmentationPictures(Hook):
         data_batch: Mapping | None = None,
         outputs: Sequence[BaseDataElement] | None = None,
     ) -> None:
-        """Draw a batch; mmengine calls this."""
+        """Draw a batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
         runner.visualizer.alpha = self.alpha
         for sample in outputs or ():
             with Image.open(sample.img_path) as image:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))  # as mmcv turns it
-            name = os.path.splitext(os.path.relpath(sample.img_path, self._above or None))[0]
-            path = self.folder / f'{name.replace(os.sep, "_")}.png'
-            named = min(pixels.shape[:2]) >= 300  # on smaller ones the words hide everything
-            runner.visualizer.add_datasample(path.stem, pixels, sample, out_file=str(path), with_labels=named)
+                upright = ImageOps.exif_transpose(image)  # as mmcv loads it
+                pixels = np.asarray(upright.convert('RGB'))
+            stem = os.path.splitext(os.path.relpath(sample.img_path, self._common_folder or None))[0]
+            path = self.folder / f'{stem.replace(os.sep, "_")}.png'
+            runner.visualizer.add_datasample(
+                path.stem,
+                pixels,
+                sample,
+                out_file=str(path),
+                with_labels=min(pixels.shape[:2]) >= _MIN_LABELED_SIDE,
+            )
 
 
 def write_overview(folder: str | Path, columns: int = 2, rows: int = 4, width: int = 1400) -> Path | None:
-    """Put the first pictures of a folder on one sheet, ``overview.png`` beside them.
+    """Arrange the first pictures of a folder on one sheet, ``overview.png`` beside them.
 
     Args:
         folder: with .png or .jpg pictures.
         columns: pictures side by side.
-        rows: pictures below each other, at most.
-        width: pixels of the sheet.
+        rows: rows of pictures, at most.
+        width: of the sheet in pixels.
 
     Returns:
-        the sheet, or None where there are no pictures.
+        the sheet, or None if there are no pictures.
     """
     folder = Path(folder)
     sheet_path = folder / 'overview.png'
-    paths = sorted(p for p in folder.glob('*') if p.suffix in ('.png', '.jpg') and p != sheet_path)[
-        : columns * rows
-    ]
-    if not paths:
-        return None
+    paths = sorted(p for p in folder.glob('*') if p.suffix in ('.png', '.jpg') and p != sheet_path)
     cell = width // columns
     pictures = []
-    for path in paths:
+    for path in paths[: columns * rows]:
         with Image.open(path) as picture:
-            pictures.append(
-                picture.convert('RGB').resize(
-                    (cell, round(picture.height * cell / picture.width)), Image.Resampling.LANCZOS
-                )
-            )
+            size = (cell, round(picture.height * cell / picture.width))
+            pictures.append(picture.convert('RGB').resize(size, Image.Resampling.LANCZOS))
+    if not pictures:
+        return None
     lines = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    sheet = Image.new('RGB', (width, sum(max(p.height for p in line) for line in lines)), 'white')
+    heights = [max(picture.height for picture in line) for line in lines]
+    sheet = Image.new('RGB', (width, sum(heights)), 'white')
     top = 0
-    for line in lines:
+    for line, height in zip(lines, heights, strict=True):
         for column, picture in enumerate(line):
             sheet.paste(picture, (column * cell, top))
-        top += max(p.height for p in line)
+        top += height
     sheet.save(sheet_path)
     return sheet_path

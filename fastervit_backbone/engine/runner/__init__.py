@@ -1,1 +1,1 @@
-"""mmengine's runner, made to go on exactly."""
+"""The runner, its loops, and everything that makes a run resumable."""

@@ -1,4 +1,4 @@
-"""What training and evaluation share: a checked config, a runner, the run's folder."""
+"""What training and evaluation share: a checked config, a runner, the config in the work dir."""
 
 import copy
 from collections.abc import Mapping
@@ -14,15 +14,11 @@ from ...evaluation.coco_metric import patch_coco_metric
 from ...ops.float32 import run_in_float32
 from ...utils.errors import UserError
 from ...utils.files import check_folder_writable, replacing
-from ..config.adapt import (
-    check_channels,
-    check_model,
-    fit_classes,
-    fit_label_loading,
-    fit_norm_eval,
-    fit_to_machine,
-)
+from ..config.batch_norm import fit_norm_eval
+from ..config.channels import check_channels, check_model
+from ..config.classes import fit_classes, fit_label_loading
 from ..config.load import load_config
+from ..config.machine import fit_to_machine
 from ..config.validate import check_data
 from ..processes import from_first_process, join_processes, rank0_print
 from .resumable_runner import ResumableRunner
@@ -35,9 +31,9 @@ def prepare(
     launcher: str,
     splits: tuple[str, ...],
 ) -> Config:
-    """The config of a run, checked against its data and fitted to this machine; changes are said.
+    """Load the config of a run, check it against its data, fit it to this machine, and report all changes.
 
-    Of several processes the first one looks at the data, and all hear what it found.
+    Only the first of several processes checks the data; all get its result.
 
     Raises:
         UserError: bad input.
@@ -46,25 +42,28 @@ def prepare(
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
     check_model(config)
-    said = fit_to_machine(config, launcher)
+    messages = fit_to_machine(config, launcher)
     join_processes(config, launcher)
     for line in from_first_process(lambda: check_data(config, splits)):
         rank0_print(line)
     check_channels(config)
     check_folder_writable('--work-dir', config.work_dir)
-    said += fit_classes(config, splits[0]) + fit_label_loading(config)
-    for line in said + (fit_norm_eval(config) if 'train' in splits else []):
+    messages += fit_classes(config, splits[0]) + fit_label_loading(config)
+    if 'train' in splits:
+        messages += fit_norm_eval(config)
+    for line in messages:
         rank0_print(line)
     return config
 
 
-def build_runner(config: Config, launcher: str, asked: Config | None = None) -> Runner:
-    """mmengine's runner for a config, or the one it names (``runner_type='FlexibleRunner'`` for FSDP).
+def build_runner(config: Config, launcher: str, written_config: Config | None = None) -> Runner:
+    """Build mmengine's runner, or the one that the config names (``runner_type='FlexibleRunner'`` for FSDP).
 
     Args:
         config: of this run.
-        launcher: as of the tools.
-        asked: what to write into the work dir: the config without what holds for this run alone. None: ``config``.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        written_config: written to the work dir: the config without what applies only to this run; default
+            ``config``.
 
     Raises:
         UserError: a type in the config does not exist.
@@ -72,27 +71,25 @@ def build_runner(config: Config, launcher: str, asked: Config | None = None) -> 
     if config.get('default_scope') == 'mmdet':
         patch_coco_metric()
         run_in_float32()
-    (config.get('visualizer') or {}).pop(
-        'name', None
-    )  # or a second run of this process would log to the first one's folder
+    # with a fixed name, a second run of this process would log to the first one's folder
+    (config.get('visualizer') or {}).pop('name', None)
     try:
         runner = RUNNERS.build(config) if 'runner_type' in config else ResumableRunner.from_cfg(config)
     except KeyError as error:
         if 'registry' not in str(error):
             raise
-        raise UserError(
-            f'a type in the config does not exist: {str(error.args[0]).split(". ")[0]}'
-        ) from error
+        reason = str(error.args[0]).split('. ')[0]
+        raise UserError(f'a type in the config does not exist: {reason}') from error
     if runner.rank == 0:
-        write_config(config if asked is None else asked, Path(runner.work_dir))
+        write_config(config if written_config is None else written_config, Path(runner.work_dir))
     return runner
 
 
 def write_config(config: Config, work_dir: Path) -> None:
-    """Leave a config in the work dir, unless it is the one that was given. It resumes nothing: that is asked for anew every time."""
-    given = config.filename
-    path = work_dir / (Path(given).with_suffix('.py').name if given else 'config.py')
-    if given is not None and Path(given).resolve() == path.resolve():
+    """Write a config to the work dir, unless it was read from there, with ``resume=False``."""
+    source = config.filename
+    path = work_dir / (Path(source).with_suffix('.py').name if source else 'config.py')
+    if source and Path(source).resolve() == path.resolve():
         return
     config = copy.deepcopy(config)
     config.resume = False
@@ -101,7 +98,10 @@ def write_config(config: Config, work_dir: Path) -> None:
 
 
 def build_untrained(model: ConfigDict) -> nn.Module:
-    """A config's model with fresh weights: none is fetched, and none left as the allocator gave it (DINO's level embedding would be)."""
+    """Build a config's model with initialized weights, and without downloading any.
+
+    Without ``init_weights``, some would be uninitialized memory, such as DINO's level embedding.
+    """
     model = copy.deepcopy(model)
     drop_pretrained(model)
     built = MODELS.build(model)
@@ -110,11 +110,11 @@ def build_untrained(model: ConfigDict) -> nn.Module:
 
 
 def drop_pretrained(model: ConfigDict) -> None:
-    """Take out, in place, what would fetch weights for a config's backbone."""
+    """Remove, in place, the options that would load pretrained weights of a config's backbone."""
     for key in ('init_cfg', 'pretrained'):
         model.backbone.pop(key, None)
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
-    """The model within what makes it parallel."""
+    """Return the model inside a wrapper for parallel training."""
     return model.module if is_model_wrapper(model) else model

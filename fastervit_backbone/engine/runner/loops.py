@@ -1,8 +1,9 @@
-"""mmengine's two training loops, made to go on from any iteration as if they had not stopped."""
+"""mmengine's two training loops, resumable at any iteration with the result of an uninterrupted run."""
 
 from collections.abc import Mapping
 
 from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
@@ -10,33 +11,37 @@ from .sampling import FaultTolerantDataset, ResumableBatchSampler, seed_all
 
 
 class ResumableEpochLoop(EpochBasedTrainLoop):
-    """Epochs; one that was broken off goes on within."""
+    """mmengine's epochs; an interrupted one is resumed at its next iteration."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._begin = 0  # iteration of the epoch's first step
+        self._begin = 0  # iteration at which the current epoch began
 
-    def note_place(self, meta: dict) -> None:
-        """Write into a checkpoint's meta where in its epoch it is."""
-        begin = self._begin if meta['epoch'] == self._epoch and meta['iter'] > self._begin else meta['iter']
-        meta.update(epoch_begin=begin, epoch_length=len(self.dataloader))
+    def save_position(self, meta: dict) -> None:
+        """Write the position within the epoch into a checkpoint's meta."""
+        is_within = meta['epoch'] == self._epoch and meta['iter'] > self._begin
+        meta.update(epoch_begin=self._begin if is_within else meta['iter'], epoch_length=len(self.dataloader))
 
-    def find_place(self, meta: Mapping) -> None:
-        """Go on from there; where an epoch has another length now (batch, processes or images are others), it begins anew."""
+    def restore_position(self, meta: Mapping) -> None:
+        """Continue at a checkpoint's position.
+
+        If an epoch has a different length now (batch size, processes or images changed), it is restarted.
+        """
         length = len(self.dataloader)
         self._begin = meta.get('epoch_begin', meta['epoch'] * length)
-        before = meta.get('epoch_length', length)
-        if not 0 <= self._iter - self._begin <= length or before != length:
-            if self._iter != self._begin:
-                self.runner.logger.warning(
-                    f'an epoch has {length} steps, and had {before}: epoch {self._epoch + 1} begins anew'
-                )
-            self._begin = self._iter
+        previous_length = meta.get('epoch_length', length)
+        if 0 <= self._iter - self._begin <= length == previous_length:
+            return
+        if self._iter != self._begin:
+            self.runner.logger.warning(
+                f'an epoch has {length} steps and had {previous_length}: restarting epoch {self._epoch + 1}'
+            )
+        self._begin = self._iter
 
     def run_epoch(self) -> None:
-        """The rest of the epoch."""
+        """Run the rest of the epoch."""
         done = self._iter - self._begin
-        self.dataloader.batch_sampler.begin(self._iter, done, self.runner.seed)
+        self.dataloader.batch_sampler.start_at(self._iter, done, self.runner.seed)
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         for i, batch in enumerate(self.dataloader, done):
@@ -46,81 +51,77 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
         self._begin = self._iter
 
     def evaluation_is_due(self) -> bool:
-        """Whether an evaluation belongs here, before the next iteration."""
-        if not self._epoch or self._iter != self._begin:
-            return False
-        self._decide_current_val_interval()
-        return self._epoch >= self.val_begin and (
-            self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
-        )
+        """Return whether an evaluation comes before the next iteration."""
+        is_between_epochs = self._epoch > 0 and self._iter == self._begin
+        return is_between_epochs and _is_due(self, self._epoch, self._max_epochs)
 
 
 class ResumableIterLoop(IterBasedTrainLoop):
-    """Iterations."""
+    """mmengine's iterations."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.dataloader_iterator = _Endless(self)
+        self.dataloader_iterator = _EndlessBatches(self)
 
-    def note_place(self, meta: dict) -> None:
-        """The number of the iteration says it all."""
+    def save_position(self, meta: dict) -> None:
+        """No-op: the iteration in ``meta`` is the position."""
 
-    def find_place(self, meta: Mapping) -> None:
-        """Known."""
+    def restore_position(self, meta: Mapping) -> None:
+        """No-op: the loop has the iteration already."""
 
     def evaluation_is_due(self) -> bool:
-        """Whether an evaluation belongs here, before the next iteration."""
-        if not self._iter:
-            return False
-        self._decide_current_val_interval()
-        return self._iter >= self.val_begin and (
-            self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        )
+        """Return whether an evaluation comes before the next iteration."""
+        return self._iter > 0 and _is_due(self, self._iter, self._max_iters)
 
 
-class _Endless:
-    """Batches pass after pass, of samplers that end and of those that do not."""
+def _is_due(loop: ResumableEpochLoop | ResumableIterLoop, done: int, total: int) -> bool:
+    loop._decide_current_val_interval()
+    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == total)
+
+
+class _EndlessBatches:
+    """Iterate over a loop's dataloader again and again, from the loop's iteration on."""
 
     def __init__(self, loop: ResumableIterLoop) -> None:
-        self.loop, self.batches, self.iterator = loop, loop.dataloader.batch_sampler, None
+        self.loop, self.sampler, self.iterator = loop, loop.dataloader.batch_sampler, None
 
     def skip_iter(self, count: int) -> None:
-        """The loop calls this when it goes on; where it goes on from is known without."""
+        """No-op: a resumed loop calls this, but its iteration is known."""
 
     def __next__(self) -> dict:
         if self.iterator is None:
-            self._start()
+            self._start_pass()
         try:
             return next(self.iterator)
         except StopIteration:
-            self._start()
+            self._start_pass()
             return next(self.iterator)
 
-    def _start(self) -> None:
+    def _start_pass(self) -> None:
         done = self.loop.iter
-        passes, skip = (0, done) if self.batches.endless else divmod(done, len(self.batches))
-        if hasattr(self.batches.sampler, 'set_epoch'):
-            self.batches.sampler.set_epoch(passes)
-        self.batches.begin(done, skip, self.loop.runner.seed)
+        passes, skip = (0, done) if self.sampler.endless else divmod(done, len(self.sampler))
+        if hasattr(self.sampler.sampler, 'set_epoch'):
+            self.sampler.sampler.set_epoch(passes)
+        self.sampler.start_at(done, skip, self.loop.runner.seed)
         self.iterator = iter(self.loop.dataloader)
 
 
 class SeedIterationHook(Hook):
-    """What is random in an iteration follows from the seed, its number and the process: only the place needs to be kept to go on."""
+    """Seed every iteration from the run's seed, its number and the rank: checkpoints need no random state."""
 
     priority = 'HIGHEST'
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
-        """Seed."""
+        """Seed all generators."""
         seed_all(runner.seed, runner.iter, runner.rank)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep the place."""
-        runner.train_loop.note_place(checkpoint['meta'])
+        """Save the loop's position."""
+        runner.train_loop.save_position(checkpoint['meta'])
 
 
 class RepeatEvaluationHook(Hook):
-    """A run that goes on from where an evaluation was due makes it (again): it may have been killed within."""
+    """Repeat an evaluation that was due when a resumed run stopped: it may have been interrupted."""
 
     priority = 'LOWEST'
 
@@ -132,11 +133,11 @@ class RepeatEvaluationHook(Hook):
 
 @HOOKS.register_module()
 class EarlyStopping(EarlyStoppingHook):
-    """mmengine's, whose count begins after some epochs and goes into checkpoints.
+    """mmengine's EarlyStoppingHook, which starts to count at ``begin`` and saves its count in checkpoints.
 
     Args:
-        begin: the first epoch whose evaluation counts.
-        arguments: mmengine's.
+        begin: first epoch whose evaluation counts.
+        arguments: those of mmengine's hook.
     """
 
     def __init__(self, begin: int = 0, **arguments) -> None:
@@ -144,32 +145,36 @@ class EarlyStopping(EarlyStoppingHook):
         self.begin = begin
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Count."""
+        """Count an evaluation."""
         if runner.epoch >= self.begin:
             super().after_val_epoch(runner, metrics or {})
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Keep."""
+        """Save state."""
         checkpoint['early_stopping'] = dict(wait_count=self.wait_count, best_score=self.best_score)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Take back."""
+        """Restore state."""
         if runner._resume:
             vars(self).update(checkpoint.get('early_stopping', {}))
 
 
-#: mmengine's loops, and the same made exact.
+#: mmengine's loops and their resumable versions.
 RESUMABLE_LOOPS = {'EpochBasedTrainLoop': ResumableEpochLoop, 'IterBasedTrainLoop': ResumableIterLoop}
 
 
-def exact_loader(loader: Mapping) -> dict:
-    """A train dataloader's config with batches and data set as the exact loops need them."""
+def resumable_loader(loader: Mapping) -> dict:
+    """Return a training dataloader's config with the batch sampler and data set that resumable loops need."""
     loader = dict(loader)
-    batches = dict(
+    batch_sampler = dict(
         type=ResumableBatchSampler,
         batch_sampler=loader.pop('batch_sampler', None),
         drop_last=loader.pop('drop_last', False),
     )
-    return loader | dict(
-        dataset=dict(type=FaultTolerantDataset, dataset=loader['dataset']), batch_sampler=batches
-    )
+    dataset = dict(type=FaultTolerantDataset, dataset=loader['dataset'])
+    return loader | dict(dataset=dataset, batch_sampler=batch_sampler)
+
+
+def step_is_complete(runner: Runner) -> bool:
+    """Return whether the optimizer has used all gradients that were accumulated."""
+    return not isinstance(runner.optim_wrapper, OptimWrapper) or runner.optim_wrapper.should_update()

@@ -1,4 +1,4 @@
-"""mmengine's runner, with checkpoints that are whole or not there, and training that goes on exactly."""
+"""mmengine's runner with atomic checkpoints and exact resuming."""
 
 import copy
 import math
@@ -14,13 +14,13 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from ...checkpoints.io import read_checkpoint, unwrap_state_dict
 from ...utils.errors import UserError
-from .loops import RESUMABLE_LOOPS, RepeatEvaluationHook, SeedIterationHook, exact_loader
+from .loops import RESUMABLE_LOOPS, RepeatEvaluationHook, SeedIterationHook, resumable_loader
 from .schedules import describe_changes, fast_forward, schedule_of
 from .workers import with_signal_proof_workers
 
 
 class ResumableRunner(Runner):
-    """Where training uses mmengine's own loops, it is exact: :mod:`fastervit_backbone.engine.runner.loops`."""
+    """mmengine's runner, with the training loops of :mod:`fastervit_backbone.engine.runner.loops`."""
 
     def __init__(
         self,
@@ -32,13 +32,12 @@ class ResumableRunner(Runner):
         param_scheduler: Mapping | list | None = None,
         **kwargs,
     ) -> None:
-        self._schedule_configs, self._kept_schedules = copy.deepcopy(param_scheduler), []
+        self._scheduler_configs = copy.deepcopy(param_scheduler)
+        self._checkpoint_schedulers: object = []
         loop = RESUMABLE_LOOPS.get((train_cfg or {}).get('type'))
         if loop is not None and isinstance(train_dataloader, Mapping):
-            train_cfg, train_dataloader = (
-                dict(train_cfg, type=loop),
-                with_signal_proof_workers(exact_loader(train_dataloader)),
-            )
+            train_cfg = dict(train_cfg, type=loop)
+            train_dataloader = with_signal_proof_workers(resumable_loader(train_dataloader))
             custom_hooks = [*(custom_hooks or ()), SeedIterationHook(), RepeatEvaluationHook()]
             if isinstance(val_dataloader, Mapping):
                 val_dataloader = with_signal_proof_workers(val_dataloader)
@@ -53,7 +52,7 @@ class ResumableRunner(Runner):
         )
 
     def dump_config(self) -> None:
-        """Nothing: the config goes to the work dir as it was asked for, by :func:`~fastervit_backbone.engine.runner.build.build_runner`."""
+        """No-op: :func:`~fastervit_backbone.engine.runner.build.build_runner` writes the config."""
 
     def load_checkpoint(
         self,
@@ -62,131 +61,129 @@ class ResumableRunner(Runner):
         strict: bool = False,
         revise_keys: list | None = None,
     ) -> dict[str, object]:
-        """Read as everything here is read: safetensors too, and no code out of a file. Always onto the CPU; ``module.`` goes.
+        """Read a checkpoint, safetensors included, onto the CPU, without executing code from it.
 
-        Tensors of another shape are left out, and said, unless a run goes on.
+        Unless a run is resumed, tensors of a different shape are dropped with a warning.
 
         Raises:
-            CheckpointError: it cannot be.
+            CheckpointError: it cannot be read.
+            UserError: ``revise_keys`` is given.
         """
         if revise_keys is not None:
             raise UserError(
-                f'{filename}: keys are not revised here, write the file anew with the names that the model has'
+                f"{filename}: revise_keys is not supported, write the file with the model's own names"
             )
         checkpoint = read_checkpoint(filename)
         checkpoint['state_dict'] = weights = unwrap_state_dict(checkpoint)
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        own = model.state_dict()
-        other = (
-            [] if self._resume else [k for k, v in weights.items() if k in own and own[k].shape != v.shape]
-        )
-        for key in other:
-            del weights[key]
-        if other:
-            self.logger.warning(
-                f'{len(other)} tensors of {filename} have another shape here, and start fresh: {", ".join(other)}'
-            )
-        if self._resume:  # mmengine compares pickles, which differ where what is in them does not
-            meta, now = checkpoint.get('meta', {}), getattr(self.train_dataloader.dataset, 'metainfo', None)
-            if meta.get('dataset_meta') == now:
-                meta['dataset_meta'] = now
+        if self._resume:
+            # mmengine compares pickles, which can differ although their contents are equal
+            meta = checkpoint.get('meta', {})
+            metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None)
+            if meta.get('dataset_meta') == metainfo:
+                meta['dataset_meta'] = metainfo
+        else:
+            self._drop_mismatched(weights, model.state_dict(), filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         load_state_dict(model, weights, strict, self.logger)
         self._has_loaded, self._meta = True, checkpoint.get('meta', {})
-        self._kept_schedules = copy.deepcopy(checkpoint.get('param_schedulers', []))
+        self._checkpoint_schedulers = copy.deepcopy(checkpoint.get('param_schedulers', []))
         self.logger.info(f'Load checkpoint from {filename}')
         return checkpoint
 
+    def _drop_mismatched(self, weights: dict, expected: Mapping, filename: str) -> None:
+        """Remove weights of a different shape than the model's, in place."""
+        mismatched = [k for k, v in weights.items() if k in expected and expected[k].shape != v.shape]
+        for key in mismatched:
+            del weights[key]
+        if mismatched:
+            self.logger.warning(
+                f'{len(mismatched)} tensors of {filename} have a different shape in this model and are '
+                f'initialized from scratch: {", ".join(mismatched)}'
+            )
+
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Go on from a checkpoint, at the same place of the epoch, with the schedule and the learning rate that the config has now."""
+        """Resume at the checkpoint's position in the epoch, with the config's schedule and learning rate."""
         fresh = [dict(group) for group in self._groups()]
-        schedulers = self.param_schedulers if isinstance(self.param_schedulers, list) else []
-        starts = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
+        schedulers = self._schedulers()
+        fresh_states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
         super().resume(filename, *args, **kwargs)
-        if hasattr(self.train_loop, 'find_place'):
-            self.train_loop.find_place(self._meta)
+        if hasattr(self.train_loop, 'restore_position'):
+            self.train_loop.restore_position(self._meta)
         groups = self._groups()
         if not fresh or len(fresh) != len(groups):
             return
-        wanted, kept = ([self._initial(group) for group in part] for part in (fresh, groups))
-        if not all(map(math.isclose, wanted, kept)):
-            ratios = [new / old if old else 1.0 for new, old in zip(wanted, kept, strict=True)]
-            self.logger.warning(
-                f'the learning rate is {ratios[0]:.4g} times that of the checkpoint from here on, as the config says'
-            )
-            self._scale_rates(groups, ratios)
-        changes = (
-            describe_changes(self._kept_schedules, starts) if isinstance(self._kept_schedules, list) else []
-        )
+        self._apply_learning_rate(fresh, groups)
+        if not isinstance(self._checkpoint_schedulers, list):
+            return
+        changes = describe_changes(self._checkpoint_schedulers, fresh_states)
         if changes:
             before = groups[0]['lr']
-            self._begin_schedules(schedulers, starts, fresh)
+            self._apply_schedules(schedulers, fresh_states, fresh)
             self.logger.warning(
-                f"the schedule is the config's from here on, not the checkpoint's ({', '.join(changes)}): learning rate {before:.4g} -> "
-                f'{groups[0]["lr"]:.4g}'
+                f"the config's schedule replaces the checkpoint's ({', '.join(changes)}): learning rate "
+                f'{before:.4g} -> {groups[0]["lr"]:.4g}'
             )
 
-    def _scale_rates(self, groups: Sequence[dict], ratios: Sequence[float]) -> None:
+    def _apply_learning_rate(self, fresh: Sequence[Mapping], groups: Sequence[dict]) -> None:
+        """Scale the resumed learning rates, in optimizer and schedulers, to the config's initial ones."""
+        configured, saved = ([_initial_lr(group) for group in part] for part in (fresh, groups))
+        if all(map(math.isclose, configured, saved)):
+            return
+        ratios = [new / old if old else 1.0 for new, old in zip(configured, saved, strict=True)]
+        self.logger.warning(
+            f'the learning rate is {ratios[0]:.4g} times that of the checkpoint, as the config says'
+        )
         for group, ratio in zip(groups, ratios, strict=True):
-            for key in ('lr', 'initial_lr'):
-                if key in group:
-                    group[key] *= ratio
-        for scheduler in self.param_schedulers if isinstance(self.param_schedulers, list) else ():
-            if scheduler.param_name == 'lr' and hasattr(
-                scheduler, 'base_values'
-            ):  # what follows metrics has none
-                scheduler.base_values = [
-                    value * ratio for value, ratio in zip(scheduler.base_values, ratios, strict=True)
-                ]
+            for key in {'lr', 'initial_lr'} & group.keys():
+                group[key] *= ratio
+        for scheduler in self._schedulers():
+            # those that follow a metric have no base values
+            if scheduler.param_name == 'lr' and hasattr(scheduler, 'base_values'):
+                pairs = zip(scheduler.base_values, ratios, strict=True)
+                scheduler.base_values = [value * ratio for value, ratio in pairs]
 
-    def _begin_schedules(
-        self, schedulers: Sequence[_ParamScheduler], starts: Sequence[dict], fresh: Sequence[Mapping]
+    def _apply_schedules(
+        self, schedulers: Sequence[_ParamScheduler], fresh_states: Sequence[dict], fresh: Sequence[Mapping]
     ) -> None:
-        """Put schedulers and what they set back to the first iteration, as the config has them; then step them to where the run is."""
-        if any(
-            getattr(scheduler, 'need_val_args', False) for scheduler in schedulers
-        ):  # follow metrics, which are gone: no way back
-            for scheduler, state in zip(schedulers, starts, strict=True):
+        """Reset schedulers and what they set to the first iteration, then step them to the run's position."""
+        if any(getattr(scheduler, 'need_val_args', False) for scheduler in schedulers):
+            # they follow metrics, which are not stored: keep their position
+            for scheduler, state in zip(schedulers, fresh_states, strict=True):
                 vars(scheduler).update(schedule_of(state))
             return
-        names = {scheduler.param_name for scheduler in schedulers} | {
-            state['param_name'] for state in self._kept_schedules
-        }
+        names = {scheduler.param_name for scheduler in schedulers}
+        names |= {state['param_name'] for state in self._checkpoint_schedulers}
+        keys = {key for name in names for key in (name, f'initial_{name}')}
         for group, first in zip(self._groups(), fresh, strict=True):
-            group.update(
-                {key: first[key] for name in names for key in (name, f'initial_{name}') if key in first}
-            )
-        for scheduler, state in zip(schedulers, starts, strict=True):
+            group.update({key: first[key] for key in keys & first.keys()})
+        for scheduler, state in zip(schedulers, fresh_states, strict=True):
             scheduler.load_state_dict(state)
-        configs = self._schedule_configs or []
+        configs = self._scheduler_configs or []
         configs = configs if isinstance(configs, list) else [configs]
         in_epochs = [
-            c.get('by_epoch', True) if isinstance(c, Mapping) else s.by_epoch
-            for c, s in zip(configs, schedulers, strict=True)
+            config.get('by_epoch', True) if isinstance(config, Mapping) else scheduler.by_epoch
+            for config, scheduler in zip(configs, schedulers, strict=True)
         ]
         loop = self.train_loop
         by_epoch = isinstance(loop, EpochBasedTrainLoop)
-        length = len(loop.dataloader) if by_epoch else None
-        within = loop.iter - getattr(loop, '_begin', loop.iter) if by_epoch else 0
         fast_forward(
             schedulers,
             in_epochs,
             iterations=loop.iter,
             epochs=loop.epoch if by_epoch else 0,
-            within=within,
-            length=length,
+            within=loop.iter - getattr(loop, '_begin', loop.iter) if by_epoch else 0,
+            length=len(loop.dataloader) if by_epoch else None,
         )
 
     def _groups(self) -> list[dict]:
         return self.optim_wrapper.param_groups if isinstance(self.optim_wrapper, OptimWrapper) else []
 
-    @staticmethod
-    def _initial(group: Mapping) -> float:
-        """A group's learning rate before any schedule."""
-        return group.get('initial_lr', group['lr'])
+    def _schedulers(self) -> list[_ParamScheduler]:
+        return self.param_schedulers if isinstance(self.param_schedulers, list) else []
 
     def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
-        """Write beside, then put in place: killed or out of space, the file that was there is there.
+        """Write a temporary file, then rename it: a kill or a full disk keeps the previous checkpoint intact.
 
         Raises:
             UserError: it cannot be written.
@@ -195,12 +192,18 @@ class ResumableRunner(Runner):
         part = path.with_name(f'.{filename}.part')
         try:
             super().save_checkpoint(out_dir, part.name, *args, **kwargs)
-            if is_main_process() and part.is_file():  # sharded checkpoints are folders of their own
+            if is_main_process() and part.is_file():  # sharded checkpoints are folders
                 with part.open('r+b') as file:
                     os.fsync(file.fileno())
                 os.replace(part, path)
         except OSError as error:
             part.unlink(missing_ok=True)
             raise UserError(
-                f'cannot write the checkpoint {path} ({error.strerror or error}): make space there; --resume goes on from the one before'
+                f'cannot write the checkpoint {path} ({error.strerror or error}): make space; --resume '
+                'continues from the previous one'
             ) from error
+
+
+def _initial_lr(group: Mapping) -> float:
+    """Return the learning rate of a parameter group before any schedule."""
+    return group.get('initial_lr', group['lr'])

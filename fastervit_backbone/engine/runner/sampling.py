@@ -1,6 +1,7 @@
-"""Training samples that a resumed run draws as the uninterrupted one would have.
+"""Training samples that a resumed run draws exactly as the uninterrupted run would have.
 
-The randomness of a sample follows from the seed, the iteration and its index, whichever worker loads it; unreadable images are replaced.
+The randomness of a sample follows from the seed, the iteration and the index, whichever worker loads it.
+Unreadable images are replaced.
 """
 
 import random
@@ -17,29 +18,29 @@ from torch.utils.data import BatchSampler, Dataset, Sampler
 from ...datasets.images import open_image
 from ...utils.errors import UserError
 
-#: Images tried before an epoch is given up, in the place of one that cannot be read.
+#: Images tried in place of one that cannot be read, before the run ends.
 _TRIES = 20
 
 
 def seed_all(*numbers: int, devices: bool = True) -> None:
-    """Seed Python, numpy and torch (CUDA devices only with ``devices``) from whole numbers of 0 or more."""
-    words = np.random.SeedSequence(numbers).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    (torch.manual_seed if devices else torch.default_generator.manual_seed)(int(words[2]))
+    """Seed Python, numpy and torch (CUDA devices only with ``devices``) from integers of at least 0."""
+    seeds = np.random.SeedSequence(numbers).generate_state(3)
+    random.seed(int(seeds[0]))
+    np.random.seed(seeds[1])
+    (torch.manual_seed if devices else torch.default_generator.manual_seed)(int(seeds[2]))
 
 
 class SeededIndex(int):
-    """The index of a sample, and what its randomness follows from."""
+    """The index of a sample, with the seed of its randomness."""
 
     def __new__(cls, index: int, seed: tuple[int, ...]) -> 'SeededIndex':
-        """An index that carries ``seed``."""
-        draw = super().__new__(cls, index)
-        draw.seed = seed
-        return draw
+        """Create an index with a ``seed``."""
+        instance = super().__new__(cls, index)
+        instance.seed = seed
+        return instance
 
     def __reduce__(self) -> tuple:
-        """To worker processes."""
+        """Pickle the seed too, for worker processes."""
         return SeededIndex, (int(self), self.seed)
 
 
@@ -48,9 +49,9 @@ class ResumableBatchSampler(Sampler):
 
     Args:
         sampler: of indices.
-        batch_size: as of torch's BatchSampler.
-        batch_sampler: config of another batch sampler than torch's.
-        drop_last: for torch's.
+        batch_size: of torch's BatchSampler.
+        batch_sampler: config of a batch sampler to use instead of torch's.
+        drop_last: of torch's BatchSampler.
     """
 
     def __init__(
@@ -60,60 +61,68 @@ class ResumableBatchSampler(Sampler):
         if batch_sampler is None:
             self.batches = BatchSampler(sampler, batch_size, drop_last)
         else:
-            self.batches = DATA_SAMPLERS.build(
-                batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size)
-            )
+            defaults = dict(sampler=sampler, batch_size=batch_size)
+            self.batches = DATA_SAMPLERS.build(batch_sampler, default_args=defaults)
         self.endless = isinstance(sampler, InfiniteSampler)
         self._iteration = self._skip = self._seed = 0
 
-    def begin(self, iteration: int, skip: int, seed: int) -> None:
-        """What the next pass is: ``iteration`` of its first batch, batches of the sampler to leave out before it, the run's seed."""
+    def start_at(self, iteration: int, skip: int, seed: int) -> None:
+        """Prepare the next pass.
+
+        Args:
+            iteration: of its first batch.
+            skip: batches of the sampler to leave out before it.
+            seed: of the run.
+        """
         self._iteration, self._skip, self._seed = iteration, skip, seed
 
     def __iter__(self) -> Iterator[list[SeededIndex]]:
-        """Lists of indices."""
+        """Yield the indices of each batch."""
         if self.endless and hasattr(self.sampler, 'skip'):
-            self.sampler.skip(0)  # from its beginning, however often this is asked
+            self.sampler.skip(0)  # restart it
         for number, batch in enumerate(islice(self.batches, self._skip, None), self._iteration):
             yield [SeededIndex(index, (self._seed, number, int(index))) for index in batch]
 
     def __len__(self) -> int:
-        """Batches of a whole pass."""
+        """Return the batches of a complete pass."""
         return len(self.batches)
 
 
 class FaultTolerantDataset(Dataset):
-    """A data set, or the config of one, whose samples are random by their :class:`SeededIndex`; unreadable images are replaced by others.
+    """A data set that seeds each sample by its :class:`SeededIndex` and replaces unreadable images by others.
 
-    Such a sample's ``data_samples`` has ``unreadable``, a list of (path, reason), in its metainfo.
+    The ``data_samples`` of a replaced one have ``unreadable``, a list of (path, reason), in their metainfo.
+
+    Args:
+        dataset: or its config.
     """
 
     def __init__(self, dataset: Dataset | Mapping) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, Mapping) else dataset
 
     def __getattr__(self, name: str) -> object:
-        """Everything else is the data set's."""
-        if name == 'dataset':  # while it is unpickled
+        """Forward to the wrapped data set."""
+        if name == 'dataset':  # during unpickling
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
     def __len__(self) -> int:
-        """Of the data set."""
+        """Return the length of the wrapped data set."""
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> dict:
-        """A sample."""
+        """Load a sample, or another one if its image cannot be read."""
         if isinstance(index, SeededIndex):
             seed_all(*index.seed, devices=False)
         unreadable: list[tuple[str, str]] = []
         for _ in range(_TRIES):
             try:
                 sample = self.dataset[int(index)]
-            except Exception as error:  # of any reader; what is not a file's fault goes on
-                problem = self._problem(int(index))
+            except Exception as error:  # readers raise anything; re-raised unless the file is at fault
+                problem = self._unreadable_file(int(index))
                 if problem is None:
                     raise
-                last = error
+                last_error = error
                 unreadable.append(problem)
                 index = np.random.randint(len(self))
                 continue
@@ -122,18 +131,17 @@ class FaultTolerantDataset(Dataset):
             return sample
         path, reason = unreadable[-1]
         raise UserError(
-            f'{_TRIES} images in a row cannot be read, the last {path} ({reason}): look at them with tools/check_data.py'
-        ) from last
+            f'{_TRIES} images in a row cannot be read, the last {path} ({reason}): check the data with '
+            'tools/check_data.py'
+        ) from last_error
 
-    def _problem(self, index: int) -> tuple[str, str] | None:
-        """(path, what is wrong) of the image or label map that cannot be read; None where both can."""
+    def _unreadable_file(self, index: int) -> tuple[str, str] | None:
+        """Return (path, reason) of an image or label map that cannot be read; None if both can."""
         info = self.dataset.get_data_info(index)
-        for path in (info.get('img_path'), info.get('seg_map_path')):
-            if path is None:
-                continue
+        for path in filter(None, (info.get('img_path'), info.get('seg_map_path'))):
             try:
                 if not Path(path).is_file():
-                    return str(path), 'it is gone'
+                    return str(path), 'it does not exist'
                 with open_image(path) as image:
                     image.load()
             except UserError as error:
@@ -142,5 +150,5 @@ class FaultTolerantDataset(Dataset):
 
 
 def unreadable_of(samples: Sequence) -> list[tuple[str, str]]:
-    """(path, reason) of the images that others stand for in a batch's ``data_samples``."""
+    """Return (path, reason) of the images that were replaced in a batch's ``data_samples``."""
     return [problem for sample in samples for problem in sample.metainfo.get('unreadable', ())]

@@ -1,31 +1,31 @@
-"""The schedules of a run that goes on with another config than it began with."""
+"""The schedules of a run that is resumed with a different config."""
 
 from collections.abc import Mapping, Sequence
 
 from mmengine.optim import _ParamScheduler
 
-#: What a scheduler's state says of the place that it is at, beside what begins with "_"; the rest of it is the schedule.
-_PLACE = {'base_values', 'last_step', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter'}
+#: Keys of a scheduler's state that, like those with a leading "_", hold its position and not the schedule.
+_POSITION_KEYS = {'base_values', 'last_step', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter'}
 
 
 def schedule_of(state: Mapping[str, object]) -> dict[str, object]:
-    """What a scheduler's state says of the schedule, without the place that it is at."""
-    return {k: v for k, v in state.items() if k not in _PLACE and not k.startswith('_')}
+    """Return the part of a scheduler's state that defines its schedule, without its position."""
+    return {k: v for k, v in state.items() if k not in _POSITION_KEYS and not k.startswith('_')}
 
 
 def describe_changes(before: Sequence[Mapping], now: Sequence[Mapping]) -> list[str]:
-    """What differs between two lists of schedulers, in words; empty where the schedules are the same.
+    """Describe how two lists of schedulers differ; empty if the schedules are the same.
 
     Args:
         before: states of a checkpoint's schedulers.
-        now: states of the config's.
+        now: states of the config's schedulers.
     """
     if len(before) != len(now):
         return [f'schedulers {len(before)} -> {len(now)}']
     changes = []
     for old, new in zip(before, now, strict=True):
         if old.keys() != new.keys():
-            changes.append('another kind of scheduler')
+            changes.append('a different kind of scheduler')
             continue
         changes += [f'{k} {old[k]} -> {v}' for k, v in schedule_of(new).items() if old[k] != v]
     return list(dict.fromkeys(changes))
@@ -40,23 +40,21 @@ def fast_forward(
     within: int,
     length: int | None,
 ) -> None:
-    """Step fresh schedulers to where a run is, in the order in which training steps them.
+    """Step fresh schedulers to the position of a run, in the order in which training steps them.
 
     Args:
         schedulers: as built; their optimizer has the values of the first iteration.
-        in_epochs: of each, whether the config counts it in epochs, although it may be stepped by iteration.
-        iterations: that are done in all.
-        epochs: that are done.
-        within: iterations of the epoch that is not.
-        length: iterations of an epoch, as it is now; None where training counts iterations alone.
+        in_epochs: whether the config counts each scheduler in epochs, even if it is stepped by iteration.
+        iterations: completed in total.
+        epochs: completed.
+        within: completed iterations of the current epoch.
+        length: iterations of an epoch, as it is now; None if training counts only iterations.
     """
-    # epochs may have had another length before: what is counted in epochs goes on from as many of them
-    counted = 0 if length is None else epochs * length + within
-    ends = [counted if epochwise and length is not None else iterations for epochwise in in_epochs]
-    for scheduler in schedulers:
-        scheduler.optimizer._global_step = max(
-            scheduler.optimizer._global_step, 0
-        )  # mmengine's count of steps, or it warns of none
+    # the length of an epoch may have changed: a schedule in epochs continues after as many of today's epochs
+    epoch_iterations = iterations if length is None else epochs * length + within
+    ends = [epoch_iterations if counts_epochs else iterations for counts_epochs in in_epochs]
+    for scheduler in schedulers:  # mmengine's count of optimizer steps; at -1 it warns that there were none
+        scheduler.optimizer._global_step = max(scheduler.optimizer._global_step, 0)
     for iteration in range(1, max([*ends, 0]) + 1):
         for scheduler, end in zip(schedulers, ends, strict=True):
             if not scheduler.by_epoch and iteration <= end:
