@@ -1,7 +1,7 @@
-"""Parameters and FLOPs of every config beside the paper's figures and what was trained here, as a markdown page.
+"""Write a page: parameters and FLOPs of every config, the paper's results, and what was trained here.
 
 Example: python docs/generate/model_table.py --config configs/upernet_fastervit2_160k.py
-All of docs/models.md (half an hour on two cores): python docs/generate/model_table.py --markdown docs/models.md
+docs/models.md, half an hour on two cores: python docs/generate/model_table.py --markdown docs/models.md
 """
 
 import argparse
@@ -16,20 +16,21 @@ import torch
 
 from fastervit_backbone.benchmark.candidates import build_config_model
 from fastervit_backbone.benchmark.complexity import Complexity, measure
-from fastervit_backbone.benchmark.paper import PRINTED, Printed
-from fastervit_backbone.engine.config.adapt import check_channels
+from fastervit_backbone.benchmark.paper import PAPER_RESULTS, PaperResult
+from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.utils.console import parse_strictly, run_cli
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-#: What `make demo-all` measured, written by docs/generate/demo_page.py --record.
+#: Results of `make demo-all`, written by docs/generate/demo_page.py --record.
 TRAINED = ROOT / 'docs' / 'trained.json'
-#: (height, width) that the papers count at.
-DETECTION, SEGMENTATION = (800, 1280), (512, 2048)
-#: Ours and the paper's multiply-adds may differ by this much before the row says so: papers print whole thousands of millions.
-SAME = 0.01
+#: (height, width) of the images that are counted: of the papers, and of the demos.
+DETECTION, SEGMENTATION, DEMO = (800, 1280), (512, 2048), (128, 160)
+#: Relative difference to the paper's multiply-adds above which a row reports it; papers round to 1e9.
+TOLERANCE = 0.01
+#: Prefix of a config's name -> section of the page.
 _SECTIONS = {
     'cascade': 'Cascade Mask R-CNN, COCO',
     'dino': 'DINO, COCO',
@@ -42,17 +43,34 @@ _SECTIONS = {
     '': 'Other configs',
 }
 _HEADER = (
-    '| config | params, M (backbone) | GFLOPs (backbone) | GMACs | paper: accuracy | paper: img/s | paper: GMACs | trained here |\n'
+    '| config | params, M (backbone) | GFLOPs (backbone) | GMACs | paper: accuracy | paper: img/s '
+    '| paper: GMACs | trained here |\n'
     '|---|---|---|---|---|---|---|---|'
 )
+_EXPLANATION = """\
+- **params, GFLOPs, GMACs** are counted with torch's FLOP counter in one forward pass of the whole model in
+  eval mode, batch 1, at 1280x800 (detection), 2048x512 (segmentation) and 160x128 (demos). Counted are matrix
+  products, convolutions and attention, including the tokens that pad FasterViT's last windows. Not counted
+  are FasterViT's position MLPs (cached in eval mode), norms, activations, sampling (RoIAlign, deformable
+  attention) and NMS. A multiply-add is two FLOPs and one MAC. Two-stage detectors are counted with 1000
+  proposals for the box heads and 100 for the mask heads. Parameters include auxiliary heads.
+- **paper** columns are what arXiv 2306.06189 prints: its accuracy, its images per second (on its A100, not
+  measured here) and its "FLOPs", which are multiply-adds. Where our count differs by more than 1%, the row
+  says by how much. An empty cell means that the paper has no such row, or that its figure is not entered
+  here. The figures have not been checked against the PDF again: do that before citing one. Our counts of the
+  peers agree with the paper's within 0.2%, which supports both; those of FasterViT do not agree, and we do
+  not know what the paper left out.
+- **trained here**: result, log, seed and commit. "not trained here" means that nobody has run this recipe in
+  this repository yet.
+"""
 
 
 def write_table(configs: Sequence[str] | None = None, page: str | Path | None = None) -> str:
-    """Count configs, print a row as each is done, and write the page.
+    """Count configs, print each row when it is done, and write the page.
 
     Args:
         configs: paths; None for every leaf under configs/.
-        page: markdown file to write; None writes none.
+        page: markdown file to write, or None.
 
     Returns:
         the page.
@@ -62,21 +80,20 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
     """
     paths = [Path(c) for c in configs] if configs else leaf_configs()
     for path in paths:
-        check_channels(load_config(path))  # what is wrong is said now, not when the others are counted
+        check_channels(load_config(path))  # report errors before the first count
     if page is not None:
         check_file_writable('--markdown', page)
-    preamble = _preamble(configs, page)
+    text = _preamble(configs, page)
+    trained = _read_trained()
     print(_HEADER, flush=True)
     rows: dict[str, list[str]] = {}
     for path in paths:
-        row = _row(path)
+        row = _row(path, trained.get(path.stem, 'not trained here'))
         print(row, flush=True)
         rows.setdefault(_section(path), []).append(row)
-    text = preamble + ''.join(
-        f'\n## {title}\n\n{_HEADER}\n' + '\n'.join(rows[title]) + '\n'
-        for title in dict.fromkeys(_SECTIONS.values())
-        if title in rows
-    )
+    for title in dict.fromkeys(_SECTIONS.values()):
+        if title in rows:
+            text += '\n'.join([f'\n## {title}\n', _HEADER, *rows[title], ''])
     if page is not None:
         with replacing(Path(page)) as temporary:
             temporary.write_text(text)
@@ -84,26 +101,25 @@ def write_table(configs: Sequence[str] | None = None, page: str | Path | None = 
 
 
 def leaf_configs() -> list[Path]:
-    """Every config that a run can be given: all under configs/ but the bases."""
-    return sorted(
-        (p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts),
-        key=lambda p: (p.parent != ROOT / 'configs', p),
-    )
+    """List every config that a run can use: all under configs/ except the bases."""
+    folder = ROOT / 'configs'
+    leaves = (path for path in folder.rglob('*.py') if '_base_' not in path.parts)
+    return sorted(leaves, key=lambda path: (path.parent != folder, path))
 
 
-def _row(path: Path) -> str:
+def _row(path: Path, trained: str) -> str:
     model, scope = build_config_model(path)
-    cost = measure(model, _size(path, scope))
-    printed, trained = PRINTED.get(path.stem), _trained().get(path.stem)
+    cost = measure(model, _image_size(path, scope))
+    paper = PAPER_RESULTS.get(path.stem)
     columns = [
         f'`{path.name}`' if path.parent.name in ('configs', 'demo') else f'`{path.parent.name}/{path.name}`',
         f'{cost.parameters / 1e6:.1f} ({cost.backbone_parameters / 1e6:.1f})',
         f'{_giga(cost.flops)} ({_giga(cost.backbone_flops)})',
         _giga(cost.macs),
-        _accuracy(printed),
-        str(printed.throughput) if printed and printed.throughput else '',
-        _compared(cost, printed.gmacs) if printed and printed.gmacs else '',
-        trained or 'not trained here',
+        _accuracy(paper),
+        str(paper.throughput) if paper and paper.throughput else '',
+        _compare_macs(cost, paper.gmacs) if paper and paper.gmacs else '',
+        trained,
     ]
     return '| ' + ' | '.join(columns) + ' |'
 
@@ -112,20 +128,21 @@ def _giga(count: int) -> str:
     return f'{count / 1e9:.0f}' if count >= 1e10 else f'{count / 1e9:.2f}'
 
 
-def _accuracy(printed: Printed | None) -> str:
-    if printed is None:
+def _accuracy(paper: PaperResult | None) -> str:
+    if paper is None:
         return ''
-    return printed.accuracy + (f' (table {printed.table})' if printed.table else '')
+    return paper.accuracy + (f' (table {paper.table})' if paper.table else '')
 
 
-def _compared(cost: Complexity, gmacs: int) -> str:
-    ratio = cost.macs / 1e9 / gmacs
-    return f'{gmacs}' if abs(ratio - 1) <= SAME else f'{gmacs} (ours is {ratio - 1:+.1%})'
+def _compare_macs(cost: Complexity, gmacs: int) -> str:
+    """Format the paper's GMACs, with the relative difference of our count if it is large."""
+    difference = cost.macs / 1e9 / gmacs - 1
+    return f'{gmacs}' if abs(difference) <= TOLERANCE else f'{gmacs} (ours is {difference:+.1%})'
 
 
-def _size(path: Path, scope: str) -> tuple[int, int]:
+def _image_size(path: Path, scope: str) -> tuple[int, int]:
     if path.parent.name == 'demo':
-        return 128, 160
+        return DEMO
     return SEGMENTATION if scope == 'mmseg' else DETECTION
 
 
@@ -135,15 +152,14 @@ def _section(path: Path) -> str:
     return next(title for prefix, title in _SECTIONS.items() if path.stem.startswith(prefix))
 
 
-def _trained() -> dict[str, str]:
+def _read_trained() -> dict[str, str]:
+    """Read the results of the demos, config -> text."""
     if not TRAINED.is_file():
         return {}
     try:
         records: Iterable[dict] = json.loads(TRAINED.read_text())
     except json.JSONDecodeError as error:
-        raise UserError(
-            f'{TRAINED} is broken ({error}): write it again with make demo-all and docs/generate/demo_page.py --record'
-        ) from error
+        raise UserError(f'{TRAINED} is broken ({error}): write it with demo_page.py --record') from error
     return {
         r['config']: f'{r["result"]} ([log]({r["log"]}), seed {r["seed"]}, commit {r["commit"]})'
         for r in records
@@ -155,26 +171,13 @@ def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:
     import mmseg
     import timm
 
-    command = 'python docs/generate/model_table.py' + (
-        f' --config {" ".join(map(str, configs))}' if configs else ''
-    )
+    command = 'python docs/generate/model_table.py'
+    command += f' --config {" ".join(map(str, configs))}' if configs else ''
     command += f' --markdown {page}' if page else ''
-    return f"""# Models
-
-Written by `{command}` (Python {sys.version.split()[0]}, torch {torch.__version__}, mmdet {mmdet.__version__}, mmseg {mmseg.__version__}, \
-timm {timm.__version__}; {platform.machine()}, {os.cpu_count()} cores).
-
-- **Counted** with torch's FLOP counter in one forward of the whole model in eval mode, batch 1, at 1280x800 (detection), 2048x512
-  (segmentation) and 160x128 (demos): matrix products, convolutions and attention. A multiply-add is two FLOPs and one MAC. FasterViT's
-  position MLPs are cached in eval and not counted, tokens that pad its last windows are; norms, activations, sampling (RoIAlign,
-  deformable attention) and NMS are not. Two-stage detectors are counted with 1000 regions for the box heads and 100 for the mask
-  heads. Parameters include auxiliary heads.
-- **paper** columns are what arXiv 2306.06189 prints: its accuracy, its images a second (on its A100, not measured here) and its "FLOPs",
-  which are multiply-adds. Where ours differ by more than 1%, the row says by how much. Empty: the paper has no such row, or its figure
-  is not entered here. They have not been checked against the PDF again: do that before citing one. That our counts of the peers agree
-  with them within 0.2% speaks for both; those of FasterViT do not agree, and we do not know what the paper left out.
-- **trained here**: result, log, seed and commit. "not trained here" means that nobody has run this recipe in this repository yet.
-"""
+    modules = ', '.join(f'{m.__name__} {m.__version__}' for m in (torch, mmdet, mmseg, timm))
+    machine = f'{platform.machine()}, {os.cpu_count()} cores'
+    written = f'Written by `{command}` (Python {sys.version.split()[0]}, {modules}; {machine}).'
+    return f'# Models\n\n{written}\n\n{_EXPLANATION}'
 
 
 def main() -> None:

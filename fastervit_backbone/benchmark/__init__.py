@@ -1,1 +1,1 @@
-"""Speed, memory and cost."""
+"""Speed, memory and cost of models."""

@@ -1,4 +1,4 @@
-"""What surrounds the model: loading and augmentation, COCO evaluation, and which of them an epoch waits for."""
+"""Measure what surrounds the model, loading and COCO evaluation, and whether an epoch waits for loading."""
 
 import contextlib
 import io
@@ -13,102 +13,111 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from ..engine.config.adapt import fit_classes, fit_label_loading, fit_to_machine
+from ..engine.config.classes import fit_classes, fit_label_loading
 from ..engine.config.load import load_config
+from ..engine.config.machine import fit_to_machine
 from ..engine.config.validate import check_data
 from ..utils.errors import UserError
 from ..utils.files import replacing
-from .throughput import machine
+from .throughput import describe_machine
 
-#: Seconds that loading is watched.
+#: Duration of the measurement of a dataloader.
 SECONDS = 15.0
-#: Images and detections of the evaluation that is timed.
+#: Images, and detections per image, of the timed evaluation.
 EVALUATED, DETECTIONS = 1000, 100
 
 
 def measure_data(config_path: str, out: Path | None, command: str) -> str:
-    """Measure a detection config's data path on this machine, print the page and write ``out.md``.
+    """Measure a detection config's data path on this machine, print the page, and write ``out.md`` if given.
 
     Raises:
-        UserError: no such config or data, or no detector.
+        UserError: no such config or data, or not a detector.
     """
     from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
 
     config = load_config(config_path)
-    if config.get('default_scope') != 'mmdet':
-        raise UserError(
-            f'--data {config_path}: measured for detectors, and this is a config of {config.get("default_scope")!r}'
-        )
+    scope = config.get('default_scope')
+    if scope != 'mmdet':
+        raise UserError(f'--data {config_path}: supports only detectors, and this is a config of {scope!r}')
     init_default_scope('mmdet')
     check_data(config, ('train',))
     fit_classes(config, 'train')
     fit_label_loading(config)
     fit_to_machine(config, 'none')
+
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    where, rates = machine(device), {}
-    processors = os.cpu_count() or 1
-    for workers in (processors, 0):
-        loader_config = dict(config.train_dataloader, num_workers=workers, persistent_workers=False)
+    machine = describe_machine(device)
+    num_workers = os.cpu_count() or 1
+    loading_rates = {}  # workers -> images per second
+    for count in (num_workers, 0):
+        loader_config = dict(config.train_dataloader, num_workers=count, persistent_workers=False)
         loader = Runner.build_dataloader(loader_config, seed=0)
-        rates[workers] = _loading_rate(loader, config_path)
-    step = _training_step(config, next(iter(loader)), device)
+        loading_rates[count] = _loading_rate(loader, config_path)
     batch = config.train_dataloader.batch_size
-    sizes = f'{EVALUATED} images, {DETECTIONS} detections each, 80 classes'
-    times = evaluation_times()
-    slow, fast = times['pycocotools'], times.get('faster-coco-eval')
-    text = f'# Data path\n\nWritten by `{command}`: {where["device"]}, {where["threads"]} threads, torch {where["torch"]}, '
-    text += f'commit {where["commit"]}.\n\n'
-    text += '| part | images/s |\n|---|---|\n'
-    text += f'| loading and augmentation, in the training process | {rates[0]:.1f} |\n'
-    text += f'| loading and augmentation, {processors} workers, nothing else running | {rates[processors]:.1f} |\n'
-    text += f'| training step of the whole model, batch {batch}, {device} | {batch / step:.2f} |\n'
-    text += f'| COCO box evaluation, pycocotools ({sizes}) | {EVALUATED / slow[0]:.0f} |\n'
-    if fast is not None:
-        difference = float(np.abs(np.subtract(slow[1], fast[1])).max())
-        text += f'| the same, faster-coco-eval | {EVALUATED / fast[0]:.0f} |\n\n'
-        text += f'The twelve figures of both differ by {difference:.1g} at most; `tools/train.py` and `tools/test.py` use '
-        text += 'faster-coco-eval where it is installed.\n'
-    model_bound = batch / step < rates[processors]
-    factor = rates[processors] * step / batch
-    waits = (
-        f'the model: loading is {factor:.3g} times as fast'
-        if model_bound
-        else f'loading: the model is {1 / factor:.3g} times as fast'
-    )
-    text += f'\nAn epoch waits for **{waits}**.\n'
+    model_rate = batch / _step_seconds(config, next(iter(loader)), device)
+    evaluations = evaluation_times()
+
+    seconds, metrics = evaluations['pycocotools']
+    lines = [
+        '# Data path\n',
+        f'Written by `{command}`: {machine["device"]}, {machine["threads"]} threads, '
+        f'torch {machine["torch"]}, commit {machine["commit"]}.\n',
+        '| part | images/s |\n|---|---|',
+        f'| loading and augmentation, in the training process | {loading_rates[0]:.1f} |',
+        f'| loading and augmentation, {num_workers} workers, nothing else running '
+        f'| {loading_rates[num_workers]:.1f} |',
+        f'| training step of the whole model, batch {batch}, {device} | {model_rate:.2f} |',
+        f'| COCO box evaluation, pycocotools ({EVALUATED} images, {DETECTIONS} detections each, 80 classes) '
+        f'| {EVALUATED / seconds:.0f} |',
+    ]
+    if 'faster-coco-eval' in evaluations:
+        fast_seconds, fast_metrics = evaluations['faster-coco-eval']
+        difference = np.abs(np.subtract(metrics, fast_metrics)).max()
+        lines += [
+            f'| the same, faster-coco-eval | {EVALUATED / fast_seconds:.0f} |\n',
+            f'The twelve metrics of both differ by at most {difference:.1g}; `tools/train.py` and '
+            '`tools/test.py` use faster-coco-eval where it is installed.',
+        ]
+    factor = loading_rates[num_workers] / model_rate
+    if factor > 1:
+        bottleneck = f'the model: loading is {factor:.3g} times as fast'
+    else:
+        bottleneck = f'loading: the model is {1 / factor:.3g} times as fast'
+    text = '\n'.join([*lines, f'\nAn epoch waits for **{bottleneck}**.\n'])
     print(text)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out.with_name(f'{out.name}.md')) as temporary:
             temporary.write_text(text)
     return text
 
 
-def _loading_rate(loader: DataLoader, name: str) -> float:
-    """Images a second of a dataloader, after the batches that its workers fetched while nobody waited."""
-    ahead = 1 + 2 * loader.num_workers
-    if len(loader) <= ahead:
+def _loading_rate(loader: DataLoader, config_path: str) -> float:
+    """Measure images per second of a dataloader, after the batches that its workers prefetch."""
+    prefetched = 1 + 2 * loader.num_workers
+    if len(loader) <= prefetched:
         raise UserError(
-            f'--data {name}: {len(loader)} batches are too few to measure with {loader.num_workers} workers: more than {ahead}'
+            f'--data {config_path}: {len(loader)} batches are too few to measure '
+            f'{loader.num_workers} workers: more than {prefetched} are needed'
         )
-    count, start, seconds = 0, 0.0, 0.0
+    num_images, start, seconds = 0, 0.0, 0.0
     for i, batch in enumerate(loader):
-        if i < ahead:
+        if i < prefetched:
             start = time.perf_counter()
             continue
-        count, seconds = count + len(batch['inputs']), time.perf_counter() - start
+        num_images += len(batch['inputs'])
+        seconds = time.perf_counter() - start
         if seconds > SECONDS:
             break
-    return count / seconds
+    return num_images / seconds
 
 
-def _training_step(config: object, batch: dict, device: str, rounds: int = 3) -> float:
-    """Seconds of forward and backward, median."""
+def _step_seconds(config: object, batch: dict, device: str, rounds: int = 3) -> float:
+    """Measure the median seconds of forward and backward."""
     from ..engine.runner.build import build_untrained
 
     model = build_untrained(config.model).to(device).train()
-    times = []
+    seconds = []
     for _ in range(rounds):
         start = time.perf_counter()
         data = model.data_preprocessor(batch, True)
@@ -117,19 +126,22 @@ def _training_step(config: object, batch: dict, device: str, rounds: int = 3) ->
         model.zero_grad()
         if device == 'cuda':
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return sorted(times)[rounds // 2]
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds)[rounds // 2]
 
 
 def evaluation_times(
     images: int = EVALUATED, detections: int = DETECTIONS, seed: int = 0
 ) -> dict[str, tuple[float, list[float]]]:
-    """Seconds and the twelve COCO figures of each evaluator that is installed, on the same made-up boxes.
+    """Run every installed COCO evaluator on the same random boxes.
 
     Args:
-        images: number of images, each with 7 objects as COCO has.
-        detections: of each image.
-        seed: of everything random.
+        images: number of images, each with 7 objects, as in COCO.
+        detections: per image.
+        seed: for all randomness.
+
+    Returns:
+        evaluator -> (seconds, the twelve COCO metrics).
     """
     from mmdet.datasets.api_wrappers import COCO
     from pycocotools.cocoeval import COCOeval
@@ -139,40 +151,38 @@ def evaluation_times(
         from faster_coco_eval import COCOeval_faster
 
         evaluators['faster-coco-eval'] = COCOeval_faster
-    truth, found = _made_up(images, detections, np.random.default_rng(seed))
-    results = {}
+    ground_truth, results = _random_boxes(images, detections, np.random.default_rng(seed))
+    times = {}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        path = Path(folder) / 'truth.json'
-        path.write_text(truth)
+        path = Path(folder) / 'ground_truth.json'
+        path.write_text(json.dumps(ground_truth))
         coco = COCO(str(path))
-        answers = coco.loadRes(found)
+        coco_results = coco.loadRes(results)
         for name, evaluator in evaluators.items():
             start = time.perf_counter()
-            evaluation = evaluator(coco, answers, 'bbox')
-            for work in (evaluation.evaluate, evaluation.accumulate, evaluation.summarize):
-                work()
-            results[name] = (time.perf_counter() - start, [float(v) for v in evaluation.stats[:12]])
-    return results
+            evaluation = evaluator(coco, coco_results, 'bbox')
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            times[name] = (time.perf_counter() - start, [float(v) for v in evaluation.stats[:12]])
+    return times
 
 
-def _made_up(images: int, detections: int, rng: np.random.Generator) -> tuple[str, list[dict]]:
-    """COCO json of random boxes, and detections: the boxes moved a little, and others."""
-    truth, found = [], []
+def _random_boxes(images: int, detections: int, rng: np.random.Generator) -> tuple[dict, list[dict]]:
+    """Create a COCO dict of random boxes, and detections: those boxes slightly moved, and others."""
+    objects, results = [], []
     for image in range(1, images + 1):
         for j in range(detections):
+            is_object = j < 7
             w, h = (float(v) for v in rng.uniform(10, 300, 2))
             box = [float(rng.uniform(0, 640 - w)), float(rng.uniform(0, 480 - h)), w, h]
-            label = int(rng.integers(1, 81))
-            if j < 7:
-                truth.append(
-                    dict(
-                        id=len(truth) + 1, image_id=image, category_id=label, bbox=box, area=w * h, iscrowd=0
-                    )
-                )
-                box = [v + float(d) for v, d in zip(box, rng.normal(0, 0.08, 4) * [w, h, w, h], strict=True)]
-            score = float(rng.uniform(0.2 if j < 7 else 0, 1 if j < 7 else 0.5))
-            found.append(dict(image_id=image, category_id=label, bbox=box, score=score))
-    sizes = [dict(id=i, file_name=f'{i}.jpg', width=640, height=480) for i in range(1, images + 1)]
-    return json.dumps(
-        dict(images=sizes, annotations=truth, categories=[dict(id=i, name=str(i)) for i in range(1, 81)])
-    ), found
+            common = dict(image_id=image, category_id=int(rng.integers(1, 81)))
+            if is_object:
+                objects.append(dict(common, id=len(objects) + 1, bbox=box, area=w * h, iscrowd=0))
+                shift = rng.normal(0, 0.08, 4) * [w, h, w, h]
+                box = [v + float(d) for v, d in zip(box, shift, strict=True)]
+            score = float(rng.uniform(0.2, 1) if is_object else rng.uniform(0, 0.5))
+            results.append(dict(common, bbox=box, score=score))
+    entries = [dict(id=i, file_name=f'{i}.jpg', width=640, height=480) for i in range(1, images + 1)]
+    categories = [dict(id=i, name=str(i)) for i in range(1, 81)]
+    return dict(images=entries, annotations=objects, categories=categories), results

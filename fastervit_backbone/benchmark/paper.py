@@ -1,11 +1,14 @@
-"""What the paper prints (arXiv 2306.06189, tables 2 and 4, and its DINO result), to stand beside what is measured here."""
+"""Results printed in the paper (arXiv 2306.06189, tables 2 and 4, and its DINO result), for comparison."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Printed:
-    """A row of the paper. Throughput is in images a second on its A100, GMACs what it calls FLOPs; None where it prints nothing."""
+class PaperResult:
+    """A row of the paper, None for what it does not print.
+
+    ``throughput`` is in images per second on its A100, ``gmacs`` is what the paper calls FLOPs.
+    """
 
     table: str | None
     accuracy: str
@@ -14,18 +17,19 @@ class Printed:
     box_ap: float | None = None
 
 
-def _cascade(throughput: int, box: float, mask: float) -> Printed:
-    return Printed('2', f'box AP {box}, mask AP {mask}', throughput, box_ap=box)
+def _cascade(throughput: int, box_ap: float, mask_ap: float) -> PaperResult:
+    accuracy = f'box AP {box_ap}, mask AP {mask_ap}'
+    return PaperResult(table='2', accuracy=accuracy, throughput=throughput, box_ap=box_ap)
 
 
-def _upernet(throughput: int, gmacs: int, single: float | None, multi: float) -> Printed:
-    return Printed(
-        '4', (f'mIoU {single}, ' if single else 'mIoU ') + f'multi-scale {multi}', throughput, gmacs
-    )
+def _upernet(throughput: int, gmacs: int, single_scale: float | None, multi_scale: float) -> PaperResult:
+    single = f'{single_scale}, ' if single_scale else ''
+    accuracy = f'mIoU {single}multi-scale {multi_scale}'
+    return PaperResult(table='4', accuracy=accuracy, throughput=throughput, gmacs=gmacs)
 
 
 #: By the name of the config.
-PRINTED = {
+PAPER_RESULTS = {
     'cascade_fastervit2_3x': _cascade(287, 52.1, 45.2),
     'cascade_fastervit3_3x': _cascade(159, 52.4, 45.4),
     'cascade_fastervit4_3x': _cascade(117, 52.9, 45.8),
@@ -44,17 +48,22 @@ PRINTED = {
     'upernet_convnext-t_160k': _upernet(363, 939, None, 46.7),
     'upernet_convnext-s_160k': _upernet(234, 1027, None, 49.6),
     'upernet_convnext-b_160k': _upernet(189, 1170, None, 49.9),
-    'dino_fastervit4_21k_384_36e': Printed(None, 'box AP 58.7'),
+    'dino_fastervit4_21k_384_36e': PaperResult(table=None, accuracy='box AP 58.7'),
 }
 
-#: Box AP with Cascade Mask R-CNN (table 2) of what tools/benchmark.py calls a model.
-BOX_AP_WITH = {f'fastervit:{i}': PRINTED[f'cascade_fastervit{i}_3x'].box_ap for i in (2, 3, 4)}
-BOX_AP_WITH |= {f'published:{i}': PRINTED[f'cascade_fastervit{i}_3x'].box_ap for i in (2, 3, 4)}
-for _size, _timm_size in (('t', 'tiny'), ('s', 'small'), ('b', 'base')):
-    BOX_AP_WITH[f'timm:swin_{_timm_size}_patch4_window7_224'] = PRINTED[f'cascade_swin-{_size}_3x'].box_ap
-    BOX_AP_WITH[f'timm:convnext_{_timm_size}'] = PRINTED[f'cascade_convnext-{_size}_3x'].box_ap
-BOX_AP_WITH |= {
-    f'configs/{"" if "fastervit" in k else "baselines/"}{k}.py': v.box_ap
-    for k, v in PRINTED.items()
-    if v.box_ap
+_SIZES = ('tiny', 'small', 'base')
+#: Model of tools/benchmark.py -> config of the Cascade Mask R-CNN with that backbone.
+_CASCADES = {
+    **{f'fastervit:{arch}': f'cascade_fastervit{arch}_3x' for arch in (2, 3, 4)},
+    **{f'published:{arch}': f'cascade_fastervit{arch}_3x' for arch in (2, 3, 4)},
+    **{f'timm:swin_{size}_patch4_window7_224': f'cascade_swin-{size[0]}_3x' for size in _SIZES},
+    **{f'timm:convnext_{size}': f'cascade_convnext-{size[0]}_3x' for size in _SIZES},
+    **{f'configs/cascade_fastervit{arch}_3x.py': f'cascade_fastervit{arch}_3x' for arch in (2, 3, 4)},
+    **{
+        f'configs/baselines/cascade_{name}-{size[0]}_3x.py': f'cascade_{name}-{size[0]}_3x'
+        for name in ('swin', 'convnext')
+        for size in _SIZES
+    },
 }
+#: Model of tools/benchmark.py -> box AP with Cascade Mask R-CNN (table 2).
+PAPER_BOX_AP = {model: PAPER_RESULTS[config].box_ap for model, config in _CASCADES.items()}

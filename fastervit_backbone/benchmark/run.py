@@ -1,4 +1,4 @@
-"""What tools/benchmark.py does with its options."""
+"""Benchmarks behind tools/benchmark.py."""
 
 import shlex
 import sys
@@ -12,7 +12,7 @@ import torch
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
 from .candidates import Setting
-from .throughput import compare, machine, record
+from .throughput import compare, describe_machine, to_records
 from .throughput_page import table, title, write_page
 
 
@@ -32,21 +32,14 @@ def run(
     data: str | None,
     out: str | None,
 ) -> None:
-    """Measure, print tables and write the page; arguments as the tool's options.
+    """Measure, print tables and write the page; arguments are the options of the tool.
 
     Raises:
-        UserError: what cannot be measured, or no place for the page.
+        UserError: something that cannot be measured, or a page that cannot be written.
     """
-    cuda = torch.cuda.is_available()
-    if device == 'cuda' and not cuda:
-        raise UserError('--device cuda: torch sees none here')
-    device = device or ('cuda' if cuda else 'cpu')
-    if 'tf32' in dtype and device == 'cpu':
-        raise UserError('--dtype tf32 is a CUDA mode: name fp32, bf16 or fp16 on a CPU')
-    if rounds < 1 or batch < 1 or (threads is not None and threads < 1):
-        raise UserError(
-            f'--rounds, --batch and --threads must be at least 1, got {rounds}, {batch}, {threads}'
-        )
+    device = _choose_device(device, dtype)
+    if min(rounds, batch, 1 if threads is None else threads) < 1:
+        raise UserError(f'--rounds {rounds}, --batch {batch}, --threads {threads}: must be at least 1')
     if threads is not None:
         torch.set_num_threads(threads)
     path = None if out is None else Path(out)
@@ -54,48 +47,28 @@ def run(
         check_folder_writable('--out', path.parent)
     if data is not None:
         if models or stages:
-            raise UserError('--data measures a config and no models: leave those and --stages out')
-        try:
-            from .data_path import measure_data
-        except ModuleNotFoundError as error:
-            raise UserError(f'--data needs the package {error.name}: make setup installs it') from error
-
-        measure_data(data, path, _command())
+            raise UserError('--data measures a config, not models: leave out the models and --stages')
+        _measure_data(data, path)
         return
     if not models:
         raise UserError('name at least one model, as in fastervit:2 (or --data CONFIG)')
-    sizes = [parse_size(s, batch) for s in size]
-    if stages:
-        from .stages import write_stages
-
-        if len(sizes) > 1 or len(dtype) > 1 or train or compile or channels_last:
-            raise UserError(
-                '--stages takes one --size and one --dtype, and no --train, --compile or --channels-last'
-            )
-        write_stages(models, sizes[0], dtype[0], device, path, _command())
+    settings = []
+    for text, name in product(size, dtype):
+        count, hw = parse_size(text, batch)
+        options = dict(channels_last=channels_last, compile=compile, train=train)
+        settings.append(Setting(size=hw, batch=count, dtype=name, device=device, **options))
+    if not stages:
+        _measure_models(models, settings, rounds, path)
         return
-    where, groups = machine(device), []
-    for (count, hw), kind in product(sizes, dtype):
-        setting = Setting(hw, count, kind, device, channels_last, compile, train)
-        try:
-            rows = record(compare(models, setting, rounds), setting, where)
-        except torch.OutOfMemoryError as error:
-            raise UserError(
-                f'{title(asdict(setting))}: the GPU has too little memory for all models at once: fewer, or a smaller batch'
-            ) from error
-        groups.append(rows)
-        print(
-            f'\n{title(rows[0]["setting"])} ({where["device"]}, {where["threads"]} threads)\n\n{table(rows)}',
-            flush=True,
-        )
-        if path is not None:  # after each: nothing is lost if a later one fails
-            written = write_page(groups, path, _command())
-    if path is not None:
-        print(f'\nwritten: {", ".join(map(str, written))}')
+    if len(settings) > 1 or train or compile or channels_last:
+        raise UserError('--stages takes one --size, one --dtype, no --train, --compile, --channels-last')
+    from .stages import write_stages
+
+    write_stages(models, settings[0], path, _command())
 
 
 def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
-    """'224', '800x1280' or '8x224x224' -> (batch, (height, width)).
+    """Parse '224', '800x1280' or '8x224x224' into (batch, (height, width)); ``batch`` is the default.
 
     Raises:
         UserError: anything else.
@@ -106,11 +79,49 @@ def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
         numbers = []
     if len(numbers) not in (1, 2, 3) or min(numbers) < 1 or min(numbers[-2:]) < 32:
         raise UserError(
-            f'--size {text}: expected HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, at least 32 pixels a side, as in 800x1280'
+            f'--size {text}: expected HEIGHTxWIDTH or BATCHxHEIGHTxWIDTH, at least 32 pixels per side, '
+            'as in 800x1280'
         )
     if len(numbers) == 1:
         return batch, (numbers[0], numbers[0])
     return (numbers[0] if len(numbers) == 3 else batch), (numbers[-2], numbers[-1])
+
+
+def _choose_device(device: str | None, dtypes: Sequence[str]) -> str:
+    cuda = torch.cuda.is_available()
+    if device == 'cuda' and not cuda:
+        raise UserError('--device cuda: torch finds no CUDA device')
+    device = device or ('cuda' if cuda else 'cpu')
+    if 'tf32' in dtypes and device == 'cpu':
+        raise UserError('--dtype tf32 exists only on CUDA: use fp32, bf16 or fp16 on a CPU')
+    return device
+
+
+def _measure_data(config: str, out: Path | None) -> None:
+    try:
+        from .data_path import measure_data
+    except ModuleNotFoundError as error:
+        raise UserError(f'--data needs the package {error.name}: make setup installs it') from error
+    measure_data(config, out, _command())
+
+
+def _measure_models(
+    models: Sequence[str], settings: Sequence[Setting], rounds: int, out: Path | None
+) -> None:
+    machine = describe_machine(settings[0].device)
+    groups = []
+    for setting in settings:
+        heading = title(asdict(setting))
+        try:
+            rows = to_records(compare(models, setting, rounds), setting, machine)
+        except torch.OutOfMemoryError as error:
+            raise UserError(f'{heading}: out of GPU memory, use fewer models or a smaller batch') from error
+        groups.append(rows)
+        print(f'\n{heading} ({machine["device"]}, {machine["threads"]} threads)\n\n{table(rows)}', flush=True)
+        if out is not None:  # after each setting: nothing is lost if a later one fails
+            paths = write_page(groups, out, _command())
+    if out is not None:
+        print(f'\nwritten: {", ".join(map(str, paths))}')
 
 
 def _command() -> str:

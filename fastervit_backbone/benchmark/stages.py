@@ -1,6 +1,5 @@
-"""Where the time of a backbone goes: per stage (as figure S.4 of the paper) and per kind of operation."""
+"""Profile a backbone: per stage (as figure S.4 of the paper) and per kind of operation."""
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from ..models.deploy import PointwiseConv
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from ..utils.files import replacing
-from .candidates import Setting, fastervit
-from .throughput import machine, peak_memory, precision
+from ..visualization.figures import new_figure, to_png
+from .candidates import Setting, build_fastervit
+from .throughput import describe_machine, peak_memory, precision
 
-#: Kinds of operations by the names of torch's kernels.
+#: Kinds of operations by parts of the names of torch's kernels.
 KINDS = {
     'matrix products': ('addmm', 'bmm', 'mm', 'baddbmm', 'linear', 'mkldnn_linear'),
     'convolutions': ('conv', 'cudnn', 'mkldnn_convolution', 'thnn'),
@@ -33,7 +33,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the network: ``gflops`` counts a multiply-add as two, ``peak_mib`` what is allocated while it runs."""
+    """A part of the network; ``gflops`` counts a multiply-add as two, ``peak_mib`` what a call allocates."""
 
     name: str
     seconds: float
@@ -42,12 +42,12 @@ class Part:
 
     @property
     def gflops_per_second(self) -> float:
-        """Arithmetic speed reached."""
+        """Arithmetic speed."""
         return self.gflops / self.seconds
 
 
 def parts_of(net: FasterViT) -> list[tuple[str, nn.Module]]:
-    """Stem, stages and downsamples, in order."""
+    """List stem, stages and downsamples, in order."""
     parts = [('stem', net.stem)]
     for i, stage in enumerate(net.stages, 1):
         parts.append((f'stage {i}', stage))
@@ -58,44 +58,39 @@ def parts_of(net: FasterViT) -> list[tuple[str, nn.Module]]:
 
 @torch.inference_mode()
 def profile_stages(net: FasterViT, images: torch.Tensor, rounds: int = 9) -> list[Part]:
-    """Time, FLOPs and peak memory of every part, each run alone on what the part before gave it.
+    """Measure time, FLOPs and peak memory of every part, run in isolation on the output of the one before.
 
     Args:
         net: in eval mode (or the ``net`` of a deployed copy).
         images: (B, C, H, W).
-        rounds: timed calls; the median counts.
+        rounds: timed calls, of which the median counts.
     """
     device = images.device.type
     parts, x = [], images
     for name, module in parts_of(net):
-        given = x
 
-        def work(module: nn.Module = module, given: torch.Tensor = given) -> torch.Tensor:
-            return module(given)
+        def run(module: nn.Module = module, x: torch.Tensor = x) -> torch.Tensor:
+            return module(x)
 
-        x = work()
-        work()  # what is computed once per size
+        output = run()
+        run()  # computes what is computed once per size
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-            work()
-        times = sorted(_seconds(work, device) for _ in range(rounds))
-        parts.append(
-            Part(
-                name,
-                times[rounds // 2],
-                counter.get_total_flops() / 1e9,
-                (peak_memory(work, device) or 0) / 2**20,
-            )
-        )
+            run()
+        seconds = _median_seconds(run, device, rounds)
+        gflops = counter.get_total_flops() / 1e9
+        peak_mib = (peak_memory(run, device) or 0) / 2**20
+        parts.append(Part(name=name, seconds=seconds, gflops=gflops, peak_mib=peak_mib))
+        x = output
     return parts
 
 
 @torch.inference_mode()
 def profile_operations(net: nn.Module, images: torch.Tensor, rounds: int = 3) -> dict[str, float]:
-    """Seconds a forward by kind of operation (torch's profiler, its overhead included), 'other' last."""
+    """Measure seconds per forward by kind of operation, 'other' last, with the profiler's overhead."""
     cuda = images.is_cuda
-    activities = [torch.profiler.ProfilerActivity.CPU] + (
-        [torch.profiler.ProfilerActivity.CUDA] if cuda else []
-    )
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if cuda:
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
     net(images)
     with torch.profiler.profile(activities=activities) as profile:
         for _ in range(rounds):
@@ -103,150 +98,150 @@ def profile_operations(net: nn.Module, images: torch.Tensor, rounds: int = 3) ->
     seconds = dict.fromkeys([*KINDS, 'other'], 0.0)
     for event in profile.key_averages():
         if event.device_type != torch.autograd.DeviceType.CPU:
-            continue  # a kernel, which its operation counts
-        own = event.self_device_time_total if cuda else event.self_cpu_time_total
+            continue  # a kernel, whose time its operation includes
+        microseconds = event.self_device_time_total if cuda else event.self_cpu_time_total
         name = event.key.lower()
-        kind = next((k for k, words in KINDS.items() if any(w in name for w in words)), 'other')
-        seconds[kind] += own / 1e6 / rounds
+        kind = next((k for k, parts in KINDS.items() if any(part in name for part in parts)), 'other')
+        seconds[kind] += microseconds / 1e6 / rounds
     return seconds
 
 
 @torch.inference_mode()
 def plain_products(net: FasterViT, images: torch.Tensor) -> list[tuple[str, float]]:
-    """GFLOP/s that this device reaches in products and convolutions of the network's own shapes, with nothing around them: the limit."""
-    shapes: dict[tuple, Callable[[], object]] = {}
+    """Measure the device's limit: GFLOP/s of isolated products and convolutions of the network's shapes."""
+    operations: dict[tuple[str, int], Callable[[], object]] = {}  # (name, FLOPs) -> operation
 
-    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    def record(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0]
         if isinstance(module, nn.Linear | PointwiseConv):
             tokens, (out, width) = x.numel() // x.shape[-1], module.weight.shape[:2]
             flat = torch.randn(tokens, width, device=x.device, dtype=x.dtype)
             weight = module.weight.reshape(out, width)
-            shapes.setdefault(
-                (f'{tokens} x {width} -> {out}', 2 * tokens * width * out),
-                lambda: nn.functional.linear(flat, weight),
-            )
+            key = f'{tokens} x {width} -> {out}', 2 * tokens * width * out
+            operations.setdefault(key, lambda: nn.functional.linear(flat, weight))
         elif isinstance(module, nn.Conv2d) and module.groups == 1:
-            given = torch.randn_like(x)
-            out = nn.functional.conv2d(given, module.weight, module.bias, module.stride, module.padding)
+            noise = torch.randn_like(x)
+            out = nn.functional.conv2d(noise, module.weight, module.bias, module.stride, module.padding)
             flops = 2 * out.numel() * module.weight[0].numel()
             size = f'{"x".join(map(str, module.kernel_size))} on {x.shape[2]}x{x.shape[3]}'
-            shapes.setdefault(
-                (f'{module.in_channels} -> {module.out_channels}, {size}', flops), lambda: module(given)
-            )
+            key = f'{module.in_channels} -> {module.out_channels}, {size}', flops
+            operations.setdefault(key, lambda: module(noise))
 
-    handles = [
-        m.register_forward_pre_hook(note)
-        for m in net.modules()
-        if isinstance(m, nn.Linear | nn.Conv2d | PointwiseConv)
-    ]
+    layers = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d | PointwiseConv)]
+    handles = [layer.register_forward_pre_hook(record) for layer in layers]
     net(images)
     for handle in handles:
         handle.remove()
     rates = []
-    for (name, flops), work in shapes.items():
-        work()
-        times = sorted(_seconds(work, images.device.type) for _ in range(5))
-        rates.append((name, flops / 1e9 / times[2]))
+    for (name, flops), operation in operations.items():
+        operation()
+        rates.append((name, flops / 1e9 / _median_seconds(operation, images.device.type, rounds=5)))
     return rates
 
 
 def picture(parts: Sequence[Part], title: str) -> bytes:
-    """PNG: time, GFLOPs and memory of every part beside each other."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True, sharey=True)
-    names = [p.name for p in parts]
-    for axis, label, values in zip(
-        axes,
-        ('time, ms', 'GFLOPs', 'peak memory, MiB'),
-        ([1e3 * p.seconds for p in parts], [p.gflops for p in parts], [p.peak_mib for p in parts]),
-        strict=True,
-    ):
-        bars = axis.barh(names, values, color='#4477aa')
+    """Draw time, GFLOPs and memory of every part side by side, as a PNG."""
+    figure, axes = new_figure((12, 3.4), columns=3, sharey=True)
+    panels = {
+        'time, ms': [1e3 * p.seconds for p in parts],
+        'GFLOPs': [p.gflops for p in parts],
+        'peak memory, MiB': [p.peak_mib for p in parts],
+    }
+    for axis, (label, values) in zip(axes, panels.items(), strict=True):
+        bars = axis.barh([p.name for p in parts], values, color='#4477aa')
         axis.bar_label(bars, fmt='%.0f', padding=2)
         axis.set_xlabel(label)
         axis.margins(x=0.15)
     axes[0].invert_yaxis()
     figure.suptitle(title)
-    file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=100)
-    plt.close(figure)
-    return file.getvalue()
+    return to_png(figure)
 
 
-def _seconds(work: Callable[[], object], device: str) -> float:
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if device == 'cuda':
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+def _median_seconds(function: Callable[[], object], device: str, rounds: int) -> float:
+    seconds = []
+    for _ in range(rounds):
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        if device == 'cuda':
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return sorted(seconds)[rounds // 2]
 
 
-def write_stages(
-    models: Sequence[str],
-    size: tuple[int, tuple[int, int]],
-    dtype: str,
-    device: str,
-    out: Path | None,
-    command: str,
-) -> str:
-    """Profile each model, print the page, and write ``out.md`` with pictures where ``out`` is given.
+def write_stages(models: Sequence[str], setting: Setting, out: Path | None, command: str) -> str:
+    """Profile each model, print the page, and write ``out.md`` with pictures if ``out`` is given.
+
+    Args:
+        models: ``fastervit:ARCH`` or ``fastervit:ARCH:deploy``.
+        setting: eager inference in fp32 or bf16.
+        out: path without suffix.
+        command: that made the page.
+
+    Returns:
+        the page.
 
     Raises:
-        UserError: a model that is no FasterViT of this package, or a dtype other than fp32 and bf16.
+        UserError: a model that is not a FasterViT of this package, or another dtype.
     """
-    batch, hw = size
-    where = machine(device)
+    machine = describe_machine(setting.device)
     text = (
-        f'# Where the time goes\n\nWritten by `{command}`: {where["device"]}, {where["threads"]} threads, torch {where["torch"]}, '
-        f'commit {where["commit"]}.\n'
+        f'# Where the time goes\n\nWritten by `{command}`: {machine["device"]}, {machine["threads"]} '
+        f'threads, torch {machine["torch"]}, commit {machine["commit"]}.\n'
     )
     for name in models:
-        kind, _, rest = name.partition(':')
-        if kind != 'fastervit' or dtype not in ('fp32', 'bf16'):
+        if not name.startswith('fastervit:') or setting.dtype not in ('fp32', 'bf16'):
             raise UserError(
-                f'--stages profiles fastervit:ARCH or fastervit:ARCH:deploy in fp32 or bf16, got {name} in {dtype}'
+                '--stages profiles fastervit:ARCH or fastervit:ARCH:deploy in fp32 or bf16, '
+                f'got {name} in {setting.dtype}'
             )
-        net, _ = fastervit(rest, Setting(hw, batch, dtype, device))
-        deployed = rest.endswith(':deploy')
-        low = torch.bfloat16 if dtype == 'bf16' else torch.float32
-        images = torch.randn(batch, 3, *hw, device=device)
-        inner, given = (
-            (net.net, images.to(net.dtype, memory_format=torch.channels_last)) if deployed else (net, images)
-        )
-        with precision(dtype), torch.autocast(device, low, enabled=dtype == 'bf16' and not deployed):
-            parts, kinds, limits = (
-                profile_stages(inner, given),
-                profile_operations(inner, given),
-                plain_products(inner, given),
-            )
-        text += f'\n## {name}, {batch} x 3 x {hw[0]} x {hw[1]}, {dtype}\n\n'
-        text += '| part | ms | GFLOPs | GFLOP/s | peak MiB |\n|---|---|---|---|---|\n'
-        whole = Part(
-            'all', sum(p.seconds for p in parts), sum(p.gflops for p in parts), max(p.peak_mib for p in parts)
-        )
-        for p in [*parts, whole]:
-            text += f'| {p.name} | {1e3 * p.seconds:.1f} | {p.gflops:.1f} | {p.gflops_per_second:.0f} | {p.peak_mib:.0f} |\n'
-        total = sum(kinds.values())
-        text += '\n| operations | ms | share |\n|---|---|---|\n'
-        text += ''.join(f'| {k} | {1e3 * v:.1f} | {v / total:.0%} |\n' for k, v in kinds.items())
-        text += '\nThe limit: the same products and convolutions alone, on tensors at hand.\n\n| channels and tokens | GFLOP/s |\n|---|---|\n'
-        text += ''.join(f'| {shape} | {rate:.0f} |\n' for shape, rate in limits)
+        section, parts = _profile(name, setting)
+        text += section
         if out is not None and find_spec('matplotlib'):
             path = out.with_name(f'{out.name}_{name.replace(":", "-")}.png')
-            path.parent.mkdir(parents=True, exist_ok=True)
+            height, width = setting.size
             with replacing(path) as temporary:
-                temporary.write_bytes(picture(parts, f'{name}, {hw[0]}x{hw[1]}, {dtype}'))
+                temporary.write_bytes(picture(parts, f'{name}, {height}x{width}, {setting.dtype}'))
             text += f'\n![stages]({path.name})\n'
     print(text)
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out.with_name(f'{out.name}.md')) as temporary:
             temporary.write_text(text)
     return text
+
+
+def _profile(name: str, setting: Setting) -> tuple[str, list[Part]]:
+    """Profile a model; returns its section of the page, and its parts."""
+    net, casts_itself = build_fastervit(name.removeprefix('fastervit:'), setting)
+    images = torch.randn(setting.batch, 3, *setting.size, device=setting.device)
+    if casts_itself:
+        images = images.to(net.dtype, memory_format=torch.channels_last)
+        net = net.net
+    with precision(setting.dtype), setting.autocast(enabled=not casts_itself):
+        parts = profile_stages(net, images)
+        seconds_by_kind = profile_operations(net, images)
+        limits = plain_products(net, images)
+    whole = Part(
+        name='all',
+        seconds=sum(p.seconds for p in parts),
+        gflops=sum(p.gflops for p in parts),
+        peak_mib=max(p.peak_mib for p in parts),
+    )
+    total_seconds = sum(seconds_by_kind.values())
+    height, width = setting.size
+    rows = []
+    for p in [*parts, whole]:
+        speed = f'{p.gflops:.1f} | {p.gflops_per_second:.0f}'
+        rows.append(f'| {p.name} | {1e3 * p.seconds:.1f} | {speed} | {p.peak_mib:.0f} |')
+    lines = [
+        f'\n## {name}, {setting.batch} x 3 x {height} x {width}, {setting.dtype}\n',
+        '| part | ms | GFLOPs | GFLOP/s | peak MiB |\n|---|---|---|---|---|',
+        *rows,
+        '\n| operations | ms | share |\n|---|---|---|',
+        *(f'| {k} | {1e3 * s:.1f} | {s / total_seconds:.0%} |' for k, s in seconds_by_kind.items()),
+        '\nThe limit: the same products and convolutions in isolation, with their inputs in memory.\n',
+        '| channels and tokens | GFLOP/s |\n|---|---|',
+        *(f'| {shape} | {rate:.0f} |' for shape, rate in limits),
+    ]
+    return '\n'.join(lines) + '\n', parts

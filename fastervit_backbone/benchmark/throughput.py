@@ -1,4 +1,4 @@
-"""Speed of several models against each other: in one process, by turns, with medians, spread and peak memory."""
+"""Compare the speed of several models: interleaved in one process, with medians, spread and peak memory."""
 
 import gc
 import os
@@ -16,7 +16,7 @@ import torch
 from ..utils.commit import current_commit
 from .candidates import Setting, build
 
-#: A turn is as many calls as take this long, so that clocks and queues do not matter.
+#: A turn repeats the call for at least this long, so that clock resolution and queues do not matter.
 TURN_SECONDS = 0.05
 
 
@@ -26,12 +26,12 @@ class Timing:
 
     Attributes:
         model: its name.
-        seconds: of one call, median over the turns.
-        p95: 95th percentile.
+        seconds: per call, median over the turns.
+        p95: seconds per call, 95th percentile.
         images_per_second: batch over median.
-        peak_mib: MiB of tensors allocated during a call beyond those that were there before (weights, images); None where unknown.
+        peak_mib: MiB of tensors allocated during a call, without weights and images; None if unknown.
         ratio: speed over that of the first model, median over the turns; above 1 is faster.
-        ratio_low, ratio_high: the quartiles of that over the turns.
+        ratio_low, ratio_high: quartiles of the ratio over the turns.
     """
 
     model: str
@@ -45,93 +45,99 @@ class Timing:
 
 
 def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: int = 2) -> list[Timing]:
-    """Time models by turns (A B A B ...).
+    """Time models interleaved (A B A B ...).
 
     Args:
-        names: as :func:`~fastervit_backbone.benchmark.candidates.build` takes them; the first is what the others are compared with.
-        setting: of all.
-        rounds: turns of each.
-        warmup: calls of each before.
+        names: as of :func:`~fastervit_backbone.benchmark.candidates.build`; ratios compare with the first.
+        setting: for all models.
+        rounds: turns of each model.
+        warmup: calls of each model before.
 
     Returns:
-        one row a model, in order.
+        one row per model, in order.
 
     Raises:
         UserError: as ``build``.
     """
     with precision(setting.dtype):
-        works = [build(name, setting) for name in names]
-        calls = []
-        for work in works:
+        steps = [build(name, setting) for name in names]
+        calls_per_turn = []
+        for step in steps:
             for _ in range(warmup):
-                work()
-            calls.append(max(1, round(TURN_SECONDS / max(_time(work, 1, setting.device), 1e-6))))
-        times: list[list[float]] = [[] for _ in works]
+                step()
+            call_seconds = max(_time(step, 1, setting.device), 1e-6)
+            calls_per_turn.append(max(1, round(TURN_SECONDS / call_seconds)))
+        turns: list[list[float]] = [[] for _ in steps]
         for _ in range(rounds):
-            for work, count, own in zip(works, calls, times, strict=True):
-                own.append(_time(work, count, setting.device))
-        peaks = [peak_memory(work, setting.device) for work in works]
-    return [
-        _timing(name, setting, times[0], own, peak)
-        for name, own, peak in zip(names, times, peaks, strict=True)
-    ]
+            for step, calls, seconds in zip(steps, calls_per_turn, turns, strict=True):
+                seconds.append(_time(step, calls, setting.device))
+        peaks = [peak_memory(step, setting.device) for step in steps]
+    rows = zip(names, turns, peaks, strict=True)
+    return [_summarize(name, setting, turns[0], seconds, peak) for name, seconds, peak in rows]
 
 
-def _timing(name: str, setting: Setting, first: list[float], own: list[float], peak: int | None) -> Timing:
-    ratios = [a / b for a, b in zip(first, own, strict=True)]
-    median = statistics.median(own)
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
-    p95 = statistics.quantiles(own, n=20, method='inclusive')[-1] if len(own) > 1 else own[0]
-    mib = None if peak is None else peak / 2**20
-    return Timing(name, median, p95, setting.batch / median, mib, statistics.median(ratios), low, high)
+def _summarize(
+    name: str, setting: Setting, reference: list[float], seconds: list[float], peak_bytes: int | None
+) -> Timing:
+    """Summarize the turns of a model; ``reference`` and ``seconds`` are seconds per call of each turn."""
+    ratios = [a / b for a, b in zip(reference, seconds, strict=True)]
+    several = len(seconds) > 1
+    median = statistics.median(seconds)
+    ratio_low, _, ratio_high = statistics.quantiles(ratios, n=4) if several else ratios * 3
+    return Timing(
+        model=name,
+        seconds=median,
+        p95=statistics.quantiles(seconds, n=20, method='inclusive')[-1] if several else median,
+        images_per_second=setting.batch / median,
+        peak_mib=None if peak_bytes is None else peak_bytes / 2**20,
+        ratio=statistics.median(ratios),
+        ratio_low=ratio_low,
+        ratio_high=ratio_high,
+    )
 
 
-def _time(work: Callable[[], None], calls: int, device: str) -> float:
-    """Seconds of a call."""
+def _time(step: Callable[[], None], calls: int, device: str) -> float:
+    """Measure the seconds per call."""
     if device == 'cuda':
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         torch.cuda.synchronize()
         start.record()
         for _ in range(calls):
-            work()
+            step()
         end.record()
         torch.cuda.synchronize()
         return start.elapsed_time(end) / 1000 / calls
     begin = time.perf_counter()
     for _ in range(calls):
-        work()
+        step()
     return (time.perf_counter() - begin) / calls
 
 
-def peak_memory(work: Callable[[], object], device: str) -> int | None:
-    """Bytes of tensors that a call allocates at most at once beyond those there before; None where torch records none."""
+def peak_memory(function: Callable[[], object], device: str) -> int | None:
+    """Measure the peak bytes of tensors allocated during a call, without existing ones; None if unknown."""
     gc.collect()
     if device == 'cuda':
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        work()
+        function()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        work()
+    cpu = torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[cpu], profile_memory=True) as profile:
+        function()
     results = getattr(profile.profiler, 'kineto_results', None)
-    changes = (
-        []
-        if results is None
-        else [(e.start_ns(), e.nbytes()) for e in results.events() if e.name() == '[memory]']
-    )
-    held = peak = 0
-    for _, change in sorted(changes):
-        held += change
-        peak = max(peak, held)
+    events = [] if results is None else results.events()
+    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == '[memory]')
+    allocated = peak = 0
+    for _, num_bytes in changes:
+        allocated += num_bytes
+        peak = max(peak, allocated)
     return peak or None
 
 
 @contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """On CUDA: fp32 without and tf32 with the tensor cores' short mantissa."""
+    """On CUDA, allow TensorFloat-32 for every dtype but 'fp32'."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = dtype != 'fp32'
     try:
@@ -140,9 +146,8 @@ def precision(dtype: str) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def machine(device: str) -> dict[str, object]:
-    """What a row was measured on: processor, threads, versions, commit."""
-    name = torch.cuda.get_device_name() if device == 'cuda' else _processor()
+def describe_machine(device: str) -> dict[str, object]:
+    """Describe what a row was measured on: processor, threads, versions, commit."""
     packages = {}
     for package in ('timm', 'fastervit', 'mmdet', 'onedl-mmdetection'):
         try:
@@ -150,27 +155,27 @@ def machine(device: str) -> dict[str, object]:
         except PackageNotFoundError:
             continue
     return dict(
-        device=name, threads=torch.get_num_threads(), torch=torch.__version__, cuda=torch.version.cuda if device == 'cuda' else None,
-        python=platform.python_version(), packages=packages, commit=current_commit(),
-    )  # fmt: skip
+        device=torch.cuda.get_device_name() if device == 'cuda' else _processor(),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+        cuda=torch.version.cuda if device == 'cuda' else None,
+        python=platform.python_version(),
+        packages=packages,
+        commit=current_commit(),
+    )
 
 
-def record(rows: Sequence[Timing], setting: Setting, where: dict[str, object]) -> list[dict]:
-    """Rows as JSON has them: each with its setting and machine."""
-    return [asdict(row) | dict(setting=asdict(setting), machine=where) for row in rows]
+def to_records(rows: Sequence[Timing], setting: Setting, machine: dict[str, object]) -> list[dict]:
+    """Convert rows to JSON records, each with its setting and machine."""
+    return [asdict(row) | dict(setting=asdict(setting), machine=machine) for row in rows]
 
 
 def _processor() -> str:
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.is_file() else []
-    model = next(
-        (line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')),
-        platform.processor(),
-    )
-    flags = next((line.split(':', 1)[1].split() for line in lines if line.startswith('flags')), [])
-    known = [
-        name
-        for flag, name in (('avx512f', 'AVX-512'), ('avx512_bf16', 'bf16'), ('amx_bf16', 'AMX'))
-        if flag in flags
-    ]
-    return f'{model} ({", ".join([*known, f"{os.cpu_count()} cores"])})'
+    """Name the processor, its vector units and cores."""
+    cpuinfo = Path('/proc/cpuinfo')
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(':') for line in lines)}
+    flags = fields.get('flags', '').split()
+    units = dict(avx512f='AVX-512', avx512_bf16='bf16', amx_bf16='AMX')
+    details = [name for flag, name in units.items() if flag in flags] + [f'{os.cpu_count()} cores']
+    return f'{fields.get("model name", platform.processor())} ({", ".join(details)})'

@@ -1,65 +1,70 @@
-"""What a benchmark leaves: JSON, a markdown page and pictures."""
+"""Write the results of a benchmark: JSON, a markdown page and pictures."""
 
-import io
 import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..utils.files import replacing
-from .paper import BOX_AP_WITH
+from ..visualization.figures import new_figure, to_png
+from .paper import PAPER_BOX_AP
 
 
 def table(rows: Sequence[dict]) -> str:
-    """Markdown table of one setting's rows."""
+    """Format the rows of one setting as a markdown table."""
     first = rows[0]['model']
     lines = [
-        f'| model | images/s | ms (median) | ms (p95) | peak memory, MiB | speed against {first} (quartiles) |',
+        '| model | images/s | ms (median) | ms (p95) | peak memory, MiB '
+        f'| speed against {first} (quartiles) |',
         '|---|---|---|---|---|---|',
     ]
     for r in rows:
         peak = '' if r['peak_mib'] is None else f'{r["peak_mib"]:.0f}'
         lines.append(
-            f'| {r["model"]} | {r["images_per_second"]:.3g} | {1e3 * r["seconds"]:.1f} | {1e3 * r["p95"]:.1f} | {peak} | '
-            f'**{r["ratio"]:.2f}** ({r["ratio_low"]:.2f}-{r["ratio_high"]:.2f}) |'
+            f'| {r["model"]} | {r["images_per_second"]:.3g} | {1e3 * r["seconds"]:.1f} '
+            f'| {1e3 * r["p95"]:.1f} | {peak} '
+            f'| **{r["ratio"]:.2f}** ({r["ratio_low"]:.2f}-{r["ratio_high"]:.2f}) |'
         )
     return '\n'.join(lines)
 
 
 def title(setting: dict) -> str:
-    """A setting in words."""
+    """Describe a setting in one line."""
     height, width = setting['size']
-    words = [
+    parts = [
         f'{setting["batch"]} x 3 x {height} x {width}',
         setting['dtype'],
         'training step' if setting['train'] else 'inference',
     ]
-    words += ['channels-last'] * setting['channels_last'] + ['compiled'] * setting['compile']
-    return ', '.join(words)
+    parts += ['channels-last'] * setting['channels_last'] + ['compiled'] * setting['compile']
+    return ', '.join(parts)
 
 
-def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str, extra: str = '') -> list[Path]:
-    """Write ``out.json``, ``out.md`` and, where matplotlib is installed, the pictures that the rows allow; returns what was written.
+def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str) -> list[Path]:
+    """Write ``out.json``, ``out.md`` and, if matplotlib is installed, the pictures that the rows suffice for.
 
     Args:
-        groups: rows of each setting, as :func:`~fastervit_backbone.benchmark.throughput.record` gives them.
-        out: path without ending.
-        command: that measures this again.
-        extra: markdown put after the tables.
+        groups: rows of each setting, from :func:`~fastervit_backbone.benchmark.throughput.to_records`.
+        out: path without suffix.
+        command: that made the page.
+
+    Returns:
+        paths of the files.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    where = groups[0][0]['machine']
-    versions = ', '.join(f'{k} {v}' for k, v in where['packages'].items())
-    cuda = f' (CUDA {where["cuda"]})' if where['cuda'] else ''
+    machine = groups[0][0]['machine']
+    cuda = f' (CUDA {machine["cuda"]})' if machine['cuda'] else ''
+    packages = ''.join(f', {name} {version}' for name, version in machine['packages'].items())
     text = (
-        f'# Speed on {where["device"]}\n\nWritten by `{command}`\n\n'
-        f'{where["threads"]} threads, torch {where["torch"]}{cuda}, Python {where["python"]}{", " + versions if versions else ""}, '
-        f'commit {where["commit"]}. All models of a table ran in one process by turns; the ratio is the median over the turns, its '
-        'quartiles in brackets. Peak memory: tensors allocated during a call, without weights and images.\n'
+        f'# Speed on {machine["device"]}\n\nWritten by `{command}`\n\n'
+        f'{machine["threads"]} threads, torch {machine["torch"]}{cuda}, Python {machine["python"]}'
+        f'{packages}, commit {machine["commit"]}. All models of a table ran interleaved in one process; the '
+        'ratio is the median over the turns, with its quartiles in parentheses. Peak memory: tensors '
+        'allocated during a call, without weights and images.\n'
     )
-    written = [out.with_name(f'{out.name}.json'), out.with_name(f'{out.name}.md')]
     for rows in groups:
         text += f'\n## {title(rows[0]["setting"])}\n\n{table(rows)}\n'
+    json_path, page_path = out.with_name(f'{out.name}.json'), out.with_name(f'{out.name}.md')
+    paths = [json_path, page_path]
     pictures = (('sizes', _sizes_picture), ('pareto', _pareto_picture)) if find_spec('matplotlib') else ()
     for name, draw in pictures:
         png = draw(groups)
@@ -67,80 +72,52 @@ def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str, extra:
             path = out.with_name(f'{out.name}_{name}.png')
             with replacing(path) as temporary:
                 temporary.write_bytes(png)
-            written.append(path)
+            paths.append(path)
             text += f'\n![{name}]({path.name})\n'
-    with replacing(written[0]) as temporary:
+    with replacing(json_path) as temporary:
         temporary.write_text(json.dumps([row for rows in groups for row in rows], indent=1) + '\n')
-    with replacing(written[1]) as temporary:
-        temporary.write_text(text + extra)
-    return written
+    with replacing(page_path) as temporary:
+        temporary.write_text(text)
+    return paths
 
 
 def _sizes_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
-    """Megapixels a second against the megapixels of an image, a line a model; None for fewer than three sizes."""
-    by_setting: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
-    for rows in groups:
-        for r in rows:
-            s = r['setting']
-            pixels = s['size'][0] * s['size'][1] / 1e6
-            key = (s['dtype'], s['train'], s['compile'], s['channels_last'])
-            by_setting.setdefault(key, {}).setdefault(r['model'], []).append(
-                (pixels, r['images_per_second'] * pixels)
-            )
-    models = next(iter(by_setting.values()))
-    if max(len({p for p, _ in points}) for points in models.values()) < 3:
+    """Plot megapixels per second against megapixels per image by model; None for less than three sizes."""
+    curves_by_setting: dict[tuple, dict[str, list[tuple[float, float]]]] = {}
+    for r in (row for rows in groups for row in rows):
+        s = r['setting']
+        megapixels = s['size'][0] * s['size'][1] / 1e6
+        key = (s['dtype'], s['train'], s['compile'], s['channels_last'])
+        curve = curves_by_setting.setdefault(key, {}).setdefault(r['model'], [])
+        curve.append((megapixels, r['images_per_second'] * megapixels))
+    curves = next(iter(curves_by_setting.values()))
+    if max(len({x for x, _ in curve}) for curve in curves.values()) < 3:
         return None
-    figure, axis, plt = _axes()
-    for name, points in models.items():
-        axis.plot(*zip(*sorted(points), strict=True), marker='o', label=name)
-    axis.set(xscale='log', xlabel='megapixels of an image', ylabel='megapixels a second', ylim=(0, None))
+    figure, axis = new_figure((8, 4.5))
+    for model, curve in curves.items():
+        axis.plot(*zip(*sorted(curve), strict=True), marker='o', label=model)
+    axis.set(xscale='log', xlabel='megapixels per image', ylabel='megapixels per second', ylim=(0, None))
     axis.legend()
-    return _png(figure, plt)
+    return to_png(figure)
 
 
 def _pareto_picture(groups: Sequence[Sequence[dict]]) -> bytes | None:
-    """The paper's box AP with Cascade Mask R-CNN against images a second here; None below three different ones."""
-    rows = next(
-        (rows for rows in groups if len({BOX_AP_WITH.get(_base(r['model'])) for r in rows} - {None}) > 2),
-        None,
-    )
-    if rows is None:
+    """Plot the paper's Cascade Mask R-CNN box AP against images per second; None for less than three APs."""
+    for rows in groups:
+        box_aps = [PAPER_BOX_AP.get(r['model'].removesuffix(':deploy')) for r in rows]
+        if len(set(box_aps) - {None}) >= 3:
+            break
+    else:
         return None
-    figure, axis, plt = _axes()
-    for r in rows:
-        if _base(r['model']) in BOX_AP_WITH:
-            x, y = r['images_per_second'], BOX_AP_WITH[_base(r['model'])]
-            axis.plot(x, y, 'o', color='#cc3311' if r['model'].startswith('fastervit') else '#4477aa')
-            axis.annotate(
-                r['model'].removeprefix('timm:').removesuffix('_patch4_window7_224'),
-                (x, y),
-                xytext=(4, 4),
-                textcoords='offset points',
-                fontsize=7,
-            )
-    axis.set(
-        xlabel=f'images/s: {title(rows[0]["setting"])}', ylabel="the paper's box AP (Cascade Mask R-CNN)"
-    )
+    figure, axis = new_figure((8, 4.5))
+    for r, box_ap in zip(rows, box_aps, strict=True):
+        if box_ap is None:
+            continue
+        point, name = (r['images_per_second'], box_ap), r['model']
+        axis.plot(*point, 'o', color='#cc3311' if name.startswith('fastervit') else '#4477aa')
+        label = name.removeprefix('timm:').removesuffix('_patch4_window7_224')
+        axis.annotate(label, point, xytext=(4, 4), textcoords='offset points', fontsize=7)
+    axis.set_xlabel(f'images/s: {title(rows[0]["setting"])}')
+    axis.set_ylabel("the paper's box AP (Cascade Mask R-CNN)")
     axis.margins(x=0.2, y=0.1)
-    return _png(figure, plt)
-
-
-def _base(model: str) -> str:
-    return model.removesuffix(':deploy')
-
-
-def _axes() -> tuple:
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 4.5), constrained_layout=True)
-    return figure, axis, plt
-
-
-def _png(figure: object, plt: object) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=100)
-    plt.close(figure)
-    return file.getvalue()
+    return to_png(figure)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..utils.errors import UserError
 from .archives import Archive, fetch_archive, unpack
 from .images import open_image
-from .validation.training import check_coco, check_label_maps, check_voc
+from .validation.before_training import check_coco, check_label_maps, check_voc
 
 #: Files of a folder that are opened to check that they are readable.
 SAMPLE = 32

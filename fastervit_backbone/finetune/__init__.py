@@ -1,5 +1,5 @@
-"""From data of your own to a trained model: what to train, decided from the data and the machine, as a config that can be edited."""
+"""Fine-tuning: from a user's data set to a plan, an editable config and a trained model."""
 
-from .run import Finetuned, finetune
+from .run import FinetuneResult, finetune
 
-__all__ = ['Finetuned', 'finetune']
+__all__ = ['FinetuneResult', 'finetune']

@@ -1,4 +1,4 @@
-"""The plan as one flat, commented config that tools/train.py takes and people edit."""
+"""Write a plan as one flat, commented config that tools/train.py reads and users edit."""
 
 import os
 from collections.abc import Mapping
@@ -7,138 +7,104 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from ..apis.train import amp_options
-from ..engine.config.adapt import fit_heads
+from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list
 from .own_data import OwnData
-from .plan import RESIZE_RANGE, Plan, steps_of
+from .plan import RESIZE_RANGE, Plan, steps_per_epoch
 
-#: What is kept of the base config, in the order it is written, with what is said above it.
-_PARTS = {
+#: Keys kept from the base config, in the order they are written, with the comment above each.
+_COMMENTS = {
     'custom_imports': '',
     'default_scope': '',
     'model': 'Model.',
-    'train_dataloader': 'Training data; batch_size is for each process.',
+    'train_dataloader': 'Training data; batch_size is per process.',
     'val_dataloader': 'Validation data.',
-    'test_dataloader': 'What tools/test.py and tools/predict.py take their classes and pipeline from.',
+    'test_dataloader': 'Test data; tools/test.py and tools/predict.py use its classes and pipeline.',
     'val_evaluator': 'Metrics.',
     'test_evaluator': '',
-    'train_cfg': 'Length of the training, and how often it is evaluated.',
+    'train_cfg': 'Length of the training, and epochs between evaluations.',
     'val_cfg': '',
     'test_cfg': '',
-    'optim_wrapper': 'Optimizer. decay_rate below 1: layers nearer to the image learn slower by this factor each.',
-    'param_scheduler': 'Warm-up where the run is long enough, then a cosine. T_max and end are in epochs where by_epoch is True.',
-    'auto_scale_lr': 'lr is for this many images a step: tools/train.py scales it when several processes make more.',
-    'default_hooks': 'Logs and checkpoints: the last two and the best.',
-    'custom_hooks': 'EMA, if any: the average of the weights is evaluated and saved as best. Early stopping: patience counts evaluations,\n'
-    '# from epoch begin on.',
+    'optim_wrapper': 'Optimizer. decay_rate below 1: each layer learns slower than the next by this factor.',
+    'param_scheduler': 'Learning rate: linear warm-up unless the training is very short, then cosine decay.\n'
+    'T_max and end are in epochs where by_epoch is True.',
+    'auto_scale_lr': 'Images per step that lr is for; tools/train.py scales lr for several processes.',
+    'default_hooks': 'Logs and checkpoints: keep the last two and the best.',
+    'custom_hooks': 'EMA (if present): the averaged weights are evaluated and saved as best.\n'
+    'Early stopping: patience counts evaluations, from epoch begin on.',
     'randomness': '',
     'env_cfg': 'Runtime.',
     'vis_backends': '',
     'visualizer': '',
     'log_processor': '',
     'log_level': '',
-    'load_from': 'A checkpoint of a whole model to start from, or None.',
+    'load_from': 'Checkpoint of a whole model to start from, or None.',
     'resume': '',
 }
+#: Keys written as a reference to another key where both have the same value.
+_ALIASES = {'test_dataloader': 'val_dataloader', 'test_evaluator': 'val_evaluator'}
 
 
 def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = None) -> Config:
-    """The config of a plan.
+    """Build the config of a plan.
 
     Args:
-        data: as read.
-        plan: as made.
-        seed: of everything random.
-        lr: learning rate at the plan's batch; None scales the base config's.
+        data: to train on.
+        plan: for that data.
+        seed: for all randomness.
+        lr: learning rate at the plan's batch size; None scales the base config's linearly.
     """
     base = load_config(plan.base)
-    config = ConfigDict({k: base[k] for k in _PARTS if k in base})
-    coco = data.kind == 'coco'
-    masks = coco and data.masks and bool((config.model.get('roi_head') or {}).get('mask_head'))
+    config = ConfigDict({key: base[key] for key in _COMMENTS if key in base})
+    mask_head = (config.model.get('roi_head') or {}).get('mask_head')
+    masks = data.kind == 'coco' and data.has_masks and bool(mask_head)
+    steps = steps_per_epoch(data, plan.batch_size)
     _set_model(config, data, plan, masks)
     fit_heads(config, len(data.classes))
-    pipelines = _coco_pipelines(plan, masks) if coco else _label_pipelines(plan)
-    config.train_dataloader = _loader(data, plan, 0, pipelines[0])
-    config.val_dataloader = _loader(data, plan, 1, pipelines[1])
-    config.test_dataloader = config.val_dataloader
-    if coco:
-        metric = ['bbox', 'segm'] if masks else ['bbox']
-        config.val_evaluator = dict(type='CocoMetric', ann_file=_path(data.val), metric=metric)
-    else:
-        config.val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-    config.test_evaluator = config.val_evaluator
-    figure = 'mIoU' if not coco else 'coco/segm_mAP' if masks else 'coco/bbox_mAP'
-    steps = steps_of(data, plan.batch)
+    metric = _set_data(config, data, plan, masks)
     _set_schedule(config, base, plan, steps, lr)
-    config.train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=plan.epochs, val_interval=plan.every)
+    config.train_cfg = dict(
+        type='EpochBasedTrainLoop', max_epochs=plan.epochs, val_interval=plan.val_interval
+    )
     config.val_cfg, config.test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
-    config.default_hooks = dict(
-        config.default_hooks,
-        logger=dict(type='LoggerHook', interval=min(50, max(1, steps // 2)), log_metric_by_epoch=True),
-        checkpoint=dict(
-            type='CheckpointHook',
-            by_epoch=True,
-            interval=1,
-            max_keep_ckpts=2,
-            save_best=figure,
-            rule='greater',
-        ),
-    )
+    _set_hooks(config, plan, steps, metric)
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
-    ema = (
-        [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=plan.ema, update_buffers=True)]
-        if plan.ema
-        else []
-    )
-    config.custom_hooks = [
-        *ema,
-        dict(
-            type='EarlyStopping',
-            monitor=figure,
-            patience=plan.patience,
-            begin=plan.epochs // 2,
-            strict=False,
-            min_delta=0.0,
-        ),
-    ]
     config.randomness = dict(seed=seed)
-    config.load_from, config.resume = _path(plan.weights) if plan.start == 'model' else None, False
-    modules = ['fastervit_backbone']
-    config.custom_imports = dict(imports=modules, allow_failed_imports=False)
+    config.load_from, config.resume = _absolute(plan.weights) if plan.start == 'model' else None, False
+    config.custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
     return Config(config)
 
 
 def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
-    """The config as a person would want to find it.
+    """Format the config with comments.
 
     Args:
         config: as built.
-        head: what the plan says of itself.
-        command: that made it.
+        head: description of the plan, name -> text.
+        command: that made the config.
     """
     lines = [
         f'# Written by: {command}',
-        '# Edit it as you like, then: python tools/train.py THIS_FILE --work-dir FOLDER',
+        '# Edit it as you like, then run: python tools/train.py THIS_FILE --work-dir FOLDER',
         '#',
+        *(f'# {name}: {text}' for name, text in head.items()),
     ]
-    lines += [f'# {name}: {text}' for name, text in head.items()]
-    lines = [
-        ' '.join(line.split()) for line in lines
-    ]  # whatever is in the data, a comment ends with its line
-    for key, comment in _PARTS.items():
+    lines = [' '.join(line.split()) for line in lines]  # no line break in the data may end a comment
+    for key, comment in _COMMENTS.items():
         if key not in config:
             continue
-        lines += ['', f'# {comment}'] if comment else []
-        same = {'test_dataloader': 'val_dataloader', 'test_evaluator': 'val_evaluator'}.get(key)
-        if same and config[key] == config[same]:
-            lines.append(f'{key} = {same}')
+        if comment:
+            lines += ['', *(f'# {line}' for line in comment.split('\n'))]
+        alias = _ALIASES.get(key)
+        if alias and config[key] == config[alias]:
+            lines.append(f'{key} = {alias}')
         else:
             lines.append(Config({key: config[key]}).pretty_text.strip())
     return '\n'.join(lines) + '\n'
 
 
-def _path(path: str | Path) -> str:
+def _absolute(path: str | Path) -> str:
     return os.path.abspath(path)
 
 
@@ -151,7 +117,7 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
     if plan.start != 'published':
         backbone.pop('init_cfg', None)
     if plan.start == 'backbone':
-        backbone.init_cfg = dict(type='Pretrained', checkpoint=_path(plan.weights))
+        backbone.init_cfg = dict(type='Pretrained', checkpoint=_absolute(plan.weights))
     if plan.start == 'nothing':
         backbone.norm_eval = False
     if plan.frozen_stages >= 0:
@@ -161,101 +127,134 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
         model.data_preprocessor.update(size=plan.size, test_cfg=dict(size_divisor=32))
         for head in as_list(model.decode_head) + as_list(model.get('auxiliary_head')):
             for loss in as_list(head.get('loss_decode')):
-                loss.pop('class_weight', None)  # the base's classes'
+                loss.pop('class_weight', None)  # for the classes of the base config
 
 
-def _loader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> dict:
-    training = split == 0
-    annotations = _path((data.train, data.val)[split])
-    dataset = dict(metainfo=dict(classes=tuple(data.classes)), pipeline=pipeline, test_mode=not training)
+def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str:
+    """Set dataloaders and evaluators; returns the metric that decides which checkpoint is best."""
     if data.kind == 'coco':
-        dataset = dict(
-            type='CocoDataset',
-            ann_file=annotations,
-            data_prefix=dict(img=_path(data.images[split])),
-            **dataset,
-        )
+        pipelines = _coco_pipelines(plan, masks)
+        metrics = ['bbox', 'segm'] if masks else ['bbox']
+        best = f'coco/{metrics[-1]}_mAP'
+        config.val_evaluator = dict(type='CocoMetric', ann_file=_absolute(data.val), metric=metrics)
     else:
-        folders = dict(img_path=_path(data.images[split]), seg_map_path=annotations)
+        pipelines = _label_pipelines(plan)
+        best = 'mIoU'
+        config.val_evaluator = dict(type='IoUMetric', iou_metrics=[best])
+    config.train_dataloader = _dataloader(data, plan, 0, pipelines[0])
+    config.val_dataloader = _dataloader(data, plan, 1, pipelines[1])
+    config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
+    return best
+
+
+def _dataloader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> dict:
+    """Configure the dataloader of a split: 0 for training, 1 for validation."""
+    training = split == 0
+    annotations, images = _absolute((data.train, data.val)[split]), _absolute(data.image_folders[split])
+    if data.kind == 'coco':
+        dataset = dict(type='CocoDataset', ann_file=annotations, data_prefix=dict(img=images))
+    else:
         dataset = dict(
             type='LabelMapDataset',
-            data_prefix=folders,
-            img_suffix=data.suffix,
-            ignore_index=data.ignored,
-            **dataset,
+            data_prefix=dict(img_path=images, seg_map_path=annotations),
+            img_suffix=data.image_suffix,
+            ignore_index=data.ignore_index,
         )
+    dataset |= dict(metainfo=dict(classes=tuple(data.classes)), pipeline=pipeline, test_mode=not training)
     loader = dict(
-        batch_size=plan.batch if training else 1,
-        num_workers=plan.workers,
-        persistent_workers=plan.workers > 0,
+        batch_size=plan.batch_size if training else 1,
+        num_workers=plan.num_workers,
+        persistent_workers=plan.num_workers > 0,
         sampler=dict(type='DefaultSampler', shuffle=training),
         dataset=dataset,
     )
     if training and data.kind == 'labels':
-        loader['drop_last'] = True  # one image alone is too little for BatchNorm
+        loader['drop_last'] = True  # a last batch of one image is too small for BatchNorm
     if training and data.kind == 'coco':
         loader['batch_sampler'] = dict(type='AspectRatioBatchSampler')
     return loader
 
 
 def _coco_pipelines(plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
+    """Configure the pipelines for training and for validation."""
     height, width = plan.size
-    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)]
+    load_image = dict(type='LoadImageFromFile')
+    load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)
+    meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     train = [
-        *load,
+        load_image,
+        load_annotations,
         dict(type='RandomResize', scale=(width, height), ratio_range=RESIZE_RANGE, keep_ratio=True),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PackDetInputs'),
     ]
-    shown = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
     val = [
-        load[0],
+        load_image,
         dict(type='Resize', scale=(width, height), keep_ratio=True),
-        load[1],
-        dict(type='PackDetInputs', meta_keys=shown),
+        load_annotations,
+        dict(type='PackDetInputs', meta_keys=meta_keys),
     ]
     return train, val
 
 
 def _label_pipelines(plan: Plan) -> tuple[list[dict], list[dict]]:
+    """Configure the pipelines for training and for validation."""
     height, width = plan.size
-    load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')]
+    load_image, load_annotations = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')
     train = [
-        *load,
+        load_image,
+        load_annotations,
         dict(type='RandomResize', scale=(width, height), ratio_range=(0.75, 1.5), keep_ratio=True),
         dict(type='RandomCrop', crop_size=plan.size, cat_max_ratio=0.75),
         dict(type='RandomFlip', prob=0.5),
         dict(type='PhotoMetricDistortion'),
         dict(type='PackSegInputs'),
     ]
-    return train, [
-        load[0],
+    val = [
+        load_image,
         dict(type='Resize', scale=(width, height), keep_ratio=True),
-        load[1],
+        load_annotations,
         dict(type='PackSegInputs'),
     ]
+    return train, val
 
 
 def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: float | None) -> None:
-    optim = config.optim_wrapper
-    reference = (base.get('auto_scale_lr') or {}).get('base_batch_size', plan.batch)
-    optim.optimizer.lr = lr if lr is not None else optim.optimizer.lr * plan.batch / reference
-    if optim.get('constructor') == 'LayerDecayOptimWrapperConstructor':
-        optim.paramwise_cfg = dict(decay_rate=plan.decay_rate)
-    if not optim.get('clip_grad'):
-        optim.clip_grad = dict(max_norm=10)
+    """Set optimizer and learning rate schedule; ``steps`` per epoch."""
+    wrapper = config.optim_wrapper
+    base_batch_size = (base.get('auto_scale_lr') or {}).get('base_batch_size', plan.batch_size)
+    wrapper.optimizer.lr = wrapper.optimizer.lr * plan.batch_size / base_batch_size if lr is None else lr
+    if wrapper.get('constructor') == 'LayerDecayOptimWrapperConstructor':
+        wrapper.paramwise_cfg = dict(decay_rate=plan.decay_rate)
+    if not wrapper.get('clip_grad'):
+        wrapper.clip_grad = dict(max_norm=10)
     if plan.amp:
-        optim.update(amp_options())
-    warm = min(500, plan.epochs * steps // 10)
-    config.param_scheduler = [
-        *([dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warm)] if warm > 1 else []),
-        dict(
-            type='CosineAnnealingLR',
-            by_epoch=True,
-            begin=0,
-            end=plan.epochs,
-            T_max=plan.epochs,
-            convert_to_iter_based=True,
-        ),
-    ]
-    config.auto_scale_lr = dict(base_batch_size=plan.batch)
+        wrapper.update(amp_options())
+    warmup_steps = min(500, plan.epochs * steps // 10)
+    warmup = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_steps)
+    cosine = dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=0,
+        end=plan.epochs,
+        T_max=plan.epochs,
+        convert_to_iter_based=True,
+    )
+    config.param_scheduler = [warmup, cosine] if warmup_steps > 1 else [cosine]
+    config.auto_scale_lr = dict(base_batch_size=plan.batch_size)
+
+
+def _set_hooks(config: ConfigDict, plan: Plan, steps: int, metric: str) -> None:
+    """Set logging, checkpoints, EMA and early stopping; ``steps`` per epoch."""
+    config.default_hooks.logger = dict(
+        type='LoggerHook', interval=min(50, max(1, steps // 2)), log_metric_by_epoch=True
+    )
+    config.default_hooks.checkpoint = dict(
+        type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2, save_best=metric, rule='greater'
+    )
+    config.custom_hooks = []
+    if plan.ema_momentum:
+        ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=plan.ema_momentum)
+        config.custom_hooks.append(dict(ema, update_buffers=True))
+    stopping = dict(type='EarlyStopping', monitor=metric, patience=plan.patience, begin=plan.epochs // 2)
+    config.custom_hooks.append(dict(stopping, strict=False, min_delta=0.0))

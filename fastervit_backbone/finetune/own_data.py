@@ -1,4 +1,4 @@
-"""What a data set of one's own holds, as far as a training needs to know."""
+"""Read a user's data set, as far as training needs to know it, and refuse one with errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,47 +7,50 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.images import images_below, open_image, upright_size
-from ..datasets.validation.check import label_overlap, progress_bar
-from ..datasets.validation.coco import audit, read_split
+from ..datasets.validation.coco import check_coco_split, read_split
 from ..datasets.validation.compare import compare_splits
-from ..datasets.validation.findings import Finding
-from ..datasets.validation.label_maps import LabelSplit, audit_labels
+from ..datasets.validation.findings import Finding, overlap
+from ..datasets.validation.label_maps import LabelMapSplit, LabelValues, check_label_map_split
+from ..datasets.validation.rules import TOLERATED
 from ..utils.errors import UserError
 
-#: Image files are opened when there are no more of them than this; tools/check_data.py opens all.
+#: Image files are opened only if a split has at most this many; tools/check_data.py opens all.
 OPEN_UP_TO = 3000
+#: Sample of label-map images whose sizes give the median.
+_SAMPLED_SIZES = 200
+_SPLITS = ('train', 'val')
 
 
 @dataclass
 class OwnData:
-    """Two splits.
+    """A training and a validation split.
 
     Attributes:
         kind: 'coco' or 'labels'.
-        train: json, or folder of label maps.
+        train: COCO json, or folder of label maps.
         val: likewise.
-        images: folders of the images, of train and of val.
+        image_folders: of train and of val.
         classes: names.
-        masks: whether every object has one ('coco').
-        count: images to train on.
-        empty: images to train on that have no object ('coco').
-        size: (height, width), the median of the training images.
-        suffix: ending of the images ('labels').
-        ignored: value that means "no class" ('labels').
-        findings: what the check found.
+        has_masks: whether every object has a mask ('coco').
+        num_images: training images.
+        num_empty: training images without objects ('coco').
+        median_size: (height, width), the median over the training images.
+        image_suffix: file suffix of the images ('labels').
+        ignore_index: value of ignored pixels ('labels').
+        findings: of the check.
     """
 
     kind: str
     train: Path
     val: Path
-    images: tuple[Path, Path]
+    image_folders: tuple[Path, Path]
     classes: list[str]
-    masks: bool
-    count: int
-    empty: int
-    size: tuple[int, int]
-    suffix: str = ''
-    ignored: int = 255
+    has_masks: bool
+    num_images: int
+    num_empty: int
+    median_size: tuple[int, int]
+    image_suffix: str = ''
+    ignore_index: int = 255
     findings: Sequence[Finding] = ()
 
 
@@ -56,125 +59,136 @@ def read_own_data(
     val: str | Path,
     images: Sequence[str | Path],
     classes: Sequence[str] | None,
-    ignored: int | None,
+    ignore: int | None,
 ) -> OwnData:
-    """Look through both splits and stop at what training would stumble over.
+    """Check both splits and stop at errors that would break training.
 
     Args:
         train: COCO json, or folder of label maps.
         val: likewise.
-        images: one folder for both, or one for each.
-        classes: of label maps: names of the values 0, 1, ...
-        ignored: of label maps: a value that means "no class", beside 255.
+        images: one folder for both splits, or one for each.
+        classes: only for label maps: names of the values 0, 1, ...
+        ignore: only for label maps: a value that is ignored, in addition to 255.
 
     Raises:
-        UserError: with the first error and the command that lists all.
+        UserError: bad arguments or data; names the first error and the command that lists all.
     """
     if len(images) not in (1, 2):
-        raise UserError(f'--images names {len(images)} folders: one for both splits, or one for each')
-    paths = Path(train), Path(val)
-    folders = Path(images[0]), Path(images[-1])
-    kinds = [p.is_dir() for p in paths]
-    if kinds[0] != kinds[1]:
-        raise UserError(
-            f'{paths[kinds.index(True)]} is a folder and {paths[kinds.index(False)]} is not: two jsons, or two folders of label maps'
-        )
-    if kinds[0]:
-        return _labels(paths, folders, classes, ignored)
-    if classes is not None or ignored is not None:
-        raise UserError('--classes and --ignore are for label maps: a COCO json names its classes itself')
-    return _coco(paths, folders)
+        raise UserError(f'--images names {len(images)} folders: expected one, or one for each split')
+    annotations = Path(train), Path(val)
+    image_folders = Path(images[0]), Path(images[-1])
+    are_folders = [path.is_dir() for path in annotations]
+    if are_folders[0] != are_folders[1]:
+        folder, file = annotations if are_folders[0] else reversed(annotations)
+        raise UserError(f'{folder} is a folder and {file} is not: give two jsons or two label-map folders')
+    if are_folders[0]:
+        return _read_label_maps(annotations, image_folders, classes, ignore)
+    if classes is not None or ignore is not None:
+        raise UserError('--classes and --ignore are only for label maps: a COCO json names its own classes')
+    return _read_coco(annotations, image_folders)
 
 
-def _coco(paths: tuple[Path, Path], folders: tuple[Path, Path]) -> OwnData:
-    splits = [
-        read_split(name, path, folder)
-        for name, path, folder in zip(('train', 'val'), paths, folders, strict=True)
-    ]
+def _read_coco(annotations: tuple[Path, Path], image_folders: tuple[Path, Path]) -> OwnData:
+    parts = zip(_SPLITS, annotations, image_folders, strict=True)
+    splits = [read_split(name, path, folder) for name, path, folder in parts]
     for split in splits:
-        audit(
-            split, read_images=len(split.content['images']) <= OPEN_UP_TO, progress=progress_bar(split.name)
-        )
-    findings = [f for split in splits for f in split.findings] + compare_splits(splits)
-    _stop_at_errors(findings, paths, folders, '--fix fixed')
-    content = splits[0].content
-    names = [c['name'] for c in content['categories']]
-    if [c['name'] for c in splits[1].content['categories']] != names:
+        read_images = len(split.content['images']) <= OPEN_UP_TO
+        check_coco_split(split, read_images=read_images)
+    findings = [finding for split in splits for finding in split.findings] + compare_splits(splits)
+    findings += overlap([(split.name, split.hashes) for split in splits])
+    _stop_at_errors(findings, annotations, image_folders, '--fix fixed')
+
+    train, val = (split.content for split in splits)
+    classes, val_classes = ([c['name'] for c in content['categories']] for content in (train, val))
+    if val_classes != classes:
         raise UserError(
-            f'{paths[1]} has other categories than {paths[0]}, or the same in another order: write them alike in both'
+            f'{annotations[1]} and {annotations[0]} must list the same categories in the same order'
         )
-    objects = content['annotations']
-    if not objects or not splits[1].content['annotations']:
-        raise UserError(
-            f'{paths[0] if not objects else paths[1]} has no objects: nothing to learn or to score'
-        )
-    masks = [bool(a.get('segmentation')) for s in splits for a in s.content['annotations']]
-    sizes = np.array([(i['height'], i['width']) for i in content['images']])
-    empty = len({i['id'] for i in content['images']} - {a['image_id'] for a in objects})
-    size = tuple(int(v) for v in np.median(sizes, axis=0))
-    return OwnData('coco', *paths, folders, names, all(masks), len(sizes), empty, size, findings=findings)
+    for path, content in zip(annotations, (train, val), strict=True):
+        if not content['annotations']:
+            raise UserError(f'{path} has no objects: training and evaluation both need some')
+    objects = train['annotations']
+    sizes = [(image['height'], image['width']) for image in train['images']]
+    images_with_objects = {a['image_id'] for a in objects}
+    return OwnData(
+        kind='coco',
+        train=annotations[0],
+        val=annotations[1],
+        image_folders=image_folders,
+        classes=classes,
+        has_masks=all(a.get('segmentation') for a in objects + val['annotations']),
+        num_images=len(sizes),
+        num_empty=len({image['id'] for image in train['images']} - images_with_objects),
+        median_size=_median_size(sizes),
+        findings=findings,
+    )
 
 
-def _labels(
-    paths: tuple[Path, Path], folders: tuple[Path, Path], classes: Sequence[str] | None, ignored: int | None
+def _read_label_maps(
+    annotations: tuple[Path, Path],
+    image_folders: tuple[Path, Path],
+    classes: Sequence[str] | None,
+    ignore: int | None,
 ) -> OwnData:
     if not classes:
         raise UserError(
-            '--classes is needed with label maps: the names of the values 0, 1, ..., as --classes sky road tree'
+            '--classes is required with label maps: names of the values 0, 1, ..., as in sky road'
         )
-    splits = [
-        LabelSplit(name, folder, path)
-        for name, folder, path in zip(('train', 'val'), folders, paths, strict=True)
-    ]
+    parts = zip(_SPLITS, image_folders, annotations, strict=True)
+    splits = [LabelMapSplit(name=name, images=images, labels=labels) for name, images, labels in parts]
+    values = LabelValues(classes, ignored=() if ignore is None else (ignore,))
     for split in splits:
-        audit_labels(
-            split, classes, ignored=() if ignored is None else (ignored,), progress=progress_bar(split.name)
-        )
-    findings = [f for split in splits for f in split.findings] + label_overlap(splits)
-    _stop_at_errors(
-        findings,
-        paths,
-        folders,
-        f'--classes {" ".join(classes)}' + ('' if ignored is None else f' --ignore {ignored}'),
-    )
-    files = images_below(folders[0])
-    suffixes = {p.suffix for p in (*files, *images_below(folders[1]))}
+        check_label_map_split(split, values)
+    findings = [finding for split in splits for finding in split.findings]
+    findings += overlap([(split.name, split.hashes) for split in splits])
+    options = f'--classes {" ".join(classes)}' + ('' if ignore is None else f' --ignore {ignore}')
+    _stop_at_errors(findings, annotations, image_folders, options)
+
+    train_images, val_images = (images_below(folder) for folder in image_folders)
+    suffixes = {path.suffix for path in (*train_images, *val_images)}
     if len(suffixes) > 1:
         raise UserError(
-            f'the images end in {", ".join(sorted(suffixes))}: with label maps all must end alike'
+            f'the images have suffixes {", ".join(sorted(suffixes))}: label maps need a single one'
         )
     sizes = []
-    for path in files[:: max(1, len(files) // 200)]:
+    for path in train_images[:: max(1, len(train_images) // _SAMPLED_SIZES)]:
         with open_image(path) as image:
-            sizes.append(upright_size(image)[::-1])
-    size = tuple(int(v) for v in np.median(np.array(sizes), axis=0))
+            width, height = upright_size(image)
+        sizes.append((height, width))
     return OwnData(
-        'labels',
-        *paths,
-        folders,
-        list(classes),
-        True,
-        len(files),
-        0,
-        size,
-        suffixes.pop(),
-        255 if ignored is None else ignored,
-        findings,
+        kind='labels',
+        train=annotations[0],
+        val=annotations[1],
+        image_folders=image_folders,
+        classes=list(classes),
+        has_masks=True,
+        num_images=len(train_images),
+        num_empty=0,
+        median_size=_median_size(sizes),
+        image_suffix=suffixes.pop(),
+        ignore_index=255 if ignore is None else ignore,
+        findings=findings,
     )
+
+
+def _median_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    height, width = np.median(np.array(sizes), axis=0)
+    return int(height), int(width)
 
 
 def _stop_at_errors(
-    findings: Sequence[Finding], paths: tuple[Path, Path], folders: tuple[Path, Path], options: str
+    findings: Sequence[Finding],
+    annotations: tuple[Path, Path],
+    image_folders: tuple[Path, Path],
+    options: str,
 ) -> None:
-    # said all the same: the first may be meant, and our own evaluation renumbers the second
-    passed = ('splits-overlap', 'annotation-id-zero')
-    errors = [f for f in findings if f.level == 'error' and f.kind not in passed]
-    if errors:
-        first, kinds = errors[0].line().removeprefix('error: '), 'kind' if len(errors) == 1 else 'kinds'
-        images = ' '.join(map(str, dict.fromkeys(folders)))
-        command = (
-            f'python tools/check_data.py --train {paths[0]} --val {paths[1]} --images {images} {options}'
-        )
-        raise UserError(
-            f'{len(errors)} {kinds} of error in the data, the first {first}. All of them: {command}'
-        )
+    errors = [f for f in findings if f.level == 'error' and f.kind not in TOLERATED]
+    if not errors:
+        return
+    images = ' '.join(map(str, dict.fromkeys(image_folders)))
+    train, val = annotations
+    kinds = 'kind' if len(errors) == 1 else 'kinds'
+    raise UserError(
+        f'{len(errors)} {kinds} of error in the data, the first: {errors[0].line().removeprefix("error: ")}. '
+        f'List all: python tools/check_data.py --train {train} --val {val} --images {images} {options}'
+    )

@@ -1,8 +1,7 @@
-"""What to train and how, decided from the data, the machine and a preset."""
+"""Decide what to train and how, from the data, the machine and a preset."""
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import torch
 
 from ..engine.config.load import load_config
-from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
+from .memory import free_memory, training_bytes
 from .own_data import OwnData
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -25,75 +24,80 @@ MODELS: dict[str, tuple[str, str | None]] = {
 }
 #: Models that learn from label maps; the others learn from COCO jsons.
 SEGMENTERS = ('upernet', 'fpn')
-#: What an image takes in training, in multiples of what its backbone keeps for the backward pass: neck, heads and buffers beside it.
-_WHOLE_MODEL = 1.8
-#: By how much the sides of training images vary ('coco'): a batch may hold the largest of them.
+#: Range of the random scale of training images ('coco'): a batch may hold the largest of them.
 RESIZE_RANGE = (0.8, 1.25)
-#: Bytes kept for a parameter: weight, gradient, AdamW's two moments, EMA.
-_STATE = 20
-#: Part of the memory found that is used.
-_MEMORY_USED = 0.7
-_LARGEST_BATCH = 16
+
+#: Training memory per image over what the backbone keeps for the backward pass: adds neck, heads and buffers.
+_MODEL_OVER_BACKBONE = 1.8
+#: Training memory per image in mixed precision over that in float32.
+_AMP_OVER_FLOAT32 = 0.6
+#: Bytes per parameter: weight, gradient, AdamW's two moments, EMA.
+_STATE_BYTES = 20
+#: Fraction of the free memory that a plan uses.
+_USED_FRACTION = 0.7
+#: Images per step at most. A CPU is no faster with more.
+_MAX_BATCH_GPU, _MAX_BATCH_CPU = 16, 4
 #: Learning rate of a layer over that of the next one, with few images.
-_DECAY = 0.85
-#: Steps below which an average of the weights would still be what training began with.
-_LEAST_AVERAGED = 200
-#: Where a container's limit, what it uses, and the cached files in that are found, below /sys/fs/cgroup.
-_CONTAINERS = (
-    ('memory.max', 'memory.current', ('memory.stat', 'inactive_file')),
-    (
-        'memory/memory.limit_in_bytes',
-        'memory/memory.usage_in_bytes',
-        ('memory/memory.stat', 'total_inactive_file'),
-    ),
-)
-#: Bytes that are taken to be free where nothing says.
-_UNKNOWN_MEMORY = 8 * 2**30
+_DECAY_RATE = 0.85
+#: Below these numbers of training images, pretrained stem and first stage, or only the stem, are frozen.
+_FREEZE_STAGE_1_BELOW, _FREEZE_STEM_BELOW = 1000, 5000
+#: With fewer steps, an average of the weights would still be near the initial ones.
+_MIN_STEPS_FOR_EMA = 200
 
 
 @dataclass(frozen=True)
 class Preset:
-    """How long: at least so many epochs and iterations; evaluations without a better figure, in its second half, that end it."""
+    """Length of a training.
 
-    epochs: int
-    iterations: int
+    Attributes:
+        min_epochs: train at least this long.
+        min_steps: and at least this long.
+        patience: in the second half, stop after this many evaluations without improvement.
+    """
+
+    min_epochs: int
+    min_steps: int
     patience: int
 
 
-PRESETS = {'quick': Preset(12, 400, 3), 'standard': Preset(36, 3000, 4), 'long': Preset(100, 12000, 4)}
+PRESETS = {
+    'quick': Preset(min_epochs=12, min_steps=400, patience=3),
+    'standard': Preset(min_epochs=36, min_steps=3000, patience=4),
+    'long': Preset(min_epochs=100, min_steps=12000, patience=4),
+}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is decided.
+    """All decisions for a training.
 
     Attributes:
-        base: config whose model, optimizer and runtime are taken.
-        size: (height, width) that images are fitted into ('coco'), or crops ('labels').
-        batch: images of a step.
-        workers: processes that load them.
-        epochs: at most.
-        every: epochs between evaluations.
-        patience: evaluations without a better figure, in the second half, that end it.
-        frozen_stages: of the backbone; -1 none.
-        decay_rate: of the learning rate, layer by layer towards the image; 1 none.
-        ema: momentum of the average of the weights; None without.
-        amp: whether in mixed precision.
+        base: config that provides model, optimizer and runtime.
+        size: (height, width) that images are resized to fit ('coco'), or of crops ('labels').
+        batch_size: images per step.
+        num_workers: data loading processes.
+        epochs: maximum.
+        val_interval: epochs between evaluations.
+        patience: in the second half, stop after this many evaluations without improvement.
+        frozen_stages: of the backbone; -1 for none.
+        decay_rate: of the learning rate, layer by layer towards the image; 1 for none.
+        ema_momentum: of the average of the weights; None for no average.
+        amp: whether to train in mixed precision.
         start: 'published', 'nothing', 'backbone' or 'model'.
-        weights: file of the last two.
-        reasons: lines that say why.
+        weights: checkpoint for 'backbone' and 'model'.
+        reasons: lines that explain the decisions.
     """
 
     base: Path
     size: tuple[int, int]
-    batch: int
-    workers: int
+    batch_size: int
+    num_workers: int
     epochs: int
-    every: int
+    val_interval: int
     patience: int
     frozen_stages: int
     decay_rate: float
-    ema: float | None
+    ema_momentum: float | None
     amp: bool
     start: str
     weights: Path | None
@@ -101,19 +105,18 @@ class Plan:
 
 
 def find_base(model: str, arch: str) -> Path:
-    """The config that a model and an arch have.
+    """Return the config of a model with an arch.
 
     Raises:
-        UserError: there is none; says which there are.
+        UserError: no such config; lists the archs that the model has.
     """
-    pattern, nano = MODELS[model]
-    path = CONFIGS / (nano if arch == 'nano' else pattern.format(arch)) if arch != 'nano' or nano else None
-    if path is not None and path.is_file():
-        return path
-    there = [a for a in ('0', '1', '2', '3', '4') if (CONFIGS / pattern.format(a)).is_file()] + ['nano'] * (
-        nano is not None
-    )
-    raise UserError(f'--model {model} --arch {arch}: {model} comes with --arch {", ".join(there)}')
+    pattern, nano_config = MODELS[model]
+    name = nano_config if arch == 'nano' else pattern.format(arch)
+    if name and (CONFIGS / name).is_file():
+        return CONFIGS / name
+    supported = [a for a in ('0', '1', '2', '3', '4') if (CONFIGS / pattern.format(a)).is_file()]
+    supported += ['nano'] if nano_config else []
+    raise UserError(f'--model {model} --arch {arch}: {model} supports --arch {", ".join(supported)}')
 
 
 def make_plan(
@@ -129,59 +132,57 @@ def make_plan(
     weights: Path | None = None,
     amp: bool = True,
 ) -> Plan:
-    """Decide; what is given stays.
+    """Decide everything that is not given.
+
+    Arguments are those of :func:`~fastervit_backbone.finetune.finetune`, ``start`` and ``weights`` of Plan.
 
     Raises:
-        UserError: data, model and numbers that do not go together.
+        UserError: arguments that do not fit the data or each other.
     """
-    if (model in SEGMENTERS) != (data.kind == 'labels'):
-        wanted = 'label-map folders' if model in SEGMENTERS else 'COCO jsons'
-        raise UserError(
-            f'--model {model} learns from {wanted}, and {data.train} is not that: one of {", ".join(_models_for(data))}'
-        )
-    if model == 'mask-rcnn' and not data.masks:
-        raise UserError(
-            f'--model mask-rcnn learns masks, and not every object in {data.train} and {data.val} has one: --model cascade or dino'
-        )
+    _check_model(model, data)
+    base = find_base(model, arch)
     if arch == 'nano' and start == 'published':
-        start = 'nothing'  # there are none
-    base, reasons = find_base(model, arch), []
-    size = size or _size_for(data, arch)
-    least = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
+        start = 'nothing'  # nano has no published weights
+    size = size or _choose_size(data, arch)
+    reasons = []
+
+    min_batch = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
     if batch is None:
-        area = 1.0 if data.kind == 'labels' else RESIZE_RANGE[1] ** 2  # crops are all of one size
-        batch, why = _batch_for(arch, size, amp, least, area)
-        reasons.append(why)
-    if batch < least or data.count < least:
-        raise UserError(f'--batch {batch} of {data.count} training images: at least {least}')
-    batch = min(batch, data.count)
-    steps = steps_of(data, batch)
-    wanted = PRESETS[preset]
+        batch, reason = _choose_batch(arch, size, min_batch, amp=amp, crops=data.kind == 'labels')
+        reasons.append(reason)
+    if min(batch, data.num_images) < min_batch:
+        raise UserError(f'--batch {batch} of {data.num_images} images: {model} needs at least {min_batch}')
+    batch = min(batch, data.num_images)
+
+    length = PRESETS[preset]
+    steps = steps_per_epoch(data, batch)
     if epochs is None:
-        epochs = max(wanted.epochs, math.ceil(wanted.iterations / steps))
+        epochs = max(length.min_epochs, math.ceil(length.min_steps / steps))
         reasons.append(
-            f'{epochs} epochs of {steps} steps: preset {preset}, at least {wanted.epochs} epochs and {wanted.iterations} steps'
+            f'{epochs} epochs of {steps} steps: preset {preset}, at least {length.min_epochs} epochs '
+            f'and {length.min_steps} steps'
         )
     if epochs < 1:
-        raise UserError(f'--epochs {epochs}: at least 1')
-    frozen, decay = -1, 1.0
-    if start != 'nothing' and data.count < 5000:
-        frozen, decay, slower = (1 if data.count < 1000 else 0), *_slower_layers(base)
-        reasons.append(
-            f'{data.count} training images: {"stem and first stage" if frozen else "stem"} stay as pretrained{slower}'
-        )
-    total = epochs * steps
+        raise UserError(f'--epochs {epochs}: must be at least 1')
+
+    frozen_stages, decay_rate = -1, 1.0
+    if start != 'nothing' and data.num_images < _FREEZE_STEM_BELOW:
+        freeze_stage_1 = data.num_images < _FREEZE_STAGE_1_BELOW
+        frozen_stages, frozen = (1, 'stem and first stage are') if freeze_stage_1 else (0, 'the stem is')
+        decay_rate, slower = _layer_decay(base)
+        reasons.append(f'{data.num_images} training images: {frozen} frozen{slower}')
+
     return Plan(
         base=base,
         size=size,
-        batch=batch,
-        workers=max(0, min(8, (os.cpu_count() or 1) - 1)),
+        batch_size=batch,
+        num_workers=max(0, min(8, (os.cpu_count() or 1) - 1)),
         epochs=epochs,
-        every=max(1, epochs // 12),
-        patience=wanted.patience,
-        frozen_stages=frozen,
-        decay_rate=decay,
-        ema=min(0.05, max(2e-4, 20 / total)) if total >= _LEAST_AVERAGED else None,
+        val_interval=max(1, epochs // 12),
+        patience=length.patience,
+        frozen_stages=frozen_stages,
+        decay_rate=decay_rate,
+        ema_momentum=_choose_ema_momentum(epochs * steps),
         amp=amp and torch.cuda.is_available(),
         start=start,
         weights=weights,
@@ -189,110 +190,99 @@ def make_plan(
     )
 
 
-def steps_of(data: OwnData, batch: int) -> int:
-    """Of an epoch; of label maps the last, smaller batch is left out."""
-    return max(1, data.count // batch) if data.kind == 'labels' else math.ceil(data.count / batch)
+def steps_per_epoch(data: OwnData, batch_size: int) -> int:
+    """Count the steps of an epoch; for label maps the last, smaller batch is dropped."""
+    if data.kind == 'labels':
+        return max(1, data.num_images // batch_size)
+    return math.ceil(data.num_images / batch_size)
 
 
-def _slower_layers(base: Path) -> tuple[float, str]:
-    """(decay rate of the learning rate, how that is said) where a base's optimizer has one; DINO's gives the backbone a tenth instead."""
+def _check_model(model: str, data: OwnData) -> None:
+    segmenter = model in SEGMENTERS
+    if segmenter != (data.kind == 'labels'):
+        expected = 'label-map folders' if segmenter else 'COCO jsons'
+        fitting = [m for m in MODELS if (m in SEGMENTERS) != segmenter]
+        raise UserError(
+            f'--model {model} learns from {expected}, not from {data.train}: use {" or ".join(fitting)}'
+        )
+    if model == 'mask-rcnn' and not data.has_masks:
+        raise UserError(
+            f'--model mask-rcnn learns masks, but some objects in {data.train} or {data.val} have none: '
+            'use --model cascade or dino'
+        )
+
+
+def _choose_size(data: OwnData, arch: str) -> tuple[int, int]:
+    """Fit the median image into the paper's training size, in multiples of 32; nano gets half of it."""
+    max_short, max_long = (512, 512) if data.kind == 'labels' else (800, 1333)
+    if arch == 'nano':
+        max_short, max_long = max_short // 2, max_long // 2
+    height, width = data.median_size
+    scale = min(1.0, max_short / min(height, width), max_long / max(height, width))
+    height, width = (max(64, round(side * scale / 32) * 32) for side in (height, width))
+    return height, width
+
+
+def _choose_batch(
+    arch: str, size: tuple[int, int], min_batch: int, *, amp: bool, crops: bool
+) -> tuple[int, str]:
+    """Double ``min_batch`` while free memory is estimated to hold the batch; returns it and the reason.
+
+    ``crops``: all training images have exactly ``size``, instead of a random scale.
+    """
+    use_gpu = torch.cuda.is_available()
+    device, max_batch = ('GPU', _MAX_BATCH_GPU) if use_gpu else ('CPU', _MAX_BATCH_CPU)
+    free_bytes = torch.cuda.mem_get_info()[0] if use_gpu else free_memory()
+    backbone_bytes, num_parameters = training_bytes(arch, size)
+    max_area_ratio = 1.0 if crops else RESIZE_RANGE[1] ** 2
+    precision_ratio = _AMP_OVER_FLOAT32 if use_gpu and amp else 1.0
+    image_bytes = backbone_bytes * max_area_ratio * _MODEL_OVER_BACKBONE * precision_ratio
+    batch_bytes = max(0.0, _USED_FRACTION * free_bytes - _STATE_BYTES * num_parameters)
+    batch = min_batch
+    while batch * 2 <= min(batch_bytes / image_bytes, max_batch):
+        batch *= 2
+    estimate = f'about {image_bytes / 2**30:.2g} GiB per image (estimated)'
+    return batch, f'batch {batch}: {estimate}, {free_bytes / 2**30:.3g} GiB free on the {device}'
+
+
+def _choose_ema_momentum(num_steps: int) -> float | None:
+    """Average over about a twentieth of the training, within what is usual; None for a short training."""
+    return min(0.05, max(2e-4, 20 / num_steps)) if num_steps >= _MIN_STEPS_FOR_EMA else None
+
+
+def _layer_decay(base: Path) -> tuple[float, str]:
+    """Return the layer decay rate, 1 if the base's optimizer has none (as DINO's), and a clause on it."""
     optimizer = load_config(base).optim_wrapper
     if optimizer.get('constructor') == 'LayerDecayOptimWrapperConstructor':
-        return _DECAY, f', early layers learn slower (factor {_DECAY} a layer)'
-    part = (((optimizer.get('paramwise_cfg') or {}).get('custom_keys') or {}).get('backbone') or {}).get(
-        'lr_mult', 1
-    )
-    return 1.0, '' if part == 1 else f', the backbone learns at {part:g} of the rate, as in the base config'
-
-
-def _models_for(data: OwnData) -> list[str]:
-    return [m for m in MODELS if (m in SEGMENTERS) == (data.kind == 'labels')]
-
-
-def _size_for(data: OwnData, arch: str) -> tuple[int, int]:
-    """The images' own, in steps of 32, within what the paper's configs have (a quarter of the area for nano, which is for a CPU)."""
-    short, long = (512, 512) if data.kind == 'labels' else (800, 1333)
-    if arch == 'nano':
-        short, long = short // 2, long // 2
-    height, width = data.size
-    scale = min(1.0, short / min(height, width), long / max(height, width))
-    return tuple(max(64, round(v * scale / 32) * 32) for v in (height, width))
-
-
-def _batch_for(arch: str, size: tuple[int, int], amp: bool, least: int, area: float) -> tuple[int, str]:
-    """As many images, of up to ``area`` times ``size``, as the memory found is estimated to hold; a CPU gets few, more are no faster."""
-    image, parameters = training_bytes(arch, size)
-    gpu = torch.cuda.is_available()
-    free = torch.cuda.mem_get_info()[0] if gpu else free_memory()
-    image *= area * _WHOLE_MODEL * (0.6 if gpu and amp else 1.0)
-    room = max(0.0, _MEMORY_USED * free - _STATE * parameters)
-    batch = least
-    while batch * 2 <= min(room / image, _LARGEST_BATCH if gpu else 4):
-        batch *= 2
-    where = 'GPU' if gpu else 'CPU'
-    return (
-        batch,
-        f'batch {batch}: about {image / 2**30:.2g} GiB an image (estimated), {free / 2**30:.3g} GiB free on the {where}',
-    )
-
-
-def free_memory(root: Path = Path('/')) -> int:
-    """Bytes that Linux says are available, and no more than what is left of a container's limit; 8 GiB where nothing says.
-
-    Args:
-        root: of the file system; tests have their own.
-    """
-    try:
-        said = re.search(r'MemAvailable:\s+(\d+) kB', (root / 'proc/meminfo').read_text())
-    except OSError:
-        said = None
-    free = int(said[1]) * 1024 if said else _UNKNOWN_MEMORY
-    for limit, used, cache in _CONTAINERS:  # version 2, then 1
-        folder = root / 'sys/fs/cgroup'
-        try:
-            most, now = (int((folder / name).read_text()) for name in (limit, used))
-            statistics = dict(line.split() for line in (folder / cache[0]).read_text().splitlines())
-        except (OSError, ValueError):  # there is none, or it says "max"
-            continue
-        free = min(free, max(0, most - now + int(statistics.get(cache[1], 0))))  # cached files make way
-    return free
-
-
-def training_bytes(arch: str, size: tuple[int, int]) -> tuple[float, int]:
-    """(bytes that an image's backward pass needs of the backbone, its parameters), found without computing anything."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[id(tensor.untyped_storage())] = tensor.untyped_storage().nbytes()
-        alive.append(tensor)
-        return tensor
-
-    alive: list[torch.Tensor] = []
-    with torch.device('meta'):
-        backbone = FasterViT(arch=arch).train()
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            backbone(torch.zeros(1, 3, *size))
-    parameters = sum(p.numel() for p in backbone.parameters())
-    return float(sum(kept.values()) - 4 * parameters), parameters
+        return _DECAY_RATE, f', early layers learn slower (factor {_DECAY_RATE} per layer)'
+    custom_keys = (optimizer.get('paramwise_cfg') or {}).get('custom_keys') or {}
+    lr_mult = (custom_keys.get('backbone') or {}).get('lr_mult', 1)
+    if lr_mult == 1:
+        return 1.0, ''
+    return 1.0, f', the backbone learns at {lr_mult:g} of the learning rate, as in the base config'
 
 
 def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
-    """The plan in words, for ``--dry-run`` and the config's head."""
-    shown = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
-    empty = f', {data.empty} of them without an object: kept' if data.empty else ''
+    """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
+    classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
+    empty = f', {data.num_empty} of them without objects, which are kept' if data.num_empty else ''
+    if plan.start == 'published':
+        start = 'published weights (non-commercial license, see NOTICE)'
+    elif plan.start == 'nothing':
+        start = 'random weights'
+    else:
+        start = f'{plan.start}, {plan.weights}'
+    frozen = 'nothing' if plan.frozen_stages < 0 else f'{plan.frozen_stages} (stages; 0 is only the stem)'
+    ema = 'none (too few steps)' if plan.ema_momentum is None else f'momentum {plan.ema_momentum:g}'
     return {
-        'data': f'{data.count} training images{empty}; {len(data.classes)} classes: {shown}',
+        'data': f'{data.num_images} training images{empty}; {len(data.classes)} classes: {classes}',
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind == 'labels' else ''),
-        'batch': f'{plan.batch}, {plan.workers} processes load',
-        'epochs': f'{plan.epochs}, evaluated every {plan.every}; in the second half {plan.patience} without a better figure end it',
-        'start': {
-            'published': 'published weights (non-commercial licence, see NOTICE)',
-            'nothing': 'fresh weights',
-        }.get(plan.start, f'{plan.start}, {plan.weights}'),
-        'frozen': f'{plan.frozen_stages} (stages; 0 is the stem alone)'
-        if plan.frozen_stages >= 0
-        else 'nothing',
+        'batch': f'{plan.batch_size}, loaded by {plan.num_workers} processes',
+        'epochs': f'{plan.epochs}, evaluated every {plan.val_interval}; in the second half, stopped after '
+        f'{plan.patience} evaluations without improvement',
+        'start': start,
+        'frozen': frozen,
         'layer decay': f'{plan.decay_rate:g}',
-        'EMA': 'none, the run is too short' if plan.ema is None else f'momentum {plan.ema:g}',
+        'EMA': ema,
         'precision': 'mixed' if plan.amp else 'float32',
     }

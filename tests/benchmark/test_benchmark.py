@@ -1,4 +1,4 @@
-"""The benchmark at tiny sizes: every kind of model runs, rows are what they say, wrong names are one line."""
+"""The benchmark at tiny sizes: every kind of model runs, rows are consistent, errors are one line."""
 
 import json
 import math
@@ -16,9 +16,20 @@ from fastervit_backbone.utils.errors import UserError
 from tests.helpers import ROOT
 
 OPTIONS = dict(
-    size=['64'], batch=1, dtype=['fp32'], device='cpu', channels_last=False, compile=False, train=False, rounds=2, threads=None,
-    stages=False, data=None, out=None,
-)  # fmt: skip
+    size=['64'],
+    batch=1,
+    dtype=['fp32'],
+    device='cpu',
+    channels_last=False,
+    compile=False,
+    train=False,
+    rounds=2,
+    threads=None,
+    stages=False,
+    data=None,
+    out=None,
+)
+DEMOS = ROOT / 'configs' / 'demo'
 
 
 @pytest.fixture(autouse=True)
@@ -26,34 +37,27 @@ def short_turns(monkeypatch):
     monkeypatch.setattr(throughput, 'TURN_SECONDS', 0.0)
 
 
+def run(models, **options):
+    benchmark.run(models=models, **(OPTIONS | options))
+
+
 def test_tables_json_and_pictures(tmp_path, capsys):
     pytest.importorskip('matplotlib')
     out = tmp_path / 'benchmarks' / 'cpu'
     models = ['fastervit:nano', 'fastervit:nano:deploy']
-    benchmark.run(
-        models=models, **OPTIONS | dict(size=['64', '2x64x96', '96'], dtype=['fp32', 'bf16'], out=str(out))
-    )
+    run(models, size=['64', '2x64x96', '96'], dtype=['fp32', 'bf16'], out=str(out))
     rows = json.loads(out.with_suffix('.json').read_text())
     assert len(rows) == 3 * 2 * 2 and {r['model'] for r in rows} == set(models)
     for r in rows:
-        assert (
-            r['images_per_second'] == pytest.approx(r['setting']['batch'] / r['seconds'])
-            and r['p95'] >= 0.9 * r['seconds']
-        )
-        assert r['ratio_low'] <= r['ratio'] <= r['ratio_high'] and (
-            r['model'] != models[0] or r['ratio'] == 1
-        )
-        assert (
-            r['machine']['torch'] == torch.__version__
-            and r['machine']['threads'] >= 1
-            and r['machine']['commit']
-        )
+        assert r['images_per_second'] == pytest.approx(r['setting']['batch'] / r['seconds'])
+        assert r['p95'] >= 0.9 * r['seconds']
+        assert r['ratio_low'] <= r['ratio'] <= r['ratio_high']
+        assert r['model'] != models[0] or r['ratio'] == 1
+        assert r['machine']['torch'] == torch.__version__
+        assert r['machine']['threads'] >= 1 and r['machine']['commit']
     text = out.with_suffix('.md').read_text()
-    assert (
-        text.count('| fastervit:nano |') == 6
-        and '2 x 3 x 64 x 96, bf16, inference' in text
-        and 'cpu_sizes.png' in text
-    )
+    assert text.count('| fastervit:nano |') == 6
+    assert '2 x 3 x 64 x 96, bf16, inference' in text and 'cpu_sizes.png' in text
     assert out.with_name('cpu_sizes.png').read_bytes().startswith(b'\x89PNG')
     assert '**1.00** (1.00-1.00)' in capsys.readouterr().out
 
@@ -63,89 +67,79 @@ def test_timm_and_ours_train_and_infer(train):
     pytest.importorskip('timm')
     names = ['fastervit:nano', 'timm:convnext_atto', 'timm:swin_tiny_patch4_window7_224'][: 3 - train]
     rows = compare(names, Setting((64, 96), 2, train=train, channels_last=True), rounds=1, warmup=1)
-    assert [r.model for r in rows] == names and all(
-        isinstance(r, Timing) and r.seconds > 0 and r.peak_mib > 0 for r in rows
-    )
+    assert [r.model for r in rows] == names
+    assert all(isinstance(r, Timing) and r.seconds > 0 and r.peak_mib > 0 for r in rows)
 
 
 def test_training_steps_leave_no_gradients_and_reach_every_parameter(monkeypatch):
-    seen = []
+    losses = []
     real = torch.Tensor.backward
 
     def backward(loss):
         real(loss)
-        seen.append(loss)
+        losses.append(loss)
 
     monkeypatch.setattr(torch.Tensor, 'backward', backward)
     build('fastervit:nano', Setting((64, 64), train=True))()
-    assert len(seen) == 1 and math.isfinite(seen[0].item())
+    assert len(losses) == 1 and math.isfinite(losses[0].item())
 
 
 def test_whole_detectors_and_segmenters():
     pytest.importorskip('mmdet')
-    configs = [str(ROOT / 'configs' / 'demo' / f'{head}_shapes.py') for head in ('fpn', 'cascade')]
-    for path in configs:
-        assert [
-            r.seconds > 0 for r in compare([path, f'{path}:deploy'], Setting((96, 128)), rounds=1, warmup=1)
-        ] == [True, True]
-    with pytest.raises(UserError, match='its backbone is SwinTransformer, which has no deploy mode'):
-        build(
-            str(ROOT / 'configs' / 'baselines' / 'fpn_pvtv2-b2_40k.py').replace(
-                'fpn_pvtv2-b2_40k', 'cascade_swin-t_3x'
-            )
-            + ':deploy',
-            Setting((96, 96)),
-        )
+    for head in ('fpn', 'cascade'):
+        path = f'{DEMOS}/{head}_shapes.py'
+        rows = compare([path, f'{path}:deploy'], Setting((96, 128)), rounds=1, warmup=1)
+        assert [r.seconds > 0 for r in rows] == [True, True]
+    with pytest.raises(UserError, match='the backbone SwinTransformer has no deploy mode'):
+        build(f'{ROOT}/configs/baselines/cascade_swin-t_3x.py:deploy', Setting((96, 96)))
     with pytest.raises(UserError, match='leave out --train'):
-        build(configs[0], Setting((96, 96), train=True))
+        build(f'{DEMOS}/fpn_shapes.py', Setting((96, 96), train=True))
 
 
 @pytest.mark.parametrize(
-    ('name', 'told'),
+    ('name', 'message'),
     [
         ('resnet50', 'no candidate .resnet50.: expected fastervit:ARCH'),
-        ('fastervit:7', 'no candidate fastervit:7: archs are nano, 0, 1'),
-        ('fastervit:2:fast', 'with :deploy or without'),
+        ('fastervit:7', 'no candidate fastervit:7: use nano, 0, 1'),
+        ('fastervit:2:fast', 'with or without :deploy'),
         ('timm:convnext_tyni', "timm has no model 'convnext_tyni', it has convnext"),
         ('configs/nothing.py', 'no config at configs/nothing.py'),
     ],
 )
-def test_unknown_models(name, told):
+def test_unknown_models(name, message):
     if name.startswith('timm'):
         pytest.importorskip('timm')
     if name.endswith('.py'):
         pytest.importorskip('mmdet')
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         build(name, Setting((64, 64)))
 
 
 @pytest.mark.parametrize(
-    ('options', 'told'),
+    ('options', 'message'),
     [
         (dict(models=[]), 'name at least one model'),
         (dict(size=['axb']), r'--size axb: expected HEIGHTxWIDTH'),
         (dict(size=['16x64']), 'at least 32 pixels'),
-        (dict(dtype=['tf32']), '--dtype tf32 is a CUDA mode'),
-        (dict(rounds=0), 'must be at least 1, got 0, 1, None'),
-        (dict(stages=True, train=True), '--stages takes one --size and one --dtype'),
-        (dict(data='x.py'), '--data measures a config and no models'),
+        (dict(dtype=['tf32']), '--dtype tf32 exists only on CUDA'),
+        (dict(rounds=0), '--rounds 0, --batch 1, --threads None: must be at least 1'),
+        (dict(stages=True, train=True), '--stages takes one --size, one --dtype'),
+        (dict(data='x.py'), '--data measures a config, not models'),
         (dict(models=['timm:resnet18'], stages=True), '--stages profiles fastervit:ARCH'),
     ],
 )
-def test_bad_options(options, told):
-    with pytest.raises(UserError, match=told):
-        benchmark.run(**dict(models=['fastervit:nano'], **OPTIONS) | options)
+def test_bad_options(options, message):
+    with pytest.raises(UserError, match=message):
+        run(**(dict(models=['fastervit:nano']) | options))
 
 
 def test_sizes():
-    assert (
-        parse_size('224', 4) == (4, (224, 224))
-        and parse_size('800x1280', 1) == (1, (800, 1280))
-        and parse_size('8X224x192', 1) == (8, (224, 192))
-    )
+    assert parse_size('224', 4) == (4, (224, 224))
+    assert parse_size('800x1280', 1) == (1, (800, 1280))
+    assert parse_size('8X224x192', 1) == (8, (224, 192))
 
 
-def test_peak_memory_counts_what_lives_at_once():
+def test_peak_memory_counts_tensors_that_exist_at_once():
     def work():
         a = torch.empty(1 << 20, dtype=torch.uint8)
         b = torch.empty(2 << 20, dtype=torch.uint8)
@@ -157,22 +151,16 @@ def test_peak_memory_counts_what_lives_at_once():
 
 
 def test_stages_add_up(nano, tmp_path):
-    """FLOPs of the parts against a formula: the two stem convolutions."""
+    """FLOPs of the stem against a formula: its two convolutions."""
     parts = profile_stages(nano, torch.randn(1, 3, 64, 96), rounds=1)
     assert [p.name for p in parts] == [name for name, _ in parts_of(nano)] and len(parts) == 1 + 4 + 3
     hidden, dim = nano.stem.conv1.out_channels, nano.stem.conv2.out_channels
     assert parts[0].gflops == pytest.approx(2 * 9 * (3 * hidden * 32 * 48 + hidden * dim * 16 * 24) / 1e9)
     pytest.importorskip('matplotlib')
-    benchmark.run(
-        models=['fastervit:nano', 'fastervit:nano:deploy'],
-        **OPTIONS | dict(stages=True, out=str(tmp_path / 'stages')),
-    )
+    run(['fastervit:nano', 'fastervit:nano:deploy'], stages=True, out=str(tmp_path / 'stages'))
     text = (tmp_path / 'stages.md').read_text()
-    assert (
-        text.count('| stage 3 |') == 2
-        and '| matrix products |' in text
-        and (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()
-    )
+    assert text.count('| stage 3 |') == 2 and '| matrix products |' in text
+    assert (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()
 
 
 def test_data_path(tmp_path, monkeypatch, capsys):
@@ -184,18 +172,11 @@ def test_data_path(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(data_path, 'SECONDS', 0.1)
     monkeypatch.setattr(data_path, 'EVALUATED', 20)
     monkeypatch.setattr(data_path.os, 'cpu_count', lambda: 1)
-    benchmark.run(
-        models=[],
-        **OPTIONS
-        | dict(data=str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), out=str(tmp_path / 'data')),
-    )
+    run([], data=f'{DEMOS}/cascade_shapes.py', out=str(tmp_path / 'data'))
     text = (tmp_path / 'data.md').read_text()
     assert 'An epoch waits for **the model' in text and '| COCO box evaluation, pycocotools' in text
-    rates = [
-        float(line.split('|')[2])
-        for line in text.splitlines()
-        if line.startswith('| ') and 'images/s' not in line
-    ]
+    rows = [line for line in text.splitlines() if line.startswith('| ') and 'images/s' not in line]
+    rates = [float(row.split('|')[2]) for row in rows]
     assert len(rates) >= 4 and min(rates) > 0
-    with pytest.raises(UserError, match="measured for detectors, and this is a config of 'mmseg'"):
-        benchmark.run(models=[], **OPTIONS | dict(data=str(ROOT / 'configs' / 'demo' / 'fpn_shapes.py')))
+    with pytest.raises(UserError, match="supports only detectors, and this is a config of 'mmseg'"):
+        run([], data=f'{DEMOS}/fpn_shapes.py')

@@ -1,3 +1,5 @@
+"""The page about the demo runs."""
+
 import base64
 import json
 import re
@@ -15,7 +17,7 @@ from fastervit_backbone.utils.errors import UserError
 
 @pytest.fixture
 def root(tmp_path):
-    """What `make demo-all` leaves, with two logged iterations a head."""
+    """The files that `make demo-all` leaves, with two logged iterations per head."""
     for head in HEADS:
         folder = tmp_path / 'runs' / head
         for part in ('20260102_030405/vis_data', '20260102_040000/vis_data', 'pictures'):
@@ -33,24 +35,23 @@ def root(tmp_path):
     return tmp_path / 'runs'
 
 
-def test_the_page_has_everything_in_it(root, tmp_path):
+def test_the_page_is_self_contained(root, tmp_path):
     page = write_page(root, tmp_path / 'docs' / 'trained.json').read_text()
-    assert all(name in page for name in HEADS.values()) and 'mIoU 0.900' in page and 'box AP 0.750' in page
+    assert all(name in page for name in HEADS.values())
+    assert 'mIoU 0.900' in page and 'box AP 0.750' in page
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    assert len(pictures) == 2 * len(HEADS) and all(
-        base64.b64decode(p).startswith(b'\x89PNG') for p in pictures
-    )
+    assert len(pictures) == 2 * len(HEADS)
+    assert all(base64.b64decode(p).startswith(b'\x89PNG') for p in pictures)
     assert 'src="http' not in page and 'href="http' not in page
     records = json.loads((tmp_path / 'docs' / 'trained.json').read_text())
-    assert {r['config'] for r in records} == {f'{h}_shapes' for h in HEADS} and all(
-        r['seed'] == 7 and r['commit'] for r in records
-    )
+    assert {r['config'] for r in records} == {f'{h}_shapes' for h in HEADS}
+    assert all(r['seed'] == 7 and r['commit'] for r in records)
     assert all((tmp_path / 'docs' / r['log']).is_file() for r in records)
 
 
 def test_the_training_log_is_the_one_with_losses(root):
     run = read_run(root / 'fpn', 'fpn')
-    assert run.log.parent.parent.name == '20260102_030405' and run.figures == {'mIoU': 0.9} and run.seed == 7
+    assert run.log.parent.parent.name == '20260102_030405' and run.metrics == {'mIoU': 0.9} and run.seed == 7
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_the_training_log_is_the_one_with_losses(root):
 )
 def test_an_unfinished_run(root, missing):
     (root / 'dino' / missing).unlink()
-    with pytest.raises(UserError, match=r'holds no finished run .* is missing.*make demo-all'):
+    with pytest.raises(UserError, match=r'contains no finished run .* is missing.*make demo-all'):
         write_page(root)
     assert not (root / 'index.html').exists()
 
@@ -71,7 +72,7 @@ def test_broken_metrics_and_a_record_that_cannot_be_written(root, tmp_path):
         write_page(root)
 
 
-def test_a_later_run_that_was_broken_off_is_not_the_one(root):
+def test_a_later_run_without_a_checkpoint_is_skipped(root):
     later = root / 'fpn' / '20990102_030405' / 'vis_data'
     later.mkdir(parents=True)
     (later / 'scalars.json').write_text(json.dumps(dict(loss=9.0, iter=1)) + '\n')
@@ -79,8 +80,8 @@ def test_a_later_run_that_was_broken_off_is_not_the_one(root):
     assert read_run(root / 'fpn', 'fpn').log.parent.parent.name == '20260102_030405'
 
 
-def test_a_log_that_is_cut_off(root):
+def test_a_truncated_log(root):
     log = root / 'fpn' / '20260102_030405' / 'vis_data' / 'scalars.json'
     log.write_text(log.read_text()[:-5])
-    with pytest.raises(UserError, match=r'scalars\.json is cut off or broken'):
+    with pytest.raises(UserError, match=r'scalars\.json is truncated or broken'):
         read_run(root / 'fpn', 'fpn')

@@ -1,8 +1,10 @@
-"""What fine-tuning decides, the config it writes, and what it refuses."""
+"""Fine-tuning: the plan, the config it writes, and the errors it reports."""
 
 import json
 import shutil
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,13 +19,16 @@ from PIL import Image
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.finetune import finetune, plan
-from fastervit_backbone.finetune.flat_config import build_config
+from fastervit_backbone.finetune import finetune, memory, plan
+from fastervit_backbone.finetune.flat_config import build_config, config_text
+from fastervit_backbone.finetune.memory import free_memory, training_bytes
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
-from fastervit_backbone.finetune.plan import PRESETS, find_base, make_plan, training_bytes
+from fastervit_backbone.finetune.plan import PRESETS, describe, find_base, make_plan
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, assert_one_line_error, tool
 from tests.mm_helpers import save_untrained
+
+SPLITS = ('train', 'val')
 
 
 @pytest.fixture(scope='module')
@@ -31,67 +36,77 @@ def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=6, val=3, size=(64, 96))
 
 
-def objects(root):
-    jsons = [root / 'annotations' / f'instances_{split}.json' for split in ('train', 'val')]
-    return dict(train=jsons[0], val=jsons[1], images=[root / 'images' / split for split in ('train', 'val')])
+def coco_arguments(root):
+    train, val = (root / 'annotations' / f'instances_{split}.json' for split in SPLITS)
+    return dict(train=train, val=val, images=[root / 'images' / split for split in SPLITS])
 
 
-def labels(root):
-    folders = [root / 'labels' / split for split in ('train', 'val')]
-    images = [root / 'images' / split for split in ('train', 'val')]
-    return dict(
-        train=folders[0],
-        val=folders[1],
-        images=images,
-        classes=['background', 'circle', 'square', 'triangle'],
+def label_arguments(root):
+    train, val = (root / 'labels' / split for split in SPLITS)
+    images = [root / 'images' / split for split in SPLITS]
+    return dict(train=train, val=val, images=images, classes=['background', 'circle', 'square', 'triangle'])
+
+
+def command_line(train, val, images, classes=()):
+    options = ['--train', train, '--val', val, '--images', *images, '--arch', 'nano']
+    return [*options, '--classes', *classes] if classes else options
+
+
+def fake_data(num_images=500, has_masks=True, size=(480, 640), kind='coco'):
+    return OwnData(
+        kind=kind,
+        train=Path('t'),
+        val=Path('v'),
+        image_folders=(Path('i'), Path('i')),
+        classes=['a', 'b'],
+        has_masks=has_masks,
+        num_images=num_images,
+        num_empty=3,
+        median_size=size,
     )
 
 
-def own(count=500, masks=True, size=(480, 640), kind='coco'):
-    from pathlib import Path
-
-    return OwnData(kind, Path('t'), Path('v'), (Path('i'), Path('i')), ['a', 'b'], masks, count, 3, size)
-
-
 def test_the_plan_follows_data_and_preset():
-    made = make_plan(own(500), model='cascade', arch='0', batch=4)
-    assert made.epochs == max(
-        PRESETS['standard'].epochs, PRESETS['standard'].iterations // 125
-    ) and made.size == (480, 640)
-    assert (made.frozen_stages, made.decay_rate, made.start) == (1, 0.85, 'published') and made.ema > 0
-    assert make_plan(own(40), model='cascade', arch='0', batch=4, epochs=2).ema is None
-    assert make_plan(own(3000), model='cascade', arch='0', batch=4).frozen_stages == 0
-    assert make_plan(own(9000), model='cascade', arch='0', batch=4).decay_rate == 1.0
-    fresh = make_plan(own(500), model='cascade', arch='0', batch=4, start='nothing')
-    assert (fresh.frozen_stages, fresh.decay_rate) == (-1, 1.0)
-    assert make_plan(own(size=(3000, 4000)), model='cascade', arch='0', batch=1).size == (800, 1056)
-    assert make_plan(own(size=(3000, 4000)), model='cascade', arch='nano', batch=1).size == (384, 544)
-    assert make_plan(own(kind='labels', size=(300, 2000)), model='fpn', arch='0', batch=2).size == (64, 512)
-    assert make_plan(own(3), model='cascade', arch='0', batch=16).batch == 3
-    assert make_plan(own(40), model='dino', arch='nano', batch=4, epochs=2).every == 1
+    made = make_plan(fake_data(500), model='cascade', arch='0', batch=4)
+    standard = PRESETS['standard']
+    assert made.epochs == max(standard.min_epochs, standard.min_steps // 125)
+    assert made.size == (480, 640) and made.ema_momentum > 0
+    assert (made.frozen_stages, made.decay_rate, made.start) == (1, 0.85, 'published')
+    assert make_plan(fake_data(40), model='cascade', arch='0', batch=4, epochs=2).ema_momentum is None
+    assert make_plan(fake_data(3000), model='cascade', arch='0', batch=4).frozen_stages == 0
+    assert make_plan(fake_data(9000), model='cascade', arch='0', batch=4).decay_rate == 1.0
+    scratch = make_plan(fake_data(500), model='cascade', arch='0', batch=4, start='nothing')
+    assert (scratch.frozen_stages, scratch.decay_rate) == (-1, 1.0)
+    large = fake_data(size=(3000, 4000))
+    assert make_plan(large, model='cascade', arch='0', batch=1).size == (800, 1056)
+    assert make_plan(large, model='cascade', arch='nano', batch=1).size == (384, 544)
+    wide = fake_data(kind='labels', size=(300, 2000))
+    assert make_plan(wide, model='fpn', arch='0', batch=2).size == (64, 512)
+    assert make_plan(fake_data(3), model='cascade', arch='0', batch=16).batch_size == 3
+    assert make_plan(fake_data(40), model='dino', arch='nano', batch=4, epochs=2).val_interval == 1
 
 
 @pytest.mark.parametrize(
-    ('given', 'told'),
+    ('arguments', 'message'),
     [
         (dict(model='fpn'), 'learns from label-map folders'),
-        (dict(model='cascade', arch='9'), 'cascade comes with --arch 0, 1, 2, 3, 4, nano'),
-        (dict(model='mask-rcnn', arch='nano'), 'mask-rcnn comes with --arch 0, 2'),
-        (dict(model='cascade', batch=0), '--batch 0 of 500 training images: at least 1'),
-        (dict(model='cascade', epochs=0), '--epochs 0: at least 1'),
+        (dict(model='cascade', arch='9'), 'cascade supports --arch 0, 1, 2, 3, 4, nano'),
+        (dict(model='mask-rcnn', arch='nano'), 'mask-rcnn supports --arch 0, 2'),
+        (dict(model='cascade', batch=0), '--batch 0 of 500 images: cascade needs at least 1'),
+        (dict(model='cascade', epochs=0), '--epochs 0: must be at least 1'),
     ],
 )
-def test_plans_that_cannot_be(given, told):
-    with pytest.raises(UserError, match=told):
-        make_plan(own(), **(dict(arch='0', batch=2) | given))
-    with pytest.raises(UserError, match='--batch 1 of 500 training images: at least 2'):
-        make_plan(own(kind='labels'), model='upernet', arch='0', batch=1)
-    with pytest.raises(UserError, match='learns masks, and not every object'):
-        make_plan(own(masks=False), model='mask-rcnn', arch='0', batch=1)
+def test_impossible_plans(arguments, message):
+    with pytest.raises(UserError, match=message):
+        make_plan(fake_data(), **(dict(arch='0', batch=2) | arguments))
+    with pytest.raises(UserError, match='--batch 1 of 500 images: upernet needs at least 2'):
+        make_plan(fake_data(kind='labels'), model='upernet', arch='0', batch=1)
+    with pytest.raises(UserError, match='learns masks, but some objects in t or v have none'):
+        make_plan(fake_data(has_masks=False), model='mask-rcnn', arch='0', batch=1)
 
 
 def test_memory_is_found_without_computing():
-    """What an image keeps for the backward pass, as a real one keeps it."""
+    """The estimate on the meta device against what a real image keeps for the backward pass."""
     kept = {}
     net = FasterViT('nano').train()
     weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
@@ -104,12 +119,11 @@ def test_memory_is_found_without_computing():
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         maps = net(torch.zeros(1, 3, 160, 224))
     real = sum(size for pointer, (size, _) in kept.items() if pointer not in weights)
-    found, parameters = training_bytes('nano', (160, 224))
+    estimate, parameters = training_bytes('nano', (160, 224))
     assert parameters == sum(p.numel() for p in net.parameters()) and len(maps) == 4
-    assert found == pytest.approx(real, rel=0.15)
-    assert training_bytes('0', (320, 448))[0] / training_bytes('0', (160, 224))[0] == pytest.approx(
-        4, rel=0.2
-    )
+    assert estimate == pytest.approx(real, rel=0.15)
+    small, large = (training_bytes('0', size)[0] for size in ((160, 224), (320, 448)))
+    assert large / small == pytest.approx(4, rel=0.2)
 
 
 def test_every_model_has_its_configs():
@@ -120,261 +134,187 @@ def test_every_model_has_its_configs():
 
 @pytest.mark.parametrize('masks', [True, False])
 def test_the_config_of_detectors(masks, shapes):
-    data = read_own_data(**objects(shapes), classes=None, ignored=None)
-    assert (data.count, data.classes, data.masks, data.size) == (
-        6,
-        ['circle', 'square', 'triangle'],
-        True,
-        (64, 96),
-    )
-    data.masks = masks
+    data = read_own_data(**coco_arguments(shapes), classes=None, ignore=None)
+    assert (data.num_images, data.has_masks, data.median_size) == (6, True, (64, 96))
+    assert data.classes == ['circle', 'square', 'triangle']
+    data.has_masks = masks
     config = build_config(data, make_plan(data, model='cascade', arch='2', batch=4), seed=5)
     assert ('mask_head' in config.model.roi_head) == masks
     assert config.train_dataloader.dataset.pipeline[1].with_mask == masks
     assert config.val_evaluator.metric == (['bbox', 'segm'] if masks else ['bbox'])
     assert config.default_hooks.checkpoint.save_best == ('coco/segm_mAP' if masks else 'coco/bbox_mAP')
-    assert config.optim_wrapper.optimizer.lr == pytest.approx(
-        1e-4 * 4 / 16
-    )  # the paper's, for its batch of 16
+    assert config.optim_wrapper.optimizer.lr == pytest.approx(1e-4 * 4 / 16)  # the paper's is for 16
     assert config.model.backbone.frozen_stages == 1 and config.optim_wrapper.paramwise_cfg.decay_rate == 0.85
     assert 'filter_cfg' not in config.train_dataloader.dataset and config.randomness.seed == 5
 
 
 def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
-    """Written, trained, resumed, and started again from what came out."""
-    start = tmp_path / 'start.pth'
+    """Written, trained, resumed, and resumed again with fewer options."""
+    start, run = tmp_path / 'start.pth', tmp_path / 'run'
     save_untrained(CASCADE, start)
-    theirs = tmp_path / 'theirs'
-    shutil.copytree(shapes, theirs)
-    for split in ('train', 'val'):
-        path = theirs / 'annotations' / f'instances_{split}.json'
+    data = tmp_path / 'data'
+    shutil.copytree(shapes, data)
+    for split in SPLITS:
+        path = data / 'annotations' / f'instances_{split}.json'
         content = json.loads(path.read_text())
         content['categories'].append(dict(id=40, name='hexagon'))
         content['images'].append(dict(content['images'][0], id=999, file_name='empty.png'))
-        Image.fromarray(np.full((64, 96, 3), ord(split[0]), np.uint8)).save(
-            theirs / 'images' / split / 'empty.png'
-        )
+        gray = np.full((64, 96, 3), ord(split[0]), np.uint8)
+        Image.fromarray(gray).save(data / 'images' / split / 'empty.png')
         path.write_text(json.dumps(content))
-    asked = dict(arch='nano', epochs=2, batch=2, start=start, work_dir=tmp_path / 'run')
-    result = finetune(**objects(theirs), **asked)
-    said = capsys.readouterr().out
-    assert (
-        'of 7 images have no objects: they are kept' in said
-        and "'" not in said.split('classes: ')[1].split('\n')[0]
-    )
-    assert (
-        result.metric == 'mask AP' and 0 <= result.value <= 1 and result.best == tmp_path / 'run' / 'best.pth'
-    )
-    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
-    assert 'have another shape here, and start fresh: roi_head.bbox_head.0.fc_cls.weight' in log
+    arguments = coco_arguments(data)
+    options = dict(arch='nano', epochs=2, batch=2, start=start, work_dir=run)
+    result = finetune(**arguments, **options)
+    printed = capsys.readouterr().out
+    assert 'train: images without objects: they are kept' in printed
+    assert "'" not in printed.split('classes: ')[1].split('\n')[0]
+    assert result.metric == 'mask AP' and 0 <= result.value <= 1 and result.best == run / 'best.pth'
+    log = next(run.glob('*/*.log')).read_text()
+    assert 'have a different shape in this model' in log
+    assert 'initialized from scratch: roi_head.bbox_head.0.fc_cls.weight' in log
     text = result.config.read_text()
-    assert (
-        text.startswith('# Written by: python')
-        and '# Optimizer.' in text
-        and 'test_dataloader = val_dataloader' in text
-    )
+    assert text.startswith('# Written by: python')
+    assert '# Optimizer.' in text and 'test_dataloader = val_dataloader' in text
     config = Config.fromfile(result.config)
-    assert (
-        [h.type for h in config.custom_hooks] == ['EarlyStopping']
-        and config.load_from == str(start)
-        and config.model.roi_head.bbox_head[0].num_classes == 4
-    )
-    with pytest.raises(UserError, match='has a run already: --resume goes on'):
-        finetune(**objects(theirs), **asked)
-    with pytest.raises(
-        UserError,
-        match=r'--epochs 3: the run in .*run was made with 2: leave it out, or change .*finetune\.py itself',
-    ):
-        finetune(**objects(theirs), **(asked | dict(epochs=3)), resume=True)
+    assert [h.type for h in config.custom_hooks] == ['EarlyStopping'] and config.load_from == str(start)
+    assert config.model.roi_head.bbox_head[0].num_classes == 4
+    with pytest.raises(UserError, match='already contains a run: use --resume to continue'):
+        finetune(**arguments, **options)
+    message = r'--epochs 3: the run in .*run was started with 2; leave the option out, or edit .*finetune\.py'
+    with pytest.raises(UserError, match=message):
+        finetune(**arguments, **(options | dict(epochs=3)), resume=True)
     with pytest.raises(UserError, match=r'--train .*other\.json: the run in '):
-        finetune(**(objects(theirs) | dict(train='other.json')), **asked, resume=True)
-    for given in (asked, dict(work_dir=tmp_path / 'run')):
+        finetune(**(arguments | dict(train='other.json')), **options, resume=True)
+    for repeated in (options, dict(work_dir=run)):
         time.sleep(1)  # mmengine names runs by the second
-        again = finetune(**objects(theirs), **given, resume=True)
-        assert again.value == pytest.approx(result.value) and again.plan is None
-    assert 'metainfo from the resumed checkpoint is different' not in ''.join(
-        p.read_text() for p in (tmp_path / 'run').glob('*/*.log')
-    )
+        resumed = finetune(**arguments, **repeated, resume=True)
+        assert resumed.value == pytest.approx(result.value) and resumed.plan is None
+    logs = ''.join(path.read_text() for path in run.glob('*/*.log'))
+    assert 'metainfo from the resumed checkpoint is different' not in logs
 
 
-def test_names_are_no_code(shapes, tmp_path):
-    from fastervit_backbone.finetune.flat_config import config_text
-    from fastervit_backbone.finetune.plan import describe
-
-    data = read_own_data(**objects(shapes), classes=None, ignored=None)
-    mean = ['it\'s a "cat" \\ \\n', 'fence\nimport os; os.mkdir("broken")\n#', 'é, ü']
-    data.classes = mean
+def test_class_names_are_not_executed(shapes, tmp_path):
+    data = read_own_data(**coco_arguments(shapes), classes=None, ignore=None)
+    data.classes = ['it\'s a "cat" \\ \\n', 'fence\nimport os; os.mkdir("broken")\n#', 'é, ü']
     made = make_plan(data, model='cascade', arch='nano', batch=2)
     path = tmp_path / 'config.py'
-    path.write_text(
-        config_text(build_config(data, made, seed=0), describe(made, data), 'python x\nimport os')
-    )
+    config = build_config(data, made, seed=0)
+    path.write_text(config_text(config, describe(made, data), 'python x\nimport os'))
     before = sorted(tmp_path.iterdir())
     config = Config.fromfile(path)
-    assert (
-        sorted(tmp_path.iterdir()) == before
-        and list(config.train_dataloader.dataset.metainfo.classes) == mean
-    )
-    lines = path.read_text().splitlines()
-    assert not any(line.startswith('import') for line in lines)
+    assert sorted(tmp_path.iterdir()) == before
+    assert list(config.train_dataloader.dataset.metainfo.classes) == data.classes
+    assert not any(line.startswith('import') for line in path.read_text().splitlines())
     content = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())
-    for name in (mean[1], '{{ fileDirname }}'):
+    train = tmp_path / 'train.json'
+    for name in (data.classes[1], '{{ fileDirname }}'):
         content['categories'][0]['name'] = name
-        (tmp_path / 'train.json').write_text(json.dumps(content))
+        train.write_text(json.dumps(content))
         with pytest.raises(UserError, match='printable name'):
-            finetune(
-                **(objects(shapes) | dict(train=tmp_path / 'train.json')),
-                arch='nano',
-                work_dir=tmp_path / 'run',
-            )
+            finetune(**(coco_arguments(shapes) | dict(train=train)), arch='nano', work_dir=tmp_path / 'run')
 
 
-def test_data_with_errors_is_not_trained_on(shapes, tmp_path):
-    mine = tmp_path / 'mine'
-    shutil.copytree(shapes, mine)
-    path = mine / 'annotations' / 'instances_train.json'
+def test_data_with_errors_is_refused(shapes, tmp_path):
+    data = tmp_path / 'data'
+    shutil.copytree(shapes, data)
+    path = data / 'annotations' / 'instances_train.json'
     content = json.loads(path.read_text())
-    content['annotations'][0]['bbox'] = [1, 1, 0, 5]
+    content['annotations'][0]['bbox'] = [9, 9, -5, 5]
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        UserError, match=r'1 kind of error in the data, the first train: .*check_data\.py .* --fix fixed'
-    ):
-        finetune(**objects(mine), arch='nano', work_dir=tmp_path / 'run')
+    message = r'1 kind of error in the data, the first: train: .*check_data\.py .* --fix fixed'
+    with pytest.raises(UserError, match=message):
+        finetune(**coco_arguments(data), arch='nano', work_dir=tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize(
-    ('change', 'told'),
+    ('options', 'message'),
     [
-        (['--model', 'cascde'], '--model cascde: one of cascade'),
-        (['--preset', 'fast'], '--preset fast: one of quick'),
-        (['--presets', 'quick'], 'there is no option --presets: did you mean --preset'),
+        (['--model', 'cascde'], '--model cascde: choose one of cascade'),
+        (['--preset', 'fast'], '--preset fast: choose one of quick'),
+        (['--presets', 'quick'], 'unknown option --presets .did you mean .--preset'),
         (['--start', 'absent.pth'], r'no checkpoint at absent\.pth'),
-        (['--classes', 'a'], '--classes and --ignore are for label maps'),
+        (['--classes', 'a'], '--classes and --ignore are only for label maps'),
         (['--work-dir', '/dev/null/run'], '--work-dir /dev/null/run: cannot write'),
         (['--model', 'fpn'], 'learns from label-map folders'),
         (['--batch', '0'], '--batch 0'),
     ],
 )
-def test_refused_in_one_line(change, told, shapes, tmp_path):
-    given = objects(shapes)
-    arguments = [
-        '--train',
-        given['train'],
-        '--val',
-        given['val'],
-        '--images',
-        *given['images'],
-        '--arch',
-        'nano',
-        *change,
-    ]
-    assert_one_line_error(tool('finetune', *arguments, cwd=tmp_path), told)
+def test_errors_are_one_line(options, message, shapes, tmp_path):
+    arguments = command_line(**coco_arguments(shapes))
+    assert_one_line_error(tool('finetune', *arguments, *options, cwd=tmp_path), message)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_dry_run_writes_nothing(shapes, tmp_path):
-    given = labels(shapes)
-    names = ['--classes', *given['classes'], '--model', 'upernet', '--arch', 'nano', '--dry-run']
-    done = tool(
-        'finetune',
-        '--train',
-        given['train'],
-        '--val',
-        given['val'],
-        '--images',
-        *given['images'],
-        *names,
-        cwd=tmp_path,
-    )
-    assert (
-        done.returncode == 0
-        and 'nothing was trained' in done.stdout
-        and '4 classes: background' in done.stdout
-    ), done.stderr
+    arguments = command_line(**label_arguments(shapes))
+    done = tool('finetune', *arguments, '--model', 'upernet', '--dry-run', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'nothing was trained' in done.stdout and '4 classes: background' in done.stdout
     assert not list(tmp_path.iterdir())
 
 
-def test_label_maps_with_a_value_for_nothing(shapes, tmp_path):
-    given = labels(shapes)
-    data = read_own_data(given['train'], given['val'], given['images'], given['classes'][:3], 3)
-    assert data.ignored == 3 and data.suffix == '.png'
+def test_label_maps_with_an_ignored_value(shapes, tmp_path):
+    arguments = label_arguments(shapes)
+    three_classes = arguments | dict(classes=arguments['classes'][:3])
+    data = read_own_data(**three_classes, ignore=3)
+    assert data.ignore_index == 3 and data.image_suffix == '.png'
     config = build_config(data, make_plan(data, model='upernet', arch='nano', batch=2), seed=0)
-    assert config.train_dataloader.dataset.ignore_index == 3 and config.model.data_preprocessor.size == (
-        64,
-        96,
-    )
-    with pytest.raises(UserError, match='--classes is needed with label maps'):
-        read_own_data(given['train'], given['val'], given['images'], None, None)
+    assert config.train_dataloader.dataset.ignore_index == 3
+    assert config.model.data_preprocessor.size == (64, 96)
+    with pytest.raises(UserError, match='--classes is required with label maps'):
+        read_own_data(**(arguments | dict(classes=None)), ignore=None)
     with pytest.raises(UserError, match=r'kinds? of error in the data'):
-        read_own_data(given['train'], given['val'], given['images'], given['classes'][:3], None)
+        read_own_data(**three_classes, ignore=None)
 
 
 def test_the_batch_knows_the_largest_images(monkeypatch):
-    """Training images are resized by up to 1.25 a side: a batch may hold the largest, of 1.56 times the area."""
-    needed, parameters = training_bytes('0', (480, 640))
-    room = 4.2 * needed * plan._WHOLE_MODEL  # four of the plan's size, but not of the largest
-    monkeypatch.setattr(plan, 'free_memory', lambda: (room + plan._STATE * parameters) / plan._MEMORY_USED)
-    assert make_plan(own(500), model='cascade', arch='0').batch == 2
-    needed, parameters = training_bytes('0', (512, 512))
-    room = 4.2 * needed * plan._WHOLE_MODEL
-    assert (
-        make_plan(own(500, kind='labels', size=(800, 800)), model='fpn', arch='0').batch == 4
-    )  # crops are all of one size
+    """Images are scaled by up to 1.25 per side: a batch may hold only the largest, of 1.56 times the area."""
+
+    def set_free_memory(size):
+        backbone_bytes, parameters = training_bytes('0', size)
+        needed = 4.2 * backbone_bytes * plan._MODEL_OVER_BACKBONE + plan._STATE_BYTES * parameters
+        monkeypatch.setattr(plan, 'free_memory', lambda: needed / plan._USED_FRACTION)
+
+    set_free_memory((480, 640))  # for four images of the plan's size, but not of the largest size
+    assert make_plan(fake_data(500), model='cascade', arch='0').batch_size == 2
+    set_free_memory((512, 512))
+    data = fake_data(500, kind='labels', size=(800, 800))
+    assert make_plan(data, model='fpn', arch='0').batch_size == 4  # crops all have the same size
+
+
+VERSION_2 = {'memory.max': '6000000', 'memory.current': '5000000'}
+VERSION_1 = {'memory/memory.limit_in_bytes': '4000', 'memory/memory.usage_in_bytes': '3000'}
 
 
 @pytest.mark.parametrize(
-    ('files', 'free'),
+    ('files', 'expected'),
     [
         ({}, 8 * 2**30),
-        ({'proc/meminfo': 'MemFree: 1 kB\nMemAvailable: 3000000 kB\n'}, 3000000 * 1024),
+        ({'memory.max': str(2**40), 'memory.current': '5', 'memory.stat': 'anon 1'}, 8 * 2**30),
         ({'memory.max': 'max', 'memory.current': '5', 'memory.stat': 'inactive_file 1'}, 8 * 2**30),
-        (
-            {
-                'memory.max': '6000000',
-                'memory.current': '5000000',
-                'memory.stat': 'anon 7\ninactive_file 1500000\n',
-            },
-            2500000,
-        ),
-        (
-            {
-                'memory/memory.limit_in_bytes': '4000',
-                'memory/memory.usage_in_bytes': '3000',
-                'memory/memory.stat': 'cache 9\ntotal_inactive_file 500',
-            },
-            1500,
-        ),
+        (VERSION_2 | {'memory.stat': 'anon 7\ninactive_file 1500000\n'}, 2500000),
+        (VERSION_1 | {'memory/memory.stat': 'cache 9\ntotal_inactive_file 500'}, 1500),
         ({'memory.max': '100', 'memory.current': '200', 'memory.stat': ''}, 0),
     ],
 )
-def test_free_memory_is_what_is_left_of_the_limit(files, free, tmp_path):
+def test_free_memory_is_what_is_left_of_the_limit(files, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory.psutil, 'virtual_memory', lambda: SimpleNamespace(available=8 * 2**30))
     for name, text in files.items():
-        path = tmp_path / (name if name.startswith('proc') else f'sys/fs/cgroup/{name}')
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    assert plan.free_memory(tmp_path) == free
+    assert free_memory(tmp_path) == expected
 
 
-def test_what_is_said_of_slower_layers_is_so():
-    """DINO's recipe gives the backbone a tenth of the rate instead of a decay by layer."""
-    for model, arch, decay, told in (
-        (
-            'dino',
-            '0',
-            1.0,
-            'stay as pretrained, the backbone learns at 0.1 of the rate, as in the base config',
-        ),
-        ('cascade', '0', 0.85, 'early layers learn slower (factor 0.85 a layer)'),
-    ):
-        decided = make_plan(own(500), model=model, arch=arch, batch=4)
-        assert decided.decay_rate == decay and any(told in reason for reason in decided.reasons), (
-            decided.reasons
-        )
-        optimizer = build_config(own(500), decided, seed=0).optim_wrapper
-        if model == 'dino':
-            assert (
-                optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1 and 'constructor' not in optimizer
-            )
-        else:
-            assert optimizer.paramwise_cfg.decay_rate == 0.85
+def test_the_reason_for_slower_layers_is_true():
+    """DINO's recipe gives the backbone a tenth of the learning rate instead of a decay by layer."""
+    data = fake_data(500)
+    dino, cascade = (make_plan(data, model=model, arch='0', batch=4) for model in ('dino', 'cascade'))
+    reason = 'are frozen, the backbone learns at 0.1 of the learning rate, as in the base config'
+    assert dino.decay_rate == 1.0 and any(reason in r for r in dino.reasons), dino.reasons
+    reason = 'early layers learn slower (factor 0.85 per layer)'
+    assert cascade.decay_rate == 0.85 and any(reason in r for r in cascade.reasons), cascade.reasons
+    optimizer = build_config(data, dino, seed=0).optim_wrapper
+    assert optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1 and 'constructor' not in optimizer
+    assert build_config(data, cascade, seed=0).optim_wrapper.paramwise_cfg.decay_rate == 0.85

@@ -6,7 +6,7 @@ from mmengine.config import Config, ConfigDict
 
 from ...utils.errors import UserError
 from ...visualization.palette import distinct_colors
-from .load import arguments_of, find_class
+from .lookup import arguments_of, find_class
 from .validate import classes_of, is_semantic, leaf_datasets
 
 

@@ -8,9 +8,9 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO
-from ...datasets.validation.training import check_coco, check_label_maps, check_voc
+from ...datasets.validation.before_training import check_coco, check_label_maps, check_voc
 from ...utils.errors import UserError
-from .load import find_class
+from .lookup import find_class
 
 _MAKE_SHAPES = 'make it: python tools/make_shapes.py work_dirs/demo/data'
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastervit_backbone.datasets.validation.before_training import check_coco, check_label_maps, check_voc
 from fastervit_backbone.datasets.validation.check import check_data
 from fastervit_backbone.datasets.validation.repair import ACTIONS
 from fastervit_backbone.datasets.validation.rules import (
@@ -16,7 +17,6 @@ from fastervit_backbone.datasets.validation.rules import (
     TOLERATED,
     VOC_RULES,
 )
-from fastervit_backbone.datasets.validation.training import check_coco, check_label_maps, check_voc
 from fastervit_backbone.utils.errors import UserError
 from tests.datasets.validation.test_coco import CORPUS, GOOD, images  # noqa: F401 (a fixture)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.datasets.validation.training import check_coco
+from fastervit_backbone.datasets.validation.before_training import check_coco
 from fastervit_backbone.utils.errors import UserError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.datasets.validation import training
-from fastervit_backbone.datasets.validation.training import check_label_maps
+from fastervit_backbone.datasets.validation import before_training
+from fastervit_backbone.datasets.validation.before_training import check_label_maps
 from fastervit_backbone.utils.errors import UserError
 
 CLASSES = ('sky', 'road', 'tree')
@@ -132,7 +132,7 @@ def test_palette_pictures_are_numbers(pairs):
 
 
 def test_many_are_sampled_and_it_is_said(pairs, monkeypatch):
-    monkeypatch.setattr(training, 'READ_AT_MOST', 2)
+    monkeypatch.setattr(before_training, 'READ_AT_MOST', 2)
     assert check_label_maps(pairs, CLASSES) == 'label maps: 2 of 3 were checked and are valid'
 
 

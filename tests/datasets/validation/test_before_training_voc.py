@@ -1,6 +1,6 @@
 import pytest
 
-from fastervit_backbone.datasets.validation.training import check_voc
+from fastervit_backbone.datasets.validation.before_training import check_voc
 from fastervit_backbone.utils.errors import UserError
 
 

@@ -1,0 +1,47 @@
+"""Look up the classes that a config names, and their arguments."""
+
+import inspect
+
+from mmengine.registry import DefaultScope, Registry
+from mmengine.registry import root as registries
+
+from .. import build_label_map_dataset
+
+
+def find_class(name: object) -> type | None:
+    """Find the class of a config's ``type`` in any registry, in the current scope; None if there is none."""
+    if inspect.isclass(name):
+        return name
+    scope = DefaultScope.get_current_instance()
+    for registry in vars(registries).values():
+        if isinstance(registry, Registry):
+            with registry.switch_scope_and_registry(scope.scope_name if scope else None) as local:
+                found = local.get(str(name))
+            if found is build_label_map_dataset:
+                from ..label_map_dataset import LabelMapDataset
+
+                return LabelMapDataset
+            if found is not None:
+                return found
+    return None
+
+
+def arguments_of(target: object) -> dict[str, object]:
+    """Return the parameters of a function or class, with their defaults.
+
+    ``**kwargs`` of a class are followed through its bases.
+    """
+    functions = [target]
+    if inspect.isclass(target):
+        functions = [c.__init__ for c in target.__mro__ if '__init__' in vars(c)]
+    defaults: dict[str, object] = {}
+    for function in functions:
+        if function is object.__init__:
+            break
+        parameters = inspect.signature(function).parameters.values()
+        for p in parameters:
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != 'self':
+                defaults.setdefault(p.name, None if p.default is p.empty else p.default)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return defaults
