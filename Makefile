@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all there is to know. PYTHON=... uses an environment of yours instead of .venv.
+# The main targets are `make demo` and `make test`. PYTHON=... uses your own environment instead of .venv.
 BOOTSTRAP ?= python3
 ifdef PYTHON
 RUN := $(PYTHON)

@@ -45,7 +45,7 @@ def main() -> None:
         type=int,
         default=10,
         metavar='N',
-        help='replace unreadable images by others, and stop after more than N of them (default: 10)',
+        help='replace unreadable images with others; stop when more than N are unreadable (default: 10)',
     )
     parser.add_argument(
         '--max-non-finite',

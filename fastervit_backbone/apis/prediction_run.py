@@ -239,7 +239,7 @@ class PredictionRun:
         images: list[dict] = []
         annotations: list[dict] = []
         try:
-            for pixels, prediction in progress_bar(self._frames(source), count, source.name):
+            for pixels, prediction in progress_bar(self._frames(source), count or None, source.name):
                 image = self._image_entry(f'{name}#{len(images)}', prediction.size, None, frame=len(images))
                 images.append(image)
                 annotations += prediction.to_coco(image['id'], self.categories)

@@ -38,8 +38,9 @@ def run(
         UserError: something that cannot be measured, or a page that cannot be written.
     """
     device = _choose_device(device, dtype)
-    if min(rounds, batch, 1 if threads is None else threads) < 1:
-        raise UserError(f'--rounds {rounds}, --batch {batch}, --threads {threads}: must be at least 1')
+    for option, value in (('rounds', rounds), ('batch', batch), ('threads', threads)):
+        if value is not None and value < 1:
+            raise UserError(f'--{option} {value}: must be at least 1')
     if threads is not None:
         torch.set_num_threads(threads)
     path = None if out is None else Path(out)

@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..utils.errors import CheckpointError
+from ..utils.errors import CheckpointError, DownloadError
 from ..utils.files import replacing
 
 LICENSE_NOTE = (
@@ -207,7 +207,9 @@ def _refusal(path: Path) -> str:
         if path.open('rb').read(2) == b'PK':
             unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         else:
-            unsafe = [name for name in _pickle_globals(path) if not name.startswith(_TORCH_GLOBALS)]
+            for name in _pickle_globals(path):  # one by one: what came before the damage counts
+                if not name.startswith(_TORCH_GLOBALS):
+                    unsafe.append(name)
     if not unsafe:
         return ''
     return (
@@ -256,10 +258,8 @@ def _download(url: str) -> Path:
     except Exception as error:  # the Hub's library raises errors of its HTTP client
         cause = getattr(error, 'reason', None) or error.__cause__ or error
         reason = ' '.join(str(cause).split())
-        raise CheckpointError(
-            f'cannot download {url} ({reason}): put the file at {path}, or train from scratch with '
-            '--cfg-options model.backbone.init_cfg=None'
-        ) from error
+        otherwise = 'train from scratch with --cfg-options model.backbone.init_cfg=None'
+        raise DownloadError(url, reason, str(path), otherwise) from error
     return path
 
 

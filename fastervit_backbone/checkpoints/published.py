@@ -1,4 +1,4 @@
-"""Map published weights to our keys with a table of names; no tensor is lost silently (DESIGN section 4)."""
+"""Map published weights to our keys with a table of names; no tensor is lost silently."""
 
 import re
 from collections.abc import Mapping, Sequence

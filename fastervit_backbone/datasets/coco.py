@@ -29,12 +29,13 @@ def complete_for_evaluation(annotations: Sequence[object]) -> None:
     """Give annotations what pycocotools needs, in place: ids from 1, and ``iscrowd``.
 
     pycocotools notes the id of the object that a detection matches, and 0 for none: a perfect detection of
-    such an object has AP 0. Without ``iscrowd`` it raises KeyError.
+    such an object has AP 0. Without ``iscrowd`` it fails.
     """
     records = [a for a in annotations if isinstance(a, dict)]
     largest = max((a['id'] for a in records if is_id(a.get('id'))), default=0)
     for annotation in records:
-        annotation.setdefault('iscrowd', 0)
+        if annotation.get('iscrowd') not in (0, 1):
+            annotation['iscrowd'] = 0
         if is_id(annotation.get('id')) and annotation['id'] == 0:
             largest += 1
             annotation['id'] = largest

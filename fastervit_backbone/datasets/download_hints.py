@@ -2,16 +2,13 @@
 
 HOW_TO_GET_COCO = (
     'get train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpack them into '
-    'one '
-    'folder and set COCO_ROOT to it (a link at data/coco works too)'
+    'one folder and set COCO_ROOT to it (a link at data/coco works too)'
 )
 HOW_TO_GET_ADE = (
     'get ADEChallengeData2016.zip from data.csail.mit.edu/places/ADEchallenge, unpack it and set ADE_ROOT to '
-    'the folder '
-    '(python tools/prepare_data.py ade20k does both)'
+    'the folder (python tools/prepare_data.py ade20k does both)'
 )
 HOW_TO_GET_VOC = (
     'get the VOC 2007 and 2012 archives from host.robots.ox.ac.uk/pascal/VOC, unpack them and set VOC_ROOT '
-    'to the '
-    'VOCdevkit folder (python tools/prepare_data.py voc does both)'
+    'to the VOCdevkit folder (python tools/prepare_data.py voc does both)'
 )

@@ -16,7 +16,7 @@ from ..apis.train import train as train_config
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict
 from ..engine.processes import rank0_print
 from ..engine.runner.work_dir import find_checkpoint
-from ..utils.errors import CheckpointError, UserError
+from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .flat_config import build_config, config_text
 from .own_data import read_own_data
@@ -206,5 +206,6 @@ def _download_weights(config: Config) -> None:
     """Download the published weights before anything is written."""
     try:
         resolve_checkpoint(config.model.backbone.init_cfg.checkpoint)
-    except CheckpointError as error:
-        raise UserError(f'{str(error).split(";")[0]}; or use --start nothing, or --start FILE') from error
+    except DownloadError as error:
+        otherwise = 'use --start nothing or --start FILE'
+        raise DownloadError(error.url, error.reason, error.path, otherwise) from error

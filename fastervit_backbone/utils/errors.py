@@ -11,6 +11,21 @@ class CheckpointError(UserError):
     """A weight file cannot be read or written, or does not fit."""
 
 
+class DownloadError(CheckpointError):
+    """A download that failed.
+
+    Args:
+        url: of the file.
+        reason: why it failed.
+        path: where the file is looked for, so that it can be put there by hand.
+        otherwise: what to do without the file.
+    """
+
+    def __init__(self, url: str, reason: str, path: str, otherwise: str) -> None:
+        super().__init__(f'cannot download {url} ({reason}): put the file at {path}, or {otherwise}')
+        self.url, self.reason, self.path = url, reason, path
+
+
 class OtherProcessError(UserError):
     """Another process of this run failed and reports the error."""
 

@@ -7,15 +7,15 @@ from typing import TypeVar
 T = TypeVar('T')
 
 
-def progress_bar(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+def progress_bar(items: Iterable[T], total: int | None, description: str) -> Iterator[T]:
     """Yield ``items``, with a bar on stderr if that is a terminal.
 
     Args:
         items: what the loop iterates over.
-        total: number of items; 0 where it is unknown.
+        total: number of items; None where it is unknown.
         description: label in front of the bar.
     """
-    if not sys.stderr.isatty():
+    if total == 0 or not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console  # only needed on a terminal
@@ -28,4 +28,4 @@ def progress_bar(items: Iterable[T], total: int, description: str) -> Iterator[T
         TimeRemainingColumn(elapsed_when_finished=True),
     )
     with Progress(*columns, console=Console(stderr=True), redirect_stdout=False) as progress:
-        yield from progress.track(items, total=total or None, description=description)
+        yield from progress.track(items, total=total, description=description)

@@ -167,7 +167,7 @@ def find_block(net: FasterViT, stage: int, block: int) -> tuple[AttentionStage, 
     stages = [i for i, s in enumerate(net.stages, 1) if isinstance(s, AttentionStage)]
     if stage not in stages:
         choices = ' and '.join(map(str, stages)) or 'none'
-        raise UserError(f'stage {stage} has no attention: {choices} of this backbone have')
+        raise UserError(f'stage {stage} has no attention; in this backbone, {choices} have')
     owner = net.stages[stage - 1]
     if not -len(owner.blocks) <= block < len(owner.blocks):
         raise UserError(f'stage {stage} has blocks 0 to {len(owner.blocks) - 1}, not {block}')

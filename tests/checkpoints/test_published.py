@@ -214,6 +214,9 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
         read_checkpoint(path)
     assert '\n' not in str(error.value)
     raw = tmp_path / 'raw.pth'
+    raw.write_bytes(pickle.dumps([Trap(), b'x' * 3000])[:-50])  # and damaged behind the code
+    with pytest.raises(CheckpointError, match=r'refused to read .* the pickle would run .*exec'):
+        read_checkpoint(raw)
     raw.write_bytes(pickle.dumps(Trap()))
     with pytest.raises(CheckpointError, match='refused to read'):
         read_checkpoint(raw)

@@ -352,7 +352,9 @@ def test_ade20k_and_voc_are_read_too(monkeypatch, tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
     (tmp_path / 'voc/VOC2007/ImageSets/Main/test.txt').write_text('2\n')
-    with pytest.raises(UserError, match=r'test\.txt: images that do not exist \(2\.jpg\)'):
+    with pytest.raises(
+        UserError, match=r'test\.txt: images that do not exist \(1 of 1, the first is 2\.jpg in '
+    ):
         check(voc, tmp_path / 'voc')
 
 

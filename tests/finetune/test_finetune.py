@@ -19,12 +19,12 @@ from PIL import Image
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.finetune import finetune, memory, plan
+from fastervit_backbone.finetune import finetune, memory, plan, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
 from fastervit_backbone.finetune.plan import PRESETS, describe, find_base, make_plan
-from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.errors import DownloadError, UserError
 from tests.helpers import CASCADE, assert_one_line_error, tool
 from tests.mm_helpers import save_untrained
 
@@ -244,6 +244,19 @@ def test_errors_are_one_line(options, message, shapes, tmp_path):
     arguments = command_line(**coco_arguments(shapes))
     assert_one_line_error(tool('finetune', *arguments, *options, cwd=tmp_path), message)
     assert not list(tmp_path.iterdir())
+
+
+def test_published_weights_that_cannot_be_downloaded(shapes, tmp_path, monkeypatch):
+    def fail(source):
+        raise DownloadError(source, 'no network; really', '/hub/weights.pth', 'ask someone')
+
+    monkeypatch.setattr(run, 'resolve_checkpoint', fail)
+    message = (
+        r'\(no network; really\): put the file at /hub/weights\.pth, or use --start nothing or --start FILE$'
+    )
+    with pytest.raises(UserError, match=message):
+        finetune(**coco_arguments(shapes), work_dir=tmp_path / 'work', arch='0', batch=2, size=(64, 96))
+    assert not (tmp_path / 'work').exists()
 
 
 def test_a_dry_run_writes_nothing(shapes, tmp_path):

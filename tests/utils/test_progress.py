@@ -15,13 +15,18 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.mark.parametrize('total', [3, 0])
+@pytest.mark.parametrize('total', [3, None])
 def test_bar_on_a_terminal(total, monkeypatch):
     monkeypatch.setattr(sys, 'stderr', terminal := Terminal())
     monkeypatch.setenv('TERM', 'xterm')
     letters = (letter for letter in 'abc')  # without a length
     assert list(progress_bar(letters, total, 'clip [1].mp4')) == ['a', 'b', 'c']
     assert 'clip [1].mp4' in terminal.getvalue() and f'3/{total or "?"}' in terminal.getvalue()
+
+
+def test_nothing_to_do_shows_no_bar(monkeypatch):
+    monkeypatch.setattr(sys, 'stderr', terminal := Terminal())
+    assert list(progress_bar('', 0, 'images')) == [] and terminal.getvalue() == ''
 
 
 def test_no_output_without_a_terminal(capsys):

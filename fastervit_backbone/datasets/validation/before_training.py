@@ -1,6 +1,7 @@
 """Check the data of a config before anything is built: the first error stops the run, on one line."""
 
 import os
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
 from .coco_entries import content_violations
 from .label_maps import LabelValues, class_violations, read_pairs, split_violations, value_violations
-from .rules import COCO_RULES, LABEL_MAP_RULES, Violation, stops_training
-from .voc import VocSplit, image_names, voc_violations
+from .rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
+from .voc import VocSplit, image_names, listing, voc_violations
 
 #: More label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
 READ_AT_MOST = 5000
@@ -50,10 +51,10 @@ def check_coco(
     if not image_dir.is_dir():
         raise UserError(f'no image folder at {image_dir}: {remedy}')
     content = read_coco(ann_file)
-    list_all = f'python tools/check_data.py {ann_file} --images {image_dir} lists everything'
-    _stop_at_first(
-        ann_file, content_violations(content), f'{list_all}, with --fix OUT it writes a repaired copy'
-    )
+    command = shlex.join(['python', 'tools/check_data.py', str(ann_file), '--images', str(image_dir)])
+    list_all = f'`{command}` lists all problems'
+    remedy_of_rules = f'{list_all}; with --fix OUT it also writes a repaired copy'
+    _stop_at_first(ann_file, content_violations(content), remedy_of_rules)
     images, annotations = content['images'], content['annotations']
     missing = [i['file_name'] for i in images if not (image_dir / i['file_name']).is_file()]
     if missing:
@@ -63,8 +64,8 @@ def check_coco(
     if without_mask:
         raise UserError(
             f'{ann_file}: {len(without_mask)} of {len(annotations)} annotations have no segmentation, from '
-            'which masks are '
-            f'learned (the first has id {without_mask[0]["id"]}): add them, or train a detector of boxes only'
+            f'which masks are learned (the first has id {without_mask[0]["id"]}): add them, or train a '
+            'detector of boxes only'
         )
     if classes is not None:
         _check_classes(ann_file, [c['name'] for c in content['categories']], classes)
@@ -86,16 +87,15 @@ def _check_classes(path: Path, existing: list[str], classes: Sequence[str]) -> N
     if missing:
         raise UserError(
             f'{path} has no category {missing[0]!r} ({len(missing)} of the {len(classes)} classes of the '
-            'config are not in '
-            f'it); it has {", ".join(map(repr, existing[:20]))}{did_you_mean(missing[0], existing)}: set '
-            'metainfo.classes of '
-            'the data sets to those, the heads follow'
+            f'config are not in it); it has {", ".join(map(repr, existing[:20]))}'
+            f'{did_you_mean(missing[0], existing)}: set metainfo.classes of the data sets to those, the '
+            'heads follow'
         )
     order = [name for name in existing if name in classes]
     if order != list(classes):  # mmdet numbers labels in the file's order, whatever the order of the classes
         raise UserError(
-            f'the classes {list(classes)} stand in another order in {path}, and labels follow the file: '
-            f'write {order}'
+            f'{path} lists the classes in another order than {list(classes)}, and its order determines the '
+            f'labels: write {order}'
         )
 
 
@@ -121,7 +121,7 @@ def check_label_maps(
         UserError: one line with the first wrong file, the value and what to do.
     """
     values = LabelValues(classes, reduce_zero_label, label_map=label_map or {})
-    folder = Path(pairs[0][1]).parent
+    folder = Path(os.path.commonpath([os.path.dirname(os.path.abspath(label)) for _, label in pairs]))
     _stop_at_first(folder, class_violations(values))
     missing = [label for _, label in pairs if not os.path.isfile(label)]
     if missing:
@@ -131,21 +131,19 @@ def check_label_maps(
     step = -(-len(pairs) // READ_AT_MOST)
     sample = [(Path(image), Path(label)) for image, label in pairs[::step]]
     pixels = np.zeros(2**16, np.int64)
-    names = [label.name for _, label in sample]
+    names = [os.path.relpath(os.path.abspath(label), folder) for _, label in sample]
     allowed = values.allowed()
-    for (image, _), name, pair in zip(sample, names, read_pairs(sample, names, deep=False), strict=True):
-        image_remedy = f'write or unpack {image} again, or remove it'
+    value_remedy = (
+        f'the {len(classes)} classes have {values.range()}: set ignore_index in a LabelMapDataset if the '
+        'value means "ignored", else correct metainfo.classes'
+    )
+    for name, pair in zip(names, read_pairs(sample, names, deep=False), strict=True):
+        image_remedy = 'write or unpack it again, or remove it'
         _stop_at_first(folder, pair.violations, image_remedy if pair.counts is None else 'write it again')
         if pair.counts is not None:
             pixels[: len(pair.counts)] += pair.counts
             unknown = value_violations(name, np.flatnonzero(pair.counts), allowed)
-            _stop_at_first(
-                folder,
-                unknown,
-                f'the {len(classes)} classes have {values.range()}: set ignore_index in a LabelMapDataset if '
-                'the value means '
-                '"ignored", else correct metainfo.classes',
-            )
+            _stop_at_first(folder, unknown, value_remedy)
     _stop_at_first(folder, split_violations(pixels, values))
     return None if step == 1 else f'label maps: {len(sample)} of {len(pairs)} were checked and are valid'
 
@@ -171,13 +169,17 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
         raise UserError(f'no image list at {path}: {HOW_TO_GET_VOC}')
     split = VocSplit('', root / year_dir, path)
     names = image_names(path, split.folder)
-    for violation in stops_training(voc_violations(split, names)):
-        missing = violation.rule.id in ('image-missing', 'xml-missing')
-        _stop_at_first(
-            path,
-            [violation],
-            HOW_TO_GET_VOC if missing else f'python tools/check_data.py {split.folder} lists everything',
-        )
+    for part, suffix in (('JPEGImages', '.jpg'), ('Annotations', '.xml')):
+        existing = listing(split.folder / part)
+        missing = [
+            name + suffix for name in names if name + suffix not in existing and len(name.split()) == 1
+        ]
+        if missing:
+            rule = VOC_RULES['image-missing' if suffix == '.jpg' else 'xml-missing']
+            example = f'{len(missing)} of {len(names)}, the first is {missing[0]} in {split.folder / part}'
+            _stop_at_first(path, [Violation(rule, example)], HOW_TO_GET_VOC)
+    command = shlex.join(['python', 'tools/check_data.py', str(split.folder)])
+    _stop_at_first(path, voc_violations(split, names), f'`{command}` lists all problems')
     existing = sorted(split.objects)
     if classes is not None and not set(existing) & set(classes):
         hint = next((hint for c in classes if (hint := did_you_mean(c, existing))), '')

@@ -44,7 +44,7 @@ def check_data(
         sheet: picture file for a contact sheet.
 
     Returns:
-        lines for the user, and the number of rules broken whose severity is 'error'.
+        lines for the user, and the number of findings that are errors.
 
     Raises:
         UserError: nothing to check, or it cannot be read.
@@ -115,7 +115,10 @@ def _check_splits(
             findings += check_voc_split(split, read_images=read_images)
         table = class_table(checked)
     else:
-        checked = [read_split(name, path, folder) for name, (path, folder) in found.splits.items()]
+        checked = [
+            read_split(name, path, folder, found.contents.get(path))
+            for name, (path, folder) in found.splits.items()
+        ]
         for split in checked:
             findings += check_coco_split(split, read_images=read_images)
         table = class_table(checked)
@@ -131,6 +134,8 @@ def _find(splits: Mapping[str, str], images: Sequence[str], data: str | None) ->
         return discover(data, images)
     if not splits:
         raise UserError('nothing to check: give a json or folder, or --train, --val or both')
+    if not images:
+        raise UserError(f'--{next(iter(splits))} needs the folder of its images: --images DIR')
     if len(images) not in (1, len(splits)):
         raise UserError(
             f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each'

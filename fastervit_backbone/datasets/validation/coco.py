@@ -61,8 +61,8 @@ class CocoSplit:
         return Counter(count_objects(self.content))
 
 
-def read_split(name: str, path: str | Path, images: str | Path) -> CocoSplit:
-    """Read a json.
+def read_split(name: str, path: str | Path, images: str | Path, content: dict | None = None) -> CocoSplit:
+    """Read a json, unless its ``content`` is given.
 
     Raises:
         UserError: it does not exist, is no JSON, or lacks one of COCO's three lists.
@@ -72,7 +72,7 @@ def read_split(name: str, path: str | Path, images: str | Path) -> CocoSplit:
         raise UserError(f'{name}: no annotations at {path}')
     if not images.is_dir():
         raise UserError(f'{name}: no image folder at {images}')
-    return CocoSplit(name, path, images, read_coco(path))
+    return CocoSplit(name, path, images, read_coco(path) if content is None else content)
 
 
 def check_coco_split(split: CocoSplit, *, read_images: bool = True) -> list[Finding]:

@@ -34,7 +34,8 @@ def content_violations(content: Mapping) -> Iterator[Violation]:
 def walk_categories(entries: Sequence) -> Iterator[tuple[Any, list[Violation]]]:
     """Yield every category with its violations."""
     ids: set[int] = set()
-    names: dict[str, str] = {}  # in small letters -> as written
+    names: set[str] = set()
+    spellings: dict[str, str] = {}  # lower case -> the first spelling
     for i, entry in enumerate(entries):
         if not is_category(entry):
             yield entry, [_violation('category-bad', f'categories[{i}]: {_short(entry)}')]
@@ -43,12 +44,13 @@ def walk_categories(entries: Sequence) -> Iterator[tuple[Any, list[Violation]]]:
         key = name.strip().lower()
         if entry['id'] in ids:
             violations.append(_violation('category-id-twice', f'{entry["id"]}: {name}'))
-        if name in names.values():
-            violations.append(_violation('category-name-twice', name))
-        elif key in names:
-            violations.append(_violation('category-name-alike', f'{names[key]!r} and {name!r}'))
+        if name in names:
+            violations.append(_violation('category-name-twice', f'{entry["id"]}: {name}'))
+        elif key in spellings:
+            violations.append(_violation('category-name-alike', f'{spellings[key]!r} and {name!r}'))
         ids.add(entry['id'])
-        names.setdefault(key if key not in names else name, name)
+        names.add(name)
+        spellings.setdefault(key, name)
         yield entry, violations
 
 
@@ -102,7 +104,7 @@ def walk_annotations(
             (box_violation(a.get('bbox'), image), 'bbox'),
             (mask_violation(a.get('segmentation'), image), 'segmentation'),
             (_area_violation(a), 'area'),
-            ('' if 'iscrowd' in a else 'iscrowd-missing', 'iscrowd'),
+            ('' if a.get('iscrowd') in (0, 1) else 'iscrowd-missing', 'iscrowd'),
         ]
         if is_id(number):
             ids.add(number)
@@ -239,8 +241,9 @@ def is_reference(value: object) -> bool:
 
 
 def has_size(entry: Mapping) -> bool:
-    """Whether width and height are integers from 1."""
-    return all(is_id(entry.get(side)) and entry[side] > 0 for side in ('width', 'height'))
+    """Whether width and height are whole numbers of pixels from 1; 640.0 is one."""
+    sides = [entry.get('width'), entry.get('height')]
+    return all(is_number(side) and side >= 1 and side == int(side) for side in sides)
 
 
 def _violation(rule: str, example: str = '') -> Violation:

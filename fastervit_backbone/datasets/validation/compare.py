@@ -1,7 +1,7 @@
 """Compare splits with each other: classes, ids, a table of all."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...utils.suggest import did_you_mean
 from .coco import CocoSplit
@@ -33,5 +33,9 @@ def class_table(splits: Sequence[CocoSplit | VocSplit]) -> list[str]:
     counts = [split.counts() for split in splits]
     names = list(dict.fromkeys(name for c in counts for name in c))
     width = max([5, *map(len, names)])
-    lines = [f'{"class":<{width}}' + ''.join(f'{s.name:>10}' for s in splits)]
-    return lines + [f'{name:<{width}}' + ''.join(f'{c.get(name, 0):>10}' for c in counts) for name in names]
+    columns = [max(10, len(split.name) + 2) for split in splits]
+
+    def row(title: str, cells: Iterable[object]) -> str:
+        return f'{title:<{width}}' + ''.join(f'{cell:>{w}}' for cell, w in zip(cells, columns, strict=True))
+
+    return [row('class', (s.name for s in splits)), *(row(n, (c.get(n, 0) for c in counts)) for n in names)]

@@ -1,7 +1,7 @@
 """Find the splits of a data set from one json or folder."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +25,14 @@ class Discovered:
     Args:
         kind: 'coco', 'labels' or 'voc'.
         splits: name -> (json, folder of label maps or VOC's list; folder of its images or VOC's own).
+        contents: json -> its content, where it has been read.
+        skipped: jsons that were found and are not checked.
     """
 
     kind: Literal['coco', 'labels', 'voc']
     splits: Mapping[str, tuple[Path | None, Path]]
+    contents: Mapping[Path, dict] = field(default_factory=dict)
+    skipped: Sequence[Path] = ()
 
     def words(self) -> str:
         """Name the kind."""
@@ -39,7 +43,8 @@ class Discovered:
         parts = (
             f'{name} {path or folder} (images in {folder})' for name, (path, folder) in self.splits.items()
         )
-        return f'{self.words()}: {"; ".join(parts)}'
+        skipped = f'; not checked: {", ".join(path.name for path in self.skipped)}' if self.skipped else ''
+        return f'{self.words()}: {"; ".join(parts)}{skipped}'
 
 
 def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
@@ -56,14 +61,17 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
     """
     place = Path(place)
     if place.is_file():
-        return Discovered('coco', {_split_name(place.stem) or 'data': (place, _image_folder(place, images))})
+        return _discover_jsons({_split_name(place.stem) or 'data': (place, read_coco(place))}, [], images)
     if not place.is_dir():
         raise UserError(f'no file or folder at {place}: give a COCO json or the folder of a data set')
-    if (place / 'JPEGImages').is_dir() and (place / 'Annotations').is_dir():
-        return Discovered('voc', _voc_lists(place))
-    jsons = _coco_jsons(place)
+    is_voc = (place / 'JPEGImages').is_dir() and (place / 'Annotations').is_dir()
+    jsons, skipped = ({}, []) if is_voc else _coco_jsons(place)
     if jsons:
-        return Discovered('coco', {name: (path, _image_folder(path, images)) for name, path in jsons.items()})
+        return _discover_jsons(jsons, skipped, images)
+    if images:
+        raise UserError(f'--images {images[0]}: {place} has its images in itself; leave the option out')
+    if is_voc:
+        return Discovered('voc', _voc_lists(place))
     labels = _label_map_folders(place)
     if labels:
         return Discovered('labels', labels)
@@ -74,8 +82,7 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
         )
     raise UserError(
         f'{place} holds no COCO json, no images/ and labels/ folders, and no JPEGImages/ and Annotations/: '
-        'name the splits '
-        'with --train, --val and --images'
+        'name the splits with --train, --val and --images'
     )
 
 
@@ -96,46 +103,63 @@ def _voc_lists(place: Path) -> dict[str, tuple[Path | None, Path]]:
     return existing or {'data': (None, place)}
 
 
-def _coco_jsons(place: Path) -> dict[str, Path]:
-    """Return split -> json; a json that is not COCO is passed over."""
-    candidates = [
-        *place.glob('*.json'),
-        *place.glob('annotations/*.json'),
-        *place.glob('*/_annotations.coco.json'),
-    ]
-    found: dict[str, Path] = {}
-    for path in sorted(candidates):
+def _coco_jsons(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
+    """Return split -> (json, content), and the jsons that were passed over.
+
+    Where there are ``instances_*.json``, others (keypoints, captions, panoptic) describe the same images.
+    """
+    patterns = ('*.json', 'annotations/*.json', '*/_annotations.coco.json')
+    candidates = sorted({path for pattern in patterns for path in place.glob(pattern)})
+    chosen = [path for path in candidates if path.stem.startswith('instances_')] or candidates
+    skipped = [path for path in candidates if path not in chosen]
+    found: dict[str, tuple[Path, dict]] = {}
+    for path in chosen:
         try:
-            read_coco(path)
-        except UserError:
+            content = read_coco(path)
+        except UserError:  # another kind of json
+            skipped.append(path)
             continue
-        parent = path.parent.name if path.stem.startswith('_annotations') else ''
-        name = _split_name(path.stem) or _split_name(parent) or path.stem
-        found[name if name not in found else path.stem] = path
-    return dict(sorted(found.items(), key=lambda item: [*_SPLITS, item[0]].index(item[0])))
+        own_folder = path.stem.startswith('_annotations')  # Roboflow: one folder per split
+        name = _split_name(path.stem) or (own_folder and (_split_name(path.parent.name) or path.parent.name))
+        name = name or path.stem
+        found[name if name not in found else str(path.relative_to(place).with_suffix(''))] = (path, content)
+    order = [*_SPLITS, *found]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]))), skipped
 
 
-def _image_folder(path: Path, images: Sequence[str]) -> Path:
-    """Return the folder of a json's images: the given one, or the nearest that has its first image."""
-    if images:
-        return Path(images[0])
-    entries = read_coco(path)['images']
-    first = next(
-        (e['file_name'] for e in entries if isinstance(e, dict) and isinstance(e.get('file_name'), str)), None
-    )
+def _discover_jsons(
+    jsons: Mapping[str, tuple[Path, dict]], skipped: Sequence[Path], images: Sequence[str]
+) -> Discovered:
+    if images and len(images) not in (1, len(jsons)):
+        raise UserError(
+            f'--images names {len(images)} folders for {len(jsons)} splits ({", ".join(jsons)}): '
+            'one for all, or one for each'
+        )
+    splits: dict[str, tuple[Path | None, Path]] = {}
+    for i, (name, (path, content)) in enumerate(jsons.items()):
+        folder = Path(images[min(i, len(images) - 1)]) if images else _image_folder(path, content)
+        splits[name] = (path, folder)
+    return Discovered('coco', splits, dict(jsons.values()), skipped)
+
+
+def _image_folder(path: Path, content: Mapping) -> Path:
+    """Return the folder of a json's images: the nearest that has its first image."""
+    entries = content['images']
+    names = (e['file_name'] for e in entries if isinstance(e, dict) and isinstance(e.get('file_name'), str))
+    first = next(names, None)
     if first is None:
         return path.parent  # the rules say what is wrong
     split = _split_name(path.stem)
     roots = (path.parent, path.parent.parent)
-    names = [*_SPLITS.get(split, ()), path.stem]
-    candidates = [root / part for root in roots for part in ('', 'images', *names)]
-    candidates += [root / 'images' / name for root in roots for name in names]
-    folder = next((c for c in candidates if (c / first).is_file()), None)
-    if folder is None:
+    folders = [*_SPLITS.get(split, ()), path.stem]
+    candidates = [root / part for root in roots for part in ('', 'images', *folders)]
+    candidates += [root / 'images' / folder for root in roots for folder in folders]
+    nearest = next((c for c in candidates if (c / first).is_file()), None)
+    if nearest is None:
         raise UserError(
             f'{path}: its first image, {first}, is not near it: name the folder of the images, --images DIR'
         )
-    return folder
+    return nearest
 
 
 def _label_map_folders(place: Path) -> dict[str, tuple[Path | None, Path]]:

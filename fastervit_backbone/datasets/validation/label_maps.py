@@ -176,7 +176,7 @@ def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
             if deep:
                 image.load()
     except UserError:
-        return Pair([_violation('image-unreadable', name)], digest=digest)
+        return Pair([_violation('image-unreadable', name if deep else str(image_path))], digest=digest)
     try:
         with open_image(label_path) as labels:
             pixels = np.asarray(labels)
@@ -208,9 +208,13 @@ def split_violations(pixels: np.ndarray, values: LabelValues) -> Iterator[Violat
     if wide:
         yield _violation('value-wide', f'the first is {wide[0]}')
     total, ignored = int(pixels.sum()), int(pixels[IGNORED])
-    if present == [0, IGNORED] and (values.classes is None or len(values.classes) <= 2):
-        lost = f'{values.classes[-1]!r} would never be learned' if values.classes else ''
-        yield _violation('masks-0-255', lost)
+    ignored_values = {IGNORED, *values.ignored} | ({0} if values.reduce_zero_label else set())
+    if total and set(present) <= ignored_values:
+        yield _violation('all-ignored', f'they hold only {", ".join(map(str, present))}')
+    elif present == [0, IGNORED] and len(values.classes or '01') == 2:
+        yield _violation(
+            'masks-0-255', f'{values.classes[1]!r} would never be learned' if values.classes else ''
+        )
     elif total and ignored > 0.5 * total:
         yield _violation('mostly-ignored', f'{ignored / total:.0%} of all pixels')
     for i, name in enumerate(values.classes or ()):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def repair(split: CocoSplit) -> dict:
     changes = split.changes = []
     _merge_categories(content, changes)
     images = []
-    for entry in _keep(walk_images(content['images']), changes, ignore=('image-size-bad',)):
+    for entry in _keep(walk_images(content['images']), changes):
         name = entry['file_name']
         file = split.files.get(name) or look(split.images / name)
         if file.problem:
@@ -48,27 +49,30 @@ def _merge_categories(content: dict, changes: list[str]) -> None:
     """Keep the first of the categories of one name; its annotations follow."""
     before = content['categories']
     content['categories'] = _keep(walk_categories(before), changes)
-    ids = {c['name']: c['id'] for c in content['categories']}
-    kept = set(ids.values())
+    ids: dict[str, int] = {}
+    for c in content['categories']:
+        ids.setdefault(c['name'], c['id'])
+    kept = {c['id'] for c in content['categories']}
     merged = {
         c['id']: ids[c['name']] for c in before if is_category(c) and c['id'] not in kept and c['name'] in ids
     }
+    moved = Counter()
     for a in content['annotations']:
         if isinstance(a, dict) and is_reference(a.get('category_id')) and a['category_id'] in merged:
+            moved[a['category_id']] += 1
             a['category_id'] = merged[a['category_id']]
+    changes += [f'category {i} -> {merged[i]}: {count} annotations' for i, count in moved.items()]
 
 
-def _keep(
-    walked: Iterable[tuple[dict, list[Violation]]], changes: list[str], ignore: Sequence[str] = ()
-) -> list[dict]:
+def _keep(walked: Iterable[tuple[dict, list[Violation]]], changes: list[str]) -> list[dict]:
     """Return the entries that no rule removes."""
     kept = []
     for entry, violations in walked:
-        removing = [v for v in violations if v.rule.repair == 'remove' and v.rule.id not in ignore]
-        if removing:
-            changes.append(f'{removing[0].example}: {removing[0].rule.id}, removed')
-        else:
+        removing = next((v for v in violations if v.rule.repair == 'remove'), None)
+        if removing is None:
             kept.append(entry)
+        else:
+            changes.append(f'{removing.example}: {removing.rule.id}, removed')
     return kept
 
 

@@ -64,14 +64,16 @@ IMAGE_RULES = _table(
 
 COCO_RULES = IMAGE_RULES | _table(
     Rule('category-bad', 'error', 'categories without an integer id and a printable name', 'remove'),
-    Rule('category-id-twice', 'error', 'category ids that occur twice: give each class its own', 'remove'),
-    Rule('category-name-twice', 'error', 'class names that occur twice: make them one category', 'remove'),
+    Rule('category-id-twice', 'error', 'duplicate category ids: give each class its own id', 'remove'),
+    Rule('category-name-twice', 'error', 'duplicate class names: make them one category', 'remove'),
     Rule('category-name-alike', 'warning', 'class names that differ only in case or spaces'),
     Rule('no-categories', 'error', 'no categories: nothing can be learned'),
     Rule(
-        'category-id-zero', 'note', 'categories with id 0: fine here, some tools take it for the background'
+        'category-id-zero',
+        'note',
+        'categories with id 0: this is fine, but some tools take it for the background',
     ),
-    Rule('category-id-gaps', 'note', 'category ids with gaps: fine here'),
+    Rule('category-id-gaps', 'note', 'category ids that are not consecutive: this is fine'),
     Rule('class-unused', 'warning', 'classes without an object'),
     Rule('classes-differ', 'error', 'classes that one split has and another has not', reads='splits'),
     Rule('ids-differ', 'warning', 'classes with different ids in two splits', reads='splits'),
@@ -80,7 +82,7 @@ COCO_RULES = IMAGE_RULES | _table(
         'image-id-twice', 'error', 'image ids that occur twice: their annotations would be mixed up', 'remove'
     ),
     Rule('image-name-twice', 'error', 'files that are listed twice', 'remove'),
-    Rule('image-size-bad', 'error', 'images without width and height as integers from 1', 'size of the file'),
+    Rule('image-size-bad', 'error', 'images without width and height in whole pixels', 'size of the file'),
     Rule(
         'image-size-differs',
         'error',
@@ -129,7 +131,7 @@ COCO_RULES = IMAGE_RULES | _table(
     Rule(
         'iscrowd-missing',
         'warning',
-        'annotations without iscrowd: 0 is assumed here, pycocotools fails',
+        'annotations whose iscrowd is not 0 or 1: 0 is assumed here, pycocotools fails',
         'fill iscrowd',
     ),
     Rule('crowds', 'note', 'crowds: evaluation ignores detections in them, training leaves them out'),
@@ -156,13 +158,14 @@ LABEL_MAP_RULES = IMAGE_RULES | _table(
         'error',
         'label maps of another size than their images: write them again without interpolation',
     ),
-    Rule('value-unknown', 'error', 'label maps with values that are no class'),
+    Rule('value-unknown', 'error', 'label maps with values that belong to no class'),
     Rule('value-wide', 'error', 'label maps with values above 255: mmseg reads 8 bits, where 256 becomes 0'),
     Rule(
         'masks-0-255',
         'error',
         'label maps that hold only 0 and 255, which means "ignored": write masks with 0 and 1',
     ),
+    Rule('all-ignored', 'error', 'label maps whose every pixel is ignored: nothing can be learned'),
     Rule('mostly-ignored', 'warning', 'label maps that are mostly 255, "ignored"'),
     Rule('class-absent', 'warning', 'classes without a single pixel'),
 )
@@ -174,7 +177,8 @@ VOC_RULES = IMAGE_RULES | _table(
     Rule('no-annotations', 'error', 'no objects: nothing to learn or to score'),
     Rule('object-incomplete', 'error', 'objects without name or bndbox'),
     Rule('number-bad', 'error', 'values that must be numbers of pixels and are not'),
-    Rule('box-negative', 'error', 'boxes whose xmax, ymax is not beyond xmin, ymin'),
+    Rule('box-negative', 'error', 'boxes with xmax < xmin or ymax < ymin'),
+    Rule('box-flat', 'warning', 'boxes with xmax = xmin or ymax = ymin'),
     Rule('box-outside', 'error', 'boxes entirely outside their images'),
 )
 

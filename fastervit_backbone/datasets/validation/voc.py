@@ -99,7 +99,7 @@ def voc_violations(split: VocSplit, names: Sequence[str]) -> Iterator[Violation]
         # mmdet takes whole lines as names; VOC's lists of a single class have a second column
         if len(name.split()) != 1 or name != name.strip():
             yield _violation('list-bad', f'the line {name!r}')
-    existing = {part: _listing(split.folder / part) for part in ('JPEGImages', 'Annotations')}
+    existing = {part: listing(split.folder / part) for part in ('JPEGImages', 'Annotations')}
     for name in names:
         if f'{name}.jpg' not in existing['JPEGImages']:
             yield _violation('image-missing', f'{name}.jpg')
@@ -111,7 +111,8 @@ def voc_violations(split: VocSplit, names: Sequence[str]) -> Iterator[Violation]
         yield _violation('no-annotations')
 
 
-def _listing(folder: Path) -> set[str]:
+def listing(folder: Path) -> set[str]:
+    """Return the names in a folder; empty if it does not exist."""
     return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
 
 
@@ -139,8 +140,10 @@ def _xml_violations(split: VocSplit, name: str) -> Iterator[Violation]:
         if corners is None:
             continue
         x1, y1, x2, y2 = corners
-        if x2 <= x1 or y2 <= y1:
+        if x2 < x1 or y2 < y1:
             yield _violation('box-negative', f'{name}: {label} {corners}')
+        elif x2 == x1 or y2 == y1:
+            yield _violation('box-flat', f'{name}: {label} {corners}')
         elif x2 <= 0 or y2 <= 0 or (sides and min(sides) > 0 and (x1 > sides[0] or y1 > sides[1])):
             yield _violation('box-outside', f'{name}: {label} {corners}')
 

@@ -169,7 +169,6 @@ def classes_of(dataset: Mapping) -> list[str] | None:
     ):
         raise UserError(
             f'metainfo.classes={classes!r} is not a list of names: give one, ("sky", "road"), or a file with '
-            'one name '
-            'per line'
+            'one name per line'
         )
     return None if classes is None else list(classes)

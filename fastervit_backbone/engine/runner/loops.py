@@ -34,7 +34,8 @@ class ResumableEpochLoop(EpochBasedTrainLoop):
             return
         if self._iter != self._begin:
             self.runner.logger.warning(
-                f'an epoch has {length} steps and had {previous_length}: restarting epoch {self._epoch + 1}'
+                f'an epoch now has {length} steps instead of {previous_length}: '
+                f'restarting epoch {self._epoch + 1}'
             )
         self._begin = self._iter
 

@@ -42,7 +42,11 @@ def test_classes_that_are_not_there(root):
     ('path', 'content', 'told'),
     [
         ('Annotations/2.xml', '<annotation>', r'annotation files that are not XML \(2\.xml: '),
-        ('Annotations/2.xml', None, r'images without an annotation file \(2\.xml\): get the VOC'),
+        (
+            'Annotations/2.xml',
+            None,
+            r'images without an annotation file \(1 of 2, the first is 2\.xml in .*\): get the VOC',
+        ),
         ('Annotations/2.xml', annotation(''), r'objects without name or bndbox \(2\.xml: no bndbox\)'),
         (
             'Annotations/2.xml',
@@ -75,7 +79,11 @@ def test_classes_that_are_not_there(root):
             r"lists with more than one image name per line \(the line '1 -1'\)",
         ),
         ('ImageSets/Main/trainval.txt', b'\xff\xd8\xff', 'is not a text file'),
-        ('JPEGImages/1.jpg', None, r'images that do not exist \(1\.jpg\): get the VOC'),
+        (
+            'JPEGImages/1.jpg',
+            None,
+            r'images that do not exist \(1 of 2, the first is 1\.jpg in .*\): get the VOC',
+        ),
         ('ImageSets/Main/trainval.txt', '', 'trainval.txt: no images'),
         ('ImageSets/Main/trainval.txt', None, 'no image list at .*: get the VOC 2007 and 2012 archives'),
     ],

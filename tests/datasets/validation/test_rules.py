@@ -9,7 +9,8 @@ from PIL import Image
 
 from fastervit_backbone.datasets.validation.before_training import check_coco, check_label_maps, check_voc
 from fastervit_backbone.datasets.validation.check import check_data
-from fastervit_backbone.datasets.validation.repair import ACTIONS
+from fastervit_backbone.datasets.validation.coco import read_split
+from fastervit_backbone.datasets.validation.repair import ACTIONS, repair
 from fastervit_backbone.datasets.validation.rules import (
     COCO_RULES,
     IMAGE_RULES,
@@ -89,6 +90,7 @@ LABEL_MAPS = {
     'value-unknown': lambda f: label_pair(f, 'a', STRIPES + 7),
     'value-wide': lambda f: label_pair(f, 'a', STRIPES.astype(np.uint16) + 300),
     'masks-0-255': ['background', 'thing'],
+    'all-ignored': lambda f: [label_pair(f, n, np.full((20, 30), 255, np.uint8)) for n in 'ab'],
     'mostly-ignored': lambda f: [
         label_pair(f, n, np.where(STRIPES, 255, ZEROS).astype(np.uint8)) for n in 'ab'
     ],
@@ -158,7 +160,8 @@ VOC = {
     'no-annotations': ('Annotations/a.xml', b'<annotation/>'),
     'object-incomplete': ('Annotations/a.xml', xml(name='').encode()),
     'number-bad': ('Annotations/a.xml', xml(BOX.replace('30', 'wide')).encode()),
-    'box-negative': ('Annotations/a.xml', xml(BOX.replace('30', '1')).encode()),
+    'box-negative': ('Annotations/a.xml', xml(BOX.replace('30', '0')).encode()),
+    'box-flat': ('Annotations/a.xml', xml(BOX.replace('30', '1')).encode()),
     'box-outside': ('Annotations/a.xml', xml(BOX.replace('>1<', '>50<').replace('30', '60')).encode()),
 }
 
@@ -277,11 +280,72 @@ def test_places_that_hold_nothing_known(make, options, message, tmp_path):
 
 
 def test_categories_of_one_name_are_merged(images, tmp_path):  # noqa: F811
-    from fastervit_backbone.datasets.validation.coco import read_split
-    from fastervit_backbone.datasets.validation.repair import repair
-
     content = copy.deepcopy(GOOD)
-    content['categories'][1]['name'] = 'cat'
+    content['categories'] = [dict(id=7, name='Cat'), dict(id=1, name='cat'), dict(id=2, name='cat')]
     (tmp_path / 'a.json').write_text(json.dumps(content))
-    fixed = repair(read_split('a', tmp_path / 'a.json', images))
+    split = read_split('a', tmp_path / 'a.json', images)
+    fixed = repair(split)
+    assert [c['id'] for c in fixed['categories']] == [7, 1]
     assert len(fixed['annotations']) == 3 and {a['category_id'] for a in fixed['annotations']} == {1}
+    assert split.changes == ['2: cat: category-name-twice, removed', 'category 2 -> 1: 1 annotations']
+
+
+def test_whole_numbers_written_as_floats(images, tmp_path):  # noqa: F811
+    """As pandas writes them."""
+    content = copy.deepcopy(GOOD)
+    content['images'][0] |= dict(width=40.0, height=30.0)
+    (tmp_path / 'a.json').write_text(json.dumps(content))
+    assert check_coco(tmp_path / 'a.json', images) == 3
+    assert findings(tmp_path, dict(train=str(tmp_path / 'a.json')), [str(images)]) == []
+
+
+def test_cocos_own_folder(tmp_path):
+    """Other jsons beside instances_*.json describe the same images."""
+    coco_layout(tmp_path)
+    for split in ('train', 'val'):
+        source = tmp_path / 'annotations' / f'instances_{split}.json'
+        (tmp_path / 'annotations' / f'person_keypoints_{split}.json').write_text(source.read_text())
+    lines, errors = check_data({}, [], data=str(tmp_path))
+    assert errors == 0 and 'not checked: person_keypoints_train.json, person_keypoints_val.json' in lines[0]
+
+
+def test_folders_that_name_no_split(tmp_path):
+    roboflow(tmp_path)
+    (tmp_path / 'train').rename(tmp_path / 'first')
+    (tmp_path / 'valid').rename(tmp_path / 'second')
+    lines, errors = check_data({}, [], data=str(tmp_path))
+    assert errors == 0 and lines[1].split() == ['class', 'first', 'second']
+
+
+def test_images_of_each_split(tmp_path):
+    coco_layout(tmp_path)
+    (tmp_path / 'images').rename(tmp_path / 'photos')
+    folders = [str(tmp_path / 'photos' / split) for split in ('train', 'val')]
+    lines, errors = check_data({}, folders, data=str(tmp_path))
+    assert errors == 0 and all(f'images in {folder}' in lines[0] for folder in folders)
+    with pytest.raises(UserError, match=r'names 3 folders for 2 splits \(train, val\)'):
+        check_data({}, [*folders, 'x'], data=str(tmp_path))
+    with pytest.raises(UserError, match='--train needs the folder of its images: --images DIR'):
+        check_data(dict(train='x.json'), [])
+
+
+def test_one_class_and_maps_of_0_and_255(tmp_path):
+    """0 is the class: nothing is wrong. With reduce_zero_label nothing is left."""
+    label_pair(tmp_path, 'a', np.where(STRIPES == 1, 255, ZEROS).astype(np.uint8))
+    pairs = [(str(tmp_path / 'images' / 'a.png'), str(tmp_path / 'labels' / 'a.png'))]
+    assert check_label_maps(pairs, ['road']) is None
+    with pytest.raises(UserError, match=r'every pixel is ignored: .*\(they hold only 0, 255\)'):
+        check_label_maps(pairs, ['road', 'sky'], reduce_zero_label=True)
+
+
+def test_label_maps_in_folders_are_named_with_them(tmp_path):
+    pairs = []
+    for city in ('aachen', 'zurich'):
+        label_pair(tmp_path / city, '1', STRIPES)
+        pairs.append((str(tmp_path / city / 'images' / '1.png'), str(tmp_path / city / 'labels' / '1.png')))
+    label_pair(tmp_path / 'zurich', '1', STRIPES + 7)
+    with pytest.raises(UserError, match=r'belong to no class \(zurich/labels/1\.png: 7\)'):
+        check_label_maps(pairs, ['sky', 'road', 'tree'])
+    (tmp_path / 'zurich' / 'images' / '1.png').write_bytes(b'x')
+    with pytest.raises(UserError, match=r'read as images \(\S+/zurich/images/1\.png\)'):
+        check_label_maps(pairs, ['sky', 'road', 'tree'])
