@@ -91,7 +91,7 @@ def check_families(report: Report, packages: dict[str, str]) -> None:
     if modules:
         problem = f'both families of {", ".join(modules)} are installed; they overwrite each other'
         uninstall = f'{sys.executable} -m pip uninstall -y {" ".join(originals + forks)}'
-        report.problems.append((problem, f'{uninstall} && {BUILD} {pinned(*forks)}'))
+        report.problems.append((problem, f'{uninstall} && {PIP} {pinned(*forks)}'))
 
 
 def check_mm_packages(report: Report, packages: dict[str, str], has_torch: bool) -> None:
@@ -105,19 +105,22 @@ def check_mm_packages(report: Report, packages: dict[str, str], has_torch: bool)
         report.rows.append((f'{module} ({name})' if name else module, state))
         if loaded is None and has_torch:
             problem = f'{module} does not import ({reason})' if name else f'{module} is missing'
-            report.problems.append((problem, f'{BUILD} {pinned(names[0])}'))
+            report.problems.append((problem, f'{PIP} {pinned(names[0])}'))
 
 
 def check_operators(report: Report) -> None:
-    """Run a compiled operator of mmcv on every device."""
+    """Run an operator of mmcv on every device; without compiled ones it is torchvision's."""
     import torch
 
-    rebuild = f'{BUILD} --force-reinstall --no-deps --no-cache-dir {pinned("onedl-mmcv")}'
-    extension, reason = try_import('mmcv._ext')
+    package, reason = try_import('fastervit_backbone')  # before mmcv.ops: it brings torchvision's operators
+    extension = try_import('mmcv._ext')[0] if package is not None else None
     if extension is None:
-        report.rows.append(('mmcv operators', f'not compiled ({reason})'))
-        report.problems.append(('mmcv has no compiled operators (mmcv._ext)', rebuild))
+        report.rows.append(('operators', f'not checked: fastervit_backbone does not import ({reason})'))
         return
+    compiled = getattr(extension, '__file__', None) is not None
+    fix = f'{PIP} --force-reinstall --no-deps {pinned("torchvision", "onedl-mmcv")}'
+    if compiled:
+        fix = f'{BUILD} --force-reinstall --no-deps --no-cache-dir {pinned("onedl-mmcv")}'
     working = []
     for device in ('cpu', 'cuda') if torch.cuda.is_available() else ('cpu',):
         try:
@@ -128,9 +131,10 @@ def check_operators(report: Report) -> None:
                 working.append(device.upper())
         except Exception as error:  # whatever it raises, the operator does not work
             reason = str(error).splitlines()[0]
-            report.problems.append((f'mmcv operators fail on {device.upper()} ({reason})', rebuild))
+            report.problems.append((f'operators fail on {device.upper()} ({reason})', fix))
             break
-    report.rows.append(('mmcv operators', f'compiled, working on {"+".join(working) or "nothing"}'))
+    kind = "mmcv's, compiled" if compiled else 'torchvision'
+    report.rows.append(('operators', f'{kind}, working on {"+".join(working) or "nothing"}'))
 
 
 def check_others(report: Report, has_torch: bool) -> None:

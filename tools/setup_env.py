@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Create .venv with everything in requirements.txt; `make setup` calls this.
 
-It installs in the order that gives mmcv its compiled operators. It can be repeated safely: a complete
-environment is left unchanged. A failed step prints one line with its reason.
+Nothing is compiled: mmcv's operators run on torchvision. `make setup OPS=compiled` compiles mmcv's own, which
+needs a C++ compiler, and on a GPU machine nvcc. It can be repeated safely: a complete environment is left
+unchanged. A failed step prints one line with its reason.
 """
 
 # Standard library only.
@@ -59,15 +60,23 @@ def fail(message: str) -> None:
     sys.exit(2)
 
 
-def run(title: str, command: list[str]) -> None:
-    """Run one step, with its output in the log and its duration on the screen."""
+def run(title: str, command: list[str], **variables: str) -> None:
+    """Run one step, with its output in the log and its duration on the screen.
+
+    Args:
+        title: printed.
+        command: to run.
+        **variables: of the environment.
+    """
     start = time.monotonic()
     print(f'setup: {title} ...', flush=True)
     with LOG.open('a') as log:
         log.write(f'\n=== {title}: {" ".join(command)}\n')
         log.flush()
         log_start = LOG.stat().st_size
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | variables
+        )
         while True:
             try:
                 code = process.wait(timeout=60)
@@ -98,7 +107,7 @@ def check_compiler() -> None:
         fail('no C++ compiler, which mmcv needs: install one (Debian: apt-get install g++) or set CXX')
 
 
-def install() -> None:
+def install(compiled: bool) -> None:
     """Create the environment and install everything in order."""
     python = VENV / 'bin' / 'python'
     if not python.exists():
@@ -107,15 +116,17 @@ def install() -> None:
             shutil.rmtree(VENV, ignore_errors=True)
             fail('cannot create .venv: ' + (done.stdout + done.stderr).strip().replace('\n', ' ')[:300])
     pip = [str(python), '-m', 'pip', 'install', '--disable-pip-version-check', '-c', str(PINS)]
-    build = [*pip, '--no-build-isolation']
-    run('build tools', [*pip, 'pip>=24', 'setuptools', 'wheel', 'ninja', 'psutil', 'packaging', 'numpy'])
+    run('build tools', [*pip, 'pip>=24', 'setuptools', 'wheel'])
     run('torch (about 3 GB of wheels)', [*pip, 'torch', 'torchvision'])
-    run(
-        'mmcv, compiling its operators (6 to 25 minutes on 2 cores, the first time)',
-        [*build, 'onedl-mmengine', 'onedl-mmcv'],
-    )
-    run('everything else', [*build, '-r', str(PINS)])
-    run('this package, editable', [*build, '--no-deps', '-e', str(ROOT)])
+    mmcv = [*pip, '--no-build-isolation', '--no-cache-dir', 'onedl-mmcv']
+    if compiled:
+        run('tools to compile mmcv', [*pip, 'ninja', 'psutil', 'packaging', 'numpy'])
+        title = 'mmcv, compiling its operators (6 to 25 minutes on 2 cores)'
+        run(title, [*mmcv, '--force-reinstall', '--no-deps'], MMCV_WITH_OPS='1')
+    else:
+        run('mmcv', mmcv, MMCV_WITH_OPS='0')
+    run('everything else', [*pip, '-r', str(PINS)], MMCV_WITH_OPS='0')
+    run('this package, editable', [*pip, '--no-build-isolation', '--no-deps', '-e', str(ROOT)])
     doctor = [str(python), str(ROOT / 'tools' / 'doctor.py')]
     done = subprocess.run(doctor, capture_output=True, text=True)
     if done.returncode:
@@ -124,20 +135,25 @@ def install() -> None:
 
 
 def main() -> None:
-    """Parse the command line, check, and install unless the environment is complete."""
+    """Check the arguments and install unless the environment is complete."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     check_python()
+    operators = os.environ.get('OPS', 'torchvision')
+    if operators not in ('torchvision', 'compiled'):
+        fail(f'OPS={operators}: torchvision (the default) or compiled')
     stamp = VENV / '.complete'
     inputs = PINS.read_bytes() + (ROOT / 'pyproject.toml').read_bytes() + str(ROOT).encode()
     digest = hashlib.sha256(inputs).hexdigest()
-    if stamp.is_file() and stamp.read_text() == digest:
+    complete, _, installed = stamp.read_text().partition(' ') if stamp.is_file() else ('', '', '')
+    if complete == digest and installed in (operators, 'compiled'):
         return
-    check_compiler()
+    if operators == 'compiled':
+        check_compiler()
     stamp.unlink(missing_ok=True)
-    install()
-    stamp.write_text(digest)
+    install(operators == 'compiled')
+    stamp.write_text(f'{digest} {operators}')
     print('setup: complete, .venv has everything', flush=True)
 
 

@@ -1,1 +1,1 @@
-"""Patches of mmcv's operators."""
+"""mmcv's operators: on torchvision where mmcv has none of its own, and in float32 under bfloat16."""

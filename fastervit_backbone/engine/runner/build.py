@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...evaluation.coco_metric import patch_coco_metric
+from ...ops import stand_in
 from ...ops.float32 import run_in_float32
 from ...utils.errors import UserError
 from ...utils.files import check_folder_writable, replacing
@@ -42,7 +43,8 @@ def prepare(
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
     check_model(config)
-    messages = fit_to_machine(config, launcher)
+    messages = ['operators: torchvision, as mmcv has no compiled ones'] if stand_in.is_active() else []
+    messages += fit_to_machine(config, launcher)
     join_processes(config, launcher)
     for line in from_first_process(lambda: check_data(config, splits)):
         rank0_print(line)
