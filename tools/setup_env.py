@@ -60,14 +60,8 @@ def fail(message: str) -> None:
     sys.exit(2)
 
 
-def run(title: str, command: list[str], **variables: str) -> None:
-    """Run one step, with its output in the log and its duration on the screen.
-
-    Args:
-        title: printed.
-        command: to run.
-        **variables: of the environment.
-    """
+def run(title: str, command: list[str]) -> None:
+    """Run one step, with its output in the log and its duration on the screen."""
     start = time.monotonic()
     print(f'setup: {title} ...', flush=True)
     with LOG.open('a') as log:
@@ -118,14 +112,13 @@ def install(compiled: bool) -> None:
     pip = [str(python), '-m', 'pip', 'install', '--disable-pip-version-check', '-c', str(PINS)]
     run('build tools', [*pip, 'pip>=24', 'setuptools', 'wheel'])
     run('torch (about 3 GB of wheels)', [*pip, 'torch', 'torchvision'])
-    mmcv = [*pip, '--no-build-isolation', '--no-cache-dir', 'onedl-mmcv']
     if compiled:
         run('tools to compile mmcv', [*pip, 'ninja', 'psutil', 'packaging', 'numpy'])
+        # without isolation it finds torch, and compiles
+        options = ['--no-build-isolation', '--no-cache-dir', '--force-reinstall', '--no-deps']
         title = 'mmcv, compiling its operators (6 to 25 minutes on 2 cores)'
-        run(title, [*mmcv, '--force-reinstall', '--no-deps'], MMCV_WITH_OPS='1')
-    else:
-        run('mmcv', mmcv, MMCV_WITH_OPS='0')
-    run('everything else', [*pip, '-r', str(PINS)], MMCV_WITH_OPS='0')
+        run(title, [*pip, *options, 'onedl-mmcv'])
+    run('everything else', [*pip, '-r', str(PINS)])
     run('this package, editable', [*pip, '--no-build-isolation', '--no-deps', '-e', str(ROOT)])
     doctor = [str(python), str(ROOT / 'tools' / 'doctor.py')]
     done = subprocess.run(doctor, capture_output=True, text=True)
