@@ -68,9 +68,7 @@ def run(title: str, command: list[str]) -> None:
         log.write(f'\n=== {title}: {" ".join(command)}\n')
         log.flush()
         log_start = LOG.stat().st_size
-        process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ | variables
-        )
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT)
         while True:
             try:
                 code = process.wait(timeout=60)
