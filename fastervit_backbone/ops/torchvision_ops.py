@@ -30,7 +30,10 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     boxes = boxes.float()
     if offset:
         boxes = torch.cat((boxes[:, :2], boxes[:, 2:] + offset), 1)
-    return _OPS.nms(boxes, scores.float(), iou_threshold)
+    # equal scores in the order in which mmcv's own sort leaves them, so that runs are the same bit for bit
+    order = scores.sort(0, descending=True)[1]
+    ranks = torch.arange(len(scores), 0, -1, dtype=torch.float32, device=scores.device)
+    return order[_OPS.nms(boxes[order], ranks, iou_threshold)]
 
 
 def softnms(

@@ -54,9 +54,11 @@ def test_nms_keeps_the_same_boxes_on_a_thousand_sets():
         corners = torch.rand(count, 2, generator=generator) * 100
         sizes = torch.rand(count, 2, generator=generator) * 40
         boxes, scores = torch.cat((corners, corners + sizes), 1), torch.rand(count, generator=generator)
+        if i % 3 == 0:
+            scores = (scores * 10).round() / 10  # many are equal
         options = dict(iou_threshold=float(torch.rand(1, generator=generator)), offset=i % 2)
         kept = [m.nms(boxes, scores, **options).tolist() for m in (extension, torchvision_ops)]
-        assert sorted(kept[0]) == sorted(kept[1])  # equal scores may come in another order
+        assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
