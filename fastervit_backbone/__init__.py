@@ -2,10 +2,7 @@
 
 from .models.arch import ARCHS, ArchSpec
 from .models.fastervit import FasterViT
-from .ops.stand_in import install
 from .version import __version__
-
-install()  # before anything imports mmcv.ops
 
 try:
     from . import engine as engine

@@ -117,6 +117,37 @@ def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def write_plain_checkpoint(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write the weights and the plain metadata of a run's checkpoint, for stock ``torch.load``.
+
+    Args:
+        content: a checkpoint of mmengine.
+        path: file to write: ``state_dict``, and of ``meta`` what is plain data (classes, config, ...).
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    with replacing(path) as temporary:
+        torch.save(dict(state_dict=content['state_dict'], meta=_plain(content.get('meta', {}))), temporary)
+
+
+_NOT_PLAIN = object()
+
+
+def _plain(value: Any) -> Any:
+    """Convert to what ``weights_only=True`` allows; entries of a dict that have no such form are dropped."""
+    if hasattr(value, 'tolist') and not isinstance(value, Tensor):  # numpy's arrays and numbers
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(k): plain for k, v in value.items() if (plain := _plain(v)) is not _NOT_PLAIN}
+    if isinstance(value, list | tuple):
+        items = [_plain(v) for v in value]
+        if any(item is _NOT_PLAIN for item in items):
+            return _NOT_PLAIN
+        return tuple(items) if isinstance(value, tuple) else items
+    return value if value is None or type(value) in (str, int, float, bool) else _NOT_PLAIN
+
+
 def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write ``.safetensors`` or ``.pth`` (chosen by the suffix), atomically.
 

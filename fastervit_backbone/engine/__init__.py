@@ -6,9 +6,12 @@ from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATASETS, MODELS
 
 from ..models.fastervit import FasterViT
+from ..ops.stand_in import install
 from .layer_decay_constructor import LayerDecayOptimWrapperConstructor
 from .runner.loops import EarlyStopping
 from .timm_backbone import TimmBackbone
+
+install()  # before anything imports mmcv.ops
 
 if TYPE_CHECKING:
     from .label_map_dataset import LabelMapDataset

@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from mmengine.config import Config
 
 from ..apis.evaluate import MAIN_METRICS
 from ..apis.train import train as train_config
-from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict
+from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict, write_plain_checkpoint
 from ..engine.processes import rank0_print
 from ..engine.runner.work_dir import find_checkpoint
 from ..utils.errors import DownloadError, UserError
@@ -160,11 +159,11 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
     if not checkpoints:
         raise UserError(f'{work_dir} has no best checkpoint: nothing was detected, train longer (--epochs)')
     best = work_dir / 'best.pth'
-    with replacing(best) as temporary:
-        shutil.copyfile(checkpoints[-1], temporary)
+    content = read_checkpoint(checkpoints[-1])
+    write_plain_checkpoint(content, best)
     metric, scale = MAIN_METRICS[Config.fromfile(path).default_hooks.checkpoint.save_best]
-    value = float(read_checkpoint(best)['message_hub']['runtime_info']['best_score']) / scale
-    rank0_print(f'best: {metric} {value:.3f}, {best} (a copy of {checkpoints[-1].name})')
+    value = float(content['message_hub']['runtime_info']['best_score']) / scale
+    rank0_print(f'best: {metric} {value:.3f}, {best} (the weights of {checkpoints[-1].name})')
     rank0_print(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
     return FinetuneResult(config=path, plan=plan, best=best, metric=metric, value=value)
 
