@@ -112,7 +112,7 @@ def test_exit_of_a_distributed_process(ending, code, tmp_path):
     script = f"""
 import atexit, sys
 import torch.distributed as dist
-from fastervit_backbone.utils.console import run_cli
+from fastervit_cli.console import run_cli
 from fastervit_backbone.utils.errors import UserError
 
 def main():

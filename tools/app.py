@@ -7,7 +7,7 @@ Then open http://127.0.0.1:7860; Ctrl-C stops the server. Only this machine can 
 --host 0.0.0.0 everyone in the network can, and can run the model.
 """
 
-from fastervit_backbone.utils.console import add_model_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

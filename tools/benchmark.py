@@ -13,7 +13,7 @@ MODEL is one of
   CONFIG.py[:deploy]       the whole detector or segmenter of a config
 """  # noqa: E501 (a command to copy)
 
-from fastervit_backbone.utils.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

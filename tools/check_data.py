@@ -8,17 +8,14 @@ Label maps: python tools/check_data.py --train labels/train --val labels/val \\
 Exit code: 0 without errors (warnings allowed), 1 with errors, 2 if the data could not be checked.
 """
 
-import argparse
 import sys
 
-from fastervit_backbone.utils.console import parse_strictly, run_cli
+from fastervit_cli.console import as_typed, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
     """Parse the command line and check."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'data',
         nargs='?',
@@ -77,7 +74,7 @@ def main() -> None:
         record=args.json,
         sheet=args.sheet,
     )
-    print('\n'.join(lines), flush=True)
+    print(as_typed('\n'.join(lines)), flush=True)
     sys.exit(1 if errors else 0)
 
 

@@ -4,7 +4,7 @@
 Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit_0.safetensors
 """
 
-from fastervit_backbone.utils.console import add_trust_argument, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_trust_argument, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ It ends with the tools/check_data.py command that checks the result.
 import json
 from pathlib import Path
 
-from fastervit_backbone.utils.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

@@ -150,7 +150,10 @@ def check_others(report: Report, has_torch: bool) -> None:
     report.rows.append(('fastervit_backbone', state))
     if package is None and has_torch:
         problem = f'fastervit_backbone does not import ({reason})'
-        report.problems.append((problem, f'{BUILD} --no-deps -e {ROOT}'))
+        source = (
+            f'-e {ROOT}' if (ROOT / 'pyproject.toml').is_file() else '--force-reinstall fastervit-backbone'
+        )
+        report.problems.append((problem, f'{PIP} --no-deps {source}'))
 
 
 def examine() -> Report:

@@ -10,7 +10,7 @@ best checkpoint. --dry-run prints these choices. They are written as one config,
 tools/train.py. Without a GPU, add --arch nano --preset quick.
 """
 
-from fastervit_backbone.utils.console import (
+from fastervit_cli.console import (
     add_trust_argument,
     parse_size,
     parse_strictly,

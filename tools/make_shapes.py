@@ -4,8 +4,7 @@
 Example: python tools/make_shapes.py work_dirs/demo/data
 """
 
-from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.utils.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
@@ -26,6 +25,9 @@ def main() -> None:
         '--seed', type=int, default=0, help='random seed; a seed always gives the same pixels (default: 0)'
     )
     args = parse_strictly(parser)
+
+    from fastervit_backbone.datasets.shapes import make_shapes  # after parsing: --help answers at once
+
     root = make_shapes(args.root, args.train, args.val, tuple(args.size), args.seed)
     print(f'shapes: {args.train} training and {args.val} validation images in {root}')
 

@@ -4,7 +4,7 @@
 Example: python tools/plot_logs.py work_dirs/demo/cascade work_dirs/demo/dino --out curves.png
 """
 
-from fastervit_backbone.utils.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ Repeat the command to resume a run that was stopped. Exit code 1: some inputs fa
 
 import sys
 
-from fastervit_backbone.utils.console import add_model_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ From the network:              python tools/prepare_data.py ade20k --download
 Only check what is there:      python tools/prepare_data.py voc --root /data/VOCdevkit
 """
 
-from fastervit_backbone.utils.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

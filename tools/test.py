@@ -6,7 +6,7 @@ Pictures:     python tools/test.py CONFIG CHECKPOINT --show-dir work_dirs/pictur
 Several GPUs: torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
 """
 
-from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_run_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

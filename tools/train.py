@@ -10,7 +10,7 @@ The learning rate is scaled to the batch size. SIGTERM and Ctrl-C save a checkpo
 
 import argparse
 
-from fastervit_backbone.utils.console import add_run_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_run_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

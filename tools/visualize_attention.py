@@ -6,7 +6,7 @@ Example: python tools/visualize_attention.py CONFIG CHECKPOINT photo.jpg --query
 It writes attention_*.png (window, carriers, every head) and bias_*.png (learned position biases).
 """
 
-from fastervit_backbone.utils.console import add_model_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ from datetime import datetime
 from pathlib import Path
 
 from fastervit_backbone.utils.commit import current_commit
-from fastervit_backbone.utils.console import parse_strictly, run_cli
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
 from fastervit_backbone.utils.html import data_uri, render
 from fastervit_backbone.visualization.figures import new_figure, to_png
+from fastervit_cli.console import parse_strictly, run_cli
 
 HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
 #: mmengine's metric -> (name, divisor to 0..1).

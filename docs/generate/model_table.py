@@ -19,9 +19,9 @@ from fastervit_backbone.benchmark.complexity import Complexity, measure
 from fastervit_backbone.benchmark.paper import PAPER_RESULTS, PaperResult
 from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.load import load_config
-from fastervit_backbone.utils.console import parse_strictly, run_cli
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
+from fastervit_cli.console import parse_strictly, run_cli
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Results of `make demo-all`, written by docs/generate/demo_page.py --record.

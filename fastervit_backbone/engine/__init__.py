@@ -16,10 +16,8 @@ install()  # before anything imports mmcv.ops
 if TYPE_CHECKING:
     from .label_map_dataset import LabelMapDataset
 
-for backbone in (
-    FasterViT,
-    TimmBackbone,
-):  # in mmengine's root registry, where both mmdet and mmseg find them
+# in mmengine's root registry, where both mmdet and mmseg find them
+for backbone in (FasterViT, TimmBackbone):
     MODELS.register_module(module=backbone)
 
 

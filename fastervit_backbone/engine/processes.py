@@ -8,6 +8,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, init_dist
 
+from fastervit_cli.console import as_typed
+
 from ..utils.errors import OtherProcessError, UserError
 
 #: Environment variable in which a launcher states the number of processes.
@@ -71,7 +73,7 @@ def from_first_process(work: Callable[[], list[str]]) -> list[str]:
 def rank0_print(message: str) -> None:
     """Print a message in the first process only."""
     if process_rank() == 0:
-        print(message, flush=True)
+        print(as_typed(message), flush=True)
 
 
 def process_rank() -> int:

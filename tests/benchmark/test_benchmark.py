@@ -122,7 +122,7 @@ def test_unknown_models(name, message):
         (dict(size=['axb']), r'--size axb: expected HEIGHTxWIDTH'),
         (dict(size=['16x64']), 'at least 32 pixels'),
         (dict(dtype=['tf32']), '--dtype tf32 exists only on CUDA'),
-        (dict(rounds=0), '--rounds 0, --batch 1, --threads None: must be at least 1'),
+        (dict(rounds=0), '--rounds 0: must be at least 1'),
         (dict(stages=True, train=True), '--stages takes one --size, one --dtype'),
         (dict(data='x.py'), '--data measures a config, not models'),
         (dict(models=['timm:resnet18'], stages=True), '--stages profiles fastervit:ARCH'),

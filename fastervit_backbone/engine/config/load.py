@@ -11,6 +11,32 @@ from ...utils.suggest import did_you_mean
 from .cfg_options import apply_options
 from .lookup import arguments_of
 
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+#: Where the package's own configs are: in the wheel, or in a checkout.
+CONFIG_FOLDERS = (PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs')
+
+
+def find_config(path: str | Path) -> Path:
+    """Return the file of a config: a path, or the bare name of one of ours (``cascade_fastervit0_3x``).
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    folder = next((f for f in CONFIG_FOLDERS if f.is_dir()), path.parent)
+    ours = {p.stem: p for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts}
+    if path.name == str(path) and path.stem in ours and path.suffix in ('', '.py'):
+        return ours[path.stem]
+    if path.parent.is_dir() and path.name != str(path):
+        hint = did_you_mean(path.name, [p.name for p in path.parent.glob('*.py')])
+    else:
+        hint = did_you_mean(path.stem, ours)
+    raise UserError(f'no config at {path}{hint}: check the path')
+
 
 def load_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
     """Read a config and apply options to it.
@@ -22,10 +48,7 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
     Raises:
         UserError: the file does not exist or cannot be read, or an option names nothing.
     """
-    path = Path(path)
-    if not path.is_file():
-        hint = did_you_mean(path.name, [p.name for p in path.parent.glob('*.py')])
-        raise UserError(f'no config at {path}{hint}: check the path')
+    path = find_config(path)
     try:
         config = Config.fromfile(str(path))
     except Exception as error:  # configs are Python code and can raise anything; the file is at fault

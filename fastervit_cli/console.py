@@ -1,28 +1,58 @@
-"""Frame of every tool: a user error is one line on stderr and exit code 2, a bug keeps its traceback."""
+"""Frame of every tool: a user error is one line on stderr and exit code 2, a bug keeps its traceback.
+
+This package imports only the standard library, so that ``--help`` answers at once.
+"""
 
 import argparse
 import ast
 import atexit
+import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .errors import Interrupted, OtherProcessError, UserError
-from .suggest import did_you_mean
+#: Set by the ``fastervit`` command: tools are its verbs then.
+VARIABLE = 'FASTERVIT_COMMAND'
+
+
+class UsageError(Exception):
+    """A command line that cannot be understood."""
+
+    exit_code = 2
+
+
+def as_typed(text: str) -> str:
+    """Write ``python tools/check_data.py`` as ``fastervit check-data`` where that is what the user types."""
+    if VARIABLE not in os.environ:
+        return text
+    return re.sub(
+        r'(?:python3? )?(?:\S*/)?tools/(\w+)\.py', lambda m: f'fastervit {m[1].replace("_", "-")}', text
+    )
+
+
+def _user_errors() -> tuple[type[Exception], ...]:
+    """Return the types of errors that are one line; the package is not imported for them."""
+    errors = sys.modules.get('fastervit_backbone.utils.errors')
+    return (UsageError,) if errors is None else (UsageError, errors.UserError)
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run ``main`` and exit, with 2 after a :class:`UserError` and 128 + its number after a signal."""
+    """Run ``main`` and exit, with 2 after a user error and 128 + its number after a signal."""
     code: str | int | None = 0
     try:
         main()
-    except OtherProcessError as error:
-        code = error.exit_code
-    except UserError as error:
-        kind = 'stopped' if isinstance(error, Interrupted) else 'error'
-        print(f'{kind}: {" ".join(str(error).split())}', file=sys.stderr)
-        code = error.exit_code
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not isinstance(error, _user_errors()):
+            raise
+        kind = {'Interrupted': 'stopped', 'OtherProcessError': ''}.get(type(error).__name__, 'error')
+        if kind:  # the other process reports it
+            print(f'{kind}: {as_typed(" ".join(str(error).split()))}', file=sys.stderr)
+        code = getattr(error, 'exit_code', 2)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         code = 130
@@ -53,7 +83,10 @@ def _exit(code: str | int | None) -> None:
 def tool_parser(description: str | None) -> argparse.ArgumentParser:
     """Create the parser of a tool, whose ``description`` keeps its line breaks."""
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=description, formatter_class=formatter)
+    program = os.environ.get(VARIABLE)
+    return argparse.ArgumentParser(
+        program, description=as_typed(description or ''), formatter_class=formatter
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -70,15 +103,16 @@ def parse_strictly(
     """Parse arguments without abbreviations and suggest the closest match for an unknown option.
 
     Raises:
-        UserError: an unknown option.
+        UsageError: an unknown option.
     """
     parser.allow_abbrev = False
     known = [option for action in parser._actions for option in action.option_strings]
     for argument in sys.argv[1:] if arguments is None else arguments:
         name = argument.split('=')[0]
         if name.startswith('--') and name not in (*known, '--'):
-            hint = did_you_mean(name, known) or ': --help lists all options'
-            raise UserError(f'unknown option {name}{hint}')
+            closest = difflib.get_close_matches(name, known, n=1)
+            hint = f' (did you mean {closest[0]!r}?)' if closest else ': --help lists all options'
+            raise UsageError(f'unknown option {name}{hint}')
     return parser.parse_args(arguments)
 
 

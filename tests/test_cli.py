@@ -1,0 +1,120 @@
+"""The ``fastervit`` command: every tool is a verb, help needs no torch, and a wheel has all it needs."""
+
+import os
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from fastervit_cli import VERBS
+from fastervit_cli.console import VARIABLE, as_typed
+from tests.helpers import ROOT
+
+
+def command(*arguments, cwd, **variables):
+    environment = os.environ | dict(PYTHONPATH=str(ROOT)) | variables
+    line = [sys.executable, '-m', 'fastervit_cli', *map(str, arguments)]
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_every_tool_is_a_verb():
+    tools = {path.stem.replace('_', '-') for path in (ROOT / 'tools').glob('*.py')}
+    assert tools == {*VERBS, 'setup-env'}
+
+
+@pytest.mark.parametrize('verb', [v for v in VERBS if v != 'doctor'])
+def test_help_imports_no_torch(verb, tmp_path):
+    (tmp_path / 'torch.py').write_text("raise SystemExit('torch was imported')")
+    done = command(verb, '--help', cwd=tmp_path, PYTHONPATH=f'{tmp_path}{os.pathsep}{ROOT}')
+    assert done.returncode == 0 and done.stdout.startswith(f'usage: fastervit {verb} '), done.stderr
+    assert 'python tools/' not in done.stdout
+
+
+def test_what_is_typed(monkeypatch):
+    text = 'run python tools/check_data.py a.json or tools/train.py, python /x/tools/plot_logs.py w'
+    assert as_typed(text) == text
+    monkeypatch.setenv(VARIABLE, 'fastervit predict')
+    assert as_typed(text) == 'run fastervit check-data a.json or fastervit train, fastervit plot-logs w'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['trian'], "unknown verb 'trian' (did you mean 'train'?)"),
+        (['x'], "unknown verb 'x': fastervit --help lists them"),
+        (['check-data', '--imges', 'x'], "unknown option --imges (did you mean '--images'?)"),
+    ],
+)
+def test_errors_are_one_line(arguments, message, tmp_path):
+    done = command(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr == f'error: {message}\n'
+
+
+def test_configs_by_name(tmp_path):
+    pytest.importorskip('mmdet')
+    names = command('config', cwd=tmp_path).stdout.split()
+    assert {'cascade_fastervit0_3x', 'demo/cascade_shapes', 'baselines/cascade_swin-t_3x'} <= set(names)
+    found = command('config', 'cascade_fastervit0_3x', cwd=tmp_path).stdout.strip()
+    assert found == str(ROOT / 'configs' / 'cascade_fastervit0_3x.py')
+    assert "arch='0'" in command('config', 'cascade_fastervit0_3x', '--flat', cwd=tmp_path).stdout
+    diff = command('config', 'cascade_fastervit0_3x', '--diff', 'cascade_fastervit4_3x', cwd=tmp_path).stdout
+    assert "-        arch='0'," in diff and "+        arch='4'," in diff and 'optim_wrapper' not in diff
+    done = command('train', 'cascade_fastervit9_3x', cwd=tmp_path)
+    assert done.returncode == 2 and "(did you mean 'cascade_fastervit" in done.stderr
+
+
+def test_hints_name_the_verb(tmp_path):
+    pytest.importorskip('mmdet')
+    done = command('train', 'cascade_shapes', cwd=tmp_path, SHAPES_ROOT=str(tmp_path / 'absent'))
+    assert done.returncode == 2 and 'make it: fastervit make-shapes work_dirs/demo/data' in done.stderr
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    line = f'{sys.executable} -m fastervit_cli config | head -1'
+    environment = os.environ | dict(PYTHONPATH=str(ROOT))
+    done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == 'baselines/cascade_convnext-b_3x' and done.stderr == ''
+
+
+def test_the_wheel(tmp_path):
+    """Configs, tools, templates and the command; built as pip builds it, from a copy."""
+    pytest.importorskip('wheel')
+    names = ('fastervit_backbone', 'fastervit_cli', 'configs', 'tools', 'pyproject.toml', 'setup.py')
+    source = tmp_path / 'source'
+    listed = subprocess.run(
+        ['git', 'ls-files', *names, 'README.md', 'LICENSE', 'NOTICE', 'requirements.txt'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    files = listed.stdout.split()
+    if not files:
+        pytest.skip('not a git checkout')
+    for name in files:
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    build = [
+        sys.executable,
+        '-m',
+        'pip',
+        'wheel',
+        '-q',
+        '--no-deps',
+        '--no-build-isolation',
+        '-w',
+        tmp_path,
+        source,
+    ]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob('*.whl')
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    mim = 'fastervit_backbone/.mim'
+    configs = {f'{mim}/{n}' for n in files if n.startswith(('configs/', 'tools/'))}
+    assert configs <= inside and f'{mim}/requirements.txt' in inside
+    assert {'fastervit_cli/console.py', 'fastervit_backbone/templates/report.html.j2'} <= inside
+    site = tmp_path / 'site'
+    zipfile.ZipFile(wheel).extractall(site)
+    done = command('config', 'fpn_shapes', cwd=tmp_path, PYTHONPATH=str(site))
+    assert done.stdout.strip() == str(site / mim / 'configs' / 'demo' / 'fpn_shapes.py'), done.stderr

@@ -1,0 +1,47 @@
+#!/usr/bin/env python
+"""List the configs, show one as it is after inheritance, or what differs between two.
+
+Example: python tools/config.py                                   (all names)
+Flat:    python tools/config.py cascade_fastervit0_3x --flat
+Differ:  python tools/config.py cascade_fastervit0_3x --diff cascade_fastervit4_3x
+"""
+
+import difflib
+import sys
+
+from fastervit_cli import data_folder
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+
+
+def main() -> None:
+    """Parse the command line and print."""
+    parser = tool_parser(__doc__)
+    parser.add_argument('config', nargs='?', help='config file, or the name of one that is listed')
+    parser.add_argument('--flat', action='store_true', help='print it as one file, without bases')
+    parser.add_argument('--diff', metavar='CONFIG', help='print the lines in which another one differs')
+    args = parse_strictly(parser)
+    if args.config is None:
+        folder = data_folder('configs')
+        leaves = (p.relative_to(folder) for p in folder.rglob('*.py') if '_base_' not in p.parts)
+        print('\n'.join(sorted(str(path.with_suffix('')) for path in leaves)))
+        return
+
+    # after parsing: --help answers at once
+    from fastervit_backbone.engine.config.load import find_config, load_config
+
+    if not args.flat and args.diff is None:
+        print(find_config(args.config))
+        return
+    text = load_config(args.config).pretty_text
+    if args.diff is None:
+        print(text)
+        return
+    other = load_config(args.diff).pretty_text
+    lines = difflib.unified_diff(
+        text.splitlines(), other.splitlines(), args.config, args.diff, n=0, lineterm=''
+    )
+    sys.stdout.writelines(f'{line}\n' for line in lines)
+
+
+if __name__ == '__main__':
+    run_cli(main)

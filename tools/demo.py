@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Generate a small data set, train Cascade Mask R-CNN on it, evaluate it and draw its predictions.
+
+Example: python tools/demo.py --out work_dirs/demo        (minutes on a CPU; nothing is downloaded)
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from fastervit_cli import data_folder
+from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+
+
+def main() -> None:
+    """Parse the command line and run the steps."""
+    parser = tool_parser(__doc__)
+    parser.add_argument('--out', default='work_dirs/demo', metavar='DIR', help='default: work_dirs/demo')
+    parser.add_argument('--seed', default='0', help='random seed (default: 0)')
+    args = parse_strictly(parser)
+
+    out = Path(args.out)
+    data, run, config = out / 'data', out / 'cascade', data_folder('configs') / 'demo' / 'cascade_shapes.py'
+    pictures = ['--show-dir', run / 'pictures', '--out', run / 'metrics.json']
+    steps = [
+        ('make_shapes', data),
+        ('train', config, '--work-dir', run, '--seed', args.seed),
+        ('test', config, run, *pictures),
+    ]
+    environment = os.environ | dict(SHAPES_ROOT=str(data.absolute()))
+    for tool, *arguments in steps:
+        command = [sys.executable, str(data_folder('tools') / f'{tool}.py'), *map(str, arguments)]
+        code = subprocess.run(command, env=environment).returncode
+        if code:
+            sys.exit(code)
+
+
+if __name__ == '__main__':
+    run_cli(main)
