@@ -124,7 +124,7 @@ def test_attention_weights(nano):
     [
         (dict(query=(64, 0)), 'not in the image'),
         (dict(query=(-1, 0)), 'not in the image'),
-        (dict(query=(0, 0), stage=2), 'stage 2 has no attention: 3 and 4'),
+        (dict(query=(0, 0), stage=2), 'stage 2 has no attention; in this backbone, 3 and 4 have'),
         (dict(query=(0, 0), block=9), 'blocks 0 to'),
     ],
 )
