@@ -19,7 +19,7 @@ CONFIG_FOLDERS = (PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs')
 
 
 def find_config(path: str | Path) -> Path:
-    """Return the file of a config: a path, or the bare name of one of ours (``cascade_fastervit0_3x``).
+    """Return the file of a config: a path, or the name of one of ours.
 
     Raises:
         UserError: there is no such file.
@@ -28,13 +28,14 @@ def find_config(path: str | Path) -> Path:
     if path.is_file():
         return path
     folder = next((f for f in CONFIG_FOLDERS if f.is_dir()), path.parent)
-    ours = {p.stem: p for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts}
-    if path.name == str(path) and path.stem in ours and path.suffix in ('', '.py'):
-        return ours[path.stem]
-    if path.parent.is_dir() and path.name != str(path):
-        hint = did_you_mean(path.name, [p.name for p in path.parent.glob('*.py')])
-    else:
-        hint = did_you_mean(path.stem, ours)
+    leaves = [p for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts]
+    ours = {str(p.relative_to(folder).with_suffix('')): p for p in leaves}  # 'demo/cascade_shapes'
+    ours |= {p.stem: p for p in leaves}
+    name = str(path).removesuffix('.py')
+    if name in ours:
+        return ours[name]
+    beside = [p.name for p in path.parent.glob('*.py')] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, beside) or did_you_mean(name, ours)
     raise UserError(f'no config at {path}{hint}: check the path')
 
 
