@@ -17,6 +17,12 @@ from typing import Any
 VARIABLE = 'FASTERVIT_COMMAND'
 
 
+# Threads of OpenMP wait for each other in a loop. With another busy process beside, that makes training slower
+# by half; with shorter loops it is not, and alone nothing changes. torch's libgomp reads this when it is loaded.
+if 'OMP_WAIT_POLICY' not in os.environ:
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')
+
+
 class UsageError(Exception):
     """A command line that cannot be understood."""
 
@@ -103,7 +109,7 @@ def parse_strictly(
     """Parse arguments without abbreviations and suggest the closest match for an unknown option.
 
     Raises:
-        UsageError: an unknown option.
+        UsageError: an unknown option, or no thread.
     """
     parser.allow_abbrev = False
     known = [option for action in parser._actions for option in action.option_strings]
@@ -113,7 +119,13 @@ def parse_strictly(
             closest = difflib.get_close_matches(name, known, n=1)
             hint = f' (did you mean {closest[0]!r}?)' if closest else ': --help lists all options'
             raise UsageError(f'unknown option {name}{hint}')
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    threads = getattr(args, 'threads', None)
+    if threads is not None:
+        if threads < 1:
+            raise UsageError(f'--threads {threads}: must be at least 1')
+        os.environ['OMP_NUM_THREADS'] = str(threads)  # before torch is imported
+    return args
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,6 +137,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='launcher that started the processes',
     )
+    _add_threads(parser)
     add_trust_argument(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
@@ -138,6 +151,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         '--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)"
     )
     _add_cfg_options(parser)
+    _add_threads(parser)
     add_trust_argument(parser)
 
 
@@ -149,6 +163,10 @@ def _add_cfg_options(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override config values: a.b=1 c.0.d="[1,2]"',
     )
+
+
+def _add_threads(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--threads', type=int, metavar='N', help='CPU threads (default: one per core)')
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,14 @@ import zipfile
 import pytest
 
 from fastervit_cli import VERBS
-from fastervit_cli.console import VARIABLE, as_typed
+from fastervit_cli.console import (
+    VARIABLE,
+    UsageError,
+    add_run_arguments,
+    as_typed,
+    parse_strictly,
+    tool_parser,
+)
 from tests.helpers import ROOT
 
 
@@ -49,6 +56,29 @@ def test_what_is_typed(monkeypatch):
 def test_errors_are_one_line(arguments, message, tmp_path):
     done = command(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr == f'error: {message}\n'
+
+
+@pytest.mark.parametrize(
+    ('variables', 'expected'),
+    [({}, '1000'), (dict(GOMP_SPINCOUNT='7'), '7'), (dict(OMP_WAIT_POLICY='ACTIVE'), 'None')],
+)
+def test_openmp_threads_spin_shortly(variables, expected):
+    inherited = {k: v for k, v in os.environ.items() if k not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')}
+    code = "import os, sys, fastervit_cli; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, '-c', code], env=inherited | variables, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [expected, 'False']
+
+
+def test_threads(monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '5')
+    parser = tool_parser('x')
+    add_run_arguments(parser)
+    assert parse_strictly(parser, []).threads is None and os.environ['OMP_NUM_THREADS'] == '5'
+    assert parse_strictly(parser, ['--threads', '2']).threads == 2 and os.environ['OMP_NUM_THREADS'] == '2'
+    with pytest.raises(UsageError, match='--threads 0: must be at least 1'):
+        parse_strictly(parser, ['--threads', '0'])
 
 
 def test_configs_by_name(tmp_path):
