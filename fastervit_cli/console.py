@@ -17,8 +17,9 @@ from typing import Any
 VARIABLE = 'FASTERVIT_COMMAND'
 
 
-# OpenMP's threads wait for each other in a loop. Where another process keeps the cores busy, this makes training
-# half as fast as with shorter loops; alone it makes no difference. torch's libgomp reads this when it is loaded.
+# OpenMP's threads wait for each other in a loop. Where another process keeps the cores busy, this makes
+# training half as fast as with shorter loops; alone it makes no difference. torch's libgomp reads the
+# variable when it is loaded.
 if 'OMP_WAIT_POLICY' not in os.environ:
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
 
