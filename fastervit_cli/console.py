@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+#: Packages of the extra ``mm``, without which only the backbone works.
+EXTRAS = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'torchvision', 'pycocotools', 'cv2', 'supervision', 'rich')
 #: Set by the ``fastervit`` command: tools are its verbs then.
 VARIABLE = 'FASTERVIT_COMMAND'
 
@@ -53,6 +55,12 @@ def run_cli(main: Callable[[], None]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        message = f"this needs the package {error.name}: pip install 'fastervit-backbone[mm]'"
+        print(f'error: {message} (in a checkout: make setup)', file=sys.stderr)
+        code = 2
     except Exception as error:
         if not isinstance(error, _user_errors()):
             raise

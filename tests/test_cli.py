@@ -103,6 +103,15 @@ def test_hints_name_the_verb(tmp_path):
     assert done.returncode == 2 and 'make it: fastervit make-shapes work_dirs/demo/data' in done.stderr
 
 
+def test_without_the_extra(tmp_path):
+    (tmp_path / 'mmengine.py').write_text("raise ModuleNotFoundError('No module', name='mmengine')")
+    path = f'{tmp_path}{os.pathsep}{ROOT}'
+    done = command('train', 'x', cwd=tmp_path, PYTHONPATH=path)
+    message = "error: this needs the package mmengine: pip install 'fastervit-backbone[mm]' "
+    message += '(in a checkout: make setup)'
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == message
+
+
 def test_a_closed_pipe_is_no_error(tmp_path):
     line = f'{sys.executable} -m fastervit_cli config | head -1'
     environment = os.environ | dict(PYTHONPATH=str(ROOT))
