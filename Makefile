@@ -15,20 +15,11 @@ DEMO := work_dirs/demo
 setup:
 	@$(SETUP)
 
-# train a demo, evaluate it, draw: $(call run_demo,HEAD)
-define run_demo
-@$(RUN) tools/train.py configs/demo/$(1)_shapes.py --work-dir $(DEMO)/$(1) --seed 0
-@$(RUN) tools/test.py configs/demo/$(1)_shapes.py $(DEMO)/$(1) --show-dir $(DEMO)/$(1)/pictures --out $(DEMO)/$(1)/metrics.json
-endef
-
 demo: setup
-	@$(RUN) tools/make_shapes.py $(DEMO)/data
-	$(call run_demo,cascade)
+	@$(RUN) tools/demo.py --out $(DEMO)
 
-demo-all: demo
-	$(call run_demo,dino)
-	$(call run_demo,upernet)
-	$(call run_demo,fpn)
+demo-all: setup
+	@$(RUN) tools/demo.py --out $(DEMO) --heads cascade dino upernet fpn
 	@$(RUN) docs/generate/demo_page.py $(DEMO)
 
 # two to four processes, a thread each

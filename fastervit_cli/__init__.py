@@ -3,7 +3,6 @@
 It imports only the standard library until a verb needs more, so that ``--help`` answers at once.
 """
 
-import difflib
 import os
 import runpy
 import sys
@@ -11,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from .console import VARIABLE, UsageError, run_cli
+from .suggest import did_you_mean
 
 #: Verb -> what it does; the tool of the same name is run, ``check-data`` is check_data.py.
 VERBS = {
@@ -49,6 +49,13 @@ def data_folder(name: str) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
+def own_configs() -> dict[str, Path]:
+    """Return the configs that a run can use, by name: all but the bases, ``demo/cascade_shapes``."""
+    folder = data_folder('configs')
+    leaves = (path for path in sorted(folder.rglob('*.py')) if '_base_' not in path.parts)
+    return {str(path.relative_to(folder).with_suffix('')): path for path in leaves}
+
+
 def main() -> None:
     """Run the verb that the command line names."""
     run_cli(_run)
@@ -65,8 +72,7 @@ def _run() -> None:
         return
     verb = arguments[0]
     if verb not in VERBS:
-        closest = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f' (did you mean {closest[0]!r}?)' if closest else ': fastervit --help lists them'
+        hint = did_you_mean(verb, VERBS) or ': fastervit --help lists them'
         raise UsageError(f'unknown verb {verb!r}{hint}')
     tool = data_folder('tools') / f'{verb.replace("-", "_")}.py'
     if not tool.is_file():

@@ -6,12 +6,13 @@ This package imports only the standard library, so that ``--help`` answers at on
 import argparse
 import ast
 import atexit
-import difflib
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from .suggest import did_you_mean
 
 #: Packages of the extra ``mm``, without which only the backbone works.
 EXTRAS = ('mmengine', 'mmcv', 'mmdet', 'mmseg', 'torchvision', 'pycocotools', 'cv2', 'supervision', 'rich')
@@ -125,8 +126,7 @@ def parse_strictly(
     for argument in sys.argv[1:] if arguments is None else arguments:
         name = argument.split('=')[0]
         if name.startswith('--') and name not in (*known, '--'):
-            closest = difflib.get_close_matches(name, known, n=1)
-            hint = f' (did you mean {closest[0]!r}?)' if closest else ': --help lists all options'
+            hint = did_you_mean(name, known) or ': --help lists all options'
             raise UsageError(f'unknown option {name}{hint}')
     args = parser.parse_args(arguments)
     threads = getattr(args, 'threads', None)

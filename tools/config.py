@@ -9,7 +9,7 @@ Differ:  python tools/config.py cascade_fastervit0_3x --diff cascade_fastervit4_
 import difflib
 import sys
 
-from fastervit_cli import data_folder
+from fastervit_cli import own_configs
 from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
 
@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument('--diff', metavar='CONFIG', help='print the lines in which another one differs')
     args = parse_strictly(parser)
     if args.config is None:
-        folder = data_folder('configs')
-        leaves = (p.relative_to(folder) for p in folder.rglob('*.py') if '_base_' not in p.parts)
-        print('\n'.join(sorted(str(path.with_suffix('')) for path in leaves)))
+        print('\n'.join(sorted(own_configs())))
         return
 
     # after parsing: --help answers at once

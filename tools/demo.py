@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Generate a small data set, train Cascade Mask R-CNN on it, evaluate it and draw its predictions.
+"""Generate a small data set, train Cascade Mask R-CNN or other heads on it, evaluate them and draw.
 
 Example: python tools/demo.py --out work_dirs/demo        (minutes on a CPU; nothing is downloaded)
 """
@@ -18,16 +18,23 @@ def main() -> None:
     parser = tool_parser(__doc__)
     parser.add_argument('--out', default='work_dirs/demo', metavar='DIR', help='default: work_dirs/demo')
     parser.add_argument('--seed', default='0', help='random seed (default: 0)')
+    parser.add_argument(
+        '--heads',
+        nargs='+',
+        default=['cascade'],
+        choices=['cascade', 'dino', 'upernet', 'fpn'],
+        metavar='HEAD',
+        help='cascade (default), dino, upernet and fpn, one after the other',
+    )
     args = parse_strictly(parser)
 
-    out = Path(args.out)
-    data, run, config = out / 'data', out / 'cascade', data_folder('configs') / 'demo' / 'cascade_shapes.py'
-    pictures = ['--show-dir', run / 'pictures', '--out', run / 'metrics.json']
-    steps = [
-        ('make_shapes', data),
-        ('train', config, '--work-dir', run, '--seed', args.seed),
-        ('test', config, run, *pictures),
-    ]
+    data = Path(args.out) / 'data'
+    steps: list[tuple] = [('make_shapes', data)]
+    for head in args.heads:
+        run, config = Path(args.out) / head, data_folder('configs') / 'demo' / f'{head}_shapes.py'
+        steps.append(('train', config, '--work-dir', run, '--seed', args.seed))
+        outputs = ('--show-dir', run / 'pictures', '--out', run / 'metrics.json')
+        steps.append(('test', config, run, *outputs))
     environment = os.environ | dict(SHAPES_ROOT=str(data.absolute()))
     for tool, *arguments in steps:
         command = [sys.executable, str(data_folder('tools') / f'{tool}.py'), *map(str, arguments)]

@@ -13,11 +13,12 @@ from mmengine.structures import BaseDataElement
 from PIL import Image, ImageOps
 from torch import nn
 
+from fastervit_cli.suggest import did_you_mean
+
 from ..checkpoints.io import log
 from ..models.fastervit import STRIDES, FasterViT
 from ..structures.prediction import Prediction, encode_mask
 from ..utils.errors import UserError
-from ..utils.suggest import did_you_mean
 from ..visualization.draw import draw
 from .load_model import default_device, load_model, test_dataset
 from .sources import read_image

@@ -3,7 +3,6 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,7 +10,7 @@ from xml.etree import ElementTree
 import yaml
 
 from ..utils.errors import UserError
-from .images import IMAGES, images_below, open_image, upright_size
+from .images import IMAGES, images_below, map_in_threads, open_image, upright_size
 
 
 @dataclass
@@ -232,8 +231,7 @@ def _voc_objects(path: Path) -> list[tuple[str, list[float], int]]:
 def _images(files: Sequence[Path]) -> tuple[Path, list[tuple[dict, Path]], list[str]]:
     """Return (common folder, COCO entries with their files, one line for each unreadable image)."""
     above = Path(os.path.commonpath([os.path.abspath(p.parent) for p in files]))
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        sizes = list(pool.map(_size, files))
+    sizes = list(map_in_threads(_size, files))
     entries, skipped = [], []
     for i, (file, size) in enumerate(zip(files, sizes, strict=True), start=1):
         if isinstance(size, str):

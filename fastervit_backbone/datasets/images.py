@@ -1,12 +1,17 @@
 """Open image files; whatever is wrong with one becomes a single line that names it."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
 from ..utils.errors import UserError
+
+R = TypeVar('R')
 
 #: Suffixes of image files, in lower case.
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
@@ -30,6 +35,12 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         raise UserError(
             f'{path} cannot be read as an image ({error}): write or unpack it again, or remove it'
         ) from error
+
+
+def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
+    """Yield ``function`` of each item, in their order; files are read in several threads."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(function, *items)
 
 
 def images_below(folder: str | Path) -> list[Path]:

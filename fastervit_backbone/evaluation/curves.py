@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fastervit_cli.suggest import did_you_mean
+
 from ..utils.errors import UserError
 from ..utils.files import replacing
-from ..utils.suggest import did_you_mean
 from ..visualization.figures import new_figure
 
 #: Keys that are plotted by default, if the logs have them.

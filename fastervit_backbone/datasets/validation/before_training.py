@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from fastervit_cli.suggest import did_you_mean
+
 from ...utils.errors import UserError
-from ...utils.suggest import did_you_mean
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
 from .coco_entries import content_violations

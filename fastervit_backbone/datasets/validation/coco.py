@@ -1,35 +1,16 @@
 """Check a COCO json and its images."""
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.errors import UserError
-from ...utils.progress import progress_bar
 from ..coco import read_coco
-from ..images import open_image, upright_size
 from .coco_entries import content_violations, count_objects, has_size, is_image
 from .findings import Collector, Finding, repeated_content
+from .image_files import ImageFile, look_all
 from .rules import COCO_RULES, Violation
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """What an image file turned out to be.
-
-    Args:
-        problem: '', 'image-missing' or 'image-unreadable'.
-        size: (width, height) as training sees it, or None.
-        digest: hash of its content, or None.
-    """
-
-    problem: str = ''
-    size: tuple[int, int] | None = None
-    digest: str | None = None
 
 
 @dataclass
@@ -99,31 +80,14 @@ def _file_violations(split: CocoSplit, read: bool) -> Iterator[Violation]:
         if is_image(entry):
             listed.setdefault(entry['id'], entry)
     entries = list(listed.values())
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        files = pool.map(lambda entry: look(split.images / entry['file_name'], read), entries)
-        for entry, file in zip(entries, progress_bar(files, len(entries), split.name), strict=True):
-            name = entry['file_name']
-            if read:
-                split.files[name] = file
-            if file.digest:
-                split.hashes.setdefault(file.digest, []).append(name)
-            yield from image_file_violations(entry, file)
-
-
-def look(path: Path, read: bool = True) -> ImageFile:
-    """Open an image file, or with ``read=False`` only check that it exists."""
-    if not path.is_file():
-        return ImageFile('image-missing')
-    if not read:
-        return ImageFile()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    try:
-        with open_image(path) as image:
-            size = upright_size(image)
-            image.load()
-    except UserError:
-        return ImageFile('image-unreadable', digest=digest)
-    return ImageFile(size=size, digest=digest)
+    paths = [split.images / entry['file_name'] for entry in entries]
+    for entry, file in zip(entries, look_all(paths, split.name, read), strict=True):
+        name = entry['file_name']
+        if read:
+            split.files[name] = file
+        if file.digest:
+            split.hashes.setdefault(file.digest, []).append(name)
+        yield from image_file_violations(entry, file)
 
 
 def image_file_violations(entry: Mapping, file: ImageFile) -> Iterator[Violation]:

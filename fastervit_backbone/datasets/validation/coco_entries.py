@@ -162,9 +162,15 @@ def mask_violation(mask: object, image: Mapping | None) -> str:
         return _run_length_violation(mask, image)
     if not isinstance(mask, list) or not all(isinstance(polygon, list) for polygon in mask):
         return 'mask-bad'
-    if any(len(polygon) % 2 or not are_numbers(polygon) for polygon in mask):
+    broken = {polygon_violation(polygon) for polygon in mask}
+    return next((rule for rule in ('polygon-bad', 'polygon-short') if rule in broken), '')
+
+
+def polygon_violation(polygon: Sequence) -> str:
+    """Return the rule that one polygon breaks, or ''."""
+    if len(polygon) % 2 or not are_numbers(polygon):
         return 'polygon-bad'
-    return 'polygon-short' if any(len(polygon) < 6 for polygon in mask) else ''
+    return 'polygon-short' if len(polygon) < 6 else ''
 
 
 def _run_length_violation(mask: Mapping, image: Mapping | None) -> str:

@@ -3,7 +3,8 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
-from ...utils.suggest import did_you_mean
+from fastervit_cli.suggest import did_you_mean
+
 from .coco import CocoSplit
 from .coco_entries import is_category
 from .findings import Collector, Finding

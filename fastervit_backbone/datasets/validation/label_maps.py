@@ -1,9 +1,7 @@
 """The label-map rules applied to a folder of images and one of label maps."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ...utils.progress import progress_bar
-from ..images import images_below, open_image, upright_size
+from ..images import images_below, map_in_threads, open_image, upright_size
 from .findings import Collector, Finding, repeated_content
 from .rules import LABEL_MAP_RULES, Violation
 
@@ -42,9 +40,13 @@ class LabelValues:
         """The value of the first class in the files."""
         return int(self.reduce_zero_label)
 
+    def ignored_values(self) -> set[int]:
+        """Return the values in the files that count in no loss and no metric."""
+        return {IGNORED, *self.ignored} | ({0} if self.reduce_zero_label else set())
+
     def allowed(self) -> set[int]:
         """Return the values that a file may hold."""
-        allowed = {IGNORED, *self.ignored} | ({0} if self.reduce_zero_label else set())
+        allowed = self.ignored_values()
         for value in range(self.first, IGNORED):
             label = self.label_map.get(value - self.first, value - self.first)
             if 0 <= label < len(self.classes or ()) or label == IGNORED:
@@ -163,8 +165,7 @@ def read_pairs(
         names: how to name each of them.
         deep: decode the images and hash them; otherwise only their size is read.
     """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(lambda job: _read_pair(*job, deep), zip(pairs, names, strict=True))
+    return map_in_threads(lambda pair, name: _read_pair(pair, name, deep), pairs, names)
 
 
 def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
@@ -208,8 +209,7 @@ def split_violations(pixels: np.ndarray, values: LabelValues) -> Iterator[Violat
     if wide:
         yield _violation('value-wide', f'the first is {wide[0]}')
     total, ignored = int(pixels.sum()), int(pixels[IGNORED])
-    ignored_values = {IGNORED, *values.ignored} | ({0} if values.reduce_zero_label else set())
-    if total and set(present) <= ignored_values:
+    if total and set(present) <= values.ignored_values():
         yield _violation('all-ignored', f'they hold only {", ".join(map(str, present))}')
     elif present == [0, IGNORED] and len(values.classes or '01') == 2:
         yield _violation(

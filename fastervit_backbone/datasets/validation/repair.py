@@ -9,9 +9,17 @@ from pathlib import Path
 
 from ...utils.errors import UserError
 from ...utils.files import replacing
-from ..coco import are_numbers, is_id
-from .coco import CocoSplit, look
-from .coco_entries import is_category, is_reference, walk_annotations, walk_categories, walk_images
+from ..coco import is_id
+from .coco import CocoSplit
+from .coco_entries import (
+    is_category,
+    is_reference,
+    polygon_violation,
+    walk_annotations,
+    walk_categories,
+    walk_images,
+)
+from .image_files import look
 from .rules import Violation
 
 
@@ -113,7 +121,7 @@ def _clip_box(a: dict, image: Mapping) -> str:
 
 def _drop_polygons(a: dict, image: Mapping) -> str:
     polygons = a['segmentation']
-    a['segmentation'] = [p for p in polygons if len(p) >= 6 and len(p) % 2 == 0 and are_numbers(p)]
+    a['segmentation'] = [p for p in polygons if not polygon_violation(p)]
     dropped = len(polygons) - len(a['segmentation'])
     return f'{dropped} of {len(polygons)} polygons removed' if a['segmentation'] else ''
 

@@ -4,15 +4,13 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 from ...utils.errors import UserError
-from ...utils.progress import progress_bar
-from .coco import look
 from .findings import Collector, Finding, repeated_content
+from .image_files import look_all
 from .rules import VOC_RULES, Violation
 
 _CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
@@ -61,14 +59,11 @@ def check_voc_split(split: VocSplit, *, read_images: bool = True) -> list[Findin
     found.extend(voc_violations(split, names))
     if read_images:
         paths = [split.folder / 'JPEGImages' / f'{name}.jpg' for name in names]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            for path, file in zip(
-                paths, progress_bar(pool.map(look, paths), len(paths), split.name), strict=True
-            ):
-                if file.digest:
-                    split.hashes.setdefault(file.digest, []).append(path.name)
-                if file.problem == 'image-unreadable':
-                    found.add(_violation(file.problem, path.name))
+        for path, file in zip(paths, look_all(paths, split.name), strict=True):
+            if file.digest:
+                split.hashes.setdefault(file.digest, []).append(path.name)
+            if file.problem == 'image-unreadable':
+                found.add(_violation(file.problem, path.name))
     found.extend(repeated_content(split.hashes))
     split.findings = found.findings()
     return split.findings

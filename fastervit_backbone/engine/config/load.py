@@ -6,16 +6,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from fastervit_cli import own_configs
+from fastervit_cli.suggest import did_you_mean
+
 from ...utils.errors import UserError
-from ...utils.suggest import did_you_mean
 from .cfg_options import apply_options
 from .lookup import arguments_of
-
-PACKAGE = Path(__file__).resolve().parents[2]
-
-
-#: Where the package's own configs are: in the wheel, or in a checkout.
-CONFIG_FOLDERS = (PACKAGE / '.mim' / 'configs', PACKAGE.parent / 'configs')
 
 
 def find_config(path: str | Path) -> Path:
@@ -27,10 +23,8 @@ def find_config(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    folder = next((f for f in CONFIG_FOLDERS if f.is_dir()), path.parent)
-    leaves = [p for p in sorted(folder.rglob('*.py')) if '_base_' not in p.parts]
-    ours = {str(p.relative_to(folder).with_suffix('')): p for p in leaves}  # 'demo/cascade_shapes'
-    ours |= {p.stem: p for p in leaves}
+    by_path = own_configs()
+    ours = by_path | {config.stem: config for config in by_path.values()}
     name = str(path).removesuffix('.py')
     if name in ours:
         return ours[name]
