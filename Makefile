@@ -10,7 +10,7 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
 
-.PHONY: setup browser demo demo-all test test-slow lint format clean
+.PHONY: setup browser demo demo-all test test-slow gpu lint format clean
 
 setup:
 	@$(SETUP)
@@ -28,6 +28,10 @@ test: setup
 
 test-slow: setup
 	@$(RUN) -m pytest -q -m slow
+
+# on a machine with a GPU: writes docs/benchmarks/gpu_*.md; STEPS="tests peers" runs some
+gpu: setup
+	@$(RUN) tools/gpu.py $(STEPS)
 
 # for the tests of pages; they are skipped without it
 browser:

@@ -11,6 +11,7 @@ MODEL is one of
   published:ARCH           the published implementation (pip install fastervit)
   timm:NAME                a model of timm
   CONFIG.py[:deploy]       the whole detector or segmenter of a config
+  windows:ARCH:KERNEL      only the attention within windows of stage 3: sdpa (the model's), flex or plain
 """  # noqa: E501 (a command to copy)
 
 from fastervit_cli.console import parse_strictly, run_cli, tool_parser

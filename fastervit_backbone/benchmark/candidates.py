@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from ..models.arch import ARCHS
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
+from .windows import window_attention
 
 KINDS = (
     'fastervit:ARCH, fastervit:ARCH:deploy, published:ARCH (needs the pip package fastervit), timm:MODEL, '
-    'CONFIG.py or CONFIG.py:deploy (needs mmdet and mmseg)'
+    'CONFIG.py or CONFIG.py:deploy (needs mmdet and mmseg), windows:ARCH:KERNEL'
 )
 
 
@@ -64,6 +65,9 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
         UserError: an unknown name, a package that is not installed, or an unsupported setting.
     """
     kind, _, rest = name.partition(':')
+    if kind == 'windows':
+        attend, _ = window_attention(rest, setting)
+        return torch.inference_mode()(attend)
     images = torch.randn(setting.batch, 3, *setting.size, generator=torch.Generator().manual_seed(0))
     images = images.to(setting.device).contiguous(memory_format=setting.memory_format)
     if kind.endswith('.py'):
