@@ -45,8 +45,8 @@ def package_folder() -> Path:
 def data_folder(name: str) -> Path:
     """Return ``configs`` or ``tools``: inside the wheel, else beside the package in a checkout."""
     package = package_folder()
-    inside = package / '.mim' / name
-    return inside if inside.is_dir() else package.parent / name
+    inside = package / '.mim' / {'configs': 'configs/fastervit', 'tools': 'tools'}[name]
+    return inside.resolve() if inside.is_dir() else package.parent / name
 
 
 def own_configs() -> dict[str, Path]:

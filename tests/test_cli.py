@@ -122,10 +122,11 @@ def test_a_closed_pipe_is_no_error(tmp_path):
 def test_the_wheel(tmp_path):
     """Configs, tools, templates and the command; built as pip builds it, from a copy."""
     pytest.importorskip('wheel')
-    names = ('fastervit_backbone', 'fastervit_cli', 'configs', 'tools', 'pyproject.toml', 'setup.py')
+    names = ['fastervit_backbone', 'fastervit_cli', 'configs', 'tools', 'pyproject.toml', 'setup.py']
+    names += ['README.md', 'LICENSE', 'NOTICE', 'requirements.txt', 'model-index.yml']
     source = tmp_path / 'source'
     listed = subprocess.run(
-        ['git', 'ls-files', *names, 'README.md', 'LICENSE', 'NOTICE', 'requirements.txt'],
+        ['git', 'ls-files', '--cached', '--others', '--exclude-standard', *names],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -153,10 +154,12 @@ def test_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob('*.whl')
     inside = set(zipfile.ZipFile(wheel).namelist())
     mim = 'fastervit_backbone/.mim'
-    configs = {f'{mim}/{n}' for n in files if n.startswith(('configs/', 'tools/'))}
-    assert configs <= inside and f'{mim}/requirements.txt' in inside
+    moved = {n.replace('configs/', 'configs/fastervit/', 1) for n in files if n.startswith('configs/')}
+    moved |= {n for n in files if n.startswith('tools/')} | {'requirements.txt', 'model-index.yml'}
+    assert {f'{mim}/{n}' for n in moved} <= inside
     assert {'fastervit_cli/console.py', 'fastervit_backbone/templates/report.html.j2'} <= inside
     site = tmp_path / 'site'
     zipfile.ZipFile(wheel).extractall(site)
     done = command('config', 'fpn_shapes', cwd=tmp_path, PYTHONPATH=str(site))
-    assert done.stdout.strip() == str(site / mim / 'configs' / 'demo' / 'fpn_shapes.py'), done.stderr
+    shown = site / mim / 'configs' / 'fastervit' / 'demo' / 'fpn_shapes.py'
+    assert done.stdout.strip() == str(shown), done.stderr

@@ -49,7 +49,7 @@ SOURCES = ('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation')
 
 def gather(folder: Path, python: str, published: bool) -> int:
     """Download and build the wheels; return their bytes."""
-    pins = data_folder('configs').parent / 'requirements.txt'
+    pins = data_folder('tools').parent / 'requirements.txt'
     versions = dict(re.findall(r'^([\w.-]+)==([\w.]+)', pins.read_text(), re.MULTILINE))
 
     def pinned(names: Sequence[str]) -> list[str]:

@@ -135,7 +135,8 @@ def main() -> None:
     if operators not in ('torchvision', 'compiled'):
         fail(f'OPS={operators}: torchvision (the default) or compiled')
     stamp = VENV / '.complete'
-    inputs = PINS.read_bytes() + (ROOT / 'pyproject.toml').read_bytes() + str(ROOT).encode()
+    inputs = b''.join((ROOT / name).read_bytes() for name in (PINS.name, 'pyproject.toml', 'setup.py'))
+    inputs += str(ROOT).encode()
     digest = hashlib.sha256(inputs).hexdigest()
     complete, _, installed = stamp.read_text().partition(' ') if stamp.is_file() else ('', '', '')
     if complete == digest and installed in (operators, 'compiled'):

@@ -32,5 +32,7 @@ def build_label_map_dataset(**options: object) -> 'LabelMapDataset':
 # mmengine resolves 'mmseg::...' configs through the distribution "mmsegmentation", which the onedl fork does
 # not have; the name of the module works for both
 MODULE2PACKAGE['mmseg'] = 'mmseg'
+# for bases named 'fastervit_backbone::fastervit/NAME.py', and mmengine's get_config and get_model
+MODULE2PACKAGE['fastervit_backbone'] = 'fastervit_backbone'
 
 __all__ = ['EarlyStopping', 'LayerDecayOptimWrapperConstructor', 'TimmBackbone']

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fastervit_backbone.inference import Predictor
-from tests.helpers import CASCADE, UPERNET
+from tests.helpers import CASCADE, ROOT, UPERNET
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
@@ -79,3 +79,22 @@ def test_sahi(image, detector, prediction):
     scores = sorted((o.score.value for o in model.object_prediction_list), reverse=True)
     ours = sorted(prediction.scores.tolist(), reverse=True)
     assert len(scores) > 3 and np.allclose(scores[:4], ours[:4], atol=1e-4)
+
+
+def test_mmengine_finds_the_configs_by_name(tmp_path):
+    """As a base, in get_config and in the list of models; DetInferencer takes the config."""
+    from mmdet.apis import DetInferencer
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+    from mmengine.infer import BaseInferencer
+
+    name = 'fastervit_backbone::fastervit/mask-rcnn_fastervit0_1x.py'
+    own = tmp_path / 'own.py'
+    own.write_text(f"_base_ = '{name}'\nmodel = dict(backbone=dict(arch='nano'))\n")
+    assert Config.fromfile(own).model.backbone.arch == 'nano'
+    config = get_config(name)
+    assert config.model == Config.fromfile(ROOT / 'configs' / 'mask-rcnn_fastervit0_1x.py').model
+    names = BaseInferencer.list_models('fastervit_backbone', 'mask-rcnn')
+    assert {'mask-rcnn_fastervit-0_fpn_1x_coco', 'mask-rcnn_fastervit0_1x'} < set(names)
+    inferencer = DetInferencer(config, device='cpu', show_progress=False)
+    assert inferencer.model.backbone.spec.dim == 64

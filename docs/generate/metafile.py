@@ -1,0 +1,83 @@
+"""Write model-index.yml and configs/metafile.yml, in which mmengine and mim find the configs by name.
+
+Example: python docs/generate/metafile.py
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from fastervit_cli import own_configs
+from fastervit_cli.console import parse_strictly, run_cli
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+#: Head of our names -> its name, the part after the backbone, and the data, as mmdet and mmseg write them.
+HEADS = {
+    'cascade': ('cascade-mask-rcnn', 'fpn_ms-crop-{}_coco', 'COCO'),
+    'mask-rcnn': ('mask-rcnn', 'fpn_{}_coco', 'COCO'),
+    'retinanet': ('retinanet', 'fpn_{}_coco', 'COCO'),
+    'faster-rcnn': ('faster-rcnn', 'fpn_{}', 'VOC0712'),
+    'dino': ('dino-4scale', '{}_coco', 'COCO'),
+    'dino-5scale': ('dino-5scale', '{}_coco', 'COCO'),
+    'upernet': ('upernet', '{}_ade20k-512x512', 'ADE20K'),
+    'fpn': ('fpn', '{}_ade20k-512x512', 'ADE20K'),
+}
+
+
+def canonical_name(stem: str) -> str:
+    """Translate ``cascade_fastervit0_3x`` to ``cascade-mask-rcnn_fastervit-0_fpn_ms-crop-3x_coco``."""
+    head, _, rest = stem.partition('_')
+    backbone, _, schedule = rest.rpartition('_')
+    name, pattern, _ = HEADS[head]
+    variant = backbone.removeprefix('fastervit')
+    backbone = backbone if variant == backbone else f'fastervit-{variant.replace("_", "-")}'
+    return f'{name}_{backbone}_{pattern.format(schedule)}'
+
+
+def models() -> Iterator[dict]:
+    """Yield the entry of every config of a published recipe."""
+    for name, path in own_configs().items():
+        if name.startswith('demo/'):
+            continue
+        head = path.stem.partition('_')[0]
+        yield {
+            'Name': canonical_name(path.stem),
+            'Alias': [path.stem],
+            'In Collection': 'FasterViT',
+            'Config': f'configs/{name}.py',
+            'Metadata': {'Training Data': HEADS[head][2]},
+            'Weights': None,  # not trained here yet
+        }
+
+
+def files() -> dict[Path, str]:
+    """Return both files' contents by path."""
+    collection = {
+        'Name': 'FasterViT',
+        'Metadata': {'Architecture': ['FasterViT']},
+        'Paper': {
+            'URL': 'https://arxiv.org/abs/2306.06189',
+            'Title': 'FasterViT: Fast Vision Transformers with Hierarchical Attention',
+        },
+    }
+    content = {'Collections': [collection], 'Models': list(models())}
+    return {
+        ROOT / 'model-index.yml': yaml.safe_dump({'Import': ['configs/metafile.yml']}),
+        ROOT / 'configs' / 'metafile.yml': yaml.safe_dump(content, sort_keys=False, width=110),
+    }
+
+
+def main() -> None:
+    """Write both files."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parse_strictly(parser)
+    for path, text in files().items():
+        path.write_text(text)
+
+
+if __name__ == '__main__':
+    run_cli(main)
