@@ -63,6 +63,10 @@ def run_cli(main: Callable[[], None]) -> None:
         print(f'error: {message} (in a checkout: make setup)', file=sys.stderr)
         code = 2
     except Exception as error:
+        if 'torchvision::nms does not exist' in str(error):  # at the import of torchvision
+            message = as_typed('torchvision was built for another torch: python tools/doctor.py has the fix')
+            print(f'error: {message}', file=sys.stderr)
+            sys.exit(2)
         if not isinstance(error, _user_errors()):
             raise
         kind = {'Interrupted': 'stopped', 'OtherProcessError': ''}.get(type(error).__name__, 'error')

@@ -1,6 +1,7 @@
 """The ``fastervit`` command: every tool is a verb, help needs no torch, and a wheel has all it needs."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -110,6 +111,18 @@ def test_without_the_extra(tmp_path):
     message = "error: this needs the package mmengine: pip install 'fastervit-backbone[mm]' "
     message += '(in a checkout: make setup)'
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == message
+
+
+def test_torchvision_of_another_torch(tmp_path):
+    pytest.importorskip('mmdet')
+    (tmp_path / 'torchvision.py').write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    path = f'{tmp_path}{os.pathsep}{ROOT}'
+    done = command('train', 'cascade_shapes', cwd=tmp_path, PYTHONPATH=path)
+    message = 'error: torchvision was built for another torch: fastervit doctor has the fix'
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == message
+    done = command('doctor', cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 1
+    assert re.search(r'-m pip install --upgrade torch==[\d.]+ torchvision', done.stdout)
 
 
 def test_a_closed_pipe_is_no_error(tmp_path):

@@ -7,7 +7,7 @@ Label maps: python tools/analyze_results.py predictions labels/val --out analysi
 Then open analysis/report.html. PREDICTIONS is what tools/predict.py wrote; AP needs its --threshold 0.
 """
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import as_typed, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def main() -> None:
         worst=args.worst,
         ignored=tuple(args.ignore),
     )
-    print('\n'.join(lines))
+    print(as_typed('\n'.join(lines)))
 
 
 if __name__ == '__main__':

@@ -76,6 +76,10 @@ def check_torch(report: Report) -> bool:
     device = torch.cuda.get_device_name(0) if available else 'no GPU in use: runs on the CPU'
     cuda = torch.version.cuda or 'none'
     report.rows.append(('torch', f'{torch.__version__}, built for CUDA {cuda}, {device}'))
+    torchvision, reason = try_import('torchvision')
+    if torchvision is None:
+        fix = f'{PIP} --upgrade torch=={torch.__version__.partition("+")[0]} torchvision'
+        report.problems.append((f'torchvision does not import ({reason})', fix))
     return True
 
 
