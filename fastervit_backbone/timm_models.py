@@ -44,8 +44,10 @@ class FasterViTClassifier(nn.Module):
         global_pool: 'avg', 'max', 'avgmax', 'catavgmax', or '' for none.
         drop_rate: dropout before the linear layer, in [0, 1).
         drop_path_rate: stochastic depth of the last block, in [0, 1).
-        window_sizes, carrier_size: replace the arch's, see :class:`~fastervit_backbone.FasterViT`.
-        device, dtype: of the parameters.
+        window_sizes: windows' side lengths of the four stages, replacing the arch's.
+        carrier_size: carriers along a window's side, replacing the arch's.
+        device: of the parameters.
+        dtype: of the parameters.
 
     Raises:
         ValueError: an argument out of range.
