@@ -20,6 +20,8 @@ from tests.helpers import ROOT
 from tests.mm_helpers import build, check_detector, check_segmenter, load, semantic_batch, with_nano
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
+CLASSIFIERS = [p for p in LEAVES if p.stem.startswith(('imagenet', 'cifar10'))]
+DENSE = [p for p in LEAVES if p not in CLASSIFIERS]
 #: One config of each family for loss and predict; the others of a family differ only in numbers.
 FAST = (
     *('cascade_fastervit4_3x', 'cascade_shapes', 'dino_fastervit4_21k_384_36e', 'dino_shapes'),
@@ -34,6 +36,7 @@ def names(paths):
 
 
 every_leaf = pytest.mark.parametrize('path', LEAVES, ids=names(LEAVES))
+every_dense_leaf = pytest.mark.parametrize('path', DENSE, ids=names(DENSE))
 
 
 def test_all_documented_configs_exist():
@@ -61,6 +64,11 @@ def test_all_documented_configs_exist():
     assert existing >= {
         f'baselines/fpn_{p}_40k.py' for p in ('poolformer-s36', 'poolformer-m36', 'pvt-v2-b2', 'pvt-v2-b3')
     }
+    assert existing >= {
+        *(f'classification/imagenet_fastervit{v}_300e.py' for v in '0123456'),
+        *(f'classification/imagenet_fastervit{v}_w{w}.py' for v in '24' for w in (8, 12, 16, 24)),
+        *(f'classification/{name}.py' for name in ('imagenet21k_fastervit4_90e', 'cifar10_fastervit0_head')),
+    }
     assert existing >= {'baselines/dino_swin-l_36e.py', 'baselines/dino-5scale_swin-l_36e.py'}
 
 
@@ -78,10 +86,10 @@ def test_a_config_is_a_base_plus_a_difference(path):
             and config[f'{key}_cfg']
             and (key == 'train' or config[f'{key}_evaluator'])
         )
-    assert config.optim_wrapper.optimizer.type == 'AdamW' and config.auto_scale_lr.base_batch_size
+    assert config.optim_wrapper.optimizer.type in ('AdamW', 'Lamb') and config.auto_scale_lr.base_batch_size
 
 
-@every_leaf
+@every_dense_leaf
 def test_channels_and_strides_are_the_backbones(path):
     """Necks, heads, anchors and RoI extractors expect what the backbone declares (a baseline's: emits)."""
     config = load(path)
@@ -248,8 +256,8 @@ def test_baselines_differ_only_in_the_backbone():
 
 @pytest.mark.parametrize(
     'path',
-    [p if p.stem in FAST else pytest.param(p, marks=pytest.mark.slow) for p in LEAVES],
-    ids=names(LEAVES),
+    [p if p.stem in FAST else pytest.param(p, marks=pytest.mark.slow) for p in DENSE],
+    ids=names(DENSE),
 )
 def test_loss_and_predict_with_nano(path):
     """A mixed batch (H != W), then one without any object or label; then prediction."""
@@ -262,7 +270,7 @@ def test_loss_and_predict_with_nano(path):
 
 
 @pytest.mark.slow
-@every_leaf
+@every_dense_leaf
 def test_whole_model_predicts(path):
     """The full arch, one small image."""
     config = load(path)
@@ -274,6 +282,62 @@ def test_whole_model_predicts(path):
     with torch.no_grad():
         result = model(**model.data_preprocessor(batch, training=False), mode='predict')[0]
     assert 'pred_sem_seg' in result or result.pred_instances.bboxes.shape[1] == 4
+
+
+@pytest.mark.parametrize('path', CLASSIFIERS, ids=names(CLASSIFIERS))
+def test_classifiers_fit_their_backbones(path):
+    config = load(path)
+    check_channels(config)
+    init_default_scope('mmpretrain')
+    model, head = config.model, config.model.head
+    assert head.num_classes == model.data_preprocessor.num_classes
+    if model.backbone.type == 'FasterViT':
+        assert model.backbone.out_indices == (3,) and model.backbone.out_norm == 'bn'
+        with torch.device('meta'):
+            net = MODELS.build(model.backbone)
+            assert net(torch.empty(1, 3, 96, 128))[0].shape == (1, head.in_channels, 3, 4)
+    elif model.backbone.type != 'TimmBackbone':
+        assert head.in_channels == {'t': 768, 's': 768, 'b': 1024}[path.stem.split('_')[1][-1]]
+    sizes = {t.get('crop_size', t.get('scale')) for t in config.val_dataloader.dataset.pipeline[1:-1]}
+    assert max(s if isinstance(s, int) else max(s) for s in sizes) >= 64
+    schedule = config.param_scheduler[-1]
+    assert schedule.type == 'CosineAnnealingLR'
+    assert schedule.get('end', config.train_cfg.max_epochs) <= config.train_cfg.max_epochs
+
+
+@pytest.mark.parametrize('variant', '0123456')
+def test_the_papers_imagenet(variant, monkeypatch):
+    monkeypatch.setenv('IMAGENET_ROOT', '/somewhere/imagenet')
+    config = Config.fromfile(ROOT / 'configs' / 'classification' / f'imagenet_fastervit{variant}_300e.py')
+    optimizer = config.optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr, config.auto_scale_lr.base_batch_size) == ('Lamb', 5e-3, 4096)
+    warmup, cosine = config.param_scheduler
+    assert warmup.start_factor * optimizer.lr == pytest.approx(1e-6) and warmup.end == cosine.begin
+    assert (cosine.end, cosine.eta_min, config.train_cfg.max_epochs) == (300, 5e-6, 310)
+    assert cosine.T_max == cosine.end - cosine.begin
+    average, mesa = config.custom_hooks
+    assert average.momentum == pytest.approx(1 - 0.9998) and average.update_buffers
+    assert (mesa.start, mesa.epochs) == (0.25, 300)
+    assert config.model.coefficient == dict(zip('0123456', (0.25, 0.5, 1, 1, 3, 5, 5), strict=True))[variant]
+    assert_data_root(config, '/somewhere/imagenet')
+
+
+def test_only_the_backbone_of_the_classified_baselines_differs():
+    pairs = [(f'imagenet_{peer}_300e', 'imagenet_fastervit0_300e') for peer in ('swin-t', 'convnext-t')]
+    pairs += [('cifar10_swin-t', 'cifar10_fastervit0'), ('cifar10_resnet18', 'cifar10_nano')]
+    pairs += [(f'imagenet_swinv2-t_w{w}', f'imagenet_fastervit2_w{w}') for w in (8, 12, 16, 24)]
+    for theirs, ours in pairs:
+        a = load(ROOT / 'configs' / 'classification' / f'{ours}.py').to_dict()
+        b = load(ROOT / 'configs' / 'baselines' / f'{theirs}.py').to_dict()
+        for config in (a, b):
+            del config['model']['backbone'], config['model']['head']['in_channels']
+            for key in ('load_from', 'model.neck', 'model.coefficient', 'test_pipeline'):
+                *parents, last = key.split('.')
+                part = config[parents[0]] if parents else config
+                part.pop(last, None)
+            for split in ('val', 'test'):  # each model has its own crop
+                config[f'{split}_dataloader']['dataset'].pop('pipeline')
+        assert a == b, theirs
 
 
 def test_roi_align_reads_what_the_backbone_emits():

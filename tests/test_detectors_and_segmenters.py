@@ -216,7 +216,7 @@ def test_known_miou_of_ade20k(real_data, tmp_path, monkeypatch):
     assert metrics['aAcc'] == pytest.approx(known['pixel_acc'], abs=0.006)
 
 
-def test_segmentation_pictures_and_predictions(tmp_path, monkeypatch):
+def test_pictures_and_predictions(tmp_path, monkeypatch):
     root = make_shapes(tmp_path / 'shapes', train=2, val=2, size=(96, 128))
     monkeypatch.setenv('SHAPES_ROOT', str(root))
     config = ROOT / 'configs' / 'demo' / 'fpn_shapes.py'

@@ -3,6 +3,7 @@
 
 Objects:    python tools/analyze_results.py predictions truth.json --images photos/ --out analysis
 Label maps: python tools/analyze_results.py predictions labels/val --out analysis
+Classes:    python tools/analyze_results.py predictions images/val --out analysis
 
 Then open analysis/report.html. PREDICTIONS is what tools/predict.py wrote; AP needs its --threshold 0.
 """
@@ -16,7 +17,7 @@ def main() -> None:
     parser.add_argument(
         'predictions', help='--out folder of tools/predict.py, its json, or a json list of COCO results'
     )
-    parser.add_argument('truth', help='COCO json, or folder of label maps')
+    parser.add_argument('truth', help='COCO json, folder of label maps, or of class folders')
     parser.add_argument(
         '--out',
         required=True,

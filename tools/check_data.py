@@ -3,6 +3,7 @@
 
 One place:  python tools/check_data.py train.json            python tools/check_data.py DATA_FOLDER
 Objects:    python tools/check_data.py --train train.json --val val.json --images images/
+Classes:    python tools/check_data.py --train train --val val   (one folder of images per class)
 Label maps: python tools/check_data.py --train labels/train --val labels/val \\
                 --images images/train images/val --classes sky road tree
 Exit code: 0 without errors (warnings allowed), 1 with errors, 2 if the data could not be checked.
@@ -19,10 +20,11 @@ def main() -> None:
     parser.add_argument(
         'data',
         nargs='?',
-        help='COCO json, or folder with COCO jsons, with images/ and labels/, or in VOC format; '
+        help='COCO json, or folder with COCO jsons, with images/ and labels/, in VOC format, or with one '
+        'folder of images per class; '
         'splits and images are found there',
     )
-    parser.add_argument('--train', help='COCO json, or folder of label maps')
+    parser.add_argument('--train', help='COCO json, folder of label maps, or folder of class folders')
     parser.add_argument('--val', help='likewise')
     parser.add_argument('--test', help='likewise')
     parser.add_argument(
@@ -47,7 +49,10 @@ def main() -> None:
         help='label maps: further ignored values, besides 255',
     )
     parser.add_argument(
-        '--no-read', dest='read', action='store_false', help='COCO and VOC: do not open the images'
+        '--no-read',
+        dest='read',
+        action='store_false',
+        help='do not open the images (only those of label maps)',
     )
     parser.add_argument(
         '--fix', metavar='OUT', help='COCO: write repaired copies and a log of all changes to OUT/'

@@ -3,6 +3,7 @@
 
 YOLO (boxes or polygons): python tools/convert_data.py yolo data.yaml --out jsons
 PASCAL VOC:               python tools/convert_data.py voc VOC2012/ --out jsons
+JPEG files packed in npz: python tools/convert_data.py packed FOLDER --out images (one folder per class)
 
 It ends with the tools/check_data.py command that checks the result.
 """
@@ -16,11 +17,15 @@ from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 def main() -> None:
     """Parse the command line and convert."""
     parser = tool_parser(__doc__)
-    parser.add_argument('format', choices=['yolo', 'voc'], help='format of the annotations')
+    parser.add_argument('format', choices=['yolo', 'voc', 'packed'], help='format of the annotations')
     parser.add_argument(
-        'source', help='YOLO: data.yaml; VOC: folder that contains Annotations/ and JPEGImages/'
+        'source',
+        help='YOLO: data.yaml; VOC: folder that contains Annotations/ and JPEGImages/; packed: folder of '
+        'SPLIT.npz (jpeg, sizes, labels) and classes.json',
     )
-    parser.add_argument('--out', required=True, metavar='DIR', help='output folder of the jsons')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='output folder of the jsons (packed: of the images)'
+    )
     parser.add_argument(
         '--classes',
         nargs='+',
@@ -33,12 +38,18 @@ def main() -> None:
         convert_voc,
         convert_yolo,
     )  # after parsing: --help stays fast
+    from fastervit_backbone.datasets.packed import unpack_images
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.files import check_folder_writable, replacing
 
     check_folder_writable('--out', args.out)
-    if args.format == 'yolo' and args.classes:
-        raise UserError('--classes is only for voc: the data.yaml of yolo names the classes')
+    if args.format != 'voc' and args.classes:
+        raise UserError(f'--classes is only for voc: the source of {args.format} names the classes')
+    if args.format == 'packed':
+        for name, count in unpack_images(args.source, args.out).items():
+            print(f'{Path(args.out) / name}: {count} images')
+        print(f'next: python tools/check_data.py {args.out}')
+        return
     splits = convert_yolo(args.source) if args.format == 'yolo' else convert_voc(args.source, args.classes)
     split_options, image_folders = [], []
     for name, split in splits.items():

@@ -21,9 +21,10 @@ MM_PACKAGES = {
     'mmcv': ('onedl-mmcv', 'mmcv', 'mmcv-lite', 'mmcv-full'),
     'mmdet': ('onedl-mmdetection', 'mmdet'),
     'mmseg': ('onedl-mmsegmentation', 'mmsegmentation'),
+    'mmpretrain': ('onedl-mmpretrain', 'mmpretrain'),
 }
-#: Detectors train without these; only segmentation configs and .safetensors files need them.
-OPTIONAL = ('mmseg ', 'safetensors ')
+#: Detectors train without these; segmentation and classification configs and .safetensors files need them.
+OPTIONAL = ('mmseg ', 'mmpretrain ', 'safetensors ')
 PIP = f'{sys.executable} -m pip install'
 BUILD = f'{PIP} --no-build-isolation'
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Train a detector or segmenter on your own data with one command.
+"""Train a detector, segmenter or classifier on your own data with one command.
 
 Objects:    python tools/finetune.py --train train.json --val val.json --images images/ --model cascade
 Label maps: python tools/finetune.py --train labels/train --val labels/val --images images/train images/val \\
                 --classes sky road --model fpn
+
+Classes:    python tools/finetune.py --train images/train --val images/val   (one folder per class)
 
 It checks the data, chooses batch size, image size and schedule for data and machine, trains, and keeps the
 best checkpoint. --dry-run prints these choices. They are written as one config, WORK_DIR/finetune.py, for
@@ -23,14 +25,16 @@ def main() -> None:
     """Parse the command line and train."""
     parser = tool_parser(__doc__)
     data = parser.add_argument_group('data')
-    data.add_argument('--train', required=True, help='COCO json, or folder of label maps')
+    data.add_argument(
+        '--train', required=True, help='COCO json, folder of label maps, or folder of class folders'
+    )
     data.add_argument('--val', required=True, help='likewise')
     data.add_argument(
         '--images',
-        required=True,
         nargs='+',
+        default=[],
         metavar='DIR',
-        help='image folder: one for both splits, or one for train and one for val',
+        help='image folder: one for both splits, or one for train and one for val; none for class folders',
     )
     data.add_argument(
         '--classes', nargs='+', metavar='NAME', help='label maps: names of the values 0, 1, ...'
@@ -41,7 +45,8 @@ def main() -> None:
     model = parser.add_argument_group('model')
     model.add_argument(
         '--model',
-        help='COCO json: cascade, mask-rcnn or dino; label maps: upernet or fpn (default: cascade)',
+        help='COCO json: cascade, mask-rcnn or dino; label maps: upernet or fpn; class folders: '
+        'classifier (default: cascade or classifier)',
     )
     model.add_argument('--arch', help='FasterViT 0 to 4, or nano for a CPU (default: 0)')
     model.add_argument(

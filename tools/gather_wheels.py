@@ -28,7 +28,7 @@ PACKAGES = (
     'supervision',
     'jinja2',
 )
-#: Needs of mmengine, mmdet and mmseg, which no line of requirements.txt pins.
+#: Needs of mmengine, mmdet, mmseg and mmpretrain, which no line of requirements.txt pins.
 UNPINNED = (
     'addict',
     'yapf',
@@ -42,9 +42,19 @@ UNPINNED = (
     'six',
     'defusedxml',
     'pydeprecate',
+    'einops',
+    'importlib-metadata',
+    'zipp',
+    'lazy-importer',
+    'mat4py',
+    'modelindex',
+    'ordered-set',
+    'model-index',
+    'click',
+    'markdown',
 )
 #: Published as source only; here they become wheels without compiled code.
-SOURCES = ('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation')
+SOURCES = ('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain')
 
 
 def gather(folder: Path, python: str, published: bool) -> int:

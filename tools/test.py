@@ -3,6 +3,7 @@
 
 Example:      python tools/test.py configs/cascade_fastervit0_3x.py work_dirs/cascade_fastervit0_3x
 Pictures:     python tools/test.py CONFIG CHECKPOINT --show-dir work_dirs/pictures
+ImageNet-R:   python tools/test.py imagenet_fastervit0_300e CHECKPOINT --data imagenet-r
 Several GPUs: torchrun --nproc-per-node 8 tools/test.py CONFIG CHECKPOINT --launcher pytorch
 """
 
@@ -14,6 +15,12 @@ def main() -> None:
     parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file or URL, or a work dir (its last checkpoint)')
+    parser.add_argument(
+        '--data',
+        metavar='DIR',
+        help="classifiers: folder of class folders, instead of the config's test data; it may have only some "
+        'of the classes (ImageNet-A, -R, V2)',
+    )
     parser.add_argument('--out', metavar='FILE', help='write predictions (.pkl) or metrics (.json)')
     parser.add_argument(
         '--show-dir', metavar='DIR', help='write pictures of ground truth and predictions to this folder'
@@ -40,6 +47,7 @@ def main() -> None:
             work_dir=args.work_dir,
             show_dir=args.show_dir,
             out=args.out,
+            data=args.data,
             tta=args.tta,
             deploy=args.deploy,
             options=args.cfg_options,

@@ -24,11 +24,26 @@ HEADS = {
     'upernet': ('upernet', '{}_ade20k-512x512', 'ADE20K'),
     'fpn': ('fpn', '{}_ade20k-512x512', 'ADE20K'),
 }
+#: Data set of our names of classifiers -> mmpretrain's part of the name, and its name.
+CLASSIFIED = {
+    'imagenet': ('in1k', 'ImageNet-1k'),
+    'imagenet21k': ('in21k', 'ImageNet-21k'),
+    'imagenet200': ('in200', '200 classes of ImageNet-1k'),
+    'cifar10': ('cifar10', 'CIFAR-10'),
+}
 
 
 def canonical_name(stem: str) -> str:
-    """Translate ``cascade_fastervit0_3x`` to ``cascade-mask-rcnn_fastervit-0_fpn_ms-crop-3x_coco``."""
+    """Translate ``cascade_fastervit0_3x`` to ``cascade-mask-rcnn_fastervit-0_fpn_ms-crop-3x_coco``.
+
+    A classifier is named as mmpretrain does: ``imagenet_fastervit0_300e``, ``fastervit-0_300e_in1k``.
+    """
     head, _, rest = stem.partition('_')
+    if head in CLASSIFIED:
+        backbone = (
+            rest.replace('fastervit', 'fastervit-').replace('4_21k', '4-21k').replace('21k_224', '21k-224')
+        )
+        return f'{backbone}_{CLASSIFIED[head][0]}'
     backbone, _, schedule = rest.rpartition('_')
     name, pattern, _ = HEADS[head]
     variant = backbone.removeprefix('fastervit')
@@ -47,7 +62,7 @@ def models() -> Iterator[dict]:
             'Alias': [path.stem],
             'In Collection': 'FasterViT',
             'Config': f'configs/{name}.py',
-            'Metadata': {'Training Data': HEADS[head][2]},
+            'Metadata': {'Training Data': CLASSIFIED[head][1] if head in CLASSIFIED else HEADS[head][2]},
             'Weights': None,  # not trained here yet
         }
 

@@ -28,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TRAINED = ROOT / 'docs' / 'trained.json'
 #: (height, width) of the images that are counted: of the papers, and of the demos.
 DETECTION, SEGMENTATION, DEMO = (800, 1280), (512, 2048), (128, 160)
+#: Side of the images that a classifier is trained on: by the end of its name, else by the data.
+SIDES = {'w8': 256, 'w12': 384, 'w16': 512, 'w24': 768}
 #: Relative difference to the paper's multiply-adds above which a row reports it; papers round to 1e9.
 TOLERANCE = 0.01
 #: Prefix of a config's name -> section of the page.
@@ -39,6 +41,8 @@ _SECTIONS = {
     'faster-rcnn': 'Other detectors',
     'upernet': 'UPerNet, ADE20K',
     'fpn': 'Semantic FPN, ADE20K',
+    'imagenet': 'Classifiers, ImageNet',
+    'cifar10': 'Classifiers, CIFAR-10',
     'demo': 'Demos, the generated shapes',
     '': 'Other configs',
 }
@@ -49,7 +53,8 @@ _HEADER = (
 )
 _EXPLANATION = """\
 - **params, GFLOPs, GMACs** are counted with torch's FLOP counter in one forward pass of the whole model in
-  eval mode, batch 1, at 1280x800 (detection), 2048x512 (segmentation) and 160x128 (demos). Counted are matrix
+  eval mode, batch 1, at 1280x800 (detection), 2048x512 (segmentation), 160x128 (demos) and the size of
+  training (classifiers). Counted are matrix
   products, convolutions and attention, including the tokens that pad FasterViT's last windows. Not counted
   are FasterViT's position MLPs (cached in eval mode), norms, activations, sampling (RoIAlign, deformable
   attention) and NMS. A multiply-add is two FLOPs and one MAC. Two-stage detectors are counted with 1000
@@ -134,15 +139,21 @@ def _accuracy(paper: PaperResult | None) -> str:
     return paper.accuracy + (f' (table {paper.table})' if paper.table else '')
 
 
-def _compare_macs(cost: Complexity, gmacs: int) -> str:
+def _compare_macs(cost: Complexity, gmacs: float) -> str:
     """Format the paper's GMACs, with the relative difference of our count if it is large."""
     difference = cost.macs / 1e9 / gmacs - 1
-    return f'{gmacs}' if abs(difference) <= TOLERANCE else f'{gmacs} (ours is {difference:+.1%})'
+    rounding = 0.05 / gmacs if gmacs < 100 else 0  # small figures have one digit after the point
+    return f'{gmacs}' if abs(difference) <= TOLERANCE + rounding else f'{gmacs} (ours is {difference:+.1%})'
 
 
 def _image_size(path: Path, scope: str) -> tuple[int, int]:
     if path.parent.name == 'demo':
         return DEMO
+    if scope == 'mmpretrain':
+        side = SIDES.get(
+            path.stem.rpartition('_')[2], 64 if '_nano' in path.stem or 'resnet18' in path.stem else 224
+        )
+        return side, side
     return SEGMENTATION if scope == 'mmseg' else DETECTION
 
 
@@ -168,13 +179,14 @@ def _read_trained() -> dict[str, str]:
 
 def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:
     import mmdet
+    import mmpretrain
     import mmseg
     import timm
 
     command = 'python docs/generate/model_table.py'
     command += f' --config {" ".join(map(str, configs))}' if configs else ''
     command += f' --markdown {page}' if page else ''
-    modules = ', '.join(f'{m.__name__} {m.__version__}' for m in (torch, mmdet, mmseg, timm))
+    modules = ', '.join(f'{m.__name__} {m.__version__}' for m in (torch, mmdet, mmseg, mmpretrain, timm))
     machine = f'{platform.machine()}, {os.cpu_count()} cores'
     written = f'Written by `{command}` (Python {sys.version.split()[0]}, {modules}; {machine}).'
     return f'# Models\n\n{written}\n\n{_EXPLANATION}'

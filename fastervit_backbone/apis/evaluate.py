@@ -3,7 +3,7 @@
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mmengine.config import Config
@@ -12,11 +12,15 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 
+from ..checkpoints.classifier import number_of_classes, select_classes, to_classifier
 from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
-from ..engine.hooks.segmentation_pictures import SegmentationPictures, write_overview
+from ..datasets.imagenet import IMAGENET_CLASSES, synsets
+from ..engine.config.validate import classes_of, leaf_datasets
+from ..engine.hooks.pictures import ClassificationPictures, SegmentationPictures, write_overview
 from ..engine.processes import rank0_print
 from ..engine.runner.build import build_runner, prepare, unwrap_model
+from ..engine.runner.resumable_runner import ResumableRunner
 from ..engine.runner.work_dir import find_checkpoint
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
@@ -29,7 +33,11 @@ MAIN_METRICS = {
     'pascal_voc/mAP': ('mAP', 1),
     'mIoU': ('mIoU', 100),
     'aAcc': ('pixel accuracy', 100),
+    'accuracy/top1': ('top-1', 100),
+    'accuracy/top5': ('top-5', 100),
 }
+#: Hooks of ours that write pictures, by toolkit.
+_PICTURES = {'mmseg': SegmentationPictures, 'mmpretrain': ClassificationPictures}
 
 
 def evaluate(
@@ -39,6 +47,7 @@ def evaluate(
     work_dir: str | Path | None = None,
     show_dir: str | Path | None = None,
     out: str | Path | None = None,
+    data: str | Path | None = None,
     tta: bool = False,
     deploy: bool = False,
     options: Mapping[str, object] | None = None,
@@ -52,6 +61,8 @@ def evaluate(
         work_dir: folder of the log; default ``work_dirs/<config name>``.
         show_dir: folder for a picture of every image with its ground truth and prediction, and an overview.
         out: file for the predictions (``.pkl``) or the metrics (``.json``).
+        data: folder of class folders for a classifier, instead of the config's test data. It may have only
+            some of the checkpoint's classes (ImageNet-A and -R have 200): the others are no answers then.
         tta: average over the scales and flips of the config's ``tta_pipeline``, with its ``tta_model``.
         deploy: run the backbone in deploy mode (:meth:`~fastervit_backbone.FasterViT.deploy`).
         options: ``--cfg-options``.
@@ -63,7 +74,7 @@ def evaluate(
     Raises:
         UserError: bad input, or a checkpoint that does not fit the model.
     """
-    config = prepare(config_path, work_dir, options, launcher, splits=('test',))
+    config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
     given_config = copy.deepcopy(config)
     if tta:
         _check_tta(config)
@@ -76,17 +87,13 @@ def evaluate(
         check_folder_writable('--show-dir', show_dir)
         show_dir = Path(os.path.abspath(show_dir))  # mmdet would join a relative path to its own run folder
     path = find_checkpoint(checkpoint)
-    weights = unwrap_state_dict(read_checkpoint(path))
     config.update(load_from=str(path), resume=False)  # resuming would also need an optimizer
-    semantic = config.get('default_scope') == 'mmseg'
-    if show_dir is not None and not semantic:
-        config.default_hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
-        config.default_hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
+    scope = config.get('default_scope')
+    if show_dir is not None:
+        _draw_pictures(config, scope, show_dir)
     runner = build_runner(config, launcher, given_config)
-    if isinstance(runner.model, nn.Module):  # mmengine's FlexibleRunner builds the model later
-        check_fit(unwrap_model(runner.model), weights, str(path))
-    del weights
-    _register_outputs(runner, semantic, show_dir, out)
+    _check_weights(runner, config, path)
+    _register_outputs(runner, scope, show_dir, out)
     if deploy:
         _register_deploy(runner)
     if tta:
@@ -152,12 +159,49 @@ def _register_deploy(runner: Runner) -> None:
     runner.register_hook(_DeployHook())
 
 
-def _register_outputs(runner: Runner, semantic: bool, show_dir: Path | None, out: Path | None) -> None:
-    """Let mmseg write pictures, as mmdet does by config, and either of them a .pkl of predictions."""
-    if show_dir is not None and semantic:
-        runner.register_hook(SegmentationPictures(show_dir))
+def _check_weights(runner: Runner, config: Config, path: Path) -> None:
+    """Raise CheckpointError unless the weights fit the model; tell the runner how to adapt a classifier's."""
+    content = read_checkpoint(path)
+    weights = unwrap_state_dict(content)
+    if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
+        runner.adapt_weights = _classifier_weights(config, content, str(path))
+        weights = runner.adapt_weights(weights)
+    if isinstance(runner.model, nn.Module):  # mmengine's FlexibleRunner builds the model later
+        check_fit(unwrap_model(runner.model), weights, str(path))
+
+
+def _classifier_weights(config: Config, content: Mapping, path: str) -> Callable[[dict], dict]:
+    """Return the function that fits a checkpoint's weights to the classifier and the classes of the data."""
+    wanted = classes_of(next(leaf_datasets(config.test_dataloader.dataset)))
+    names = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+
+    def adapt(weights: dict) -> dict:
+        weights = to_classifier(weights)
+        count = number_of_classes(weights)
+        known = names or (list(synsets('imagenet-1k').values()) if count == IMAGENET_CLASSES else None)
+        if not wanted or known is None or list(known) == list(wanted):
+            return weights
+        if count != len(wanted):
+            rank0_print(f'the data has {len(wanted)} of the {count} classes: only those are possible answers')
+        return select_classes(weights, known, wanted, path)
+
+    return adapt
+
+
+def _draw_pictures(config: Config, scope: str | None, show_dir: Path) -> None:
+    """Let mmdet write pictures; those of the others come from hooks of ours."""
+    hooks = config.default_hooks
+    if scope not in _PICTURES:
+        hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
+        hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
+
+
+def _register_outputs(runner: Runner, scope: str | None, show_dir: Path | None, out: Path | None) -> None:
+    """Write pictures with our hooks, and a .pkl of predictions."""
+    if show_dir is not None and scope in _PICTURES:
+        runner.register_hook(_PICTURES[scope](show_dir))
     if out is not None and out.suffix == '.pkl':
-        if semantic:
+        if scope in _PICTURES:
             from mmengine.evaluator import DumpResults as Dump
         else:
             from mmdet.evaluation import DumpDetResults as Dump
@@ -183,7 +227,7 @@ def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | No
     if show_dir is not None:
         overview = write_overview(show_dir)
         overview_note = f', overview of the first ones: {overview}' if overview else ''
-        lines.append(f'pictures (ground truth left, prediction right): {show_dir}{overview_note}')
+        lines.append(f'pictures of ground truth and prediction: {show_dir}{overview_note}')
     if out is not None:
         lines.append(f'written: {out}')
     return lines

@@ -11,13 +11,14 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 
+from ..checkpoints.classifier import to_classifier
 from ..checkpoints.io import read_checkpoint, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.config.channels import check_channels
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.machine import fit_to_machine
-from ..engine.config.validate import classes_of, is_semantic, leaf_datasets
+from ..engine.config.validate import classes_of, is_image_folder, is_semantic, leaf_datasets
 from ..engine.runner.build import drop_pretrained
 from ..engine.runner.work_dir import find_checkpoint
 from ..structures.prediction import Categories
@@ -53,6 +54,8 @@ def load_model(
             part['score_thr'] = max(part['score_thr'], threshold)
     model = MODELS.build(model_config)
     weights = unwrap_state_dict(content)
+    if config.get('default_scope') == 'mmpretrain':
+        weights = to_classifier(weights)
     check_fit(model, weights, str(checkpoint))
     model.load_state_dict(weights, strict=False)  # after check_fit only BatchNorm's counters can be missing
     return model.eval(), config, categories
@@ -87,6 +90,8 @@ def _categories(config: Config, dataset_meta: Mapping) -> Categories:
             'set test_dataloader.dataset.metainfo.classes'
         )
     names = tuple(map(str, names))
+    if is_image_folder(dataset):
+        return Categories(names, tuple(range(len(names))))
     if is_semantic(dataset):
         default = dataset.get('reduce_zero_label', 'ADE' in dataset['type'])
         first = int(bool(dataset_meta.get('reduce_zero_label', default)))
@@ -123,8 +128,7 @@ def test_image_ids(config: Config) -> dict[str, int]:
     With these ids, predictions on the images can be scored against the annotations.
     """
     annotations, dataset = read_annotations(config), test_dataset(config)
+    if annotations is None:
+        return {}
     folder = Path(dataset.get('data_root') or '') / (dataset.get('data_prefix') or {}).get('img', '')
-    return {
-        os.path.realpath(folder / image['file_name']): image['id']
-        for image in (annotations or {}).get('images', ())
-    }
+    return {os.path.realpath(folder / image['file_name']): image['id'] for image in annotations['images']}

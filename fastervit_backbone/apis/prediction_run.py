@@ -297,6 +297,7 @@ class PredictionRun:
             info=dict(
                 description='predictions',
                 label_maps=self.predictor.semantic,
+                classification=self.predictor.classification,
                 own_category_ids=self.categories.own,
             ),
             images=[image for entry in entries for image in entry['images']],

@@ -1,4 +1,4 @@
-"""One interface for detection, instance and semantic segmentation."""
+"""One interface for detection, instance and semantic segmentation, and classification."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +28,10 @@ from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
 ImageLike = str | Path | np.ndarray | Image.Image
 
 
+#: Classes that a classifier names for an image.
+TOP = 5
+
+
 class Predictor:
     """A trained model that predicts on images: ``Predictor(config, checkpoint)(['a.jpg', 'b.png'])``.
 
@@ -35,9 +39,11 @@ class Predictor:
         config: config that the model was trained with.
         checkpoint: file, URL, or a work dir (its last checkpoint).
         device: 'cpu', 'cuda' or 'cuda:1'; None: CUDA if available.
-        threshold: lowest score of an object, 0..1; 0 keeps all objects, as evaluation does.
+        threshold: lowest score of an object, 0..1; 0 keeps all objects, as evaluation does. A classifier
+            names the five most probable classes whatever their score.
         classes: names of the classes to predict; None: all.
-        size: (H, W) that images are resized to fit into; None: as in the config's test pipeline.
+        size: (H, W) that images are resized to fit into (classifiers: to exactly that size); None: as in the
+            config's test pipeline.
         tile: side in pixels of the overlapping tiles that larger images are split into; each tile is prepared
             like an image. Detectors also see the whole image, for objects larger than a tile. None: no tiles.
         overlap: minimum overlap of neighboring tiles as a fraction of their side, [0, 1).
@@ -78,6 +84,8 @@ class Predictor:
         self.model, self.config, self.categories = load_model(config, checkpoint, options, threshold)
         self.threshold, self.tile, self.overlap = threshold, tile, overlap
         self.seconds = dict(load=0.0, model=0.0)
+        if self.classification and tile is not None:
+            raise UserError(f'tile {tile}: a classifier sees the whole image, leave tiles out')
         self._labels = _labels_of(classes, self.categories.names)
         self._pipeline = Compose(_test_pipeline(self.config, size))
         self.model.to(self.device)
@@ -90,6 +98,11 @@ class Predictor:
             self.model.backbone = backbone.deploy()
         if amp:
             self.model.backbone = _HalfPrecision(self.model.backbone, self.device)
+
+    @property
+    def classification(self) -> bool:
+        """Whether the model predicts classes of whole images."""
+        return self.config.get('default_scope') == 'mmpretrain'
 
     @property
     def semantic(self) -> bool:
@@ -185,7 +198,8 @@ class Predictor:
         """Run the model on images without tiling, in one batch if it supports that."""
         data = [self._preprocess(image) for image in pixels]
         groups = [data]
-        if self.semantic and len({item['inputs'].shape for item in data}) > 1:  # mmseg does not pad a batch
+        is_padded = not (self.semantic or self.classification)  # by mmdet; the others would see padding
+        if not is_padded and len({item['inputs'].shape for item in data}) > 1:
             groups = [[item] for item in data]
         samples: list[BaseDataElement] = []
         with torch.inference_mode():
@@ -214,14 +228,24 @@ class Predictor:
         # mmdet pads images to a multiple of this
         divisor = 1 if self.semantic else getattr(self.model.data_preprocessor, 'pad_size_divisor', 1)
         try:
-            data = self._pipeline(dict(img=np.ascontiguousarray(pixels), img_id=0, img_path=''))
+            data = self._pipeline(
+                dict(
+                    img=np.ascontiguousarray(pixels),
+                    img_shape=pixels.shape[:2],
+                    ori_shape=pixels.shape[:2],
+                    img_id=0,
+                    img_path='',
+                )
+            )
         except cv2.error:  # a side of 0 pixels
             return None
         sides = [-(-side // divisor) * divisor for side in data['inputs'].shape[1:]]
         return None if min(sides) < STRIDES[-1] else data
 
     def _convert(self, sample: BaseDataElement, size: tuple[int, int]) -> Prediction:
-        """Convert a result of mmdet or mmseg."""
+        """Convert a result of mmdet, mmseg or mmpretrain."""
+        if self.classification:
+            return self._most_probable(sample.pred_score.float().cpu().numpy(), size)
         if self.semantic:
             label_map = sample.pred_sem_seg.data[0].cpu().numpy()
             label_map = label_map.astype(np.uint16 if len(self.categories.names) > 255 else np.uint8)
@@ -238,6 +262,14 @@ class Predictor:
         boxes = objects.bboxes.float().cpu().numpy()
         scores = objects.scores.float().cpu().numpy()
         return Prediction(size, boxes, scores, objects.labels.cpu().numpy(), masks)
+
+    def _most_probable(self, probabilities: np.ndarray, size: tuple[int, int]) -> Prediction:
+        labels = np.argsort(-probabilities, kind='stable')
+        if self._labels is not None:
+            labels = labels[np.isin(labels, self._labels)]
+        labels = labels[:TOP]
+        no_boxes = np.zeros((0, 4), np.float32)
+        return Prediction(size, no_boxes, probabilities[labels], labels, classification=True)
 
 
 class _HalfPrecision(nn.Module):
@@ -317,12 +349,19 @@ def _test_pipeline(config: Config, size: tuple[int, int] | None) -> list[dict]:
     if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
         raise UserError(f'{config.filename}: the test pipeline must start with LoadImageFromFile')
     first = {k: v for k, v in steps[0].items() if k != 'backend_args'} | dict(type='LoadImageFromNDArray')
-    steps = [first] + [step for step in steps[1:] if not step['type'].endswith('Annotations')]
+    is_classifier = config.get('default_scope') == 'mmpretrain'  # which has no LoadImageFromNDArray
+    steps = [first] * (not is_classifier) + [
+        step for step in steps[1:] if not step['type'].endswith('Annotations')
+    ]
     if size is None:
         return steps
     height, width = size
     if min(size) < 32:
         raise UserError(f'size {height}x{width}: must be at least 32x32')
+    if is_classifier:  # exactly this size, instead of resizing and cropping
+        steps = [step for step in steps if not step['type'].endswith(('Resize', 'ResizeEdge', 'Crop'))]
+        exact = dict(type='Resize', scale=(width, height), backend='pillow', interpolation='bicubic')
+        return [exact, *steps]
     resizes = [step for step in steps if step['type'].endswith('Resize')]
     for step in resizes:
         step['scale'] = (width, height)

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from ..checkpoints.classifier import to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
@@ -24,6 +25,7 @@ from ..engine.hooks.save_on_signal import SaveOnSignalHook
 from ..engine.hooks.unreadable_images import UnreadableImageHook
 from ..engine.processes import rank0_print, world_size
 from ..engine.runner.build import build_runner, drop_pretrained, prepare, unwrap_model
+from ..engine.runner.resumable_runner import ResumableRunner
 from ..engine.runner.work_dir import checkpoints_of
 from ..engine.runner.workers import release_workers
 from ..utils.errors import CheckpointError, UserError
@@ -86,6 +88,9 @@ def train(
     scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
     runner = build_runner(config, launcher, given_config)
+    if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
+        runner.adapt_weights = to_classifier
+        weights = None if weights is None else to_classifier(weights)
     if weights is not None and isinstance(runner.model, nn.Module):  # FlexibleRunner builds the model later
         check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
     del weights  # the runner reads the file itself: do not keep a second copy during training

@@ -169,7 +169,7 @@ def _drop_path(setting: Setting) -> dict[str, float]:
 def build_config_model(
     path: Path, make: Callable[[Mapping], nn.Module] | None = None
 ) -> tuple[nn.Module, str]:
-    """Build the model of a config, without downloads; also returns its scope ('mmdet' or 'mmseg').
+    """Build the model of a config, without downloads; also returns its scope ('mmdet', ...).
 
     Args:
         path: of the config.
@@ -190,9 +190,11 @@ def build_config_model(
 
 
 def data_samples(scope: str, size: tuple[int, int], batch: int = 1) -> list:
-    """Create the data samples that mmdet's or mmseg's models need beside images of exactly ``size``."""
+    """Create the data samples that the toolkits' models need beside images of exactly ``size``."""
     if scope == 'mmseg':
         from mmseg.structures import SegDataSample as DataSample
+    elif scope == 'mmpretrain':
+        from mmpretrain.structures import DataSample
     else:
         from mmdet.structures import DetDataSample as DataSample
     shapes = dict.fromkeys(('img_shape', 'ori_shape', 'batch_input_shape', 'pad_shape'), size)
@@ -200,7 +202,7 @@ def data_samples(scope: str, size: tuple[int, int], batch: int = 1) -> list:
 
 
 def _config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Callable[[], None]:
-    """Build a whole detector or segmenter; a step goes from normalized images to predictions."""
+    """Build a whole detector, segmenter or classifier; a step goes from normalized images to predictions."""
     try:
         from ..engine.runner.build import build_untrained
     except ModuleNotFoundError as error:

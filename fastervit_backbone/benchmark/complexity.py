@@ -44,7 +44,7 @@ class Complexity:
 
 @torch.no_grad()
 def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
-    """Count parameters and FLOPs of a detector or segmenter of mmdet or mmseg.
+    """Count parameters and FLOPs of a detector, segmenter or classifier of mmdet, mmseg or mmpretrain.
 
     The backbone is counted on the meta device in a second forward, to leave out what it computes only once
     per size in eval mode (FasterViT's position MLPs). The rest runs on the CPU on maps of zeros.
@@ -110,8 +110,10 @@ def _predict(model: nn.Module, images: Tensor) -> None:
         model.decode_head(model.extract_feat(images))
     elif hasattr(model, 'bbox_head'):
         model(images, data_samples('mmdet', tuple(images.shape[2:])), mode='tensor')
+    elif hasattr(model, 'head'):
+        model(images, mode='tensor')
     else:
-        raise ValueError(f'{type(model).__name__} has no roi_head, decode_head or bbox_head: cannot count it')
+        raise ValueError(f'{type(model).__name__} has no head that is known here: cannot count it')
 
 
 def _predict_two_stage(model: nn.Module, images: Tensor) -> None:

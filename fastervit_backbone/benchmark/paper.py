@@ -1,4 +1,4 @@
-"""Results printed in the paper (arXiv 2306.06189, tables 2 and 4, and its DINO result), for comparison."""
+"""Results that the paper prints (arXiv 2306.06189, tables 1 to 4 and 6, and its DINO), for comparison."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ class PaperResult:
     table: str | None
     accuracy: str
     throughput: int | None = None
-    gmacs: int | None = None
+    gmacs: float | None = None
     box_ap: float | None = None
 
 
@@ -27,6 +27,19 @@ def _upernet(throughput: int, gmacs: int, single_scale: float | None, multi_scal
     accuracy = f'mIoU {single}multi-scale {multi_scale}'
     return PaperResult(table='4', accuracy=accuracy, throughput=throughput, gmacs=gmacs)
 
+
+def _imagenet(table: str, throughput: int, gmacs: float | None, top1: float) -> PaperResult:
+    return PaperResult(table=table, accuracy=f'top-1 {top1}', throughput=throughput, gmacs=gmacs)
+
+
+#: Rows of table 6: config without its window, and (images per second, top-1) with windows of 8, 12, 16, 24.
+_HIGH_RESOLUTION = {
+    'imagenet_fastervit2': ((2500, 84.3), (984, 85.3), (489, 85.5), (155, 85.6)),
+    'imagenet_fastervit4': ((653, 85.3), (254, 86.0), (133, 86.1), (44, 86.0)),
+    'imagenet_swinv2-t': ((1674, 81.8), (573, 83.2), (168, 83.8), (72, 84.2)),
+    'imagenet_swinv2-s': ((633, 83.7), (338, 84.8), (153, 85.4)),
+    'imagenet_swinv2-b': ((499, 84.2), (251, 85.1), (115, 85.6)),
+}
 
 #: By the name of the config.
 PAPER_RESULTS = {
@@ -48,6 +61,21 @@ PAPER_RESULTS = {
     'upernet_convnext-t_160k': _upernet(363, 939, None, 46.7),
     'upernet_convnext-s_160k': _upernet(234, 1027, None, 49.6),
     'upernet_convnext-b_160k': _upernet(189, 1170, None, 49.9),
+    'imagenet_fastervit0_300e': _imagenet('1', 5802, 3.3, 82.1),
+    'imagenet_fastervit1_300e': _imagenet('1', 4188, 5.3, 83.2),
+    'imagenet_fastervit2_300e': _imagenet('1', 3161, 8.7, 84.2),
+    'imagenet_fastervit3_300e': _imagenet('1', 1780, 18.2, 84.9),
+    'imagenet_fastervit4_300e': _imagenet('1', 849, 36.6, 85.4),
+    'imagenet_fastervit5_300e': _imagenet('1', 449, 113.0, 85.6),
+    'imagenet_fastervit6_300e': _imagenet('1', 352, 142.0, 85.8),
+    'imagenet_swin-t_300e': _imagenet('1', 2758, 4.4, 81.3),
+    'imagenet_convnext-t_300e': _imagenet('1', 3196, 4.5, 82.0),
+    'imagenet_fastervit4_21k_ft_60e': _imagenet('3', 849, 36.6, 86.6),
+    **{
+        f'{name}_w{window}': _imagenet('6', throughput, None, top1)
+        for name, row in _HIGH_RESOLUTION.items()
+        for window, (throughput, top1) in zip((8, 12, 16, 24), row, strict=False)
+    },
     'dino_fastervit4_21k_384_36e': PaperResult(table=None, accuracy='box AP 58.7'),
 }
 

@@ -233,7 +233,10 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         CheckpointError: missing, unexpected or differently shaped tensors.
     """
     expected = net.state_dict()
-    unused = [k for k in file.tensors if k not in expected and _belongs_to_unbuilt(k, net)]
+    other_norms = _norms_of_another_kind(file.tensors, expected)
+    unused = [
+        k for k in file.tensors if k in other_norms or (k not in expected and _belongs_to_unbuilt(k, net))
+    ]
     tensors = {k: v for k, v in file.tensors.items() if k not in set(unused)}
     loaded_norms = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
     fresh = [k for k in expected if k.startswith('out_norms.') and k.split('.')[1] not in loaded_norms]
@@ -267,6 +270,18 @@ def _belongs_to_unbuilt(key: str, net: 'FasterViT') -> bool:
     if unbuilt:
         unbuilt.append(f'stages.{last}.downsample.')
     return key.startswith(tuple(unbuilt))
+
+
+def _norms_of_another_kind(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> set[str]:
+    """Return the output norms in a file that the network has of another kind: a classifier's BatchNorm."""
+    found: set[str] = set()
+    for number in {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}:
+        own, theirs = (
+            {k for k in names if k.startswith(f'out_norms.{number}.')} for names in (expected, tensors)
+        )
+        if own and any(k.endswith('running_mean') for k in own ^ theirs):
+            found |= theirs
+    return found
 
 
 def _size_differences(spec: ArchSpec, net: 'FasterViT') -> str:

@@ -12,3 +12,8 @@ HOW_TO_GET_VOC = (
     'get the VOC 2007 and 2012 archives from host.robots.ox.ac.uk/pascal/VOC, unpack them and set VOC_ROOT '
     'to the VOCdevkit folder (python tools/prepare_data.py voc does both)'
 )
+HOW_TO_GET_IMAGENET = (
+    'get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org, unpack them to one folder '
+    'per class (train/n01440764/..., val/n01440764/...) and set IMAGENET_ROOT to the folder of train '
+    'and val'
+)

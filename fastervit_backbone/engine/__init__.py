@@ -1,9 +1,9 @@
 """Everything that needs mmengine. Importing it registers our classes, for our tools and the toolkits' own."""
 
-from typing import TYPE_CHECKING
+from importlib import import_module
 
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS, HOOKS, MODELS, Registry
 
 from ..models.fastervit import FasterViT
 from ..ops.stand_in import install
@@ -13,25 +13,33 @@ from .timm_backbone import TimmBackbone
 
 install()  # before anything imports mmcv.ops
 
-if TYPE_CHECKING:
-    from .label_map_dataset import LabelMapDataset
-
-# in mmengine's root registry, where both mmdet and mmseg find them
+# in mmengine's root registry, where mmdet, mmseg and mmpretrain find them
 for backbone in (FasterViT, TimmBackbone):
     MODELS.register_module(module=backbone)
 
 
-@DATASETS.register_module(name='LabelMapDataset')
-def build_label_map_dataset(**options: object) -> 'LabelMapDataset':
-    """Build a LabelMapDataset from the class's options; only then is mmseg imported."""
-    from .label_map_dataset import LabelMapDataset
+def _register_lazily(registry: Registry, module: str, name: str) -> None:
+    """Register the class ``name`` of one of our modules that import a toolkit, when it is first used."""
 
-    return LabelMapDataset(**options)
+    def load() -> type:
+        return getattr(import_module(module, __name__), name)
+
+    def build(**options: object) -> object:
+        return load()(**options)
+
+    build.load = load
+    registry.register_module(name=name, module=build)
 
 
-# mmengine resolves 'mmseg::...' configs through the distribution "mmsegmentation", which the onedl fork does
-# not have; the name of the module works for both
-MODULE2PACKAGE['mmseg'] = 'mmseg'
+_register_lazily(DATASETS, '.label_map_dataset', 'LabelMapDataset')
+_register_lazily(DATASETS, '.image_folder_dataset', 'ImageFolderDataset')
+_register_lazily(MODELS, '.mesa', 'MESAClassifier')
+_register_lazily(HOOKS, '.mesa', 'MESAHook')
+
+# mmengine resolves 'mmseg::...' configs through the name of a distribution, which the onedl forks do not
+# have; the name of the module works for both
+for package in ('mmseg', 'mmpretrain'):
+    MODULE2PACKAGE[package] = package
 # for bases named 'fastervit_backbone::fastervit/NAME.py', and mmengine's get_config and get_model
 MODULE2PACKAGE['fastervit_backbone'] = 'fastervit_backbone'
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
+from .classes import analyze_classes, write_class_report
 from .coco_files import read_detections, read_truth
 from .label_maps import analyze_label_maps
 from .objects import analyze_objects
@@ -30,7 +31,7 @@ def analyze(
 
     Args:
         predictions: JSON file of tools/predict.py (or a list of COCO results), or the folder it is in.
-        truth: COCO JSON file, or a folder of label maps.
+        truth: COCO JSON file, a folder of label maps, or the folder of the class folders of a classifier.
         out: folder for ``report.html``, ``figures.json``, ``classes.csv``, ``confusion.csv`` and pictures.
         images: folder of the images, for pictures of the mistakes.
         metric: 'bbox' or 'segm', the geometry that objects are matched by.
@@ -53,6 +54,15 @@ def analyze(
     content = read_detections(predictions)
     has_label_maps = bool((content.get('info') or {}).get('label_maps'))
     title = f'{predictions} against {truth}'
+
+    if (content.get('info') or {}).get('classification'):
+        if not truth.is_dir():
+            raise UserError(
+                f'{predictions} has classes of whole images: give the folder of the class folders'
+            )
+        classes = analyze_classes(content, truth)
+        written = write_class_report(classes, images or truth, out, title, worst)
+        return [f'top-1 {classes.top1:.4f}, top-5 {classes.top5:.4f}', f'written: {written[0]}']
 
     if truth.is_dir():
         categories = content.get('categories')

@@ -21,7 +21,7 @@ from .label_maps import LabelMapResults
 from .objects import ClassResult, Mistake, ObjectResults
 
 #: Pictures of mistakes: least side of the shown region in the image, longer side of the picture, pixels.
-_REGION, _PICTURE = 160, 420
+_REGION, PICTURE = 160, 420
 #: Colors of boxes in pictures of mistakes.
 _MISTAKE, _TRUTH, _PREDICTION = (OKABE_ITO[name] for name in ('vermilion', 'green', 'blue'))
 
@@ -77,10 +77,10 @@ def write_object_report(results: ObjectResults, images: Path | None, out: Path, 
         'Background row: false positives; background column: misses.'
     )
     sections = [
-        Section('', text, _table(['metric', 'value'], results.summary.items())),
-        Section('Classes', table=_table(header, rows)),
+        Section('', text, format_table(['metric', 'value'], results.summary.items())),
+        Section('Classes', table=format_table(header, rows)),
         Section('Precision and recall', chart=_precision_recall_chart(results.classes)),
-        Section('Confusion', confusion_text, chart=_confusion_chart(results.confusion, names)),
+        Section('Confusion', confusion_text, chart=confusion_chart(results.confusion, names)),
     ]
     written = []
     for heading, mistakes, folder in (
@@ -97,7 +97,7 @@ def write_object_report(results: ObjectResults, images: Path | None, out: Path, 
             written += paths
         sections.append(Section(heading, text, pictures=pictures))
     figures = dict(kind=results.kind, summary=results.summary)
-    return _write(out, title, sections, figures, header, rows, results.confusion, names) + written
+    return write_report(out, title, sections, figures, header, rows, results.confusion, names) + written
 
 
 def write_label_map_report(
@@ -128,21 +128,21 @@ def write_label_map_report(
     for name, _, iou in results.images[:8] if images is not None else ():
         picture = _image_and_prediction(images, predicted, name)
         if picture is not None:
-            jpeg = _to_jpeg(picture, quality=88)
+            jpeg = to_jpeg(picture, quality=88)
             caption = f'{name}: mean IoU {iou:.3f}; image, prediction'
             pictures.append(Picture(data_uri(jpeg, 'jpeg'), caption))
     confusion_text = 'Rows: true class; columns: predicted class; colors: fraction of the row.'
-    worst = _table(['image', 'pixel accuracy', 'mean IoU'], results.images[:24])
+    worst = format_table(['image', 'pixel accuracy', 'mean IoU'], results.images[:24])
     sections = [
-        Section('', table=_table(['metric', 'value'], summary.items())),
-        Section('Classes', table=_table(header, rows)),
-        Section('Confusion', confusion_text, chart=_confusion_chart(results.confusion, names)),
+        Section('', table=format_table(['metric', 'value'], summary.items())),
+        Section('Classes', table=format_table(header, rows)),
+        Section('Confusion', confusion_text, chart=confusion_chart(results.confusion, names)),
         Section('Images with the lowest mean IoU', table=worst, pictures=pictures),
     ]
-    return _write(out, title, sections, dict(summary=summary), header, rows, results.confusion, names)
+    return write_report(out, title, sections, dict(summary=summary), header, rows, results.confusion, names)
 
 
-def _write(
+def write_report(
     out: Path,
     title: str,
     sections: Sequence[Section],
@@ -152,6 +152,21 @@ def _write(
     confusion: np.ndarray,
     names: Sequence[str],
 ) -> list[Path]:
+    """Write a report's page, json and tables.
+
+    Args:
+        out: folder to write to.
+        title: of the page.
+        sections: of the page.
+        figures: of the json, beside the classes'.
+        header: names of the columns of ``rows``.
+        rows: metrics of each class.
+        confusion: counts.
+        names: of the rows and columns of ``confusion``.
+
+    Returns:
+        the files that were written.
+    """
     figures = figures | dict(classes=[dict(zip(header, row, strict=True)) for row in rows])
     counts = [[name, *map(int, row)] for name, row in zip(names, confusion, strict=True)]
     texts = {
@@ -183,7 +198,7 @@ def _csv(rows: Sequence[Sequence]) -> str:
     return buffer.getvalue()
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence]) -> list[list[str]]:
+def format_table(header: Sequence[str], rows: Sequence[Sequence]) -> list[list[str]]:
     """Format the cells of a table; nan is empty."""
 
     def cell(value: object) -> str:
@@ -213,7 +228,7 @@ def _precision_recall_chart(classes: Sequence[ClassResult]) -> Picture:
     return Picture(data_uri(to_png(figure, dpi=110)), 'precision over recall at IoU 0.5')
 
 
-def _confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> Picture:
+def confusion_chart(confusion: np.ndarray, names: Sequence[str]) -> Picture:
     """Draw the matrix, colored by the fraction of the row, with counts for up to 30 names."""
     side = min(24, max(6, 0.32 * len(names) + 2))
     figure, axes = new_figure((side, side * 0.85))
@@ -239,7 +254,7 @@ def _write_mistakes(
         if picture is None:
             continue
         path = folder / f'{i:02}_{mistake.label.replace("/", "_")}.jpg'
-        jpeg = _to_jpeg(picture, quality=90)
+        jpeg = to_jpeg(picture, quality=90)
         with replacing(path) as temporary:
             temporary.write_bytes(jpeg)
         score = '' if mistake.score is None else f' {mistake.score:.2f}'
@@ -248,7 +263,8 @@ def _write_mistakes(
     return paths, pictures
 
 
-def _to_jpeg(picture: Image.Image, quality: int) -> bytes:
+def to_jpeg(picture: Image.Image, quality: int) -> bytes:
+    """Encode a picture."""
     buffer = io.BytesIO()
     picture.save(buffer, format='JPEG', quality=quality)
     return buffer.getvalue()
@@ -265,7 +281,7 @@ def _close_up(path: Path, mistake: Mistake) -> Image.Image | None:
     if x2 <= x1 or y2 <= y1:
         return None
     crop = pixels.crop((x1, y1, x2, y2))
-    scale = _PICTURE / max(crop.size)
+    scale = PICTURE / max(crop.size)
     size = [max(1, round(side * scale)) for side in crop.size]
     scene = np.asarray(crop.resize(size, Image.Resampling.LANCZOS))[..., ::-1].copy()
     text = f'missed: {mistake.label}' if mistake.score is None else f'{mistake.label} {mistake.score:.2f}'
@@ -300,7 +316,7 @@ def _image_and_prediction(images: Path, predicted: Path, name: str) -> Image.Ima
         return None
     with open_image(candidates[0]) as image, open_image(label_map) as colored:
         left, right = ImageOps.exif_transpose(image).convert('RGB'), colored.convert('RGB')
-    width, height = _PICTURE, max(1, round(_PICTURE * right.height / right.width))
+    width, height = PICTURE, max(1, round(PICTURE * right.height / right.width))
     sheet = Image.new('RGB', (2 * width + 6, height), 'white')
     sheet.paste(left.resize((width, height)), (0, 0))
     sheet.paste(right.resize((width, height), Image.Resampling.NEAREST), (width + 6, 0))

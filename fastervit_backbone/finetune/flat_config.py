@@ -10,6 +10,7 @@ from ..apis.train import amp_options
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list
+from ..timm_models import default_cfgs
 from .own_data import OwnData
 from .plan import RESIZE_RANGE, Plan, steps_per_epoch
 
@@ -72,6 +73,8 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
     config.randomness = dict(seed=seed)
     config.load_from, config.resume = _absolute(plan.weights) if plan.start == 'model' else None, False
+    if data.kind == 'folders' and plan.start == 'published':
+        config.load_from = default_cfgs[f'fastervit_{plan.arch}'].default.url
     config.custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
     return Config(config)
 
@@ -122,6 +125,9 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
         backbone.norm_eval = False
     if plan.frozen_stages >= 0:
         backbone.frozen_stages = plan.frozen_stages
+    if data.kind == 'folders':
+        model.update(type='ImageClassifier', train_cfg=None)  # no MESA, Mixup and CutMix for few images
+        model.pop('coefficient')
     if data.kind == 'labels':
         model.data_preprocessor.pop('size_divisor', None)
         model.data_preprocessor.update(size=plan.size, test_cfg=dict(size_divisor=32))
@@ -137,6 +143,10 @@ def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str
         metrics = ['bbox', 'segm'] if masks else ['bbox']
         best = f'coco/{metrics[-1]}_mAP'
         config.val_evaluator = dict(type='CocoMetric', ann_file=_absolute(data.val), metric=metrics)
+    elif data.kind == 'folders':
+        pipelines = _classification_pipelines(plan)
+        best, topk = 'accuracy/top1', tuple(k for k in (1, 5) if k < len(data.classes))
+        config.val_evaluator = dict(type='Accuracy', topk=topk)
     else:
         pipelines = _label_pipelines(plan)
         best = 'mIoU'
@@ -153,6 +163,8 @@ def _dataloader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> 
     annotations, images = _absolute((data.train, data.val)[split]), _absolute(data.image_folders[split])
     if data.kind == 'coco':
         dataset = dict(type='CocoDataset', ann_file=annotations, data_prefix=dict(img=images))
+    elif data.kind == 'folders':
+        dataset = dict(type='ImageFolderDataset', data_root=annotations, folders=tuple(data.classes))
     else:
         dataset = dict(
             type='LabelMapDataset',
@@ -162,13 +174,13 @@ def _dataloader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> 
         )
     dataset |= dict(metainfo=dict(classes=tuple(data.classes)), pipeline=pipeline, test_mode=not training)
     loader = dict(
-        batch_size=plan.batch_size if training else 1,
+        batch_size=plan.batch_size if training or data.kind == 'folders' else 1,
         num_workers=plan.num_workers,
         persistent_workers=plan.num_workers > 0,
         sampler=dict(type='DefaultSampler', shuffle=training),
         dataset=dataset,
     )
-    if training and data.kind == 'labels':
+    if training and data.kind != 'coco':
         loader['drop_last'] = True  # a last batch of one image is too small for BatchNorm
     if training and data.kind == 'coco':
         loader['batch_sampler'] = dict(type='AspectRatioBatchSampler')
@@ -219,9 +231,31 @@ def _label_pipelines(plan: Plan) -> tuple[list[dict], list[dict]]:
     return train, val
 
 
+def _classification_pipelines(plan: Plan) -> tuple[list[dict], list[dict]]:
+    """Configure the pipelines for training and for validation."""
+    height, width = plan.size
+    bicubic = dict(backend='pillow', interpolation='bicubic')
+    load_image, pack = dict(type='LoadImageFromFile'), dict(type='PackInputs')
+    crop = dict(type='RandomResizedCrop', scale=(width, height), crop_ratio_range=(0.5, 1.0), **bicubic)
+    jitter = dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3)
+    train = [load_image, crop, dict(type='RandomFlip', prob=0.5), jitter, pack]
+    val = [
+        load_image,
+        dict(type='ResizeEdge', scale=min(plan.size), edge='short', **bicubic),
+        dict(type='CenterCrop', crop_size=(width, height)),
+        pack,
+    ]
+    return train, val
+
+
 def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: float | None) -> None:
     """Set optimizer and learning rate schedule; ``steps`` per epoch."""
     wrapper = config.optim_wrapper
+    if base.default_scope == 'mmpretrain':  # LAMB is for thousands of images a step
+        wrapper.pop('paramwise_cfg', None)
+        wrapper.constructor = 'LayerDecayOptimWrapperConstructor'
+        wrapper.optimizer = ConfigDict(type='AdamW', lr=5e-4 * plan.batch_size / 128, weight_decay=0.05)
+        lr = wrapper.optimizer.lr if lr is None else lr
     base_batch_size = (base.get('auto_scale_lr') or {}).get('base_batch_size', plan.batch_size)
     wrapper.optimizer.lr = wrapper.optimizer.lr * plan.batch_size / base_batch_size if lr is None else lr
     if wrapper.get('constructor') == 'LayerDecayOptimWrapperConstructor':

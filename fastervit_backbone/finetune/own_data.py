@@ -1,5 +1,6 @@
 """Read a user's data set, as far as training needs to know it, and refuse one with errors."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from ..datasets.images import images_below, open_image, upright_size
 from ..datasets.validation.coco import check_coco_split, read_split
 from ..datasets.validation.compare import compare_splits
 from ..datasets.validation.findings import Finding, overlap
+from ..datasets.validation.folders import FolderSplit, check_folder_split, compare_folders
 from ..datasets.validation.label_maps import LabelMapSplit, LabelValues, check_label_map_split
 from ..datasets.validation.rules import TOLERATED
 from ..utils.errors import UserError
@@ -26,8 +28,8 @@ class OwnData:
     """A training and a validation split.
 
     Attributes:
-        kind: 'coco' or 'labels'.
-        train: COCO json, or folder of label maps.
+        kind: 'coco', 'labels' or 'folders'.
+        train: COCO json, folder of label maps, or folder of class folders.
         val: likewise.
         image_folders: of train and of val.
         classes: names.
@@ -64,15 +66,24 @@ def read_own_data(
     """Check both splits and stop at errors that would break training.
 
     Args:
-        train: COCO json, or folder of label maps.
+        train: COCO json, folder of label maps, or folder of class folders.
         val: likewise.
-        images: one folder for both splits, or one for each.
+        images: one folder for both splits, or one for each; none for class folders.
         classes: only for label maps: names of the values 0, 1, ...
         ignore: only for label maps: a value that is ignored, in addition to 255.
 
     Raises:
         UserError: bad arguments or data; names the first error and the command that lists all.
     """
+    if not images and Path(train).is_dir() and Path(val).is_dir():
+        if classes is not None or ignore is not None:
+            raise UserError('--classes and --ignore are only for label maps: the folders name the classes')
+        return _read_folders(Path(train), Path(val))
+    missing = next((path for path in (train, val) if not Path(path).exists()), None)
+    if missing is not None:
+        raise UserError(f'no file or folder at {os.path.abspath(missing)}: correct --train or --val')
+    if not images:
+        raise UserError('--images is required with COCO jsons and label maps: the folder of the images')
     if len(images) not in (1, 2):
         raise UserError(f'--images names {len(images)} folders: expected one, or one for each split')
     annotations = Path(train), Path(val)
@@ -120,6 +131,27 @@ def _read_coco(annotations: tuple[Path, Path], image_folders: tuple[Path, Path])
         num_images=len(sizes),
         num_empty=len({image['id'] for image in train['images']} - images_with_objects),
         median_size=_median_size(sizes),
+        findings=findings,
+    )
+
+
+def _read_folders(train: Path, val: Path) -> OwnData:
+    splits = [FolderSplit(name, folder) for name, folder in zip(_SPLITS, (train, val), strict=True)]
+    for split in splits:
+        check_folder_split(split)
+    findings = [finding for split in splits for finding in split.findings] + compare_folders(splits)
+    findings += overlap([(split.name, split.hashes) for split in splits])
+    _stop_at_errors(findings, (train, val), (), '')
+    return OwnData(
+        kind='folders',
+        train=train,
+        val=val,
+        image_folders=(train, val),
+        classes=list(splits[0].images),
+        has_masks=False,
+        num_images=splits[0].images.total(),
+        num_empty=0,
+        median_size=_median_size([size[::-1] for size in splits[0].sizes]),
         findings=findings,
     )
 
@@ -179,16 +211,17 @@ def _median_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
 def _stop_at_errors(
     findings: Sequence[Finding],
     annotations: tuple[Path, Path],
-    image_folders: tuple[Path, Path],
+    image_folders: Sequence[Path],
     options: str,
 ) -> None:
     errors = [f for f in findings if f.level == 'error' and f.kind not in TOLERATED]
     if not errors:
         return
-    images = ' '.join(map(str, dict.fromkeys(image_folders)))
+    images = f' --images {" ".join(map(str, dict.fromkeys(image_folders)))}' if image_folders else ''
     train, val = annotations
     kinds = 'kind' if len(errors) == 1 else 'kinds'
+    command = f'python tools/check_data.py --train {train} --val {val}{images} {options}'.rstrip()
     raise UserError(
         f'{len(errors)} {kinds} of error in the data, the first: {errors[0].line().removeprefix("error: ")}. '
-        f'List all: python tools/check_data.py --train {train} --val {val} --images {images} {options}'
+        f'List all: {command}'
     )

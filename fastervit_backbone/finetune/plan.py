@@ -21,9 +21,11 @@ MODELS: dict[str, tuple[str, str | None]] = {
     'dino': ('dino_fastervit{}_12e.py', 'demo/dino_shapes.py'),
     'upernet': ('upernet_fastervit{}_160k.py', 'demo/upernet_shapes.py'),
     'fpn': ('fpn_fastervit{}_40k.py', 'demo/fpn_shapes.py'),
+    'classifier': ('classification/imagenet_fastervit{}_300e.py', 'classification/imagenet200_nano.py'),
 }
-#: Models that learn from label maps; the others learn from COCO jsons.
-SEGMENTERS = ('upernet', 'fpn')
+#: Kind of data that a model learns from; the others learn from COCO jsons.
+KINDS = {'upernet': 'labels', 'fpn': 'labels', 'classifier': 'folders'}
+_WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folders of class folders'}
 #: Range of the random scale of training images ('coco'): a batch may hold the largest of them.
 RESIZE_RANGE = (0.8, 1.25)
 
@@ -37,6 +39,8 @@ _STATE_BYTES = 20
 _USED_FRACTION = 0.7
 #: Images per step at most. A CPU is no faster with more.
 _MAX_BATCH_GPU, _MAX_BATCH_CPU = 16, 4
+#: The same of small images that are classified.
+_MAX_CLASSIFIED_GPU, _MAX_CLASSIFIED_CPU = 128, 64
 #: Learning rate of a layer over that of the next one, with few images.
 _DECAY_RATE = 0.85
 #: Below these numbers of training images, pretrained stem and first stage, or only the stem, are frozen.
@@ -73,7 +77,8 @@ class Plan:
 
     Attributes:
         base: config that provides model, optimizer and runtime.
-        size: (height, width) that images are resized to fit ('coco'), or of crops ('labels').
+        arch: of FasterViT.
+        size: (height, width) that images are resized to fit ('coco'), or of crops.
         batch_size: images per step.
         num_workers: data loading processes.
         epochs: maximum.
@@ -89,6 +94,7 @@ class Plan:
     """
 
     base: Path
+    arch: str
     size: tuple[int, int]
     batch_size: int
     num_workers: int
@@ -148,7 +154,7 @@ def make_plan(
 
     min_batch = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
     if batch is None:
-        batch, reason = _choose_batch(arch, size, min_batch, amp=amp, crops=data.kind == 'labels')
+        batch, reason = _choose_batch(arch, size, min_batch, amp=amp, kind=data.kind)
         reasons.append(reason)
     if min(batch, data.num_images) < min_batch:
         raise UserError(f'--batch {batch} of {data.num_images} images: {model} needs at least {min_batch}')
@@ -174,6 +180,7 @@ def make_plan(
 
     return Plan(
         base=base,
+        arch=arch,
         size=size,
         batch_size=batch,
         num_workers=max(0, min(8, (os.cpu_count() or 1) - 1)),
@@ -191,19 +198,18 @@ def make_plan(
 
 
 def steps_per_epoch(data: OwnData, batch_size: int) -> int:
-    """Count the steps of an epoch; for label maps the last, smaller batch is dropped."""
-    if data.kind == 'labels':
+    """Count the steps of an epoch; except for objects the last, smaller batch is dropped."""
+    if data.kind != 'coco':
         return max(1, data.num_images // batch_size)
     return math.ceil(data.num_images / batch_size)
 
 
 def _check_model(model: str, data: OwnData) -> None:
-    segmenter = model in SEGMENTERS
-    if segmenter != (data.kind == 'labels'):
-        expected = 'label-map folders' if segmenter else 'COCO jsons'
-        fitting = [m for m in MODELS if (m in SEGMENTERS) != segmenter]
+    kind = KINDS.get(model, 'coco')
+    if kind != data.kind:
+        fitting = [m for m in MODELS if KINDS.get(m, 'coco') == data.kind]
         raise UserError(
-            f'--model {model} learns from {expected}, not from {data.train}: use {" or ".join(fitting)}'
+            f'--model {model} learns from {_WORDS[kind]}, not from {data.train}: use {" or ".join(fitting)}'
         )
     if model == 'mask-rcnn' and not data.has_masks:
         raise UserError(
@@ -213,7 +219,13 @@ def _check_model(model: str, data: OwnData) -> None:
 
 
 def _choose_size(data: OwnData, arch: str) -> tuple[int, int]:
-    """Fit the median image into the paper's training size, in multiples of 32; nano gets half of it."""
+    """Fit the median image into the paper's training size, in multiples of 32; nano gets half of it.
+
+    A classifier's images are enlarged to at least 64: with less, its last maps have a single pixel.
+    """
+    if data.kind == 'folders':
+        side = min(128 if arch == 'nano' else 224, max(64, round(min(data.median_size) / 32) * 32))
+        return side, side
     max_short, max_long = (512, 512) if data.kind == 'labels' else (800, 1333)
     if arch == 'nano':
         max_short, max_long = max_short // 2, max_long // 2
@@ -224,17 +236,19 @@ def _choose_size(data: OwnData, arch: str) -> tuple[int, int]:
 
 
 def _choose_batch(
-    arch: str, size: tuple[int, int], min_batch: int, *, amp: bool, crops: bool
+    arch: str, size: tuple[int, int], min_batch: int, *, amp: bool, kind: str
 ) -> tuple[int, str]:
     """Double ``min_batch`` while free memory is estimated to hold the batch; returns it and the reason.
 
-    ``crops``: all training images have exactly ``size``, instead of a random scale.
+    ``kind``: of the data; objects are seen at a random scale, all else in crops of exactly ``size``.
     """
     use_gpu = torch.cuda.is_available()
     device, max_batch = ('GPU', _MAX_BATCH_GPU) if use_gpu else ('CPU', _MAX_BATCH_CPU)
+    if kind == 'folders':
+        max_batch = _MAX_CLASSIFIED_GPU if use_gpu else _MAX_CLASSIFIED_CPU
     free_bytes = torch.cuda.mem_get_info()[0] if use_gpu else free_memory()
     backbone_bytes, num_parameters = training_bytes(arch, size)
-    max_area_ratio = 1.0 if crops else RESIZE_RANGE[1] ** 2
+    max_area_ratio = RESIZE_RANGE[1] ** 2 if kind == 'coco' else 1.0
     precision_ratio = _AMP_OVER_FLOAT32 if use_gpu and amp else 1.0
     image_bytes = backbone_bytes * max_area_ratio * _MODEL_OVER_BACKBONE * precision_ratio
     batch_bytes = max(0.0, _USED_FRACTION * free_bytes - _STATE_BYTES * num_parameters)
@@ -276,7 +290,7 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
     ema = 'none (too few steps)' if plan.ema_momentum is None else f'momentum {plan.ema_momentum:g}'
     return {
         'data': f'{data.num_images} training images{empty}; {len(data.classes)} classes: {classes}',
-        'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind == 'labels' else ''),
+        'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind != 'coco' else ''),
         'batch': f'{plan.batch_size}, loaded by {plan.num_workers} processes',
         'epochs': f'{plan.epochs}, evaluated every {plan.val_interval}; in the second half, stopped after '
         f'{plan.patience} evaluations without improvement',

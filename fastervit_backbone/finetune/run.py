@@ -12,6 +12,7 @@ from mmengine.config import Config
 
 from ..apis.evaluate import MAIN_METRICS
 from ..apis.train import train as train_config
+from ..checkpoints.classifier import number_of_classes, to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict, write_plain_checkpoint
 from ..engine.processes import rank0_print
 from ..engine.runner.work_dir import find_checkpoint
@@ -44,7 +45,7 @@ class FinetuneResult:
 def finetune(
     train: str | Path,
     val: str | Path,
-    images: str | Path | Sequence[str | Path],
+    images: str | Path | Sequence[str | Path] = (),
     *,
     model: str | None = None,
     arch: str | None = None,
@@ -63,13 +64,14 @@ def finetune(
     config_only: bool = False,
     dry_run: bool = False,
 ) -> FinetuneResult:
-    """Train a detector or segmenter on your own data.
+    """Train a detector, segmenter or classifier on your own data.
 
     Args:
-        train: COCO json, or folder of label maps.
+        train: COCO json, folder of label maps, or folder of one folder of images per class.
         val: likewise.
-        images: folder of the images, or two: of train and of val.
-        model: 'cascade' (the default), 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps).
+        images: folder of the images, or two: of train and of val; none for class folders.
+        model: 'cascade' (the default), 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps);
+            'classifier' (class folders, and the default for them).
         arch: of FasterViT: '0' (the default) .. '4', or 'nano', which a CPU trains in minutes.
         preset: 'quick', 'standard' (the default) or 'long'.
         classes: only for label maps: names of the values 0, 1, ...
@@ -94,7 +96,8 @@ def finetune(
     overrides = dict(size=size, batch=batch, epochs=epochs, amp=amp)
     options = dict(train=train, val=val, images=folders, model=model, arch=arch, preset=preset, start=start)
     options = _to_json(options | overrides | dict(classes=classes, ignore=ignore, lr=lr, seed=seed))
-    model, arch, preset, start = model or 'cascade', arch or '0', preset or 'standard', start or 'published'
+    model = model or ('cascade' if folders else 'classifier')
+    arch, preset, start = arch or '0', preset or 'standard', start or 'published'
     for option, value, choices in (('model', model, MODELS), ('preset', preset, PRESETS)):
         if value not in choices:
             raise UserError(f'--{option} {value}: choose one of {", ".join(choices)}')
@@ -106,7 +109,7 @@ def finetune(
             raise UserError(f'--resume continues {path}, which exists: leave out --dry-run and --config-only')
         _check_same(path.with_suffix('.json'), options)
         rank0_print(f'resuming with {path} as it is')
-        return _train(path, None, folders[-1], resume=True)
+        return _train(path, None, (folders or [val])[-1], resume=True)
     if path.exists():
         raise UserError(
             f'{work_dir} already contains a run: use --resume to continue it, another --work-dir to start a '
@@ -116,7 +119,7 @@ def finetune(
         rank0_print(f'nothing to resume in {work_dir}: starting from scratch')
 
     data = read_own_data(train, val, folders, classes, ignore)
-    start, weights = _find_weights(start)
+    start, weights = _find_weights(start, data.kind)
     plan = make_plan(data, model=model, arch=arch, preset=preset, start=start, weights=weights, **overrides)
     description = describe(plan, data)
     for finding in data.findings:
@@ -130,7 +133,7 @@ def finetune(
 
     config = build_config(data, plan, seed=seed or 0, lr=lr)
     if plan.start == 'published':
-        _download_weights(config)
+        _download_weights(config.load_from or config.model.backbone.init_cfg.checkpoint)
     with replacing(path) as temporary:
         temporary.write_text(config_text(config, description, shlex.join(['python', *sys.argv])))
     with replacing(path.with_suffix('.json')) as temporary:
@@ -139,16 +142,18 @@ def finetune(
     if config_only:
         rank0_print(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
         return FinetuneResult(config=path, plan=plan)
-    return _train(path, plan, folders[-1], resume=False)
+    return _train(path, plan, data.image_folders[-1], resume=False)
 
 
-def _find_weights(start: str | Path) -> tuple[str, Path | None]:
+def _find_weights(start: str | Path, kind: str) -> tuple[str, Path | None]:
     """Resolve ``start`` to the kind of start that a plan has, and the checkpoint for it."""
     if start in ('published', 'nothing'):
         return start, None
     weights = find_checkpoint(start)
-    names = unwrap_state_dict(read_checkpoint(weights))
-    return 'model' if any(name.startswith('backbone.') for name in names) else 'backbone', weights
+    tensors = to_classifier(unwrap_state_dict(read_checkpoint(weights)))
+    is_whole = any(name.startswith('backbone.') for name in tensors)
+    is_classifier = number_of_classes(tensors) is not None
+    return 'model' if is_whole and is_classifier == (kind == 'folders') else 'backbone', weights
 
 
 def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -> FinetuneResult:
@@ -201,10 +206,10 @@ def _tool(name: str) -> Path:
     return running.with_name(f'{name}.py') if running.name == 'finetune.py' else Path('tools') / f'{name}.py'
 
 
-def _download_weights(config: Config) -> None:
+def _download_weights(url: str) -> None:
     """Download the published weights before anything is written."""
     try:
-        resolve_checkpoint(config.model.backbone.init_cfg.checkpoint)
+        resolve_checkpoint(url)
     except DownloadError as error:
         otherwise = 'use --start nothing or --start FILE'
         raise DownloadError(error.url, error.reason, error.path, otherwise) from error

@@ -33,7 +33,8 @@ class FasterViT(nn.Module):
             built.
         drop_path_rate: stochastic depth of the last block, in [0, 1); rises linearly from 0 at the first.
         frozen_stages: -1 freezes nothing; n freezes the stem and the first n stages (0: only the stem),
-            including their BatchNorm statistics. Output norms stay trainable: they are never pretrained.
+            including their BatchNorm statistics; 5 also freezes the output norms, which only a classifier's
+            weights contain.
         norm_eval: keep the trunk's BatchNorm statistics in training (for pretrained weights and small
             batches).
         with_cp: gradient checkpointing of every block.
@@ -80,9 +81,10 @@ class FasterViT(nn.Module):
         self.out_indices = _check_out_indices(out_indices)
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval
         self.init_cfg = _check_init_cfg(init_cfg)
-        if frozen_stages not in range(-1, NUM_STAGES + 1):
+        if frozen_stages not in range(-1, NUM_STAGES + 2):
             raise ValueError(
-                f'frozen_stages must be -1 (none), 0 (stem) or 1..{NUM_STAGES}, got {frozen_stages}'
+                f'frozen_stages must be -1 (none), 0 (stem), 1..{NUM_STAGES} or {NUM_STAGES + 1} (all), got '
+                f'{frozen_stages}'
             )
         if not 0.0 <= drop_path_rate < 1.0:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
@@ -200,7 +202,10 @@ class FasterViT(nn.Module):
         return deployed
 
     def _frozen_modules(self) -> list[nn.Module]:
-        return [] if self.frozen_stages < 0 else [self.stem, *self.stages[: self.frozen_stages]]
+        if self.frozen_stages < 0:
+            return []
+        norms = [self.out_norms] if self.frozen_stages > NUM_STAGES else []
+        return [self.stem, *self.stages[: self.frozen_stages], *norms]
 
     def _init_parameters(self) -> None:
         """Linears: truncated normal of std 0.02; convolutions: He et al., by fan-out; biases: 0."""

@@ -29,7 +29,7 @@ class Categories:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Objects in an image, or its label map.
+    """Objects in an image, its label map, or its most probable classes.
 
     Args:
         size: (H, W) of the image in pixels.
@@ -37,6 +37,8 @@ class Prediction:
         scores: (N,), float32, in 0..1, descending.
         labels: (N,), integers, class indices.
         masks: None, or N of COCO's compressed run-length encodings, each of the image's size.
+        classification: whether ``labels`` and ``scores`` are of the whole image, the most probable classes
+            first; there are no boxes then.
         label_map: None, or (H, W), class indices of semantic segmentation, uint8 (uint16 beyond 256 classes).
     """
 
@@ -46,9 +48,10 @@ class Prediction:
     labels: np.ndarray
     masks: list[dict] | None = None
     label_map: np.ndarray | None = None
+    classification: bool = False
 
     def __len__(self) -> int:
-        return len(self.boxes)
+        return len(self.labels)
 
     def select(self, which: np.ndarray) -> 'Prediction':
         """Return only some objects; ``which``: indices, or one bool per object."""
@@ -70,9 +73,16 @@ class Prediction:
     def to_coco(self, image_id: int, categories: Categories) -> list[dict]:
         """Return COCO's result entries.
 
-        One per object, with a segmentation if there are masks; for a label map one per class in it.
+        One per object, with a segmentation if there are masks; for a label map one per class in it; for a
+        classification one per class, without a box.
         """
-        entries = []
+        entries: list[dict] = []
+        if self.classification:
+            pairs = zip(self.labels, self.scores, strict=True)
+            return [
+                dict(image_id=image_id, category_id=categories.ids[label], score=float(score))
+                for label, score in pairs
+            ]
         if self.label_map is not None:
             labels = [label for label in np.unique(self.label_map) if label < len(categories.ids)]
             for label in labels:

@@ -27,7 +27,7 @@ def picture_scale(size: tuple[int, int]) -> float:
 def draw(
     pixels: np.ndarray, prediction: Prediction, categories: Categories, scores: bool = True
 ) -> np.ndarray:
-    """Draw boxes, masks and class names, or colored regions with class names.
+    """Draw boxes, masks and class names, colored regions with class names, or the classes of the image.
 
     Args:
         pixels: the image (H, W, 3), uint8, BGR; not changed.
@@ -39,14 +39,13 @@ def draw(
         (H', W', 3), uint8, BGR, resized by :func:`picture_scale`.
     """
     scale = picture_scale(prediction.size)
-    height, width = (max(1, round(side * scale)) for side in prediction.size)
-    if scale == 1:
-        scene = pixels.copy()
-    else:
-        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        scene = cv2.resize(pixels, (width, height), interpolation=interpolation)
+    scene = enlarge(pixels, prediction.size)
+    height, width = scene.shape[:2]
     if prediction.label_map is not None:
         return _draw_label_map(scene, prediction.label_map, categories.names)
+    if prediction.classification:
+        pairs = zip(prediction.labels, prediction.scores, strict=True)
+        return draw_lines(scene, [f'{score:.2f} {categories.names[label]}' for label, score in pairs])
     objects = sv.Detections(
         prediction.boxes * scale, confidence=prediction.scores, class_id=prediction.labels.astype(int)
     )
@@ -59,6 +58,34 @@ def draw(
     if scores:
         texts = [f'{text} {score:.2f}' for text, score in zip(texts, prediction.scores, strict=True)]
     return _draw_texts(scene, objects, texts, sv.Position.TOP_LEFT, categories.names)
+
+
+def draw_lines(scene: np.ndarray, lines: Sequence[str]) -> np.ndarray:
+    """Write lines of text below each other into the upper left corner of a picture (H, W, 3), uint8, BGR."""
+    text_scale = max(0.5, sv.calculate_optimal_text_scale(scene.shape[1::-1]))
+    for i, text in enumerate(lines):
+        width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, text_scale, 1)[0][0]
+        scene = sv.draw_text(
+            scene,
+            text,
+            sv.Point(x=8 + width / 2, y=8 + round(36 * text_scale * (i + 0.5))),
+            text_color=sv.Color.WHITE,
+            text_scale=text_scale,
+            text_thickness=1,
+            text_padding=round(6 * text_scale),
+            background_color=sv.Color(40, 40, 40),
+        )
+    return scene
+
+
+def enlarge(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a copy of an image of (H, W) = ``size``, resized by :func:`picture_scale`."""
+    scale = picture_scale(size)
+    height, width = (max(1, round(side * scale)) for side in size)
+    if scale == 1:
+        return pixels.copy()
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(pixels, (width, height), interpolation=interpolation)
 
 
 def _draw_masks(

@@ -29,8 +29,9 @@ def test_every_entry_names_a_config_once():
     [
         ('cascade_fastervit4_21k_384_3x', 'cascade-mask-rcnn_fastervit-4-21k-384_fpn_ms-crop-3x_coco'),
         ('upernet_swin-t_160k', 'upernet_swin-t_160k_ade20k-512x512'),
+        ('imagenet_fastervit4_21k_ft_60e', 'fastervit-4-21k_ft_60e_in1k'),
         ('faster-rcnn_fastervit0_voc0712', 'faster-rcnn_fastervit-0_fpn_voc0712'),
     ],
 )
-def test_names_are_those_of_mmdet_and_mmseg(stem, name):
+def test_names_are_those_of_the_toolkits(stem, name):
     assert canonical_name(stem) == name

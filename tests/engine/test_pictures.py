@@ -6,7 +6,7 @@ from PIL import Image
 
 pytest.importorskip('mmengine')
 
-from fastervit_backbone.engine.hooks.segmentation_pictures import SegmentationPictures
+from fastervit_backbone.engine.hooks.pictures import SegmentationPictures
 
 
 class Visualizer:

@@ -141,6 +141,14 @@ def test_frozen_stages_stay_frozen(frozen):
         assert torch.equal(value, before[name]) == name.startswith(frozen_prefixes), name
 
 
+def test_frozen_as_a_whole_nothing_changes():
+    net = FasterViT(ArchSpec(**TINY), frozen_stages=5, out_norm='bn')
+    before = copy.deepcopy(net.state_dict())
+    net.train()(torch.randn(2, 3, 64, 96))
+    assert not any(p.requires_grad for p in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
 def test_norm_eval_keeps_the_trunks_statistics_only():
     net = FasterViT(ArchSpec(**TINY), norm_eval=True, out_norm='bn')
     before = copy.deepcopy(net.state_dict())
@@ -305,7 +313,7 @@ def test_compiled_equals_eager_at_two_sizes():
         (dict(arch=dict(**TINY, hat=(True, False, True, False))), ValueError, 'stages 1 and 2'),
         (dict(arch='nano', out_indices=(3, 1)), ValueError, r'\(3, 1\)'),
         (dict(arch='nano', out_indices=(0, 4)), ValueError, r'\(0, 4\)'),
-        (dict(arch='nano', frozen_stages=5), ValueError, 'got 5'),
+        (dict(arch='nano', frozen_stages=6), ValueError, 'got 6'),
         (dict(arch='nano', out_norm='gn'), ValueError, "'gn'"),
         (dict(arch='nano', drop_path_rate=1.0), ValueError, r'1\.0'),
         (dict(arch='nano', out_indices=(0,), drop_path_rate=1.5), ValueError, r'1\.5'),

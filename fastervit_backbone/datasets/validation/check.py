@@ -11,6 +11,7 @@ from .coco import CocoSplit, check_coco_split, read_split
 from .compare import class_table, compare_splits
 from .discover import Discovered, discover
 from .findings import Finding, overlap
+from .folders import FolderSplit, check_folder_split, compare_folders
 from .label_maps import LabelMapSplit, LabelValues, check_label_map_split, pixel_table
 from .repair import write_repaired
 from .voc import VocSplit, check_voc_split
@@ -29,7 +30,7 @@ def check_data(
     record: str | None = None,
     sheet: str | None = None,
 ) -> tuple[list[str], int]:
-    """Check COCO jsons, folders of label maps, or a VOC folder.
+    """Check COCO jsons, folders of label maps, a VOC folder, or images in one folder per class.
 
     Args:
         splits: name -> json or folder; empty where ``data`` is given.
@@ -38,7 +39,7 @@ def check_data(
         classes: of label maps.
         reduce_zero_label: of label maps.
         ignored: of label maps.
-        read_images: of COCO and VOC: open the image files.
+        read_images: open the image files; those of label maps are always opened.
         fix: folder for repaired jsons.
         record: json file for the findings.
         sheet: picture file for a contact sheet.
@@ -92,9 +93,9 @@ def _check_options(found: Discovered, fix: str | None, record: str | None, sheet
         from ...visualization.contact_sheet import check_sheet  # supervision takes seconds to import
 
         check_sheet(sheet)
-        if found.kind == 'voc':
+        if found.kind in ('voc', 'folders'):
             raise UserError(
-                '--sheet draws COCO jsons and label maps: convert VOC first, tools/convert_data.py voc'
+                f'--sheet draws COCO jsons and label maps, these are {found.words()}: leave it out'
             )
 
 
@@ -103,7 +104,7 @@ def _check_splits(
 ) -> tuple[Sequence, list[str], list[Finding]]:
     """Return the checked splits, a table of what they hold, and the findings."""
     findings: list[Finding] = []
-    checked: Sequence[CocoSplit | LabelMapSplit | VocSplit]
+    checked: Sequence[CocoSplit | LabelMapSplit | VocSplit | FolderSplit]
     if found.kind == 'labels':
         checked = [LabelMapSplit(name, folder, path) for name, (path, folder) in found.splits.items()]
         for split in checked:
@@ -114,6 +115,12 @@ def _check_splits(
         for split in checked:
             findings += check_voc_split(split, read_images=read_images)
         table = class_table(checked)
+    elif found.kind == 'folders':
+        checked = [FolderSplit(name, folder) for name, (_, folder) in found.splits.items()]
+        for split in checked:
+            findings += check_folder_split(split, read_images=read_images)
+        table = class_table(checked)
+        findings += compare_folders(checked)
     else:
         checked = [
             read_split(name, path, folder, found.contents.get(path))
@@ -134,6 +141,8 @@ def _find(splits: Mapping[str, str], images: Sequence[str], data: str | None) ->
         return discover(data, images)
     if not splits:
         raise UserError('nothing to check: give a json or folder, or --train, --val or both')
+    if not images and all(Path(path).is_dir() for path in splits.values()):
+        return Discovered('folders', {name: (None, Path(path)) for name, path in splits.items()})
     if not images:
         raise UserError(f'--{next(iter(splits))} needs the folder of its images: --images DIR')
     if len(images) not in (1, len(splits)):

@@ -8,6 +8,7 @@ from fastervit_cli.suggest import did_you_mean
 from .coco import CocoSplit
 from .coco_entries import is_category
 from .findings import Collector, Finding
+from .folders import FolderSplit
 from .rules import COCO_RULES, Violation
 from .voc import VocSplit
 
@@ -29,8 +30,8 @@ def compare_splits(splits: Sequence[CocoSplit]) -> list[Finding]:
     return found.findings()
 
 
-def class_table(splits: Sequence[CocoSplit | VocSplit]) -> list[str]:
-    """Tabulate the objects of every class in every split."""
+def class_table(splits: Sequence[CocoSplit | VocSplit | FolderSplit]) -> list[str]:
+    """Tabulate the objects, or images, of every class in every split."""
     counts = [split.counts() for split in splits]
     names = list(dict.fromkeys(name for c in counts for name in c))
     width = max([5, *map(len, names)])

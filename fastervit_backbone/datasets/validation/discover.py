@@ -1,5 +1,6 @@
 """Find the splits of a data set from one json or folder."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,9 +8,14 @@ from typing import Literal
 
 from ...utils.errors import UserError
 from ..coco import read_coco
-from ..images import images_below
+from ..images import IMAGES, images_below
 
-_WORDS = {'coco': 'COCO jsons', 'labels': 'label maps', 'voc': 'VOC annotations'}
+_WORDS = {
+    'coco': 'COCO jsons',
+    'labels': 'label maps',
+    'voc': 'VOC annotations',
+    'folders': 'images in one folder per class',
+}
 #: A split's name -> how folders and files call it.
 _SPLITS = {
     'train': ('train', 'training', 'train2017'),
@@ -23,13 +29,14 @@ class Discovered:
     """Splits of one kind.
 
     Args:
-        kind: 'coco', 'labels' or 'voc'.
-        splits: name -> (json, folder of label maps or VOC's list; folder of its images or VOC's own).
+        kind: 'coco', 'labels', 'voc' or 'folders'.
+        splits: name -> (json, folder of label maps or VOC's list; folder of its images, of VOC's own or of
+            the class folders).
         contents: json -> its content, where it has been read.
         skipped: jsons that were found and are not checked.
     """
 
-    kind: Literal['coco', 'labels', 'voc']
+    kind: Literal['coco', 'labels', 'voc', 'folders']
     splits: Mapping[str, tuple[Path | None, Path]]
     contents: Mapping[Path, dict] = field(default_factory=dict)
     skipped: Sequence[Path] = ()
@@ -53,7 +60,8 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
     Args:
         place: a COCO json; or a folder with COCO jsons (``annotations/*.json``, or one json beside each
             split's images as Roboflow exports them), with ``images/`` and ``labels/`` (or ``annotations/``,
-            ``masks/``) of label maps, or with VOC's ``JPEGImages`` and ``Annotations``.
+            ``masks/``) of label maps, with VOC's ``JPEGImages`` and ``Annotations``, or with one folder of
+            images per class, in ``train/`` and ``val/`` or by themselves.
         images: folder of the images, where it cannot be found or is meant to be another.
 
     Raises:
@@ -75,14 +83,17 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
     labels = _label_map_folders(place)
     if labels:
         return Discovered('labels', labels)
+    class_folders = _class_folders(place)
+    if class_folders:
+        return Discovered('folders', class_folders)
     if (place / 'data.yaml').is_file():
         raise UserError(
             f'{place} is in YOLO format: python tools/convert_data.py yolo {place / "data.yaml"} --out jsons '
             'first'
         )
     raise UserError(
-        f'{place} holds no COCO json, no images/ and labels/ folders, and no JPEGImages/ and Annotations/: '
-        'name the splits with --train, --val and --images'
+        f'{place} holds no COCO json, no images/ and labels/ folders, no JPEGImages/ and Annotations/, and '
+        'no folder of images per class: name the splits with --train, --val and --images'
     )
 
 
@@ -173,3 +184,19 @@ def _label_map_folders(place: Path) -> dict[str, tuple[Path | None, Path]]:
             if (images / name).is_dir() and (labels / name).is_dir():
                 found[split] = (labels / name, images / name)
     return found or {'data': (labels, images)}
+
+
+def _class_folders(place: Path) -> dict[str, tuple[Path | None, Path]]:
+    """Return the splits whose images lie in one folder per class."""
+    splits = {
+        split: place / name for split, names in _SPLITS.items() for name in names if (place / name).is_dir()
+    }
+    candidates = splits or {'data': place}
+    return {split: (None, folder) for split, folder in candidates.items() if _has_class_folders(folder)}
+
+
+def _has_class_folders(folder: Path) -> bool:
+    return any(
+        path.is_dir() and any(Path(entry.name).suffix.lower() in IMAGES for entry in os.scandir(path))
+        for path in folder.iterdir()
+    )

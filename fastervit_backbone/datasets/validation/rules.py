@@ -181,7 +181,16 @@ VOC_RULES = IMAGE_RULES | _table(
     Rule('box-flat', 'warning', 'boxes with xmax = xmin or ymax = ymin'),
     Rule('box-outside', 'error', 'boxes entirely outside their images'),
 )
-
+FOLDER_RULES = IMAGE_RULES | _table(
+    Rule('class-empty', 'warning', 'classes without an image'),
+    Rule('classes-differ', 'error', 'classes that one split has and another has not', reads='splits'),
+    Rule(
+        'content-in-classes',
+        'error',
+        'files of the same content in folders of different classes',
+        reads='images',
+    ),
+)
 
 #: Ids of errors at which training does not stop.
 TOLERATED = {rule.id for rule in (*COCO_RULES.values(), *LABEL_MAP_RULES.values()) if rule.tolerated}

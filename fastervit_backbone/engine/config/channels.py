@@ -27,9 +27,15 @@ def check_channels(config: Config) -> None:
     if backbone.get('type') not in _DECLARING:
         return
     channels = _out_channels(backbone)
-    if config.model.get('neck'):
+    if config.model.get('head'):
+        _check_reader('head', config.model.head, channels[-1], backbone)
+    elif config.model.get('neck'):
         _check_reader('neck', as_list(config.model.neck)[0], channels, backbone)
-        return
+    else:
+        _check_segmentation_heads(config, channels, backbone)
+
+
+def _check_segmentation_heads(config: Config, channels: list[int], backbone: Mapping) -> None:
     for name in ('decode_head', 'auxiliary_head'):
         for head in as_list(config.model.get(name)):
             index = head.get('in_index', -1)  # mmseg's default

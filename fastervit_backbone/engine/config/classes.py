@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from ...utils.errors import UserError
 from ...visualization.palette import distinct_colors
 from .lookup import arguments_of, find_class
-from .validate import classes_of, is_semantic, leaf_datasets
+from .validate import as_list, classes_of, is_semantic, leaf_datasets
 
 
 def fit_classes(config: Config, split: str) -> list[str]:
@@ -15,7 +15,7 @@ def fit_classes(config: Config, split: str) -> list[str]:
 
     Args:
         config: changed in place: ``num_classes`` of ``roi_head.{bbox,mask}_head``, ``bbox_head``,
-            ``decode_head`` and ``auxiliary_head``.
+            ``decode_head``, ``auxiliary_head`` and ``head``.
         split: 'train' or 'test', whose data set defines the classes.
 
     Returns:
@@ -35,6 +35,7 @@ def fit_classes(config: Config, split: str) -> list[str]:
                     'both the same metainfo'
                 )
             _fit_palette(dataset, len(classes))
+        _fit_top_k(config, name, len(classes))
     return fit_heads(config, len(classes))
 
 
@@ -46,6 +47,9 @@ def fit_heads(config: Config, num_classes: int) -> list[str]:
     """
     heads = dict(_heads(config.model))
     _check_class_weights(heads, num_classes)
+    preprocessor = config.model.get('data_preprocessor') or {}
+    if preprocessor.get('num_classes'):  # a classifier's, for Mixup and CutMix
+        preprocessor.num_classes = num_classes
     changed = [head for head in heads.values() if head.get('num_classes', num_classes) != num_classes]
     if not changed:
         return []
@@ -87,7 +91,8 @@ def _heads(model: Mapping) -> Iterator[tuple[str, ConfigDict]]:
     """Yield (path in the config, head) of every head with classes."""
     roi_head = model.get('roi_head') or {}
     nodes = {f'model.roi_head.{name}': roi_head.get(name) for name in ('bbox_head', 'mask_head')}
-    nodes |= {f'model.{name}': model.get(name) for name in ('bbox_head', 'decode_head', 'auxiliary_head')}
+    names = ('bbox_head', 'decode_head', 'auxiliary_head', 'head')
+    nodes |= {f'model.{name}': model.get(name) for name in names}
     for path, node in nodes.items():
         yield from _with_paths(path, node)
 
@@ -97,6 +102,13 @@ def _with_paths(path: str, node: object) -> list[tuple[str, ConfigDict]]:
     if isinstance(node, list | tuple):
         return [(f'{path}.{i}', item) for i, item in enumerate(node)]
     return [] if node is None else [(path, node)]
+
+
+def _fit_top_k(config: Config, split: str, num_classes: int) -> None:
+    """Leave out the accuracies of more guesses than there are classes, for which mmpretrain stops."""
+    for evaluator in as_list(config.get(f'{split}_evaluator')):
+        if evaluator.get('type') == 'Accuracy' and evaluator.get('topk'):
+            evaluator.topk = tuple(k for k in as_list(evaluator.topk) if k < num_classes)
 
 
 def _check_class_weights(heads: Mapping[str, Mapping], num_classes: int) -> None:

@@ -5,8 +5,6 @@ import inspect
 from mmengine.registry import DefaultScope, Registry
 from mmengine.registry import root as registries
 
-from .. import build_label_map_dataset
-
 
 def find_class(name: object) -> type | None:
     """Find the class of a config's ``type`` in any registry, in the current scope; None if there is none."""
@@ -17,10 +15,8 @@ def find_class(name: object) -> type | None:
         if isinstance(registry, Registry):
             with registry.switch_scope_and_registry(scope.scope_name if scope else None) as local:
                 found = local.get(str(name))
-            if found is build_label_map_dataset:
-                from ..label_map_dataset import LabelMapDataset
-
-                return LabelMapDataset
+            if inspect.isfunction(found) and hasattr(found, 'load'):  # one of ours, registered lazily
+                return found.load()
             if found is not None:
                 return found
     return None

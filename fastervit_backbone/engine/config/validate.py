@@ -7,7 +7,9 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO
+from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO, HOW_TO_GET_IMAGENET
+from ...datasets.image_folder import list_images, resolve_classes
+from ...datasets.imagenet import SYNSETS, synsets
 from ...datasets.validation.before_training import check_coco, check_label_maps, check_voc
 from ...utils.errors import UserError
 from .lookup import find_class
@@ -16,7 +18,7 @@ _MAKE_SHAPES = 'make it: python tools/make_shapes.py work_dirs/demo/data'
 
 
 def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
-    """Check every COCO, VOC and label-map data set that the named dataloaders read.
+    """Check every COCO, VOC, label-map and image-folder data set that the named dataloaders read.
 
     Args:
         config: whole config.
@@ -37,6 +39,8 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
         for dataset in leaf_datasets(loader.dataset):
             if is_semantic(dataset):
                 messages.append(_check_semantic(dataset))
+            elif is_image_folder(dataset):
+                list_images(image_root(dataset), folder_classes(dataset)[0])
             elif str(dataset.get('ann_file')).endswith('.json'):
                 _check_coco(dataset, split)
                 if split != 'train' and dataset is loader.dataset:
@@ -51,6 +55,43 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
 def is_semantic(dataset: Mapping) -> bool:
     """Return whether a data set's config reads label maps."""
     return _is_a(dataset, 'BaseSegDataset')
+
+
+def is_image_folder(dataset: Mapping) -> bool:
+    """Return whether a data set's config reads one folder of images per class."""
+    return _is_a(dataset, 'ImageFolderDataset')
+
+
+def image_root(dataset: Mapping) -> Path:
+    """Return the folder of an image folder's class folders."""
+    return Path(dataset.get('data_root') or '') / (dataset.get('data_prefix') or '')
+
+
+def folder_classes(dataset: Mapping) -> tuple[list[str], list[str]]:
+    """Return the class folders of an image folder, and the names of the classes.
+
+    Raises:
+        UserError: they do not fit (:func:`~fastervit_backbone.datasets.image_folder.resolve_classes`).
+    """
+    names = (dataset.get('metainfo') or {}).get('classes')
+    root = image_root(dataset)
+    folders = dataset.get('folders')
+    if not root.is_dir() and isinstance(folders, str):
+        raise UserError(f'no folder at {os.path.abspath(root)}: {HOW_TO_GET_IMAGENET}')
+    return resolve_classes(root, folders, names, subset=dataset.get('subset', False))
+
+
+def replace_test_data(config: Config, folder: str) -> None:
+    """Evaluate a classifier on the class folders in ``folder``, which may be only some of its classes.
+
+    Raises:
+        UserError: the config is no classifier's.
+    """
+    init_default_scope(config.get('default_scope', 'mmengine'))
+    dataset = (config.get('test_dataloader') or {}).get('dataset')
+    if dataset is None or not is_image_folder(dataset):
+        raise UserError(f'--data {folder}: {config.filename} has no test data in one folder per class')
+    dataset.update(data_root=folder, data_prefix='', subset=True)
 
 
 def _is_a(dataset: Mapping, base: str) -> bool:
@@ -148,6 +189,16 @@ def as_list(part: object) -> list:
     return list(part) if isinstance(part, list | tuple) else [part]
 
 
+def _classes_of_folders(dataset: Mapping) -> list[str] | None:
+    """Return the classes of an image folder; where it does not exist, those that the config names."""
+    if image_root(dataset).is_dir():
+        return folder_classes(dataset)[1]
+    classes, folders = (dataset.get('metainfo') or {}).get('classes'), dataset.get('folders')
+    if classes is None and isinstance(folders, str) and folders in SYNSETS:
+        return list(synsets(folders).values())
+    return list(classes or folders or ()) or None
+
+
 def classes_of(dataset: Mapping) -> list[str] | None:
     """Return the class names: the config's, else those of the data set class.
 
@@ -155,6 +206,8 @@ def classes_of(dataset: Mapping) -> list[str] | None:
         UserError: they are neither a list of names nor a file of names.
     """
     classes = (dataset.get('metainfo') or {}).get('classes')
+    if is_image_folder(dataset):
+        return _classes_of_folders(dataset)
     if classes is None:
         classes = getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes')
     if isinstance(classes, str):  # mmengine also takes a file with one name per line

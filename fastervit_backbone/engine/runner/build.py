@@ -20,7 +20,7 @@ from ..config.channels import check_channels, check_model
 from ..config.classes import fit_classes, fit_label_loading
 from ..config.load import load_config
 from ..config.machine import fit_to_machine
-from ..config.validate import check_data
+from ..config.validate import check_data, replace_test_data
 from ..processes import from_first_process, join_processes, rank0_print
 from .resumable_runner import ResumableRunner
 
@@ -31,10 +31,19 @@ def prepare(
     options: Mapping[str, object] | None,
     launcher: str,
     splits: tuple[str, ...],
+    test_data: str | Path | None = None,
 ) -> Config:
     """Load the config of a run, check it against its data, fit it to this machine, and report all changes.
 
     Only the first of several processes checks the data; all get its result.
+
+    Args:
+        path: config file.
+        work_dir: folder of the run; None: the config's, or ``work_dirs/<config name>``.
+        options: ``--cfg-options``.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        splits: of 'train', 'val', 'test', whose data is used; the first one's classes are the model's.
+        test_data: folder that replaces a classifier's test data.
 
     Raises:
         UserError: bad input.
@@ -43,6 +52,8 @@ def prepare(
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
     check_model(config)
+    if test_data is not None:
+        replace_test_data(config, str(test_data))
     messages = ['operators: torchvision, as mmcv has no compiled ones'] if stand_in.is_active() else []
     messages += fit_to_machine(config, launcher)
     join_processes(config, launcher)

@@ -3,7 +3,7 @@
 import copy
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -34,6 +34,8 @@ class ResumableRunner(Runner):
     ) -> None:
         self._scheduler_configs = copy.deepcopy(param_scheduler)
         self._checkpoint_schedulers: object = []
+        #: Applied to the weights of a checkpoint that is not resumed.
+        self.adapt_weights: Callable[[dict], dict] = dict
         loop = RESUMABLE_LOOPS.get((train_cfg or {}).get('type'))
         if loop is not None and isinstance(train_dataloader, Mapping):
             train_cfg = dict(train_cfg, type=loop)
@@ -74,7 +76,8 @@ class ResumableRunner(Runner):
                 f"{filename}: revise_keys is not supported, write the file with the model's own names"
             )
         checkpoint = read_checkpoint(filename)
-        checkpoint['state_dict'] = weights = unwrap_state_dict(checkpoint)
+        weights = unwrap_state_dict(checkpoint)
+        checkpoint['state_dict'] = weights = weights if self._resume else self.adapt_weights(weights)
         model = self.model.module if is_model_wrapper(self.model) else self.model
         if self._resume:
             # mmengine compares pickles, which can differ although their contents are equal

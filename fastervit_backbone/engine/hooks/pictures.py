@@ -1,4 +1,4 @@
-"""Pictures of a segmenter's test results."""
+"""Pictures of the test results of a segmenter or classifier."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,26 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image, ImageOps
 
+from ...visualization.draw import draw_lines, enlarge
+
 #: Class names are drawn on images with sides of at least this many pixels; they would cover smaller ones.
 _MIN_LABELED_SIDE = 300
 
 
-class SegmentationPictures(Hook):
-    """Write every test image with its labels and its prediction side by side, drawn by mmseg's visualizer.
+class _Pictures(Hook):
+    """Writes a picture of every test image.
 
     Args:
         folder: created if missing; a picture has the name of its image, ``.png``, preceded by the names of
             folders if the images are in several.
-        alpha: opacity of the label colors, 0..1.
     """
 
-    def __init__(self, folder: str | Path, alpha: float = 0.75) -> None:
-        self.folder, self.alpha = Path(folder), alpha
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
         self._common_folder = ''
+
+    def _draw(self, runner: Runner, pixels: np.ndarray, sample: BaseDataElement, path: Path) -> None:
+        raise NotImplementedError
 
     def before_test(self, runner: Runner) -> None:
         """Find the deepest folder that contains all images."""
@@ -42,20 +46,44 @@ class SegmentationPictures(Hook):
     ) -> None:
         """Draw a batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        runner.visualizer.alpha = self.alpha
         for sample in outputs or ():
             with Image.open(sample.img_path) as image:
                 upright = ImageOps.exif_transpose(image)  # as mmcv loads it
                 pixels = np.asarray(upright.convert('RGB'))
             stem = os.path.splitext(os.path.relpath(sample.img_path, self._common_folder or None))[0]
-            path = self.folder / f'{stem.replace(os.sep, "_")}.png'
-            runner.visualizer.add_datasample(
-                path.stem,
-                pixels,
-                sample,
-                out_file=str(path),
-                with_labels=min(pixels.shape[:2]) >= _MIN_LABELED_SIDE,
-            )
+            self._draw(runner, pixels, sample, self.folder / f'{stem.replace(os.sep, "_")}.png')
+
+
+class SegmentationPictures(_Pictures):
+    """Write every test image with its labels and its prediction side by side, drawn by mmseg's visualizer.
+
+    Args:
+        folder: as in the base class.
+        alpha: opacity of the label colors, 0..1.
+    """
+
+    def __init__(self, folder: str | Path, alpha: float = 0.75) -> None:
+        super().__init__(folder)
+        self.alpha = alpha
+
+    def _draw(self, runner: Runner, pixels: np.ndarray, sample: BaseDataElement, path: Path) -> None:
+        runner.visualizer.alpha = self.alpha
+        with_labels = min(pixels.shape[:2]) >= _MIN_LABELED_SIDE
+        runner.visualizer.add_datasample(
+            path.stem, pixels, sample, out_file=str(path), with_labels=with_labels
+        )
+
+
+class ClassificationPictures(_Pictures):
+    """Write every test image with its true class and the most probable ones."""
+
+    def _draw(self, runner: Runner, pixels: np.ndarray, sample: BaseDataElement, path: Path) -> None:
+        names = runner.test_dataloader.dataset.metainfo['classes']
+        scores = sample.pred_score.float().cpu().numpy()
+        lines = [f'true: {names[int(sample.gt_label)]}']
+        lines += [f'{scores[i]:.2f} {names[i]}' for i in np.argsort(-scores, kind='stable')[:5]]
+        scene = enlarge(np.ascontiguousarray(pixels[..., ::-1]), pixels.shape[:2])
+        Image.fromarray(np.ascontiguousarray(draw_lines(scene, lines)[..., ::-1])).save(path)
 
 
 def write_overview(folder: str | Path, columns: int = 2, rows: int = 4, width: int = 1400) -> Path | None:

@@ -1,0 +1,13 @@
+_base_ = ['../_base_/imagenet_768.py', '../_base_/imagenet_ft.py']
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='SwinTransformerV2',
+        arch='tiny',
+        img_size=768,
+        window_size=[24, 24, 24, 24],
+        drop_path_rate=0.2,
+    ),
+    head=dict(in_channels=768),
+)

@@ -1,0 +1,3 @@
+_base_ = './cifar10_nano.py'
+
+model = dict(backbone=dict(frozen_stages=5))
