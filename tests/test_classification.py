@@ -146,6 +146,8 @@ def test_predictor_equals_the_model_on_the_pixels(root, trained):
     order = np.argsort(-expected)
     assert prediction.classification and list(prediction.labels) == list(order)
     np.testing.assert_allclose(prediction.scores, expected[order], atol=1e-5)
+    assert list(prediction.select(prediction.scores > 2).labels) == []
+    assert list(prediction.select(np.array([0])).labels) == [order[0]]
     only = Predictor(CIFAR, trained, classes=['green'])([path])[0]
     assert [predictor.categories.names[i] for i in only.labels] == ['green']
 

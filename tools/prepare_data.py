@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Put COCO, ADE20K or VOC where the configs expect it, and check that it is complete.
+"""Put COCO, ADE20K, VOC or ImageNet where the configs expect it, and check that it is complete.
 
 From your archives or folders: python tools/prepare_data.py coco ~/Downloads
 From the network:              python tools/prepare_data.py ade20k --download
+Unpacked ImageNet, linked:     python tools/prepare_data.py imagenet /data/imagenet
 Only check what is there:      python tools/prepare_data.py voc --root /data/VOCdevkit
 """
 
@@ -12,7 +13,7 @@ from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 def main() -> None:
     """Parse the command line and prepare."""
     parser = tool_parser(__doc__)
-    parser.add_argument('data', choices=['coco', 'ade20k', 'voc'], help='data set')
+    parser.add_argument('data', choices=['coco', 'ade20k', 'voc', 'imagenet'], help='data set')
     parser.add_argument(
         'source',
         nargs='*',
@@ -21,15 +22,22 @@ def main() -> None:
     parser.add_argument(
         '--root',
         metavar='DIR',
-        help='target folder (default: $COCO_ROOT, $ADE_ROOT or $VOC_ROOT if set, else the folder below '
-        'data/ that the configs use)',
+        help='target folder (default: $COCO_ROOT, $ADE_ROOT, $VOC_ROOT or $IMAGENET_ROOT if set, else '
+        'the folder below data/ that the configs use)',
     )
     parser.add_argument('--download', action='store_true', help='download what is missing')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.datasets.prepare import DATA_SETS, prepare  # after parsing: --help stays fast
+    # after parsing: --help stays fast
+    from fastervit_backbone.datasets.prepare import DATA_SETS, prepare, prepare_imagenet
+    from fastervit_backbone.utils.errors import UserError
 
-    root = prepare(DATA_SETS[args.data], args.source, root=args.root, download=args.download)
+    if args.data != 'imagenet':
+        root = prepare(DATA_SETS[args.data], args.source, root=args.root, download=args.download)
+    elif args.download or len(args.source) > 1:
+        raise UserError('imagenet cannot be downloaded without an account: give its unpacked folder')
+    else:
+        root = prepare_imagenet(*args.source, root=args.root)
     print(f'{args.data} is complete and readable in {root}')
 
 

@@ -111,6 +111,7 @@ def build_app(
     except ModuleNotFoundError as error:
         raise UserError('the page needs the package gradio: pip install gradio') from error
     categories, semantic, uploads = predictor.categories, predictor.semantic, Uploads()
+    things = 'regions' if semantic else 'classes' if predictor.classification else 'objects'
 
     @contextmanager
     def show_errors(path: str | Path) -> Iterator[None]:
@@ -143,7 +144,7 @@ def build_app(
         picture = Image.fromarray(np.ascontiguousarray(draw(pixels, shown, categories)[..., ::-1]))
         entries = shown.to_coco(1, categories)
         height, width = shown.size
-        summary = f'{len(entries)} {"regions" if semantic else "objects"} in {width}x{height} pixels'
+        summary = f'{len(entries)} {things} in {width}x{height} pixels'
         image = dict(id=1, file_name=path.name, height=height, width=width)
         json_path = _write_json(path.with_suffix('.json'), image, entries, categories)
         return picture, summary, _table_rows(entries, height * width, categories), str(json_path)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ..utils.errors import UserError
 from .archives import Archive, fetch_archive, unpack
+from .download_hints import HOW_TO_GET_IMAGENET
+from .image_folder import list_images, resolve_classes
 from .images import open_image
 from .validation.before_training import check_coco, check_label_maps, check_voc
 
@@ -155,6 +157,48 @@ def prepare(
     return root
 
 
+#: Images of ImageNet-1K's splits.
+_IMAGENET = {'train': 1281167, 'val': 50000}
+
+
+def prepare_imagenet(source: str | Path | None = None, root: str | Path | None = None) -> Path:
+    """Check a folder of ImageNet-1K, ``train`` and ``val`` with one folder per class, and link it.
+
+    Args:
+        source: the folder, linked to ``root``; None: it is in ``root`` already.
+        root: where the configs look for it; by default IMAGENET_ROOT.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        UserError: a class or images are missing, an image of a sample cannot be read, or no link can be made.
+    """
+    root = Path(root or os.environ.get('IMAGENET_ROOT') or 'data/imagenet')
+    place = Path(source or root)
+    for split, count in _IMAGENET.items():
+        if not (place / split).is_dir():
+            raise UserError(f'no folder at {os.path.abspath(place / split)}: {HOW_TO_GET_IMAGENET}')
+        images = list_images(place / split, resolve_classes(place / split, 'imagenet-1k')[0])
+        if len(images) < count:
+            raise UserError(f'{place / split} has {len(images)} of {count} images: {HOW_TO_GET_IMAGENET}')
+        for path, _ in images[:: -(-len(images) // SAMPLE)]:
+            with open_image(path) as image:
+                image.load()
+    if place.resolve() != root.resolve():
+        _make_link(root, place)
+    return root
+
+
+def _make_link(target: Path, place: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(Path(os.path.abspath(place)), target_is_directory=True)
+    except OSError as error:
+        raise UserError(f'cannot make the link {target} ({error.strerror}): set another --root') from error
+    print(f'{target} -> {os.path.abspath(place)}')
+
+
 def check(data: PublicData, root: Path) -> None:
     """Count the files of every folder, open a sample, check the annotations.
 
@@ -226,14 +270,7 @@ def _link(data: PublicData, source: Path, root: Path) -> bool:
             if lacking:  # a link would keep an archive from filling it
                 print(f'{place / entry} is not linked: {"; ".join(lacking)}')
                 continue
-            try:
-                root.mkdir(parents=True, exist_ok=True)
-                target.symlink_to(Path(os.path.abspath(place / entry)), target_is_directory=True)
-            except OSError as error:
-                raise UserError(
-                    f'cannot make the link {target} ({error.strerror}): set another --root'
-                ) from error
-            print(f'{target} -> {os.path.abspath(place / entry)}')
+            _make_link(target, place / entry)
         return True
     return False
 

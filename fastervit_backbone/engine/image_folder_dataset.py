@@ -17,6 +17,7 @@ class ImageFolderDataset(BaseDataset):
             all that exist, by name (by number if all are numbers).
         metainfo: ``classes``, their names; default: ImageNet's, or the folders'.
         subset: only some of ``folders`` may exist; those are the classes.
+        sample: only so many images, evenly spaced over all classes; None: all.
         pipeline: transforms.
         indices: only the first so many images, or the images with these indices.
         test_mode: as in mmengine.
@@ -34,6 +35,7 @@ class ImageFolderDataset(BaseDataset):
         folders: Folders = None,
         metainfo: Mapping | None = None,
         subset: bool = False,
+        sample: int | None = None,
         pipeline: Sequence[Mapping | Callable] = (),
         indices: int | Sequence[int] | None = None,
         test_mode: bool = False,
@@ -49,6 +51,7 @@ class ImageFolderDataset(BaseDataset):
             test_mode=test_mode,
             lazy_init=True,
         )
+        self.sample = sample
         classes = (metainfo or {}).get('classes')
         self.folders, names = resolve_classes(self.img_prefix, folders, classes, subset=subset)
         self._metainfo['classes'] = tuple(names)
@@ -57,6 +60,7 @@ class ImageFolderDataset(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the images and their labels."""
-        return [
-            dict(img_path=path, gt_label=label) for path, label in list_images(self.img_prefix, self.folders)
-        ]
+        images = list_images(self.img_prefix, self.folders)
+        if self.sample is not None and self.sample < len(images):
+            images = [images[i * len(images) // self.sample] for i in range(self.sample)]
+        return [dict(img_path=path, gt_label=label) for path, label in images]

@@ -57,7 +57,8 @@ class Prediction:
         """Return only some objects; ``which``: indices, or one bool per object."""
         indices = np.flatnonzero(which) if which.dtype == bool else which
         masks = None if self.masks is None else [self.masks[i] for i in indices]
-        boxes, scores, labels = self.boxes[indices], self.scores[indices], self.labels[indices]
+        boxes = self.boxes if self.classification else self.boxes[indices]
+        scores, labels = self.scores[indices], self.labels[indices]
         return replace(self, boxes=boxes, scores=scores, labels=labels, masks=masks)
 
     def resize(self, size: tuple[int, int]) -> 'Prediction':

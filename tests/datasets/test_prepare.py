@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 
 from fastervit_backbone.datasets import archives
+from fastervit_backbone.datasets import prepare as prepare_module
 from fastervit_backbone.datasets.archives import Archive, fetch_archive, unpack
-from fastervit_backbone.datasets.prepare import DATA_SETS, PublicData, check, prepare
+from fastervit_backbone.datasets.imagenet import synsets
+from fastervit_backbone.datasets.prepare import DATA_SETS, PublicData, check, prepare, prepare_imagenet
 from fastervit_backbone.utils.errors import UserError
 
 
@@ -365,3 +367,24 @@ def test_the_published_counts():
     assert (counts['images/training'], counts['annotations/validation']) == (20210, 2000)
     assert (counts['VOC2007/JPEGImages'], counts['VOC2012/Annotations']) == (9963, 17125)
     assert np.prod([len(a.checksum) > 30 for n in ('coco', 'voc') for a in DATA_SETS[n].archives]) == 1
+
+
+def test_imagenet(tmp_path, monkeypatch, capsys):
+    source, counts = tmp_path / 'unpacked', dict(train=1001, val=1000)
+    monkeypatch.setattr(prepare_module, '_IMAGENET', counts)
+    with pytest.raises(UserError, match=r'no folder at .*train: get ILSVRC2012'):
+        prepare_imagenet(source)
+    for split in counts:
+        for folder in synsets('imagenet-1k'):
+            (source / split / folder).mkdir(parents=True)
+            (source / split / folder / '0.JPEG').write_bytes(picture())
+    with pytest.raises(UserError, match=r'train has 1000 of 1001 images'):
+        prepare_imagenet(source)
+    (source / 'train' / 'n01440764' / '1.JPEG').write_bytes(picture())
+    root = prepare_imagenet(source, tmp_path / 'data' / 'imagenet')
+    assert root.is_symlink() and 'imagenet -> ' in capsys.readouterr().out
+    assert prepare_imagenet(None, root) == root
+    (source / 'val' / 'n01440764' / '0.JPEG').unlink()
+    (source / 'val' / 'n01440764').rmdir()
+    with pytest.raises(UserError, match="has no folder 'n01440764'"):
+        prepare_imagenet(source)
