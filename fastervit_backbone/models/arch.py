@@ -24,6 +24,10 @@ class ArchSpec:
         layer_scale: initial value of the per-channel scales of the attention blocks; None for no scales.
         propagation: add the carriers back to their windows in the last block of a stage.
         mlp_ratio: ratio of the hidden width of the MLPs to their input width.
+        carrier_window: carriers along the side of a window of carriers, at least twice ``carrier_size``.
+            Where an image has more along a side, its carriers attend within such windows, which have
+            carriers of their own, and so on: the cost per pixel does not grow. No other parameters.
+            None: carriers attend to all carriers, as in the paper.
     """
 
     dim: int
@@ -36,6 +40,7 @@ class ArchSpec:
     layer_scale: float | None = None
     propagation: bool = False
     mlp_ratio: float = 4.0
+    carrier_window: int | None = None
 
     def __post_init__(self) -> None:
         for name in ('depths', 'num_heads', 'window_sizes', 'hat'):
@@ -48,6 +53,11 @@ class ArchSpec:
         sizes = (self.dim, self.stem_dim, self.carrier_size)
         if min(*sizes, *self.depths, *self.num_heads, *self.window_sizes) < 1:
             raise ValueError(f'sizes, depths and heads must be at least 1: {self}')
+        if self.carrier_window is not None and self.carrier_window < 2 * self.carrier_size:
+            raise ValueError(
+                f'carrier_window={self.carrier_window} must be at least twice '
+                f'carrier_size={self.carrier_size}'
+            )
         if any(self.hat[:2]):
             raise ValueError(
                 f'hat={self.hat}: stages 1 and 2 are convolutional, only stages 3 and 4 can have carriers'

@@ -186,7 +186,9 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
         c = block.carrier_size or 0
         owners: list[tuple[PositionedLayer, Grid, int]] = [(block, (block.window, block.window), c * c)]
         if block.carrier is not None and windows_hw is not None:
-            owners.append((block.carrier, (windows_hw[0] * c, windows_hw[1] * c), 0))
+            carrier_grid = (windows_hw[0] * c, windows_hw[1] * c)
+            if max(carrier_grid) <= (stage.carrier_window or max(carrier_grid)):  # else several grids
+                owners.append((block.carrier, carrier_grid, 0))
         for owner, grid, num_prefix_tokens in owners:
             owner.position = FixedPosition(owner.position, grid, num_prefix_tokens, dtype)
             owner.bias = FixedPosition(owner.bias, grid, num_prefix_tokens, dtype)

@@ -41,6 +41,8 @@ class FasterViT(nn.Module):
         out_norm: norm over the channels of every output: ``'ln'``, ``'bn'`` or None for the stage's own map.
         window_sizes: window side lengths of the four stages, replacing the variant's.
         carrier_size: carriers along a window's side, replacing the variant's.
+        carrier_window: carriers along the side of a window of carriers, replacing the variant's: for images
+            of many megapixels, see :class:`ArchSpec`.
         in_chans: channels of the image.
         init_cfg: ``dict(type='Pretrained', checkpoint=PATH_OR_URL)``, read by :meth:`init_weights`, never by
             the constructor.
@@ -68,6 +70,7 @@ class FasterViT(nn.Module):
         out_norm: Literal['ln', 'bn'] | None = 'ln',
         window_sizes: tuple[int, ...] | None = None,
         carrier_size: int | None = None,
+        carrier_window: int | None = None,
         in_chans: int = 3,
         init_cfg: Mapping[str, str] | None = None,
     ) -> None:
@@ -77,6 +80,7 @@ class FasterViT(nn.Module):
             spec,
             window_sizes=spec.window_sizes if window_sizes is None else window_sizes,
             carrier_size=spec.carrier_size if carrier_size is None else carrier_size,
+            carrier_window=spec.carrier_window if carrier_window is None else carrier_window,
         )
         self.out_indices = _check_out_indices(out_indices)
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval

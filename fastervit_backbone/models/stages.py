@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from .arch import ArchSpec
-from .layers.carrier import CarrierTokenizer
+from .layers.carrier import CarrierTokenizer, higher_carriers
 from .layers.conv import ConvBlock, Downsample
 from .layers.hat import AttentionBlock
 from .layers.inplace import is_eager_inference
@@ -59,6 +59,7 @@ class AttentionStage(nn.Module):
     ) -> None:
         super().__init__()
         dim, self.window, self.with_cp = spec.channels[index], spec.window_sizes[index], with_cp
+        self.carrier_window = spec.carrier_window
         carrier_size = spec.carrier_size if spec.hat[index] else None
         self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size) if carrier_size else None
         last = len(drop_paths) - 1
@@ -72,6 +73,7 @@ class AttentionStage(nn.Module):
                 drop_path,
                 spec.layer_scale,
                 propagate=bool(carrier_size) and spec.propagation and j == last,
+                carrier_window=spec.carrier_window,
             )
             for j, drop_path in enumerate(drop_paths)
         )
@@ -88,12 +90,16 @@ class AttentionStage(nn.Module):
         windows_hw = (x_BHWC.shape[1] // w, x_BHWC.shape[2] // w)
         # (B, nH*w, nW*w, C) -> (B*nH*nW, w*w, C)
         x = window_partition(x_BHWC, w)
+        higher: tuple[Tensor, ...] = ()
         if self.tokenizer is not None:
-            carriers = carriers_to_windows(self.tokenizer(x_BHWC), self.tokenizer.carrier_size, windows_hw)
-            x = torch.cat((carriers, x), 1)  # (B*nH*nW, L + w*w, C)
+            carriers, c = self.tokenizer(x_BHWC), self.tokenizer.carrier_size
+            if self.carrier_window is not None:
+                grid = (windows_hw[0] * c, windows_hw[1] * c)
+                higher = higher_carriers(carriers, grid, self.carrier_window, c)
+            x = torch.cat((carriers_to_windows(carriers, c, windows_hw), x), 1)  # (B*nH*nW, L + w*w, C)
         bias_dtype, cache = _compute_dtype(x), self._usable_cache()
         for block in self.blocks:
-            x = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache)
+            x, higher = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
         # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
         return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
 
@@ -109,7 +115,7 @@ class AttentionStage(nn.Module):
         return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
 
 
-def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Tensor:
+def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:
     """Run a block, with gradient checkpointing if asked for and gradients are needed."""
     return recomputed(block, *args) if with_cp and torch.is_grad_enabled() else block(*args)
 

@@ -196,6 +196,12 @@ def attention_maps(
     w, c, stride = owner.window, module.carrier_size or 0, 2 ** (stage + 1)
     nH, nW = (ceil(ceil(side / stride) / w) for side in (H, W))
     row, col = int(query[0]) // stride, int(query[1]) // stride
+    limit = owner.carrier_window if c else None
+    if limit is not None and max(nH, nW) * c > limit:
+        raise UserError(
+            f'an image of {H}x{W} pixels has carriers of higher order (carrier_window={limit}), whose attention '
+            'cannot be shown: use a smaller image'
+        )
     window = row // w * nW + col // w
     token = torch.tensor([c * c + row % w * w + col % w])  # carriers come first
     carriers = between = None

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .window import pad_to_windows
+
 
 def pooling_kernel(w: int, c: int) -> int:
     """Tokens along a side of the area that a carrier averages; w tokens and c carriers along a window."""
@@ -44,6 +46,48 @@ def _pooling_matrix(n: int, w: int, c: int, like: Tensor) -> Tensor:
     return ((token >= start) & (token < start + kernel)).to(like.dtype)
 
 
+def pool_carriers(y_BHWC: Tensor, w: int, c: int) -> Tensor:
+    """Average a map over the pooling windows of its carriers.
+
+    Args:
+        y_BHWC: map (B, nH*w, nW*w, C).
+        w: tokens along a window's side.
+        c: carriers along a window's side.
+
+    Returns:
+        (B, nH*c * nW*c, C), carriers in raster order.
+    """
+    B, H, W, C = y_BHWC.shape
+    area = pooling_kernel(w, c) ** 2
+    # rows: (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); columns: (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
+    y = _pooling_matrix(H // w, w, c, y_BHWC) @ y_BHWC.reshape(B, H, W * C)
+    y = _pooling_matrix(W // w, w, c, y) @ y.reshape(-1, W, C)
+    return y.reshape(B, -1, C) / area
+
+
+def higher_carriers(carriers: Tensor, grid: tuple[int, int], n: int, c: int) -> tuple[Tensor, ...]:
+    """Pool carriers of carriers, order by order, until their grid fits into a window.
+
+    The paper proposes this for very large images (section 3.2: "hierarchical in nature").
+
+    Args:
+        carriers: (B, N, C) in raster order over ``grid``.
+        grid: (rows, columns).
+        n: carriers along the side of a window of carriers.
+        c: carriers of the next order along that side.
+
+    Returns:
+        the carriers of order 2, 3, ..., each (B, K, C) in raster order; none if ``grid`` fits into a window.
+    """
+    orders = []
+    while max(grid) > n:
+        map_BHWC = pad_to_windows(carriers.reshape(-1, *grid, carriers.shape[-1]), n)
+        carriers = pool_carriers(map_BHWC, n, c)
+        grid = (map_BHWC.shape[1] // n * c, map_BHWC.shape[2] // n * c)
+        orders.append(carriers)
+    return tuple(orders)
+
+
 class CarrierTokenizer(nn.Module):
     """Depthwise 3x3 convolution, then average pooling to c x c carriers per window.
 
@@ -60,15 +104,9 @@ class CarrierTokenizer(nn.Module):
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, nH*w, nW*w, C), padded map -> (B, nH*c * nW*c, C), carriers in raster order."""
-        w, c = self.window, self.carrier_size
         # (B, H, W, C) -> (B, C, H, W) -> (B, H, W, C)
         y = self.conv(x_BHWC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        B, H, W, C = y.shape
-        area = pooling_kernel(w, c) ** 2
-        # rows: (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); columns: (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
-        y = _pooling_matrix(H // w, w, c, y) @ y.reshape(B, H, W * C)
-        y = _pooling_matrix(W // w, w, c, y) @ y.reshape(-1, W, C)
-        return y.reshape(B, -1, C) / area
+        return pool_carriers(y, self.window, self.carrier_size)
 
 
 def propagate_carriers(windowed: Tensor, c: int, w: int) -> Tensor:

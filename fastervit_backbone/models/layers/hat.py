@@ -3,7 +3,7 @@
 Legend: B images, nH x nW windows of w x w tokens, C channels, c x c carriers per window, L = c*c.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,13 @@ from .carrier import propagate_carriers
 from .inplace import is_eager_inference
 from .position import AbsolutePosition, Grid, GridBias, PositionMlp, PositionModule, RelativeBias
 from .position_cache import PositionCache, look_up
-from .window import carriers_to_windows, windows_to_carriers
+from .window import (
+    carriers_to_windows,
+    pad_to_windows,
+    window_partition,
+    window_unpartition,
+    windows_to_carriers,
+)
 
 
 class PositionedLayer(nn.Module):
@@ -32,14 +38,67 @@ class PositionedLayer(nn.Module):
 
 
 class CarrierLayer(PositionedLayer):
-    """Attention and MLP over all carriers of an image, with their own positions."""
+    """Attention and MLP over all carriers of an image, with their own positions.
+
+    With carriers of higher order it is window attention on the map of the carriers, with the same weights at
+    every order: the carriers of the next order attend to each other, then join their windows.
+
+    Args:
+        carrier_size: c, carriers of the next order along the side of a window of carriers.
+        window: n, carriers along that side; None if the carriers always attend to all.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        drop_path: float,
+        layer_scale: float | None,
+        carrier_size: int,
+        window: int | None,
+    ) -> None:
+        super().__init__(dim, num_heads, mlp_ratio, drop_path, layer_scale)
+        self.carrier_size, self.window = carrier_size, window
 
     def forward(
-        self, carriers: Tensor, grid: Grid, bias_dtype: torch.dtype, cache: PositionCache | None
-    ) -> Tensor:
-        """carriers: (B, N, C) in raster order over ``grid`` (rows, columns) -> same shape."""
-        positioned = carriers + look_up(cache, self.position, grid, 0, carriers.dtype)
-        return _run_layer(self.layer, positioned, look_up(cache, self.bias, grid, 0, bias_dtype), groups=1)
+        self,
+        carriers: Tensor,
+        grid: Grid,
+        bias_dtype: torch.dtype,
+        cache: PositionCache | None,
+        higher: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Apply the layer.
+
+        Args:
+            carriers: (B, N, C) in raster order over ``grid``.
+            grid: (rows, columns).
+            bias_dtype: dtype in which attention runs.
+            cache: cache of positions, or None to compute them.
+            higher: carriers of order 2, 3, ...; see :func:`~.carrier.higher_carriers`.
+
+        Returns:
+            ``carriers`` and ``higher``, of the same shapes.
+        """
+        if not higher:
+            positioned = carriers + look_up(cache, self.position, grid, 0, carriers.dtype)
+            bias = look_up(cache, self.bias, grid, 0, bias_dtype)
+            return _run_layer(self.layer, positioned, bias, groups=1), ()
+        assert self.window is not None, 'only windows have carriers of higher order'
+        n, c, C = self.window, self.carrier_size, carriers.shape[-1]
+        map_BHWC = pad_to_windows(carriers.reshape(-1, *grid, C), n)
+        windows_hw = (map_BHWC.shape[1] // n, map_BHWC.shape[2] // n)
+        next_grid = (windows_hw[0] * c, windows_hw[1] * c)
+        above, beyond = self(higher[0], next_grid, bias_dtype, cache, higher[1:])
+        # (B*mH*mW, c*c + n*n, C)
+        joined = torch.cat((carriers_to_windows(above, c, windows_hw), window_partition(map_BHWC, n)), 1)
+        position = look_up(cache, self.position, (n, n), c * c, joined.dtype)
+        bias = look_up(cache, self.bias, (n, n), c * c, bias_dtype)
+        joined = _run_layer(self.layer, joined + position, bias, groups=windows_hw[0] * windows_hw[1])
+        above = windows_to_carriers(joined[:, : c * c], c, windows_hw)
+        map_BHWC = window_unpartition(joined[:, c * c :], n, windows_hw)[:, : grid[0], : grid[1]]
+        return map_BHWC.flatten(1, 2), (above, *beyond)
 
 
 class AttentionBlock(PositionedLayer):
@@ -54,6 +113,7 @@ class AttentionBlock(PositionedLayer):
         drop_path: stochastic depth, in [0, 1).
         layer_scale: initial value of the per-channel scales; None for no scales.
         propagate: add the carriers to their windows' tokens at the end.
+        carrier_window: carriers along the side of a window of carriers; None: carriers attend to all.
     """
 
     def __init__(
@@ -66,11 +126,12 @@ class AttentionBlock(PositionedLayer):
         drop_path: float = 0.0,
         layer_scale: float | None = None,
         propagate: bool = False,
+        carrier_window: int | None = None,
     ) -> None:
         arguments = (dim, num_heads, mlp_ratio, drop_path, layer_scale)
         super().__init__(*arguments)
         self.window, self.carrier_size, self.propagate = window, carrier_size, propagate
-        self.carrier = CarrierLayer(*arguments) if carrier_size else None
+        self.carrier = CarrierLayer(*arguments, carrier_size, carrier_window) if carrier_size else None
 
     def position_modules(self) -> Iterator[PositionMlp]:
         """Yield the modules whose results a :class:`PositionCache` may keep."""
@@ -79,8 +140,13 @@ class AttentionBlock(PositionedLayer):
                 yield from (m for m in (owner.position, owner.bias) if isinstance(m, PositionMlp))
 
     def forward(
-        self, joined: Tensor, windows_hw: Grid, bias_dtype: torch.dtype, cache: PositionCache | None = None
-    ) -> Tensor:
+        self,
+        joined: Tensor,
+        windows_hw: Grid,
+        bias_dtype: torch.dtype,
+        cache: PositionCache | None = None,
+        higher: tuple[Tensor, ...] = (),
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Apply the block.
 
         Args:
@@ -89,9 +155,10 @@ class AttentionBlock(PositionedLayer):
             windows_hw: (nH, nW).
             bias_dtype: dtype in which attention runs.
             cache: cache of positions, or None to compute them.
+            higher: carriers of order 2, 3, ... of the images.
 
         Returns:
-            same shape as ``joined``.
+            ``joined`` and ``higher``, of the same shapes.
         """
         nH, nW = windows_hw
         grid, c = (self.window, self.window), self.carrier_size or 0
@@ -99,16 +166,16 @@ class AttentionBlock(PositionedLayer):
         positioned = joined + look_up(cache, self.position, grid, L, joined.dtype)
         if self.carrier is not None:
             carriers = windows_to_carriers(joined[:, :L], c, windows_hw)
-            carriers = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache)
+            carriers, higher = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache, higher)
             # in place: concatenation would copy every token
             positioned[:, :L] = carriers_to_windows(carriers, c, windows_hw)
         bias = look_up(cache, self.bias, grid, L, bias_dtype)
         joined = _run_layer(self.layer, positioned, bias, groups=nH * nW)
         if self.carrier is None or not self.propagate:
-            return joined
+            return joined, higher
         windowed, x = joined.split((L, self.window**2), 1)
         up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
-        return torch.cat((windowed, x + (up if scale is None else scale * up)), 1)
+        return torch.cat((windowed, x + (up if scale is None else scale * up)), 1), higher
 
 
 def _run_layer(layer: TransformerLayer, x: Tensor, bias: Tensor | GridBias, groups: int) -> Tensor:

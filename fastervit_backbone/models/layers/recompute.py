@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 BATCH_NORM = (nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
-def recomputed(block: nn.Module, *args: Any) -> Tensor:
+def recomputed(block: nn.Module, *args: Any) -> Any:
     """Run ``block(*args)`` without keeping activations.
 
     The backward pass recomputes them with the same random numbers.
