@@ -199,8 +199,8 @@ def attention_maps(
     limit = owner.carrier_window if c else None
     if limit is not None and max(nH, nW) * c > limit:
         raise UserError(
-            f'an image of {H}x{W} pixels has carriers of higher order (carrier_window={limit}), whose attention '
-            'cannot be shown: use a smaller image'
+            f'an image of {H}x{W} pixels has carriers of higher order (carrier_window={limit}), whose '
+            'attention cannot be shown: use a smaller image'
         )
     window = row // w * nW + col // w
     token = torch.tensor([c * c + row % w * w + col % w])  # carriers come first
