@@ -75,12 +75,18 @@ def infer_arch(
 
 
 def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> ArchSpec:
-    dim, stem_dim = tensors['stem.conv2.weight'].shape[:2]
-    depths = []
+    is_patched = 'stem.proj.weight' in tensors
+    dim, stem_dim = tensors['stem.proj.weight' if is_patched else 'stem.conv2.weight'].shape[:2]
+    depths, conv, heads = [], [], []
     for i in range(NUM_STAGES):
         prefix = f'stages.{i}.blocks.'
         depths.append(len({key.split('.')[3] for key in tensors if key.startswith(prefix)}))
-    heads = [tensors[f'stages.{i}.blocks.0.bias.fc2.weight'].shape[0] for i in (2, 3)]
+        conv.append(f'{prefix}0.conv1.weight' in tensors)
+        if not conv[-1]:
+            heads.append(tensors[f'{prefix}0.bias.fc2.weight'].shape[0])
+    heads = [
+        max(heads[0] // 2 ** (NUM_STAGES - len(heads) - i), 1) for i in range(NUM_STAGES - len(heads))
+    ] + heads
     hidden, width = tensors['stages.2.blocks.0.layer.mlp.fc1.weight'].shape
     windows, carrier_size = [7, 7], 2
     for i in (2, 3):
@@ -93,18 +99,21 @@ def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> Ar
             carrier_size = round(num_carriers**0.5)
     return ArchSpec(
         dim=dim,
-        stem_dim=stem_dim,
+        stem_dim=dim if is_patched else stem_dim,
         depths=tuple(depths),
-        num_heads=(max(heads[0] // 4, 1), max(heads[0] // 2, 1), *heads),
+        num_heads=tuple(heads),
         window_sizes=tuple(windows),
         carrier_size=carrier_size,
         hat=tuple(f'stages.{i}.tokenizer.conv.weight' in tensors for i in range(NUM_STAGES)),
         layer_scale=1e-5 if 'stages.2.blocks.0.layer.scale1' in tensors else None,
         mlp_ratio=hidden / width,
+        conv=tuple(conv),
+        stem='patch' if is_patched else 'conv',
+        downsample='merge' if 'stages.0.downsample.reduction.weight' in tensors else 'conv',
     )
 
 
-_VISIBLE_FIELDS = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio')
+_VISIBLE_FIELDS = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio', 'conv', 'stem', 'downsample')
 
 
 def _matches(known: ArchSpec, spec: ArchSpec) -> bool:

@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 __all__ = ['LoadReport', 'check_fit', 'load_published']
 
 REBUILT, DROPPED = 'rebuilt', 'dropped'
+#: The same for Swin's published files, whose windows and norms a Swin with carriers shares; its tables of
+#: biases are replaced by MLPs. Downsampling belongs to the stage before it, also in timm's files.
+SWIN_TABLE: tuple[tuple[str, str], ...] = (
+    (r'.*\.(?:relative_position_bias_table|relative_position_index|attn_mask)$', DROPPED),
+    (r'(?:norm|head)\..*', DROPPED),
+    (r'patch_embed\.(proj|norm)\.', r'stem.\1.'),
+    (
+        r'layers\.(\d)\.blocks\.(\d+)\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.',
+        r'stages.\1.blocks.\2.layer.\3.',
+    ),
+    (r'layers\.(\d)\.downsample\.', r'stages.\1.downsample.'),
+)
 _BLOCK = r'levels\.([23])\.blocks\.(\d+)\.'
 #: Published name -> ours, first match. REBUILT: derived from weights; DROPPED: not part of the backbone.
 KEY_TABLE: tuple[tuple[str, str], ...] = (
@@ -171,6 +183,7 @@ class FileContent:
         rebuilt: derived position buffers, under the file's names.
         dropped: names of all other tensors.
         arch: the arch that a file of this package declares, which is the only trace of windows in it, or ''.
+        is_partial: another model's file, which has only some of the tensors (Swin's).
     """
 
     name: str
@@ -178,6 +191,7 @@ class FileContent:
     rebuilt: dict[str, Tensor] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     arch: str = ''
+    is_partial: bool = False
 
 
 def read_tensors(source: str | Path | Mapping[str, Any]) -> FileContent:
@@ -197,8 +211,11 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> FileContent:
         file.tensors = tensors
         return file
     unexpected = []
+    file.is_partial = any(k.endswith('.relative_position_bias_table') for k in tensors)
+    if file.is_partial and 'layers.0.downsample.norm.weight' not in tensors:  # timm's: at the stage after it
+        tensors = {re.sub(r'layers\.(\d)\.downsample', _before, k): v for k, v in tensors.items()}
     for key, value in tensors.items():
-        our_key = _rename(key)
+        our_key = _rename(key, SWIN_TABLE if file.is_partial else KEY_TABLE)
         if our_key is None:
             unexpected.append(key)
         elif our_key == REBUILT:
@@ -215,9 +232,13 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> FileContent:
     return file
 
 
-def _rename(key: str) -> str | None:
+def _before(match: re.Match) -> str:
+    return f'layers.{int(match[1]) - 1}.downsample'
+
+
+def _rename(key: str, table: Sequence[tuple[str, str]]) -> str | None:
     """Return our name of a published tensor, REBUILT or DROPPED; None for an unknown tensor."""
-    for pattern, replacement in KEY_TABLE:
+    for pattern, replacement in table:
         match = re.match(pattern, key)
         if match:
             if replacement in (REBUILT, DROPPED):
@@ -240,6 +261,8 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
     tensors = {k: v for k, v in file.tensors.items() if k not in set(unused)}
     loaded_norms = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
     fresh = [k for k in expected if k.startswith('out_norms.') and k.split('.')[1] not in loaded_norms]
+    if file.is_partial:
+        fresh = [k for k in expected if k not in tensors]
     problems = _compare({k: v for k, v in expected.items() if k not in set(fresh)}, tensors)
     try:
         found = infer_arch(file.name, file.tensors, file.rebuilt, file.arch)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 NUM_STAGES = 4
 #: Overall stride of each stage's map: 4 after the stem, doubled by every downsample.
@@ -15,15 +15,21 @@ class ArchSpec:
 
     Attributes:
         dim: channels of stage 1; stage i (from 0) has ``dim * 2**i``.
-        stem_dim: channels between the two convolutions of the stem.
+        stem_dim: channels between the two convolutions of the stem; ignored by the patch stem.
         depths: blocks in each of the four stages.
-        num_heads: attention heads per stage; ignored in the first two stages, which are convolutional.
-        window_sizes: tokens along a window's side, per stage; ignored in the first two stages.
-        carrier_size: carrier tokens along a window's side, where ``hat`` is true.
-        hat: stages with hierarchical attention (carrier tokens); only stages 3 and 4 support it.
+        num_heads: attention heads per stage; ignored in convolutional stages.
+        window_sizes: tokens along a window's side, per stage; ignored in convolutional stages.
+        carrier_size: carrier tokens along a window's side, where ``hat`` is true; more than the window's
+            tokens are interpolated (table S.4 has 9 in windows of 7).
+        hat: stages with hierarchical attention (carrier tokens); only stages with attention support it.
         layer_scale: initial value of the per-channel scales of the attention blocks; None for no scales.
         propagation: add the carriers back to their windows in the last block of a stage.
         mlp_ratio: ratio of the hidden width of the MLPs to their input width.
+        conv: stages of convolutional blocks; the others have attention.
+        hat_every: in stages with carriers, only every so many-th block is hierarchical; the carriers pass the
+            other blocks unchanged.
+        stem: 'conv', two strided convolutions, or 'patch', Swin's patches of 4x4 pixels with a LayerNorm.
+        downsample: 'conv', LayerNorm and a strided convolution, or 'merge', Swin's patch merging.
         carrier_window: carriers along the side of a window of carriers, at least twice ``carrier_size``.
             Where an image has more along a side, its carriers attend within such windows, which have
             carriers of their own, and so on: the cost per pixel does not grow. No other parameters.
@@ -40,10 +46,14 @@ class ArchSpec:
     layer_scale: float | None = None
     propagation: bool = False
     mlp_ratio: float = 4.0
+    conv: tuple[bool, ...] = (True, True, False, False)
+    hat_every: int = 1
+    stem: Literal['conv', 'patch'] = 'conv'
+    downsample: Literal['conv', 'merge'] = 'conv'
     carrier_window: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ('depths', 'num_heads', 'window_sizes', 'hat'):
+        for name in ('depths', 'num_heads', 'window_sizes', 'hat', 'conv'):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)  # configs pass lists; a frozen dataclass needs this call
             if len(values) != NUM_STAGES:
@@ -58,19 +68,23 @@ class ArchSpec:
                 f'carrier_window={self.carrier_window} must be at least twice '
                 f'carrier_size={self.carrier_size}'
             )
-        if any(self.hat[:2]):
-            raise ValueError(
-                f'hat={self.hat}: stages 1 and 2 are convolutional, only stages 3 and 4 can have carriers'
-            )
-        for i in (2, 3):
-            channels, heads, window = self.channels[i], self.num_heads[i], self.window_sizes[i]
+        if self.hat_every < 1:
+            raise ValueError(f'hat_every must be at least 1, got {self.hat_every}')
+        for name, kinds in (('stem', ('conv', 'patch')), ('downsample', ('conv', 'merge'))):
+            if getattr(self, name) not in kinds:
+                raise ValueError(f'{name} must be one of {kinds}, got {getattr(self, name)!r}')
+        for i in range(NUM_STAGES):
+            channels, heads = self.channels[i], self.num_heads[i]
+            if self.conv[i]:
+                if self.hat[i]:
+                    raise ValueError(
+                        f'hat={self.hat}: stage {i + 1} is convolutional, only stages with attention can '
+                        'have carriers'
+                    )
+                continue
             if channels % heads:
                 raise ValueError(
                     f'stage {i + 1} has {channels} channels, which is not divisible by {heads} heads'
-                )
-            if self.hat[i] and self.carrier_size > window:
-                raise ValueError(
-                    f'carrier_size={self.carrier_size} exceeds the window of stage {i + 1}, {window}'
                 )
 
     @property
@@ -97,6 +111,20 @@ def _scaled(dim: int, depths: tuple[int, ...], num_heads: tuple[int, ...]) -> Ar
     )
 
 
+def _swin_t_hat(hat: tuple[bool, ...], hat_every: int = 2) -> ArchSpec:
+    return ArchSpec(
+        dim=96,
+        stem_dim=96,
+        depths=(2, 2, 6, 2),
+        num_heads=(3, 6, 12, 24),
+        hat=hat,
+        hat_every=hat_every,
+        conv=(False,) * NUM_STAGES,
+        stem='patch',
+        downsample='merge',
+    )
+
+
 ARCHS: dict[str, ArchSpec] = {
     # not in the paper: small enough to train on a CPU in minutes
     'nano': ArchSpec(dim=32, stem_dim=32, depths=(1, 2, 4, 2), num_heads=(1, 2, 4, 8)),
@@ -107,6 +135,9 @@ ARCHS: dict[str, ArchSpec] = {
     '4': _scaled(196, (3, 3, 12, 5), (4, 8, 16, 32)),
     '5': _scaled(320, (3, 3, 12, 5), (4, 8, 16, 32)),
     '6': _scaled(320, (3, 3, 16, 8), (4, 8, 16, 32)),
+    # Swin-T with carriers (table 7), in place of the shifted windows: in all stages, or in the third
+    'swin_t_hat': _swin_t_hat((True,) * NUM_STAGES),
+    'swin_t_hat_stage3': _swin_t_hat((False, False, True, False), hat_every=1),
     '4_21k_224': _21k(14),
     '4_21k_384': _21k(24),
     '4_21k_512': _21k(32),

@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from .arch import STRIDES
 from .layers.attention import TransformerLayer
 from .layers.conv import ConvBlock, ConvStem
-from .layers.hat import PositionedLayer
+from .layers.hat import CarrierLayer, PositionedLayer
 from .layers.memory_format import memory_format_of
 from .layers.position import FixedPosition, Grid, PositionMlp
 from .layers.position_cache import PositionCache
@@ -84,7 +84,8 @@ class DeployedFasterViT(nn.Module):
         super().__init__()
         self.size, self.out_channels, self.out_strides = size, net.out_channels, net.out_strides
         net.eval().requires_grad_(False)
-        dtype = dtype or net.stem.conv1.weight.dtype
+        first = next(net.stem.parameters())
+        dtype = dtype or first.dtype
         _fold(net)
         for i, stage in _attention_stages(net):
             _fix_positions(stage, None if size is None else _windows_hw(size, i, stage.window), dtype)
@@ -95,14 +96,14 @@ class DeployedFasterViT(nn.Module):
                 tensor.data = tensor.data.to(dtype)
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
         self.choices: Choices = {}
-        if net.stem.conv1.weight.device.type == 'cpu':
+        if first.device.type == 'cpu':
             known = {} if choices is None else choices
             self.choices = _choose_kernels(net, size or DEFAULT_SIZE, batch, dtype, known)
 
     @property
     def dtype(self) -> torch.dtype:
         """Dtype of the computation."""
-        return self.net.stem.conv1.weight.dtype
+        return next(self.net.stem.parameters()).dtype
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -153,7 +154,7 @@ def _fold(net: 'FasterViT') -> None:
     """Fold BatchNorms into convolutions and layer scales into Linears."""
     blocks = [block for _, stage in _attention_stages(net) for block in stage.blocks]
     # propagation reads the scale of its carrier layer
-    keep_scales = {id(b.carrier.layer) for b in blocks if b.propagate and b.carrier is not None}
+    keep_scales = {id(b.carrier.layer) for b in blocks if b.propagate and isinstance(b.carrier, CarrierLayer)}
     for module in net.modules():
         if isinstance(module, ConvStem | ConvBlock):
             module.conv1 = fuse_conv_bn_eval(module.conv1, module.norm1)
@@ -185,7 +186,7 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
     for block in stage.blocks:
         c = block.carrier_size or 0
         owners: list[tuple[PositionedLayer, Grid, int]] = [(block, (block.window, block.window), c * c)]
-        if block.carrier is not None and windows_hw is not None:
+        if isinstance(block.carrier, CarrierLayer) and windows_hw is not None:
             carrier_grid = (windows_hw[0] * c, windows_hw[1] * c)
             if max(carrier_grid) <= (stage.carrier_window or max(carrier_grid)):  # else several grids
                 owners.append((block.carrier, carrier_grid, 0))
@@ -228,7 +229,7 @@ def _transformer_layers(
         for block in stage.blocks:
             num_carriers = (block.carrier_size or 0) ** 2
             yield block.layer, num_windows * (num_carriers + stage.window**2)
-            if block.carrier is not None:
+            if isinstance(block.carrier, CarrierLayer):
                 yield block.carrier.layer, num_windows * num_carriers
 
 

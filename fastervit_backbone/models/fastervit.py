@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
 from .deploy import DeployedFasterViT, Kernel, describe
-from .layers.conv import ChannelLayerNorm, ConvStem
+from .layers.conv import ChannelLayerNorm, ConvStem, PatchStem
 from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
 from .stages import AttentionStage, ConvStage
@@ -95,16 +95,18 @@ class FasterViT(nn.Module):
         if out_norm not in (*_OUT_NORMS, None):
             raise ValueError(f"out_norm must be 'ln', 'bn' or None, got {out_norm!r}")
 
-        self.stem = ConvStem(in_chans, spec.stem_dim, spec.dim)
+        self.stem: ConvStem | PatchStem
+        if spec.stem == 'conv':
+            self.stem = ConvStem(in_chans, spec.stem_dim, spec.dim)
+        else:
+            self.stem = PatchStem(in_chans, spec.dim)
         rates = [drop_path_rate * i / max(sum(spec.depths) - 1, 1) for i in range(sum(spec.depths))]
         stages = nn.ModuleList()
         last = self.out_indices[-1]  # later stages would get no gradient: they are not built
         for i, depth in enumerate(spec.depths[: last + 1]):
             drop_paths, rates = tuple(rates[:depth]), rates[depth:]
-            if i < 2:
-                stages.append(ConvStage(spec.channels[i], drop_paths, i < last, with_cp))
-            else:
-                stages.append(AttentionStage(spec, i, drop_paths, i < last, with_cp))
+            kind = ConvStage if spec.conv[i] else AttentionStage
+            stages.append(kind(spec, i, drop_paths, i < last, with_cp))
         self.stages = cast(Sequence[ConvStage | AttentionStage], stages)
         self.out_channels = tuple(spec.channels[i] for i in self.out_indices)
         self.out_strides = tuple(STRIDES[i] for i in self.out_indices)

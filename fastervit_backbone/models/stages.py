@@ -1,4 +1,4 @@
-"""The two kinds of stages: convolutional (1, 2) and windowed (3, 4)."""
+"""The two kinds of stages: convolutional and windowed."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from .arch import ArchSpec
-from .layers.carrier import CarrierTokenizer, higher_carriers
-from .layers.conv import ConvBlock, Downsample
+from .layers.carrier import CarrierTokenizer, higher_carriers, propagate_carriers
+from .layers.conv import ConvBlock, Downsample, PatchMerging
 from .layers.hat import AttentionBlock
 from .layers.inplace import is_eager_inference
 from .layers.position_cache import PositionCache
@@ -17,10 +17,11 @@ from .layers.window import carriers_to_windows, pad_to_windows, window_partition
 
 
 class ConvStage(nn.Module):
-    """Convolutional stage (1 or 2).
+    """Convolutional stage (the paper's 1 and 2).
 
     Args:
-        dim: channels.
+        spec: the variant.
+        index: of the stage, from 0.
         drop_paths: stochastic depth of each block; their number is the depth.
         downsample: whether a :class:`Downsample` follows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
@@ -28,11 +29,13 @@ class ConvStage(nn.Module):
 
     blocks: Sequence[ConvBlock]
 
-    def __init__(self, dim: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool) -> None:
+    def __init__(
+        self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool
+    ) -> None:
         super().__init__()
-        self.with_cp = with_cp
+        dim, self.with_cp = spec.channels[index], with_cp
         self.blocks = cast(Sequence[ConvBlock], nn.ModuleList(ConvBlock(dim, p) for p in drop_paths))
-        self.downsample = Downsample(dim) if downsample else None
+        self.downsample = _downsample(spec, dim) if downsample else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
@@ -42,11 +45,11 @@ class ConvStage(nn.Module):
 
 
 class AttentionStage(nn.Module):
-    """Windowed stage (3 or 4): pads and partitions into windows once, whatever the depth.
+    """Windowed stage (the paper's 3 and 4): pads and partitions into windows once, whatever the depth.
 
     Args:
         spec: the variant.
-        index: 2 or 3.
+        index: of the stage, from 0.
         drop_paths: stochastic depth of each block; their number is the depth.
         downsample: whether a :class:`Downsample` follows.
         with_cp: recompute each block in the backward pass instead of keeping its activations.
@@ -63,23 +66,26 @@ class AttentionStage(nn.Module):
         carrier_size = spec.carrier_size if spec.hat[index] else None
         self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size) if carrier_size else None
         last = len(drop_paths) - 1
+        hierarchical = [bool(carrier_size) and (j + 1) % spec.hat_every == 0 for j in range(last + 1)]
         blocks = nn.ModuleList(
             AttentionBlock(
                 dim,
                 spec.num_heads[index],
                 self.window,
-                carrier_size,
+                carrier_size if hierarchical[j] else None,
                 spec.mlp_ratio,
                 drop_path,
                 spec.layer_scale,
-                propagate=bool(carrier_size) and spec.propagation and j == last,
+                propagate=hierarchical[j] and spec.propagation and j == last,
                 carrier_window=spec.carrier_window,
             )
             for j, drop_path in enumerate(drop_paths)
         )
         self.blocks = cast(Sequence[AttentionBlock], blocks)
-        self.downsample = Downsample(dim) if downsample else None
+        self.downsample = _downsample(spec, dim) if downsample else None
         self.cache = PositionCache()
+        #: Set by an ablation: pool the carriers before every block, add them to the tokens after it.
+        self.repools = False
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
@@ -98,10 +104,27 @@ class AttentionStage(nn.Module):
                 higher = higher_carriers(carriers, grid, self.carrier_window, c)
             x = torch.cat((carriers_to_windows(carriers, c, windows_hw), x), 1)  # (B*nH*nW, L + w*w, C)
         bias_dtype, cache = _compute_dtype(x), self._usable_cache()
-        for block in self.blocks:
-            x, higher = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
+        L = x.shape[1] - w * w
+        for j, block in enumerate(self.blocks):
+            if self.repools and j:
+                x = torch.cat(
+                    (self._pool(window_unpartition(x[:, L:], w, windows_hw), windows_hw), x[:, L:]), 1
+                )
+            if L and block.carrier is None:  # the carriers pass unchanged
+                tokens, _ = _run_block(self.with_cp, block, x[:, L:], windows_hw, bias_dtype, cache)
+                x = torch.cat((x[:, :L], tokens), 1)
+            else:
+                x, higher = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
+            if self.repools:
+                up = propagate_carriers(x[:, :L], block.carrier_size or 0, w)
+                x = torch.cat((x[:, :L], x[:, L:] + up), 1)
         # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
         return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
+
+    def _pool(self, x_BHWC: Tensor, windows_hw: tuple[int, int]) -> Tensor:
+        """Return the carriers of a padded map by window: (B, nH*w, nW*w, C) -> (B*nH*nW, L, C)."""
+        assert self.tokenizer is not None, 'only a stage with carriers pools them'
+        return carriers_to_windows(self.tokenizer(x_BHWC), self.tokenizer.carrier_size, windows_hw)
 
     def train(self, mode: bool = True) -> 'AttentionStage':
         """Set the mode like ``nn.Module.train`` and clear the position cache."""
@@ -113,6 +136,10 @@ class AttentionStage(nn.Module):
         if not is_eager_inference(self):
             return None
         return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
+
+
+def _downsample(spec: ArchSpec, dim: int) -> Downsample | PatchMerging:
+    return Downsample(dim) if spec.downsample == 'conv' else PatchMerging(dim)
 
 
 def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:

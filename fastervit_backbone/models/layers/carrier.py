@@ -58,6 +58,9 @@ def pool_carriers(y_BHWC: Tensor, w: int, c: int) -> Tensor:
         (B, nH*c * nW*c, C), carriers in raster order.
     """
     B, H, W, C = y_BHWC.shape
+    if c > w:  # more carriers than tokens: the pooling windows overlap, as torch's adaptive pooling has them
+        y = F.adaptive_avg_pool2d(y_BHWC.permute(0, 3, 1, 2), (H // w * c, W // w * c))
+        return y.flatten(2).transpose(1, 2)
     area = pooling_kernel(w, c) ** 2
     # rows: (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); columns: (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
     y = _pooling_matrix(H // w, w, c, y_BHWC) @ y_BHWC.reshape(B, H, W * C)

@@ -1,9 +1,10 @@
-"""Convolutional parts: stem, block of stages 1-2, downsample, channel LayerNorm (paper section 3.1).
+"""Convolutional parts: stems, block of stages 1-2, downsampling, channel LayerNorm (paper section 3.1).
 
 Legend: B images, C channels, H x W map. Maps are (B, C, H, W) and keep their memory format: channels-last in,
     channels-last out.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -41,6 +42,45 @@ class ConvStem(nn.Module):
         """(B, in_chans, H, W) -> (B, dim, ceil(H/4), ceil(W/4))."""
         x = relu(self.norm1(self.conv1(x)))
         return relu(self.norm2(self.conv2(x)))
+
+
+class PatchStem(nn.Module):
+    """Swin's stem: patches of 4x4 pixels as tokens, and a LayerNorm (Liu et al., arXiv 2103.14030).
+
+    Args:
+        in_chans: channels of the image.
+        dim: channels of the output.
+    """
+
+    def __init__(self, in_chans: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(in_chans, dim, 4, stride=4)
+        self.norm = ChannelLayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_chans, H, W) -> (B, dim, ceil(H/4), ceil(W/4)); zeros complete the last patches."""
+        x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+        return self.norm(self.proj(x))
+
+
+class PatchMerging(nn.Module):
+    """Swin's downsampling: the channels of 2x2 tokens side by side, LayerNorm, and a Linear to half as many.
+
+    Args:
+        dim: input channels; the output has twice as many.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 2*C, ceil(H/2), ceil(W/2)); zeros complete the last tokens."""
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        # Swin's weights have the tokens column by column: four of (B, C, H/2, W/2) -> (B, 4*C, H/2, W/2)
+        x = torch.cat([x[:, :, row::2, col::2] for col in (0, 1) for row in (0, 1)], 1)
+        return self.reduction(self.norm(x.permute(0, 2, 3, 1))).permute(0, 3, 1, 2)
 
 
 class ConvBlock(nn.Module):

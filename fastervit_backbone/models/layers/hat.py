@@ -61,6 +61,11 @@ class CarrierLayer(PositionedLayer):
         super().__init__(dim, num_heads, mlp_ratio, drop_path, layer_scale)
         self.carrier_size, self.window = carrier_size, window
 
+    @property
+    def scale(self) -> nn.Parameter | None:
+        """Scale of the attention's branch, which propagation uses too."""
+        return self.layer.scale1
+
     def forward(
         self,
         carriers: Tensor,
@@ -101,6 +106,29 @@ class CarrierLayer(PositionedLayer):
         return map_BHWC.flatten(1, 2), (above, *beyond)
 
 
+class StillCarriers(nn.Module):
+    """In place of a CarrierLayer: the carriers of an image do not attend to each other.
+
+    Args:
+        scale: of the layer that it replaces, for propagation.
+    """
+
+    def __init__(self, scale: nn.Parameter | None) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(
+        self,
+        carriers: Tensor,
+        grid: Grid,
+        bias_dtype: torch.dtype,
+        cache: PositionCache | None,
+        higher: tuple[Tensor, ...] = (),
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return ``carriers`` and ``higher``."""
+        return carriers, higher
+
+
 class AttentionBlock(PositionedLayer):
     """Attention within windows; with carriers, these first attend to each other, then join their windows.
 
@@ -131,12 +159,14 @@ class AttentionBlock(PositionedLayer):
         arguments = (dim, num_heads, mlp_ratio, drop_path, layer_scale)
         super().__init__(*arguments)
         self.window, self.carrier_size, self.propagate = window, carrier_size, propagate
-        self.carrier = CarrierLayer(*arguments, carrier_size, carrier_window) if carrier_size else None
+        self.carrier: CarrierLayer | StillCarriers | None = None
+        if carrier_size:
+            self.carrier = CarrierLayer(*arguments, carrier_size, carrier_window)
 
     def position_modules(self) -> Iterator[PositionMlp]:
         """Yield the modules whose results a :class:`PositionCache` may keep."""
         for owner in (self, self.carrier):
-            if owner is not None:
+            if isinstance(owner, PositionedLayer):
                 yield from (m for m in (owner.position, owner.bias) if isinstance(m, PositionMlp))
 
     def forward(
@@ -174,7 +204,7 @@ class AttentionBlock(PositionedLayer):
         if self.carrier is None or not self.propagate:
             return joined, higher
         windowed, x = joined.split((L, self.window**2), 1)
-        up, scale = propagate_carriers(windowed, c, self.window), self.carrier.layer.scale1
+        up, scale = propagate_carriers(windowed, c, self.window), self.carrier.scale
         return torch.cat((windowed, x + (up if scale is None else scale * up)), 1), higher
 
 

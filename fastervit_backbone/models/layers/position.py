@@ -181,7 +181,23 @@ class FixedPosition(nn.Module, Generic[PositionT]):
         return cast(PositionT, GridBias(value, grid, num_prefix_tokens) if self.chunked else value)
 
 
-PositionModule = PositionMlp[PositionT] | FixedPosition[PositionT]
+class NoPosition(nn.Module, Generic[PositionT]):
+    """Zero in place of a position or attention bias, for ablations.
+
+    Args:
+        bias: the zero is an attention bias, else a position.
+    """
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.bias = bias
+
+    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> PositionT:
+        """Return a zero that is broadcast: (1, 1, 1, 1) as a bias, (1, 1, 1) as a position."""
+        return cast(PositionT, torch.zeros((1,) * (4 if self.bias else 3), dtype=dtype))
+
+
+PositionModule = PositionMlp[PositionT] | FixedPosition[PositionT] | NoPosition[PositionT]
 
 
 def _no_autocast(device: str) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .position import FixedPosition, Grid, GridBias, PositionMlp, PositionModule, PositionT
+from .position import Grid, GridBias, PositionMlp, PositionModule, PositionT
 
 Key = tuple[PositionMlp, Grid, int, torch.dtype, torch.device]
 
@@ -100,7 +100,7 @@ def look_up(
     dtype: torch.dtype,
 ) -> PositionT:
     """Return ``module(grid, num_prefix_tokens, dtype)``, from the cache if there is one."""
-    if cache is None or isinstance(module, FixedPosition):
+    if cache is None or not isinstance(module, PositionMlp):
         return module(grid, num_prefix_tokens, dtype)
     return cache.get(module, grid, num_prefix_tokens, dtype)
 
