@@ -79,10 +79,12 @@ def _repool(stage: AttentionStage) -> None:
 
 
 #: Component -> what removes it from a stage.
-#: 'hat': no carriers at all. 'carrier_attention': carriers join their windows but do not attend to each other.
-#: 'bias', 'position': the two kinds of positions, of tokens and carriers. 'propagation': carriers are not kept
-#: from block to block but pooled before every block and added to the tokens after it. 'carrier_conv': carriers
-#: start as plain averages.
+#: 'hat': no carriers at all.
+#: 'carrier_attention': carriers join their windows but do not attend to each other.
+#: 'bias', 'position': the two kinds of positions, of tokens and carriers.
+#: 'propagation': carriers are not kept from block to block but pooled before every block and added to the
+#: tokens after it.
+#: 'carrier_conv': carriers start as plain averages.
 ABLATIONS: dict[str, Callable[[AttentionStage], None]] = {
     'hat': _remove_carriers,
     'carrier_attention': _remove_carrier_attention,

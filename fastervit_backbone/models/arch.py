@@ -135,13 +135,13 @@ ARCHS: dict[str, ArchSpec] = {
     '4': _scaled(196, (3, 3, 12, 5), (4, 8, 16, 32)),
     '5': _scaled(320, (3, 3, 12, 5), (4, 8, 16, 32)),
     '6': _scaled(320, (3, 3, 16, 8), (4, 8, 16, 32)),
-    # Swin-T with carriers (table 7), in place of the shifted windows: in all stages, or in the third
-    'swin_t_hat': _swin_t_hat((True,) * NUM_STAGES),
-    'swin_t_hat_stage3': _swin_t_hat((False, False, True, False), hat_every=1),
     '4_21k_224': _21k(14),
     '4_21k_384': _21k(24),
     '4_21k_512': _21k(32),
     '4_21k_768': _21k(48),
+    # Swin-T with carriers (table 7), in place of the shifted windows: in all stages, or in the third
+    'swin_t_hat': _swin_t_hat((True,) * NUM_STAGES),
+    'swin_t_hat_stage3': _swin_t_hat((False, False, True, False), hat_every=1),
 }
 
 
