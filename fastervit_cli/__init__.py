@@ -14,18 +14,19 @@ from .suggest import did_you_mean
 
 #: Verb -> what it does; the tool of the same name is run, ``check-data`` is check_data.py.
 VERBS = {
-    'train': 'train a detector or segmenter from a config',
+    'train': 'train a detector, segmenter or classifier from a config',
     'test': 'evaluate a checkpoint',
     'predict': 'predict on images, folders and videos',
     'finetune': 'train on your own data: a plan, a config, a run',
     'check-data': 'report every problem of a data set',
     'convert-data': 'convert YOLO or VOC to COCO jsons',
-    'prepare-data': 'put COCO, ADE20K or VOC in place',
+    'prepare-data': 'put COCO, ADE20K, VOC or ImageNet in place',
     'analyze-results': 'per-class metrics, confusion and worst mistakes as one page',
     'plot-logs': 'draw the curves of runs',
     'visualize-attention': 'draw what an attention layer looks at',
     'app': 'try a model on a local web page',
     'benchmark': 'measure speed and memory',
+    'ablate': "measure the paper's ablations",
     'convert-checkpoint': 'make a small file of published weights',
     'config': 'list, show or compare configs',
     'demo': 'generate a data set, train, evaluate and draw, in minutes on a CPU',

@@ -57,13 +57,7 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
         ValueError: an unsupported kind of model.
     """
     model.eval()
-    meta_backbone = copy.deepcopy(model.backbone).to('meta')
-    for module in meta_backbone.modules():
-        if isinstance(module, PositionMlp):  # FasterViT's own cache cannot track weights on meta
-            module.forward = functools.cache(module.forward)
-    images = torch.empty(1, 3, *size, device='meta')
-    maps = meta_backbone(images)
-    backbone_flops = _count_flops(lambda: meta_backbone(images))
+    flops, maps = _count_backbone(model.backbone, size)
 
     backbone = model.backbone
     model.backbone = _FixedMaps([torch.zeros(m.shape) for m in maps])
@@ -74,9 +68,28 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     return Complexity(
         parameters=count_parameters(model),
         backbone_parameters=count_parameters(backbone),
-        flops=backbone_flops + other_flops,
-        backbone_flops=backbone_flops,
+        flops=flops + other_flops,
+        backbone_flops=flops,
     )
+
+
+@torch.no_grad()
+def backbone_flops(backbone: nn.Module, size: tuple[int, int]) -> int:
+    """Count a backbone's FLOPs for one image of (height, width) = ``size``, on the meta device.
+
+    Left out is what it computes only once per size in eval mode (FasterViT's position MLPs).
+    """
+    return _count_backbone(backbone.eval(), size)[0]
+
+
+def _count_backbone(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, tuple[Tensor, ...]]:
+    meta_backbone = copy.deepcopy(backbone).to('meta')
+    for module in meta_backbone.modules():
+        if isinstance(module, PositionMlp):  # FasterViT's own cache cannot track weights on meta
+            module.forward = functools.cache(module.forward)
+    images = torch.empty(1, 3, *size, device='meta')
+    maps = meta_backbone(images)
+    return _count_flops(lambda: meta_backbone(images)), maps
 
 
 def count_parameters(module: nn.Module) -> int:

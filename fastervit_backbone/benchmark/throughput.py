@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -60,19 +60,27 @@ def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: in
         UserError: as ``build``.
     """
     with precision(setting.dtype):
-        steps = [build(name, setting) for name in names]
+        return compare_steps({name: build(name, setting) for name in names}, setting, rounds, warmup)
+
+
+def compare_steps(
+    steps: Mapping[str, Callable[[], object]], setting: Setting, rounds: int = 15, warmup: int = 2
+) -> list[Timing]:
+    """Time functions interleaved, like :func:`compare`; ``steps``: name -> function of one call."""
+    with precision(setting.dtype):
+        functions = list(steps.values())
         calls_per_turn = []
-        for step in steps:
+        for step in functions:
             for _ in range(warmup):
                 step()
             call_seconds = max(_time(step, 1, setting.device), 1e-6)
             calls_per_turn.append(max(1, round(TURN_SECONDS / call_seconds)))
-        turns: list[list[float]] = [[] for _ in steps]
+        turns: list[list[float]] = [[] for _ in functions]
         for _ in range(rounds):
-            for step, calls, seconds in zip(steps, calls_per_turn, turns, strict=True):
+            for step, calls, seconds in zip(functions, calls_per_turn, turns, strict=True):
                 seconds.append(_time(step, calls, setting.device))
-        peaks = [peak_memory(step, setting.device) for step in steps]
-    rows = zip(names, turns, peaks, strict=True)
+        peaks = [peak_memory(step, setting.device) for step in functions]
+    rows = zip(steps, turns, peaks, strict=True)
     return [_summarize(name, setting, turns[0], seconds, peak) for name, seconds, peak in rows]
 
 
@@ -96,7 +104,7 @@ def _summarize(
     )
 
 
-def _time(step: Callable[[], None], calls: int, device: str) -> float:
+def _time(step: Callable[[], object], calls: int, device: str) -> float:
     """Measure the seconds per call."""
     if device == 'cuda':
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)

@@ -7,6 +7,12 @@ from typing import Any, Literal
 NUM_STAGES = 4
 #: Overall stride of each stage's map: 4 after the stem, doubled by every downsample.
 STRIDES = (4, 8, 16, 32)
+#: Values of fields that name a kind.
+_KINDS = {
+    'stem': ('conv', 'patch'),
+    'downsample': ('conv', 'merge'),
+    'attention': ('hat', 'twins', 'edgevit'),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,7 @@ class ArchSpec:
             other blocks unchanged.
         stem: 'conv', two strided convolutions, or 'patch', Swin's patches of 4x4 pixels with a LayerNorm.
         downsample: 'conv', LayerNorm and a strided convolution, or 'merge', Swin's patch merging.
+        attention: of the stages that are not convolutional: 'hat', or that of 'twins' or 'edgevit' (table 5).
         carrier_window: carriers along the side of a window of carriers, at least twice ``carrier_size``.
             Where an image has more along a side, its carriers attend within such windows, which have
             carriers of their own, and so on: the cost per pixel does not grow. No other parameters.
@@ -50,6 +57,7 @@ class ArchSpec:
     hat_every: int = 1
     stem: Literal['conv', 'patch'] = 'conv'
     downsample: Literal['conv', 'merge'] = 'conv'
+    attention: Literal['hat', 'twins', 'edgevit'] = 'hat'
     carrier_window: int | None = None
 
     def __post_init__(self) -> None:
@@ -70,9 +78,14 @@ class ArchSpec:
             )
         if self.hat_every < 1:
             raise ValueError(f'hat_every must be at least 1, got {self.hat_every}')
-        for name, kinds in (('stem', ('conv', 'patch')), ('downsample', ('conv', 'merge'))):
+        for name, kinds in _KINDS.items():
             if getattr(self, name) not in kinds:
                 raise ValueError(f'{name} must be one of {kinds}, got {getattr(self, name)!r}')
+        if self.attention != 'hat' and any(self.hat):
+            raise ValueError(f'hat={self.hat}: attention={self.attention!r} has no carriers')
+        self._check_heads()
+
+    def _check_heads(self) -> None:
         for i in range(NUM_STAGES):
             channels, heads = self.channels[i], self.num_heads[i]
             if self.conv[i]:

@@ -20,7 +20,7 @@ from .deploy import DeployedFasterViT, Kernel, describe
 from .layers.conv import ChannelLayerNorm, ConvStem, PatchStem
 from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
-from .stages import AttentionStage, ConvStage
+from .stages import AttentionStage, MapStage
 
 
 class FasterViT(nn.Module):
@@ -56,7 +56,7 @@ class FasterViT(nn.Module):
         TypeError: an unknown argument or arch field.
     """
 
-    stages: Sequence[ConvStage | AttentionStage]
+    stages: Sequence[MapStage | AttentionStage]
 
     def __init__(
         self,
@@ -105,9 +105,9 @@ class FasterViT(nn.Module):
         last = self.out_indices[-1]  # later stages would get no gradient: they are not built
         for i, depth in enumerate(spec.depths[: last + 1]):
             drop_paths, rates = tuple(rates[:depth]), rates[depth:]
-            kind = ConvStage if spec.conv[i] else AttentionStage
+            kind = MapStage if spec.conv[i] or spec.attention != 'hat' else AttentionStage
             stages.append(kind(spec, i, drop_paths, i < last, with_cp))
-        self.stages = cast(Sequence[ConvStage | AttentionStage], stages)
+        self.stages = cast(Sequence[MapStage | AttentionStage], stages)
         self.out_channels = tuple(spec.channels[i] for i in self.out_indices)
         self.out_strides = tuple(STRIDES[i] for i in self.out_indices)
         # keyed by stage, so that the names do not depend on out_indices

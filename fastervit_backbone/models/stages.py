@@ -1,4 +1,4 @@
-"""The two kinds of stages: convolutional and windowed."""
+"""The two kinds of stages: blocks on maps, and blocks on windows with their carriers."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -9,15 +9,17 @@ from torch import Tensor, nn
 from .arch import ArchSpec
 from .layers.carrier import CarrierTokenizer, higher_carriers, propagate_carriers
 from .layers.conv import ConvBlock, Downsample, PatchMerging
+from .layers.edgevit import EdgeVitBlock
 from .layers.hat import AttentionBlock
 from .layers.inplace import is_eager_inference
 from .layers.position_cache import PositionCache
 from .layers.recompute import recomputed
+from .layers.twins import TwinsBlock
 from .layers.window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition
 
 
-class ConvStage(nn.Module):
-    """Convolutional stage (the paper's 1 and 2).
+class MapStage(nn.Module):
+    """Stage of blocks that take and return the map: convolutions (the paper's 1 and 2), or peers' attention.
 
     Args:
         spec: the variant.
@@ -27,14 +29,15 @@ class ConvStage(nn.Module):
         with_cp: recompute each block in the backward pass instead of keeping its activations.
     """
 
-    blocks: Sequence[ConvBlock]
+    blocks: Sequence[nn.Module]
 
     def __init__(
         self, spec: ArchSpec, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool
     ) -> None:
         super().__init__()
         dim, self.with_cp = spec.channels[index], with_cp
-        self.blocks = cast(Sequence[ConvBlock], nn.ModuleList(ConvBlock(dim, p) for p in drop_paths))
+        blocks = nn.ModuleList(_map_block(spec, index, j, p) for j, p in enumerate(drop_paths))
+        self.blocks = cast(Sequence[nn.Module], blocks)
         self.downsample = _downsample(spec, dim) if downsample else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,6 +139,15 @@ class AttentionStage(nn.Module):
         if not is_eager_inference(self):
             return None
         return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
+
+
+def _map_block(spec: ArchSpec, index: int, j: int, drop_path: float) -> nn.Module:
+    dim, heads, window = spec.channels[index], spec.num_heads[index], spec.window_sizes[index]
+    if spec.conv[index]:
+        return ConvBlock(dim, drop_path)
+    if spec.attention == 'twins':
+        return TwinsBlock(dim, heads, window, j % 2 == 1, j == 0, spec.mlp_ratio, drop_path)
+    return EdgeVitBlock(dim, heads, spec.mlp_ratio, drop_path)
 
 
 def _downsample(spec: ArchSpec, dim: int) -> Downsample | PatchMerging:

@@ -1,0 +1,41 @@
+#!/usr/bin/env python
+"""Measure every row of the paper's ablations: parameters, multiply-adds, and speed beside the paper's.
+
+Example: python tools/ablate.py --tables S.1 5
+The page: python tools/ablate.py --out docs/ablations.md
+"""
+
+import shlex
+import sys
+
+from fastervit_cli.console import parse_size, parse_strictly, run_cli, tool_parser
+
+
+def main() -> None:
+    """Parse the command line and measure."""
+    parser = tool_parser(__doc__)
+    parser.add_argument(
+        '--tables', nargs='+', default=['S.1', 'S.4', 'S.7', '5'], help='S.1, S.4, S.7, 5 (default: all)'
+    )
+    parser.add_argument('--size', type=parse_size, default=(224, 224), metavar='HxW', help='default: 224x224')
+    parser.add_argument('--batch', type=int, default=8, help='images per batch (default: 8)')
+    parser.add_argument('--rounds', type=int, default=9, help='measurements per model (default: 9)')
+    parser.add_argument('--device', choices=['cpu', 'cuda'], help='default: cuda if available')
+    parser.add_argument('--out', metavar='PAGE.md', help='write a page, with a picture beside it')
+    args = parse_strictly(parser)
+
+    import torch
+
+    from fastervit_backbone.benchmark.ablations import measure_tables  # after parsing: --help stays fast
+    from fastervit_backbone.benchmark.candidates import Setting
+    from fastervit_backbone.utils.files import check_file_writable
+
+    if args.out is not None:
+        check_file_writable('--out', args.out)
+    device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
+    setting = Setting(size=args.size, batch=args.batch, device=device)
+    measure_tables(args.tables, setting, args.rounds, args.out, shlex.join(['python', *sys.argv]))
+
+
+if __name__ == '__main__':
+    run_cli(main)
