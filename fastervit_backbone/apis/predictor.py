@@ -7,10 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.structures import BaseDataElement
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import nn
 
 from fastervit_cli.suggest import did_you_mean
@@ -20,13 +19,9 @@ from ..models.fastervit import STRIDES, FasterViT
 from ..structures.prediction import Prediction, encode_mask
 from ..utils.errors import UserError
 from ..visualization.draw import draw
-from .load_model import default_device, load_model, test_dataset
-from .sources import read_image
+from .inputs import ImageLike, as_bgr, build_test_pipeline
+from .load_model import default_device, load_model
 from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
-
-#: What can be given as an image: a file, or pixels in RGB.
-ImageLike = str | Path | np.ndarray | Image.Image
-
 
 #: Classes that a classifier names for an image.
 TOP = 5
@@ -87,7 +82,7 @@ class Predictor:
         if self.classification and tile is not None:
             raise UserError(f'tile {tile}: a classifier sees the whole image, leave tiles out')
         self._labels = _labels_of(classes, self.categories.names)
-        self._pipeline = Compose(_test_pipeline(self.config, size))
+        self._pipeline = Compose(build_test_pipeline(self.config, size))
         self.model.to(self.device)
         if deploy:
             backbone = self.model.backbone
@@ -123,7 +118,7 @@ class Predictor:
             UserError: a file cannot be read as an image.
         """
         start = time.perf_counter()
-        pixels = [_as_bgr(image) for image in images]
+        pixels = [as_bgr(image) for image in images]
         self.seconds['load'] += time.perf_counter() - start
         return self.predict_pixels(pixels, batch)
 
@@ -145,7 +140,7 @@ class Predictor:
 
     def draw(self, image: ImageLike, prediction: Prediction) -> Image.Image:
         """Draw a prediction on its image (see :func:`~fastervit_backbone.visualization.draw.draw`)."""
-        picture = draw(_as_bgr(image), prediction, self.categories)
+        picture = draw(as_bgr(image), prediction, self.categories)
         return Image.fromarray(np.ascontiguousarray(picture[..., ::-1]))
 
     def prepare(self, pixels: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
@@ -300,22 +295,6 @@ def _crop(pixels: np.ndarray, box: Box) -> np.ndarray:
     return pixels[y1:y2, x1:x2]
 
 
-def _as_bgr(image: ImageLike) -> np.ndarray:
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    if not isinstance(image, np.ndarray):
-        given = type(image).__name__
-    elif image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
-        return np.ascontiguousarray(image[..., ::-1])
-    else:
-        given = f'{image.dtype} {image.shape}'
-    raise UserError(
-        f'an image must be a file, a Pillow image or an array (H, W, 3), uint8, RGB, but got {given}'
-    )
-
-
 def _check_device(device: str | torch.device | None) -> torch.device:
     if device is None:
         return default_device()
@@ -341,31 +320,3 @@ def _labels_of(classes: Sequence[str] | None, names: Sequence[str]) -> list[int]
                 f'the model has no class {name!r}{did_you_mean(name, names) or f" (its classes: {listed})"}'
             )
     return [names.index(name) for name in classes]
-
-
-def _test_pipeline(config: Config, size: tuple[int, int] | None) -> list[dict]:
-    """Return the test pipeline without loading of files and annotations, resizing to ``size`` unless None."""
-    steps = [dict(step) for step in test_dataset(config).get('pipeline') or config.get('test_pipeline') or ()]
-    if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
-        raise UserError(f'{config.filename}: the test pipeline must start with LoadImageFromFile')
-    first = {k: v for k, v in steps[0].items() if k != 'backend_args'} | dict(type='LoadImageFromNDArray')
-    is_classifier = config.get('default_scope') == 'mmpretrain'  # which has no LoadImageFromNDArray
-    steps = [first] * (not is_classifier) + [
-        step for step in steps[1:] if not step['type'].endswith('Annotations')
-    ]
-    if size is None:
-        return steps
-    height, width = size
-    if min(size) < 32:
-        raise UserError(f'size {height}x{width}: must be at least 32x32')
-    if is_classifier:  # exactly this size, instead of resizing and cropping
-        steps = [step for step in steps if not step['type'].endswith(('Resize', 'ResizeEdge', 'Crop'))]
-        exact = dict(type='Resize', scale=(width, height), backend='pillow', interpolation='bicubic')
-        return [exact, *steps]
-    resizes = [step for step in steps if step['type'].endswith('Resize')]
-    for step in resizes:
-        step['scale'] = (width, height)
-        step.pop('scale_factor', None)
-    if not resizes:  # before the images are packed
-        steps.insert(1, dict(type='Resize', scale=(width, height), keep_ratio=True))
-    return steps

@@ -129,11 +129,11 @@ def measure_tables(
         raise UserError(f'no table {unknown[0]!r}: choose of {", ".join(TABLES)}')
     machine = describe_machine(setting.device)
     height, width = setting.size
+    versions = f'{machine["threads"]} threads, torch {machine["torch"]}, commit {machine["commit"]}'
     text = (
-        f'# Ablations\n\nWritten by `{command}`: {machine["device"]}, {machine["threads"]} threads, '
-        f'torch {machine["torch"]}, commit {machine["commit"]}. Backbones in eval '
-        f'mode, {setting.batch} x 3 x {height} x {width}, {setting.dtype}; the rows of an arch ran by turns in one '
-        'process. A ratio is the speed over that of the first row of the arch, here (median and quartiles) and '
+        f'# Ablations\n\nWritten by `{command}`: {machine["device"]}, {versions}. Backbones in eval mode, '
+        f'{setting.batch} x 3 x {height} x {width}, {setting.dtype}; the rows of an arch ran by turns in one '
+        'process. A ratio is the speed over that of the first row of the arch, here (median, quartiles) and '
         'in the paper (on its A100, at batch 128). Multiply-adds are counted at 224x224, without classifier; '
         'the paper prints two digits.\n'
     )

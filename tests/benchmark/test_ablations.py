@@ -50,5 +50,5 @@ def test_page(tmp_path, monkeypatch, capsys):
     assert (tmp_path / 'page.md').read_text() == text and '| nano | no carriers |' in text
     assert (tmp_path / 'page.png').read_bytes().startswith(b'\x89PNG')
     assert '## Table S.1' in capsys.readouterr().out
-    with pytest.raises(UserError, match="no table '9': choose of S.1"):
+    with pytest.raises(UserError, match=r"no table '9': choose of S\.1"):
         measure_tables(['9'], setting, 2, None, '')
