@@ -165,7 +165,11 @@ def _check_weights(runner: Runner, config: Config, path: Path) -> None:
     weights = unwrap_state_dict(content)
     if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
         runner.adapt_weights = _classifier_weights(config, content, str(path))
-        weights = runner.adapt_weights(weights)
+        adapted = runner.adapt_weights(weights)
+        before, after = (number_of_classes(to_classifier(w)) for w in (weights, adapted))
+        if before != after:
+            rank0_print(f'the data has {after} of the {before} classes: only those are possible answers')
+        weights = adapted
     if isinstance(runner.model, nn.Module):  # mmengine's FlexibleRunner builds the model later
         check_fit(unwrap_model(runner.model), weights, str(path))
 
@@ -179,10 +183,8 @@ def _classifier_weights(config: Config, content: Mapping, path: str) -> Callable
         weights = to_classifier(weights)
         count = number_of_classes(weights)
         known = names or (list(synsets('imagenet-1k').values()) if count == IMAGENET_CLASSES else None)
-        if not wanted or known is None or list(known) == list(wanted):
+        if not wanted or known is None or len(known) != count or list(known) == list(wanted):
             return weights
-        if count != len(wanted):
-            rank0_print(f'the data has {len(wanted)} of the {count} classes: only those are possible answers')
         return select_classes(weights, known, wanted, path)
 
     return adapt

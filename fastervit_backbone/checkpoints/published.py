@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.arch import NUM_STAGES, ArchSpec
+from ..models.layers.carrier import widen_kernel
 from ..utils.errors import CheckpointError
 from .infer_arch import FileArch, declared_arch, describe_differences, infer_arch
 from .io import log, read_checkpoint, unwrap_state_dict
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from ..models.fastervit import FasterViT
 
 __all__ = ['LoadReport', 'check_fit', 'load_published']
+
+
+#: Ends of the names of options that published files lack; their initial values change nothing.
+_OPTIONAL = ('.gate', 'stem.patches.weight', 'stem.patches.bias')
 
 
 @dataclass(frozen=True)
@@ -212,8 +217,12 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         k for k in file.tensors if k in other_norms or (k not in expected and _belongs_to_unbuilt(k, net))
     ]
     tensors = {k: v for k, v in file.tensors.items() if k not in set(unused)}
+    for name in [k for k in tensors if k.endswith('tokenizer.conv.weight') and k in expected]:
+        widened = widen_kernel(tensors[name], expected[name].shape)
+        tensors[name] = tensors[name] if widened is None else widened
     loaded_norms = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
     fresh = [k for k in expected if k.startswith('out_norms.') and k.split('.')[1] not in loaded_norms]
+    fresh += [k for k in expected if k not in tensors and k.endswith(_OPTIONAL)]
     if file.is_partial:
         fresh = [k for k in expected if k not in tensors]
     problems = _compare({k: v for k, v in expected.items() if k not in set(fresh)}, tensors)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
 from .deploy import DeployedFasterViT, Kernel, describe
-from .layers.conv import ChannelLayerNorm, ConvStem, PatchStem
+from .layers.conv import ChannelLayerNorm, ConvStem, HybridStem, PatchStem
 from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
 from .stages import AttentionStage, MapStage
@@ -96,10 +96,10 @@ class FasterViT(nn.Module):
             raise ValueError(f"out_norm must be 'ln', 'bn' or None, got {out_norm!r}")
 
         self.stem: ConvStem | PatchStem
-        if spec.stem == 'conv':
-            self.stem = ConvStem(in_chans, spec.stem_dim, spec.dim)
-        else:
+        if spec.stem == 'patch':
             self.stem = PatchStem(in_chans, spec.dim)
+        else:
+            self.stem = _CONV_STEMS[spec.stem](in_chans, spec.stem_dim, spec.dim)
         rates = [drop_path_rate * i / max(sum(spec.depths) - 1, 1) for i in range(sum(spec.depths))]
         stages = nn.ModuleList()
         last = self.out_indices[-1]  # later stages would get no gradient: they are not built
@@ -223,8 +223,11 @@ class FasterViT(nn.Module):
                 nn.init.normal_(m.weight, std=(2 / fan_out) ** 0.5)
             if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None:
                 nn.init.zeros_(m.bias)
+        if isinstance(self.stem, HybridStem):
+            self.stem.start_at_zero()
 
 
+_CONV_STEMS: dict[str, type[ConvStem]] = {'conv': ConvStem, 'hybrid': HybridStem}
 _OUT_NORMS: dict[str, Callable[[int], nn.Module]] = {
     'ln': lambda dim: ChannelLayerNorm(dim, eps=1e-6),
     'bn': nn.BatchNorm2d,

@@ -67,7 +67,10 @@ class AttentionStage(nn.Module):
         dim, self.window, self.with_cp = spec.channels[index], spec.window_sizes[index], with_cp
         self.carrier_window = spec.carrier_window
         carrier_size = spec.carrier_size if spec.hat[index] else None
-        self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size) if carrier_size else None
+        self.tokenizer: CarrierTokenizer | None = None
+        if carrier_size:
+            dense = spec.carrier_conv == 'dense'
+            self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size, spec.carrier_kernel, dense)
         last = len(drop_paths) - 1
         hierarchical = [bool(carrier_size) and (j + 1) % spec.hat_every == 0 for j in range(last + 1)]
         blocks = nn.ModuleList(
@@ -81,6 +84,7 @@ class AttentionStage(nn.Module):
                 spec.layer_scale,
                 propagate=hierarchical[j] and spec.propagation and j == last,
                 carrier_window=spec.carrier_window,
+                gate=spec.carrier_gate,
             )
             for j, drop_path in enumerate(drop_paths)
         )

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from fastervit_backbone import ARCHS, ArchSpec, FasterViT
+from fastervit_backbone.checkpoint import load_published
 from fastervit_backbone.checkpoints.infer_arch import infer_arch
 from fastervit_backbone.models.layers.carrier import pool_carriers
 from fastervit_backbone.models.layers.conv import PatchMerging, PatchStem
@@ -177,3 +178,40 @@ def test_twins_attention_by_loops():
     k, v = whole.kv(summary).split(8, -1)
     expected = whole.proj(attend(whole.q(x.reshape(24, 8)), k, v)).reshape(1, 6, 4, 8)
     torch.testing.assert_close(whole(x), expected)
+
+
+IMPROVEMENTS = {
+    'kernel': dict(carrier_kernel=5),
+    'dense': dict(carrier_kernel=5, carrier_conv='dense'),
+    'gate': dict(carrier_gate=True),
+    'stem': dict(stem='hybrid'),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('name', IMPROVEMENTS)
+def test_improvements_start_as_the_base(name):
+    """With a file of the base they compute the same, but for the rounding of a larger convolution."""
+    base = randomize(FasterViT(ArchSpec(**TINY))).eval()
+    net = FasterViT(ArchSpec(**TINY, **IMPROVEMENTS[name])).eval()
+    report = load_published(net, base.state_dict() | {'stem.norm1.num_batches_tracked': torch.tensor(1)})
+    assert all(k.startswith('out_norms') or k.endswith(('.gate', 'weight', 'bias')) for k in report.fresh)
+    images = torch.randn(2, 3, 97, 130)
+    for a, b in zip(base(images), net(images), strict=True):
+        if name in ('gate', 'stem'):
+            assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, atol=1e-5 * float(a.abs().max()), rtol=0)
+    assert sum(p.numel() for p in net.parameters()) > sum(p.numel() for p in base.parameters())
+    for a, b in zip(net(images), net.deploy()(images), strict=True):
+        assert (a - b).abs().max() / a.abs().max() < 1e-5
+
+
+def test_improvements_learn():
+    spec = ArchSpec(**TINY, carrier_kernel=5, carrier_conv='dense', carrier_gate=True, stem='hybrid')
+    net = FasterViT(spec)
+    sum(m.square().sum() for m in net(torch.randn(2, 3, 96, 128))).backward()
+    new = ('tokenizer.conv', 'gate', 'stem.patches')
+    grads = {k: p.grad for k, p in net.named_parameters() if any(part in k for part in new)}
+    assert len(grads) == 8 and all(g is not None and g.abs().sum() > 0 for g in grads.values())
+    with pytest.raises(ValueError, match='carrier_kernel must be odd, got 4'):
+        ArchSpec(**TINY, carrier_kernel=4)

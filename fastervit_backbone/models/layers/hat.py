@@ -142,6 +142,7 @@ class AttentionBlock(PositionedLayer):
         layer_scale: initial value of the per-channel scales; None for no scales.
         propagate: add the carriers to their windows' tokens at the end.
         carrier_window: carriers along the side of a window of carriers; None: carriers attend to all.
+        gate: scale the carriers that join the windows, by a factor per channel that starts at 1.
     """
 
     def __init__(
@@ -155,10 +156,12 @@ class AttentionBlock(PositionedLayer):
         layer_scale: float | None = None,
         propagate: bool = False,
         carrier_window: int | None = None,
+        gate: bool = False,
     ) -> None:
         arguments = (dim, num_heads, mlp_ratio, drop_path, layer_scale)
         super().__init__(*arguments)
         self.window, self.carrier_size, self.propagate = window, carrier_size, propagate
+        self.gate = nn.Parameter(torch.ones(dim)) if gate and carrier_size else None
         self.carrier: CarrierLayer | StillCarriers | None = None
         if carrier_size:
             self.carrier = CarrierLayer(*arguments, carrier_size, carrier_window)
@@ -197,8 +200,9 @@ class AttentionBlock(PositionedLayer):
         if self.carrier is not None:
             carriers = windows_to_carriers(joined[:, :L], c, windows_hw)
             carriers, higher = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache, higher)
+            windowed = carriers_to_windows(carriers, c, windows_hw)
             # in place: concatenation would copy every token
-            positioned[:, :L] = carriers_to_windows(carriers, c, windows_hw)
+            positioned[:, :L] = windowed if self.gate is None else self.gate * windowed
         bias = look_up(cache, self.bias, grid, L, bias_dtype)
         joined = _run_layer(self.layer, positioned, bias, groups=nH * nW)
         if self.carrier is None or not self.propagate:
