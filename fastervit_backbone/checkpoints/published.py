@@ -212,9 +212,11 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         CheckpointError: missing, unexpected or differently shaped tensors.
     """
     expected = net.state_dict()
-    other_norms = _norms_of_another_kind(file.tensors, expected)
+    classifiers_norm = _classifiers_norm(file.tensors, expected)
     unused = [
-        k for k in file.tensors if k in other_norms or (k not in expected and _belongs_to_unbuilt(k, net))
+        k
+        for k in file.tensors
+        if k in classifiers_norm or (k not in expected and _belongs_to_unbuilt(k, net))
     ]
     tensors = {k: v for k, v in file.tensors.items() if k not in set(unused)}
     for name in [k for k in tensors if k.endswith('tokenizer.conv.weight') and k in expected]:
@@ -257,16 +259,12 @@ def _belongs_to_unbuilt(key: str, net: 'FasterViT') -> bool:
     return key.startswith(tuple(unbuilt))
 
 
-def _norms_of_another_kind(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> set[str]:
-    """Return the output norms in a file that the network has of another kind: a classifier's BatchNorm."""
-    found: set[str] = set()
-    for number in {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}:
-        own, theirs = (
-            {k for k in names if k.startswith(f'out_norms.{number}.')} for names in (expected, tensors)
-        )
-        if own and any(k.endswith('running_mean') for k in own ^ theirs):
-            found |= theirs
-    return found
+def _classifiers_norm(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> set[str]:
+    """Return the tensors of a classifier's BatchNorm, on its only output, where the network has another norm."""
+    last = f'out_norms.{NUM_STAGES - 1}.'
+    found = {k for k in tensors if k.startswith('out_norms.')}
+    is_classifiers = f'{last}running_mean' in found and all(k.startswith(last) for k in found)
+    return found if is_classifiers and f'{last}running_mean' not in expected else set()
 
 
 def _size_differences(spec: ArchSpec, net: 'FasterViT') -> str:

@@ -27,7 +27,7 @@ def forward_to_block(net, image, stage, block):
     c = owner.tokenizer.carrier_size
     joined = torch.cat((carriers_to_windows(carriers, c, windows), window_partition(x, w)), 1)
     for b in owner.blocks[:block]:
-        joined = b(joined, windows, torch.float32)
+        joined, _ = b(joined, windows, torch.float32)
     return owner.blocks[block], joined, windows
 
 

@@ -1,20 +1,35 @@
 """Look up the classes that a config names, and their arguments."""
 
+import importlib
 import inspect
+import io
+from contextlib import redirect_stdout, suppress
+from functools import cache
 
 from mmengine.registry import DefaultScope, Registry
 from mmengine.registry import root as registries
+
+
+@cache
+def _import_toolkit(scope: str | None) -> None:
+    """Import the registries of a toolkit, and its data sets without the line that some of them print."""
+    for module in ('registry', 'datasets'):
+        with suppress(ModuleNotFoundError), redirect_stdout(io.StringIO()):
+            importlib.import_module(f'{scope}.{module}')
 
 
 def find_class(name: object) -> type | None:
     """Find the class of a config's ``type`` in any registry, in the current scope; None if there is none."""
     if inspect.isclass(name):
         return name
-    scope = DefaultScope.get_current_instance()
+    instance = DefaultScope.get_current_instance()
+    scope = instance.scope_name if instance else None
+    _import_toolkit(scope)
     for registry in vars(registries).values():
         if isinstance(registry, Registry):
-            with registry.switch_scope_and_registry(scope.scope_name if scope else None) as local:
-                found = local.get(str(name))
+            # of a toolkit without this registry mmengine warns
+            local = registry.children.get(scope, registry)
+            found = local.get(str(name))
             if inspect.isfunction(found) and hasattr(found, 'load'):  # one of ours, registered lazily
                 return found.load()
             if found is not None:
