@@ -260,7 +260,7 @@ def _belongs_to_unbuilt(key: str, net: 'FasterViT') -> bool:
 
 
 def _classifiers_norm(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> set[str]:
-    """Return the tensors of a classifier's BatchNorm, on its only output, where the network has another norm."""
+    """Return the tensors of a classifier's BatchNorm, on its only output, if the network has another norm."""
     last = f'out_norms.{NUM_STAGES - 1}.'
     found = {k for k in tensors if k.startswith('out_norms.')}
     is_classifiers = f'{last}running_mean' in found and all(k.startswith(last) for k in found)
