@@ -4,7 +4,6 @@
 Objects:    python tools/finetune.py --train train.json --val val.json --images images/ --model cascade
 Label maps: python tools/finetune.py --train labels/train --val labels/val --images images/train images/val \\
                 --classes sky road --model fpn
-
 Classes:    python tools/finetune.py --train images/train --val images/val   (one folder per class)
 
 It checks the data, chooses batch size, image size and schedule for data and machine, trains, and keeps the

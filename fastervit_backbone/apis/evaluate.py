@@ -165,8 +165,9 @@ def _check_weights(runner: Runner, config: Config, path: Path) -> None:
     weights = unwrap_state_dict(content)
     if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
         runner.adapt_weights = _classifier_weights(config, content, str(path))
+        weights = to_classifier(weights)
         adapted = runner.adapt_weights(weights)
-        before, after = (number_of_classes(to_classifier(w)) for w in (weights, adapted))
+        before, after = (number_of_classes(tensors) for tensors in (weights, adapted))
         if before != after:
             rank0_print(f'the data has {after} of the {before} classes: only those are possible answers')
         weights = adapted

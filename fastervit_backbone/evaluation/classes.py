@@ -13,6 +13,7 @@ from ..datasets.imagenet import SYNSETS, synsets
 from ..datasets.images import open_image
 from ..utils.errors import UserError
 from ..utils.html import data_uri
+from .label_maps import divide
 from .report import PICTURE, Picture, Section, confusion_chart, format_table, to_jpeg, write_report
 
 #: Largest matrix that is drawn; above, only the most frequent confusions are listed.
@@ -59,17 +60,17 @@ class ClassResults:
     @property
     def recall(self) -> np.ndarray:
         """(n,): correct images over true ones, the accuracy of a class."""
-        return _divide(np.diag(self.confusion), self.confusion.sum(1))
+        return divide(np.diag(self.confusion), self.confusion.sum(1))
 
     @property
     def precision(self) -> np.ndarray:
         """(n,): correct images over predicted ones."""
-        return _divide(np.diag(self.confusion), self.confusion.sum(0))
+        return divide(np.diag(self.confusion), self.confusion.sum(0))
 
     @property
     def f1(self) -> np.ndarray:
         """(n,): harmonic mean of precision and recall."""
-        return _divide(2 * np.diag(self.confusion), self.confusion.sum(1) + self.confusion.sum(0))
+        return divide(2 * np.diag(self.confusion), self.confusion.sum(1) + self.confusion.sum(0))
 
 
 def analyze_classes(content: Mapping, truth: Path) -> ClassResults:
@@ -173,7 +174,3 @@ def _picture(images: Path, mistake: ClassMistake) -> Picture:
     pixels = pixels.resize([max(1, round(side * scale)) for side in pixels.size])
     caption = f'{mistake.true}, predicted {mistake.predicted} {mistake.score:.2f}; {mistake.image}'
     return Picture(data_uri(to_jpeg(pixels, quality=88), 'jpeg'), caption)
-
-
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

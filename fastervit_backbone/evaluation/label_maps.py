@@ -36,17 +36,17 @@ class LabelMapResults:
     @property
     def recall(self) -> np.ndarray:
         """(n,): correct pixels over true ones, mmseg's "Acc"."""
-        return _divide(self._correct, self.confusion[:-1].sum(1))
+        return divide(self._correct, self.confusion[:-1].sum(1))
 
     @property
     def precision(self) -> np.ndarray:
         """(n,): correct pixels over predicted ones."""
-        return _divide(self._correct, self.confusion[:, :-1].sum(0))
+        return divide(self._correct, self.confusion[:, :-1].sum(0))
 
     @property
     def f1(self) -> np.ndarray:
         """(n,): the Dice coefficient."""
-        return _divide(2 * self._correct, self.confusion[:-1].sum(1) + self.confusion[:, :-1].sum(0))
+        return divide(2 * self._correct, self.confusion[:-1].sum(1) + self.confusion[:, :-1].sum(0))
 
     @property
     def accuracy(self) -> float:
@@ -136,8 +136,9 @@ def _accuracy(confusion: np.ndarray) -> float:
 
 def _iou(confusion: np.ndarray) -> np.ndarray:
     correct = np.diag(confusion)[:-1]
-    return _divide(correct, confusion[:-1].sum(1) + confusion[:, :-1].sum(0) - correct)
+    return divide(correct, confusion[:-1].sum(1) + confusion[:, :-1].sum(0) - correct)
 
 
-def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return ``part / whole``, nan where ``whole`` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

@@ -188,13 +188,15 @@ class NoPosition(nn.Module, Generic[PositionT]):
         bias: the zero is an attention bias, else a position.
     """
 
+    zero: Tensor
+
     def __init__(self, bias: bool) -> None:
         super().__init__()
-        self.bias = bias
+        self.register_buffer('zero', torch.zeros((1,) * (4 if bias else 3)), persistent=False)
 
     def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> PositionT:
         """Return a zero that is broadcast: (1, 1, 1, 1) as a bias, (1, 1, 1) as a position."""
-        return cast(PositionT, torch.zeros((1,) * (4 if self.bias else 3), dtype=dtype))
+        return cast(PositionT, self.zero.to(dtype))
 
 
 PositionModule = PositionMlp[PositionT] | FixedPosition[PositionT] | NoPosition[PositionT]
