@@ -170,7 +170,8 @@ def test_the_wheel(tmp_path):
     moved = {n.replace('configs/', 'configs/fastervit/', 1) for n in files if n.startswith('configs/')}
     moved |= {n for n in files if n.startswith('tools/')} | {'requirements.txt', 'model-index.yml'}
     assert {f'{mim}/{n}' for n in moved} <= inside
-    assert {'fastervit_cli/console.py', 'fastervit_backbone/templates/report.html.j2'} <= inside
+    package = {'templates/report.html.j2', 'weights/nano.safetensors', 'weights/README.md'}
+    assert {'fastervit_cli/console.py', *(f'fastervit_backbone/{name}' for name in package)} <= inside
     site = tmp_path / 'site'
     zipfile.ZipFile(wheel).extractall(site)
     done = command('config', 'fpn_shapes', cwd=tmp_path, PYTHONPATH=str(site))

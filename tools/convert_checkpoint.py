@@ -14,6 +14,7 @@ def main() -> None:
         'input', help='published file (path or URL), or checkpoint of a model with a FasterViT'
     )
     parser.add_argument('output', help='output file, .safetensors or .pth')
+    parser.add_argument('--half', action='store_true', help='write matrices in float16')
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
@@ -21,7 +22,7 @@ def main() -> None:
     from fastervit_backbone.checkpoints.io import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
-        print(convert_checkpoint(args.input, args.output))
+        print(convert_checkpoint(args.input, args.output, half=args.half))
     print(f'written: {args.output}')
 
 

@@ -51,8 +51,8 @@ def main() -> None:
     model.add_argument(
         '--start',
         metavar='WEIGHTS',
-        help='initial weights: published, nothing (from scratch), or a checkpoint or work dir, whose classes '
-        'may differ (default: published)',
+        help='initial weights: published (of nano: those of this package), nothing (from scratch), or a '
+        'checkpoint or work dir, whose classes may differ (default: published)',
     )
     schedule = parser.add_argument_group('schedule')
     schedule.add_argument('--preset', help='length: quick, standard or long (default: standard)')

@@ -1,8 +1,14 @@
-# For a CPU: nano at 64x64.
+# For a CPU: nano at 64x64, from the weights of this package (model.backbone.init_cfg=None: from nothing).
 _base_ = '../_base_/cifar10.py'
 
 model = dict(
-    backbone=dict(arch='nano', window_sizes=(7, 7, 4, 2), drop_path_rate=0.0), head=dict(in_channels=256)
+    backbone=dict(
+        arch='nano',
+        window_sizes=(7, 7, 4, 2),
+        drop_path_rate=0.0,
+        init_cfg=dict(type='Pretrained', checkpoint='fastervit://nano'),
+    ),
+    head=dict(in_channels=256),
 )
 
 train_pipeline = [

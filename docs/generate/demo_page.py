@@ -143,7 +143,9 @@ def _write_record(runs: list[Run], path: Path) -> None:
     logs = path.parent / 'logs'
     logs.mkdir(parents=True, exist_ok=True)
     commit, machine = current_commit(), _machine()
-    records = []
+    known = json.loads(path.read_text()) if path.is_file() else []
+    names = {run.config for run in runs}
+    records = [record for record in known if record['config'] not in names]
     for run in runs:
         name = f'{run.config}.json'
         shutil.copyfile(run.log, logs / name)

@@ -13,12 +13,13 @@ from .io import write_state_dict
 from .published import LoadReport, place_tensors, read_tensors
 
 
-def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
+def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = False) -> LoadReport:
     """Write a published file's backbone with our keys, without optimizer, buffers and classifier.
 
     Args:
         source: path or URL, as for :func:`load_published`.
         target: a ``.safetensors`` or ``.pth`` file.
+        half: write matrices and convolutions in float16; models load them in their own dtype.
 
     Raises:
         CheckpointError: see :func:`load_published` and :func:`write_state_dict`.
@@ -35,6 +36,11 @@ def convert_checkpoint(source: str | Path, target: str | Path) -> LoadReport:
     with torch.device('meta'):
         net = FasterViT(spec, out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
     tensors, report = place_tensors(net, file)
+    if half:
+        tensors = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in tensors.items()}
+        infinite = [k for k, v in tensors.items() if not v.isfinite().all()]
+        if infinite:
+            raise CheckpointError(f'{infinite[0]} has values beyond float16: write float32')
     arch = {'arch': report.arch} if report.arch in ARCHS else {}
     write_state_dict(tensors, target, arch | {'source': Path(file.name).name})
     return report

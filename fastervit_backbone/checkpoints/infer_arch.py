@@ -144,7 +144,10 @@ def declared_arch(meta: object) -> str:
             'model'
         ]:
             model = statement.value
-    arch = _keyword(_keyword(model, 'backbone'), 'arch')
+    backbone = _keyword(model, 'backbone')
+    if _keyword(backbone, 'window_sizes') is not None:
+        return ''  # not that arch's windows
+    arch = _keyword(backbone, 'arch')
     return str(arch.value) if isinstance(arch, ast.Constant) else ''
 
 

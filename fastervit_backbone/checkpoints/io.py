@@ -29,6 +29,11 @@ _TRUSTED = ContextVar('trusted', default=False)
 #: torch's own variable.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
+#: Name of the weights of nano in this package (their card: weights/README.md).
+NANO = 'fastervit://nano'
+#: Name -> file.
+PACKAGED = {NANO: Path(__file__).parents[1] / 'weights' / 'nano.safetensors'}
+
 
 def log(message: str) -> None:
     """Log to mmengine's current logger where mmengine is in use, else to stderr."""
@@ -74,12 +79,16 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
 
 
 def resolve_checkpoint(source: str | Path) -> Path:
-    """Return the local file of a path or URL, downloaded if necessary.
+    """Return the local file of a path, a URL (downloaded if necessary) or a name in :data:`PACKAGED`.
 
     Raises:
         CheckpointError: no such file, or the download failed.
     """
-    path = _download(str(source)) if urlparse(str(source)).scheme in ('http', 'https') else Path(source)
+    if str(source).startswith('fastervit://') and str(source) not in PACKAGED:
+        raise CheckpointError(f'no weights {source}: this package has {", ".join(PACKAGED)}')
+    path = PACKAGED.get(str(source), Path(source))
+    if urlparse(str(source)).scheme in ('http', 'https'):
+        path = _download(str(source))
     if not path.is_file():
         reason = 'it is a folder' if path.is_dir() else 'check the path'
         raise CheckpointError(f'no checkpoint at {path}: {reason}')

@@ -67,7 +67,7 @@ def load_published(net: 'FasterViT', source: str | Path | Mapping[str, Any]) -> 
 
     Args:
         net: the backbone; changed only if everything fits.
-        source: path, http(s) URL, or a (wrapped) state dict.
+        source: path, http(s) URL, ``fastervit://nano`` (in this package), or a (wrapped) state dict.
 
     Returns:
         the report, also logged on one line.
@@ -235,7 +235,7 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
     if problems:
         differences = describe_differences(found, net.spec)
         raise CheckpointError(f'{file.name} does not fit this backbone: {differences}{problems}')
-    note = _size_differences(found.spec, net) if file.rebuilt or found.name else ''
+    note = _size_differences(found.spec, net) if file.rebuilt or file.arch else ''
     report = LoadReport(
         source=file.name,
         arch=found.label,

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 
 from ..apis.train import amp_options
+from ..checkpoints.io import NANO
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list
@@ -73,7 +74,7 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
     config.randomness = dict(seed=seed)
     config.load_from, config.resume = _absolute(plan.weights) if plan.start == 'model' else None, False
-    if data.kind == 'folders' and plan.start == 'published':
+    if data.kind == 'folders' and plan.start == 'published' and plan.arch != 'nano':
         config.load_from = default_cfgs[f'fastervit_{plan.arch}'].default.url
     config.custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
     return Config(config)
@@ -119,6 +120,8 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
     backbone = model.backbone
     if plan.start != 'published':
         backbone.pop('init_cfg', None)
+    elif plan.arch == 'nano':
+        backbone.init_cfg = dict(type='Pretrained', checkpoint=NANO)
     if plan.start == 'backbone':
         backbone.init_cfg = dict(type='Pretrained', checkpoint=_absolute(plan.weights))
     if plan.start == 'nothing':

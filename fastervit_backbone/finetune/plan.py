@@ -88,7 +88,7 @@ class Plan:
         decay_rate: of the learning rate, layer by layer towards the image; 1 for none.
         ema_momentum: of the average of the weights; None for no average.
         amp: whether to train in mixed precision.
-        start: 'published', 'nothing', 'backbone' or 'model'.
+        start: 'published' (of nano: those of this package), 'nothing', 'backbone' or 'model'.
         weights: checkpoint for 'backbone' and 'model'.
         reasons: lines that explain the decisions.
     """
@@ -147,8 +147,6 @@ def make_plan(
     """
     _check_model(model, data)
     base = find_base(model, arch)
-    if arch == 'nano' and start == 'published':
-        start = 'nothing'  # nano has no published weights
     size = size or _choose_size(data, arch)
     reasons = []
 
@@ -282,6 +280,8 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
     empty = f', {data.num_empty} of them without objects, which are kept' if data.num_empty else ''
     if plan.start == 'published':
         start = 'published weights (non-commercial license, see NOTICE)'
+        if plan.arch == 'nano':
+            start = 'weights of 200 classes of ImageNet (ours)'
     elif plan.start == 'nothing':
         start = 'random weights'
     else:

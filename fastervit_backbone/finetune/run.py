@@ -77,8 +77,9 @@ def finetune(
         classes: only for label maps: names of the values 0, 1, ...
         ignore: only for label maps: a value that is ignored, in addition to 255.
         work_dir: default ``work_dirs/finetune/MODEL_ARCH``.
-        start: 'published' backbone weights (the default), 'nothing' to train from scratch, or a file or work
-            dir: of a backbone, or of a whole model, whose heads start from scratch if its classes differ.
+        start: 'published' backbone weights (the default; of nano those of this package), 'nothing' to train
+            from scratch, or a file or work dir: of a backbone, or of a whole model, whose heads start from
+            scratch if its classes differ.
         size: (height, width), overrides the plan.
         batch: images per step, likewise.
         epochs: likewise.
@@ -207,7 +208,7 @@ def _tool(name: str) -> Path:
 
 
 def _download_weights(url: str) -> None:
-    """Download the published weights before anything is written."""
+    """Download published weights before anything is written; those of this package are there."""
     try:
         resolve_checkpoint(url)
     except DownloadError as error:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,6 +72,11 @@ def fake_data(num_images=500, has_masks=True, size=(480, 640), kind='coco'):
 def test_the_plan_follows_data_and_preset():
     made = make_plan(fake_data(500), model='cascade', arch='0', batch=4)
     standard = PRESETS['standard']
+    nano = make_plan(fake_data(500), model='cascade', arch='nano', batch=4)
+    assert (nano.start, describe(nano, fake_data(500))['start']) == (
+        'published',
+        'weights of 200 classes of ImageNet (ours)',
+    )
     assert made.epochs == max(standard.min_epochs, standard.min_steps // 125)
     assert made.size == (480, 640) and made.ema_momentum > 0
     assert (made.frozen_stages, made.decay_rate, made.start) == (1, 0.85, 'published')
@@ -337,3 +343,16 @@ def test_the_reason_for_slower_layers_is_true():
     optimizer = build_config(data, dino, seed=0).optim_wrapper
     assert optimizer.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1 and 'constructor' not in optimizer
     assert build_config(data, cascade, seed=0).optim_wrapper.paramwise_cfg.decay_rate == 0.85
+
+
+@pytest.mark.parametrize('model', ['cascade', 'fpn', 'classifier'])
+def test_nano_starts_from_the_packages_weights(model):
+    """Every family names them in init_cfg, and only another start leaves them out."""
+    kind = {'cascade': 'coco', 'fpn': 'labels', 'classifier': 'folders'}[model]
+    data = replace(fake_data(500, kind=kind), image_suffix='.jpg', ignore_index=255)
+    for start, expected in (
+        ('published', dict(type='Pretrained', checkpoint='fastervit://nano')),
+        ('nothing', None),
+    ):
+        config = build_config(data, make_plan(data, model=model, arch='nano', batch=4, start=start), seed=0)
+        assert config.model.backbone.get('init_cfg') == expected and config.load_from is None
