@@ -58,6 +58,10 @@ def test_all_documented_configs_exist():
         f'demo/{h}_shapes.py' for h in ('cascade', 'dino', 'upernet', 'fpn')
     }
     peers = [f'{b}-{s}' for b in ('swin', 'convnext') for s in 'tsb']
+    assert existing >= {f'baselines/cascade_{p}_3x.py' for p in ('deit-s', 'x101-32x4d', 'x101-64x4d')} | {
+        *(f'baselines/upernet_twins-svt-{s}_160k.py' for s in 'bl'),
+        'baselines/faster-rcnn-c4_r50_voc0712.py',
+    }
     assert existing >= {f'baselines/cascade_{p}_3x.py' for p in peers} | {
         f'baselines/upernet_{p}_160k.py' for p in peers
     }
@@ -86,7 +90,10 @@ def test_a_config_is_a_base_plus_a_difference(path):
             and config[f'{key}_cfg']
             and (key == 'train' or config[f'{key}_evaluator'])
         )
-    assert config.optim_wrapper.optimizer.type in ('AdamW', 'Lamb') and config.auto_scale_lr.base_batch_size
+    assert (
+        config.optim_wrapper.optimizer.type in ('AdamW', 'Lamb', 'SGD')
+        and config.auto_scale_lr.base_batch_size
+    )
 
 
 @every_dense_leaf

@@ -19,6 +19,7 @@ HEADS = {
     'mask-rcnn': ('mask-rcnn', 'fpn_{}_coco', 'COCO'),
     'retinanet': ('retinanet', 'fpn_{}_coco', 'COCO'),
     'faster-rcnn': ('faster-rcnn', 'fpn_{}', 'VOC0712'),
+    'faster-rcnn-c4': ('faster-rcnn', 'c4_{}', 'VOC0712'),
     'dino': ('dino-4scale', '{}_coco', 'COCO'),
     'dino-5scale': ('dino-5scale', '{}_coco', 'COCO'),
     'upernet': ('upernet', '{}_ade20k-512x512', 'ADE20K'),

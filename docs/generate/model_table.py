@@ -1,7 +1,7 @@
 """Write a page: parameters and FLOPs of every config, the paper's results, and what was trained here.
 
 Example: python docs/generate/model_table.py --config configs/upernet_fastervit2_160k.py
-docs/models.md, half an hour on two cores: python docs/generate/model_table.py --markdown docs/models.md
+docs/models.md, in minutes: python docs/generate/model_table.py --markdown docs/models.md
 """
 
 import argparse
@@ -63,8 +63,9 @@ _EXPLANATION = """\
   measured here) and its "FLOPs", which are multiply-adds. Where our count differs by more than 1%, the row
   says by how much. An empty cell means that the paper has no such row, or that its figure is not entered
   here. The figures have not been checked against the PDF again: do that before citing one. Our counts of the
-  peers agree with the paper's within 0.2%, which supports both; those of FasterViT do not agree, and we do
-  not know what the paper left out.
+  peers in table 4 agree with the paper's within 0.2%, which supports both; those of FasterViT do not, and we
+  do not know what the paper left out. Table S.5 does not say how many scales its DINO has: its rows stand
+  beside 4.
 - **trained here**: result, log, seed and commit. "not trained here" means that nobody has run this recipe in
   this repository yet.
 """

@@ -3,10 +3,12 @@
 import copy
 import functools
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,7 +49,8 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     """Count parameters and FLOPs of a detector, segmenter or classifier of mmdet, mmseg or mmpretrain.
 
     The backbone is counted on the meta device in a second forward, to leave out what it computes only once
-    per size in eval mode (FasterViT's position MLPs). The rest runs on the CPU on maps of zeros.
+    per size in eval mode (FasterViT's position MLPs). The rest gets maps of zeros: fake tensors, which
+    have no values, but in detectors like DINO, whose shapes depend on values.
 
     Args:
         model: built from a config, on the CPU; switched to eval mode.
@@ -60,9 +63,11 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     flops, maps = _count_backbone(model.backbone, size)
 
     backbone = model.backbone
-    model.backbone = _FixedMaps([torch.zeros(m.shape) for m in maps])
+    model.backbone = _FixedMaps([m.shape for m in maps])
+    depends_on_values = hasattr(model, 'encoder')
     try:
-        other_flops = _count_flops(lambda: _predict(model, torch.zeros(1, 3, *size)))
+        with nullcontext() if depends_on_values else FakeTensorMode(allow_non_fake_inputs=True):
+            other_flops = _count_flops(lambda: _predict(model, torch.zeros(1, 3, *size)))
     finally:
         model.backbone = backbone
     return Complexity(
@@ -98,14 +103,14 @@ def count_parameters(module: nn.Module) -> int:
 
 
 class _FixedMaps(nn.Module):
-    """Replace a backbone by the maps that it would return."""
+    """Replace a backbone by maps of zeros of the shapes that it would return."""
 
-    def __init__(self, maps: list[Tensor]) -> None:
+    def __init__(self, shapes: list[torch.Size]) -> None:
         super().__init__()
-        self.maps = tuple(maps)
+        self.shapes = shapes
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return self.maps
+        return tuple(torch.zeros(shape) for shape in self.shapes)
 
 
 def _count_flops(function: Callable[[], object]) -> int:
@@ -130,15 +135,14 @@ def _predict(model: nn.Module, images: Tensor) -> None:
 
 
 def _predict_two_stage(model: nn.Module, images: Tensor) -> None:
-    maps = model.extract_feat(images)
-    model.rpn_head(maps)
+    model.rpn_head(model.extract_feat(images))
     roi_head = model.roi_head
-    boxes = _boxes(PROPOSALS, images.shape[2:])
     for extractor, head in _pairs(roi_head.bbox_roi_extractor, roi_head.bbox_head):
-        head(extractor(maps[: extractor.num_inputs], boxes))
+        regions = _regions(extractor, PROPOSALS)
+        head(roi_head.shared_head(regions) if roi_head.with_shared_head else regions)
     if roi_head.with_mask:
         for extractor, head in _pairs(roi_head.mask_roi_extractor, roi_head.mask_head):
-            head(extractor(maps[: extractor.num_inputs], boxes[:MASKS]))
+            head(_regions(extractor, MASKS))
 
 
 def _pairs(extractors: nn.Module, heads: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
@@ -148,10 +152,6 @@ def _pairs(extractors: nn.Module, heads: nn.Module) -> list[tuple[nn.Module, nn.
     return [(extractors, heads)]
 
 
-def _boxes(count: int, size: tuple[int, int]) -> Tensor:
-    """Create (count, 5) regions: image 0, x1, y1, x2, y2, of all sizes, so that every level gets some."""
-    height, width = size
-    side = torch.linspace(8, min(size) - 1, count)
-    x1 = torch.linspace(0, 1, count) * (width - 1 - side)
-    y1 = torch.linspace(1, 0, count) * (height - 1 - side)
-    return torch.stack([torch.zeros(count), x1, y1, x1 + side, y1 + side], 1)
+def _regions(extractor: nn.Module, count: int) -> Tensor:
+    """Return what a RoI extractor returns for ``count`` regions, as zeros: it has nothing that is counted."""
+    return torch.zeros(count, extractor.out_channels, *extractor.roi_layers[0].output_size)

@@ -1,4 +1,4 @@
-"""Results that the paper prints (arXiv 2306.06189, tables 1 to 4 and 6, and its DINO), for comparison."""
+"""Results that the paper prints (arXiv 2306.06189, tables 1 to 4, 6, 7, S.5 and S.6), for comparison."""
 
 from dataclasses import dataclass
 
@@ -17,15 +17,19 @@ class PaperResult:
     box_ap: float | None = None
 
 
-def _cascade(throughput: int, box_ap: float, mask_ap: float) -> PaperResult:
+def _cascade(throughput: int, box_ap: float, mask_ap: float, table: str = '2') -> PaperResult:
     accuracy = f'box AP {box_ap}, mask AP {mask_ap}'
-    return PaperResult(table='2', accuracy=accuracy, throughput=throughput, box_ap=box_ap)
+    return PaperResult(table=table, accuracy=accuracy, throughput=throughput, box_ap=box_ap)
 
 
-def _upernet(throughput: int, gmacs: int, single_scale: float | None, multi_scale: float) -> PaperResult:
-    single = f'{single_scale}, ' if single_scale else ''
-    accuracy = f'mIoU {single}multi-scale {multi_scale}'
+def _upernet(throughput: int, gmacs: int | None, single: float | None, multi: float) -> PaperResult:
+    first = f'{single}, ' if single else ''
+    accuracy = f'mIoU {first}multi-scale {multi}'
     return PaperResult(table='4', accuracy=accuracy, throughput=throughput, gmacs=gmacs)
+
+
+def _fpn(throughput: int, miou: float) -> PaperResult:
+    return PaperResult(table='S.6', accuracy=f'mIoU {miou}', throughput=throughput)
 
 
 def _imagenet(table: str, throughput: int, gmacs: float | None, top1: float) -> PaperResult:
@@ -47,6 +51,9 @@ PAPER_RESULTS = {
     'cascade_fastervit3_3x': _cascade(159, 52.4, 45.4),
     'cascade_fastervit4_3x': _cascade(117, 52.9, 45.8),
     'cascade_swin-t_3x': _cascade(161, 50.4, 43.7),
+    'cascade_deit-s_3x': _cascade(269, 48.0, 41.4),
+    'cascade_x101-32x4d_3x': _cascade(124, 48.1, 41.6),
+    'cascade_x101-64x4d_3x': _cascade(86, 48.3, 41.7),
     'cascade_swin-s_3x': _cascade(119, 51.9, 45.0),
     'cascade_swin-b_3x': _cascade(90, 51.9, 45.0),
     'cascade_convnext-t_3x': _cascade(166, 50.4, 43.7),
@@ -56,6 +63,15 @@ PAPER_RESULTS = {
     'upernet_fastervit3_160k': _upernet(254, 1076, 48.7, 49.7),
     'upernet_fastervit4_160k': _upernet(202, 1290, 49.1, 50.3),
     'upernet_swin-t_160k': _upernet(350, 945, 44.5, 45.8),
+    'upernet_twins-svt-b_160k': _upernet(204, None, 47.7, 48.9),
+    'upernet_twins-svt-l_160k': _upernet(164, None, 48.8, 50.2),
+    'cascade_swin-t-hat_3x': _cascade(150, 50.9, 44.3, '7'),
+    'upernet_swin-t-hat_160k': PaperResult(table='7', accuracy='mIoU 45.4', throughput=338),
+    'imagenet_swin-t-hat_300e': _imagenet('7', 2721, None, 81.7),
+    'fpn_poolformer-s36_40k': _fpn(453, 42.0),
+    'fpn_poolformer-m36_40k': _fpn(368, 42.4),
+    'fpn_fastervit1_40k': _fpn(491, 42.7),
+    'fpn_fastervit2_40k': _fpn(405, 43.5),
     'upernet_swin-s_160k': _upernet(219, 1038, 47.6, 49.5),
     'upernet_swin-b_160k': _upernet(172, 1188, 48.1, 49.7),
     'upernet_convnext-t_160k': _upernet(363, 939, None, 46.7),
@@ -76,7 +92,8 @@ PAPER_RESULTS = {
         for name, row in _HIGH_RESOLUTION.items()
         for window, (throughput, top1) in zip((8, 12, 16, 24), row, strict=False)
     },
-    'dino_fastervit4_21k_384_36e': PaperResult(table=None, accuracy='box AP 58.7'),
+    'dino_swin-l_36e': PaperResult('S.5', 'box AP 58.5', 71, 1285),
+    'dino_fastervit4_21k_384_36e': PaperResult('S.5', 'box AP 58.7', 84, 1364),
 }
 
 _SIZES = ('tiny', 'small', 'base')
