@@ -118,9 +118,11 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def parse_strictly(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None, *, intermixed: bool = False
 ) -> argparse.Namespace:
     """Parse arguments without abbreviations and suggest the closest match for an unknown option.
+
+    ``intermixed``: an optional positional argument may follow options.
 
     Raises:
         UsageError: an unknown option, or no thread.
@@ -132,7 +134,7 @@ def parse_strictly(
         if name.startswith('--') and name not in (*known, '--'):
             hint = did_you_mean(name, known) or ': --help lists all options'
             raise UsageError(f'unknown option {name}{hint}')
-    args = parser.parse_args(arguments)
+    args = (parser.parse_intermixed_args if intermixed else parser.parse_args)(arguments)
     threads = getattr(args, 'threads', None)
     if threads is not None:
         if threads < 1:

@@ -3,7 +3,8 @@
 
 Example: python tools/visualize_attention.py CONFIG CHECKPOINT photo.jpg --query 200 310 --out attention
 
-It writes attention_*.png (window, carriers, every head) and bias_*.png (learned position biases).
+It writes attention_*.png (window, carriers, every head) and bias_*.png (their position biases).
+With --bias it needs no image and writes kernels_*.png: the bias of every offset, a kernel per head.
 """
 
 from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
@@ -13,7 +14,10 @@ def main() -> None:
     """Parse the command line and draw."""
     parser = tool_parser(__doc__)
     add_model_arguments(parser)
-    parser.add_argument('image', help='image file, of any size')
+    parser.add_argument('image', nargs='?', help='image file, of any size')
+    parser.add_argument(
+        '--bias', action='store_true', help='draw the position bias of every offset (figure S.3)'
+    )
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument(
         '--query',
@@ -29,9 +33,12 @@ def main() -> None:
         default=-1,
         help='block of the stage, from 0; negative from the end (default: -1)',
     )
-    args = parse_strictly(parser)
+    args = parse_strictly(parser, intermixed=True)
 
-    from fastervit_backbone.apis.attention_pictures import visualize  # after parsing: --help stays fast
+    if args.bias == (args.image is not None) or (args.bias and args.query):
+        parser.error('give an image, with or without --query, or --bias, not both')
+    # after parsing: --help stays fast
+    from fastervit_backbone.apis.attention_pictures import draw_kernels, visualize
     from fastervit_backbone.checkpoints.io import trusting_pickles
     from fastervit_backbone.inference import Predictor
     from fastervit_backbone.utils.files import check_folder_writable
@@ -41,6 +48,10 @@ def main() -> None:
         predictor = Predictor(
             args.config, args.checkpoint, device=args.device, size=args.size, options=args.cfg_options
         )
+    if args.bias:
+        net = predictor.model.backbone
+        print('\n'.join(draw_kernels(net, args.out, stage=args.stage, block=args.block)))
+        return
     query = None if args.query is None else tuple(args.query)
     lines = visualize(predictor, args.image, args.out, query=query, stage=args.stage, block=args.block)
     print('\n'.join(lines))

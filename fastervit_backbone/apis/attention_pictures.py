@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from ..models.fastervit import FasterViT
+from ..models.layers.position import RelativeBias
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from ..visualization.attention_maps import AttentionMaps, attention_maps, find_block
@@ -45,9 +47,7 @@ def visualize(
     Raises:
         UserError: the backbone is no FasterViT, the query is outside the image, or there is no such block.
     """
-    net = predictor.model.backbone
-    if not isinstance(net, FasterViT):
-        raise UserError(f'the backbone is {type(net).__name__}: attention can be drawn only for a FasterViT')
+    net = _check_backbone(predictor.model.backbone)
     find_block(net, stage, block)
     pixels = read_image(image)
     H, W = pixels.shape[:2]
@@ -73,6 +73,51 @@ def visualize(
         f"recomputed outputs differ from the model's by {maps.deviation:.1g}",
         *(f'written: {path}' for path in paths),
     ]
+
+
+def draw_kernels(net: nn.Module, out: str | Path, *, stage: int = 3, block: int = -1) -> list[str]:
+    """Draw the learned position bias of every offset within a window, one kernel per head, as in figure S.3.
+
+    Args:
+        net: the backbone, a FasterViT.
+        out: output folder for ``kernels_*.png``.
+        stage: 3 or 4.
+        block: index in the stage, from 0; negative values count from the end.
+
+    Returns:
+        messages for the user.
+
+    Raises:
+        UserError: the backbone is no FasterViT, or there is no such block.
+    """
+    net = _check_backbone(net)
+    owner, module = find_block(net, stage, block)
+    bias = module.bias
+    if not isinstance(bias, RelativeBias):
+        raise UserError(f'block {block} of stage {stage} has no learned bias')
+    with torch.no_grad():
+        table = bias.table((owner.window, owner.window), bias.overlap).cpu()
+    kernels = table.flip(1, 2)  # of query minus key: flipped, keys are where they are
+    columns = min(len(kernels), 8)
+    rows = -(-len(kernels) // columns)
+    figure, panels = new_figure((1.7 * columns, 1.9 * rows + 0.5), rows, columns, squeeze=False)
+    limit = owner.window + bias.overlap - 0.5
+    for panel in panels.flat:
+        panel.axis('off')
+    for head, panel in zip(range(len(kernels)), panels.flat, strict=False):
+        picture = panel.imshow(kernels[head], cmap='cividis', extent=(-limit, limit, limit, -limit))
+        panel.plot(0, 0, marker='+', color='white', markersize=7)
+        panel.set_title(f'head {head}: {kernels[head].min():.1f} to {kernels[head].max():.1f}', fontsize=8)
+    figure.colorbar(picture, ax=panels, shrink=0.7, label='low to high, of each head', ticks=[])
+    index = block % len(owner.blocks)
+    figure.suptitle(f'position bias of the keys around a query, stage {stage}, block {index}', fontsize=11)
+    return [f'written: {_save(figure, Path(out) / f"kernels_stage{stage}_block{index}.png")}']
+
+
+def _check_backbone(net: nn.Module) -> FasterViT:
+    if not isinstance(net, FasterViT):
+        raise UserError(f'the backbone is {type(net).__name__}: attention can be drawn only for a FasterViT')
+    return net
 
 
 def draw_attention(

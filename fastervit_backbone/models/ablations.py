@@ -9,6 +9,7 @@ from torch import nn
 
 from .fastervit import FasterViT
 from .layers.hat import AttentionBlock, CarrierLayer, StillCarriers
+from .layers.overlap import OverlapAttention
 from .layers.position import NoPosition
 from .stages import AttentionStage
 
@@ -49,6 +50,8 @@ def _owners(stage: AttentionStage) -> Iterator[AttentionBlock | CarrierLayer]:
 
 def _remove_bias(stage: AttentionStage) -> None:
     for owner in _owners(stage):
+        if isinstance(owner.layer.attn, OverlapAttention):
+            raise ValueError('bias: windows with window_overlap have two biases, which stay')
         owner.bias = NoPosition(bias=True)
 
 

@@ -48,6 +48,8 @@ class ArchSpec:
         carrier_conv: that convolution is 'depthwise', as in the paper, or 'dense'.
         carrier_gate: scale the carriers that join their windows by a learnt factor per channel, which starts
             at 1.
+        window_overlap: tokens of a border around its window to which a token attends as well, through a
+            learnt gate per head, which starts at 0.
     """
 
     dim: int
@@ -69,6 +71,7 @@ class ArchSpec:
     carrier_kernel: int = 3
     carrier_conv: Literal['depthwise', 'dense'] = 'depthwise'
     carrier_gate: bool = False
+    window_overlap: int = 0
 
     def __post_init__(self) -> None:
         for name in ('depths', 'num_heads', 'window_sizes', 'hat', 'conv'):
@@ -85,6 +88,8 @@ class ArchSpec:
         for name, kinds in _KINDS.items():
             if getattr(self, name) not in kinds:
                 raise ValueError(f'{name} must be one of {kinds}, got {getattr(self, name)!r}')
+        if self.window_overlap and (self.attention != 'hat' or all(self.conv)):
+            raise ValueError(f'window_overlap={self.window_overlap}: no stage attends within windows')
         if self.attention != 'hat' and any(self.hat):
             raise ValueError(f'hat={self.hat}: attention={self.attention!r} has no carriers')
         self._check_heads()
@@ -97,6 +102,8 @@ class ArchSpec:
             )
         if self.carrier_kernel < 1 or self.carrier_kernel % 2 == 0:
             raise ValueError(f'carrier_kernel must be odd, got {self.carrier_kernel}')
+        if self.window_overlap < 0:
+            raise ValueError(f'window_overlap must be at least 0, got {self.window_overlap}')
         if self.hat_every < 1:
             raise ValueError(f'hat_every must be at least 1, got {self.hat_every}')
 

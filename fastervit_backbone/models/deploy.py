@@ -21,7 +21,7 @@ from .layers.attention import TransformerLayer
 from .layers.conv import ConvBlock, ConvStem
 from .layers.hat import CarrierLayer, PositionedLayer
 from .layers.memory_format import memory_format_of
-from .layers.position import FixedPosition, Grid, PositionMlp
+from .layers.position import FixedPosition, Grid, PositionMlp, RelativeBias
 from .layers.position_cache import PositionCache
 from .stages import AttentionStage
 
@@ -192,7 +192,8 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
                 owners.append((block.carrier, carrier_grid, 0))
         for owner, grid, num_prefix_tokens in owners:
             owner.position = FixedPosition(owner.position, grid, num_prefix_tokens, dtype)
-            owner.bias = FixedPosition(owner.bias, grid, num_prefix_tokens, dtype)
+            if not (isinstance(owner.bias, RelativeBias) and owner.bias.overlap):  # else two biases
+                owner.bias = FixedPosition(owner.bias, grid, num_prefix_tokens, dtype)
 
 
 def _choose_kernels(

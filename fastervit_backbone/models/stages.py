@@ -85,6 +85,7 @@ class AttentionStage(nn.Module):
                 propagate=hierarchical[j] and spec.propagation and j == last,
                 carrier_window=spec.carrier_window,
                 gate=spec.carrier_gate,
+                overlap=spec.window_overlap,
             )
             for j, drop_path in enumerate(drop_paths)
         )

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ..models.fastervit import FasterViT
 from ..models.layers.attention import Attention
-from ..models.layers.position import GridBias
+from ..models.layers.overlap import OverlapAttention
+from ..models.layers.position import AttentionBias, GridBias
 from ..models.stages import AttentionStage
 from ..utils.errors import UserError
 
@@ -81,7 +82,7 @@ class _Recording:
 
     inputs: list[Tensor] = field(default_factory=list)
     outputs: list[Tensor] = field(default_factory=list)
-    bias: Tensor | GridBias | None = None
+    bias: AttentionBias | None = None
 
 
 @contextmanager
@@ -101,7 +102,7 @@ def _record(module: Attention) -> Iterator[_Recording]:
 
 
 def attention_weights(
-    module: Attention, x_BNC: Tensor, bias: Tensor | GridBias, sequence: int, queries: Tensor
+    module: Attention, x_BNC: Tensor, bias: AttentionBias, sequence: int, queries: Tensor
 ) -> Tensor:
     """Compute ``softmax(q k^T / sqrt(d) + bias)`` (paper equation 5) of some queries, without fused kernel.
 
@@ -124,10 +125,11 @@ def attention_weights(
     return torch.softmax(products + _bias_rows(bias, queries).float(), -1)
 
 
-def _bias_rows(bias: Tensor | GridBias, queries: Tensor) -> Tensor:
+def _bias_rows(bias: AttentionBias, queries: Tensor) -> Tensor:
     """Return (h, Q, N), the bias of some queries; a large grid is computed in pieces."""
     if isinstance(bias, Tensor):
         return bias[0][:, queries]
+    assert isinstance(bias, GridBias), 'windows with a border were refused'
     rows, indices = {}, queries.tolist()
     for start, end, piece in bias.chunks():
         for query in set(indices) & set(range(start, end)):
@@ -193,6 +195,8 @@ def attention_maps(
     H, W = image.shape[2:]
     if len(image) != 1 or not (0 <= query[0] < H and 0 <= query[1] < W):
         raise UserError(f'query {query[0]:g}, {query[1]:g} is not in the image of {H}x{W} pixels')
+    if isinstance(module.layer.attn, OverlapAttention):
+        raise UserError('attention of windows that overlap (window_overlap) is not drawn')
     w, c, stride = owner.window, module.carrier_size or 0, 2 ** (stage + 1)
     nH, nW = (ceil(ceil(side / stride) / w) for side in (H, W))
     row, col = int(query[0]) // stride, int(query[1]) // stride

@@ -185,6 +185,7 @@ IMPROVEMENTS = {
     'dense': dict(carrier_kernel=5, carrier_conv='dense'),
     'gate': dict(carrier_gate=True),
     'stem': dict(stem='hybrid'),
+    'overlap': dict(window_overlap=2),
 }
 
 
@@ -198,7 +199,7 @@ def test_improvements_start_as_the_base(name):
     assert all(k.startswith('out_norms') or k.endswith(('.gate', 'weight', 'bias')) for k in report.fresh)
     images = torch.randn(2, 3, 97, 130)
     for a, b in zip(base(images), net(images), strict=True):
-        if name in ('gate', 'stem'):
+        if name in ('gate', 'stem', 'overlap'):
             assert torch.equal(a, b)
         torch.testing.assert_close(a, b, atol=1e-5 * float(a.abs().max()), rtol=0)
     assert sum(p.numel() for p in net.parameters()) > sum(p.numel() for p in base.parameters())
@@ -207,11 +208,11 @@ def test_improvements_start_as_the_base(name):
 
 
 def test_improvements_learn():
-    spec = ArchSpec(**TINY, carrier_kernel=5, carrier_conv='dense', carrier_gate=True, stem='hybrid')
-    net = FasterViT(spec)
+    options = {k: v for improvement in IMPROVEMENTS.values() for k, v in improvement.items()}
+    net = FasterViT(ArchSpec(**TINY, **options))
     sum(m.square().sum() for m in net(torch.randn(2, 3, 96, 128))).backward()
     new = ('tokenizer.conv', 'gate', 'stem.patches')
     grads = {k: p.grad for k, p in net.named_parameters() if any(part in k for part in new)}
-    assert len(grads) == 8 and all(g is not None and g.abs().sum() > 0 for g in grads.values())
+    assert len(grads) == 13 and all(g is not None and g.abs().sum() > 0 for g in grads.values())
     with pytest.raises(ValueError, match='carrier_kernel must be odd, got 4'):
         ArchSpec(**TINY, carrier_kernel=4)

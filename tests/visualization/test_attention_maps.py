@@ -152,6 +152,11 @@ def test_pictures_of_any_size(tmp_path):
         for kind in ('attention', 'bias'):
             picture = Image.open(tmp_path / 'out' / f'{kind}_{height}_stage3_block1.png')
             assert np.asarray(picture.convert('RGB')).std() > 20
+    done = tool('visualize_attention', CASCADE, checkpoint, '--bias', '--out', 'out', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert np.asarray(Image.open(tmp_path / 'out' / 'kernels_stage3_block3.png').convert('RGB')).std() > 20
+    done = tool('visualize_attention', CASCADE, checkpoint, '--bias', '480.png', '--out', 'out', cwd=tmp_path)
+    assert done.returncode == 2 and 'or --bias, not both' in done.stderr
     options = ['480.png', '--query', '500', '1', '--out', 'out']
     done = tool('visualize_attention', CASCADE, checkpoint, *options, cwd=tmp_path)
     assert_one_line_error(done, 'has 480 rows')

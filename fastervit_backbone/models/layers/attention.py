@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .drop import DropPath
 from .inplace import add_residual, gelu
-from .position import GridBias
+from .position import AttentionBias, GridBias
 
 #: CUDA's memory-efficient attention needs a multiple of this many channels per head.
 HEAD_MULTIPLE = 8
@@ -31,7 +31,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
+    def forward(self, x_BNC: Tensor, bias: AttentionBias) -> Tensor:
         """Apply attention.
 
         Args:
@@ -51,18 +51,20 @@ class Attention(nn.Module):
                 qkv, (0, -d % HEAD_MULTIPLE)
             )  # zeros change no product; the extra outputs are cut off below
         q, k, v = qkv.unbind(0)
+        out_BhNd = self.attend(q, k, v, bias, d)
+        # (B, h, N, d) -> (B, N, h*d)
+        return self.proj(out_BhNd[..., :d].transpose(1, 2).reshape(B, N, C))
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, bias: AttentionBias, d: int) -> Tensor:
+        """Attend with queries (B, h, N, d'), keys and values (B, h, K, d') and a scale of ``d**-0.5``."""
 
         def attend(queries: Tensor, mask: Tensor) -> Tensor:
             return F.scaled_dot_product_attention(queries, k, v, attn_mask=mask.to(q.dtype), scale=d**-0.5)
 
         if isinstance(bias, Tensor):
-            out_BhNd = attend(q, bias)
-        else:
-            out_BhNd = torch.cat(
-                [attend(q[:, :, start:end], chunk) for start, end, chunk in bias.chunks()], 2
-            )
-        # (B, h, N, d) -> (B, N, h*d)
-        return self.proj(out_BhNd[..., :d].transpose(1, 2).reshape(B, N, C))
+            return attend(q, bias)
+        assert isinstance(bias, GridBias), 'only windows with a border have an OverlapBias'
+        return torch.cat([attend(q[:, :, start:end], chunk) for start, end, chunk in bias.chunks()], 2)
 
 
 def _needs_aligned_heads(x: Tensor) -> bool:
@@ -116,14 +118,14 @@ class TransformerLayer(nn.Module):
         self.scale1 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
         self.scale2 = None if layer_scale is None else nn.Parameter(torch.full((dim,), float(layer_scale)))
 
-    def forward(self, x_BNC: Tensor, bias: Tensor | GridBias, groups: int = 1) -> Tensor:
+    def forward(self, x_BNC: Tensor, bias: AttentionBias, groups: int = 1) -> Tensor:
         """x_BNC: (B, N, C); bias: see :class:`Attention`; groups: sequences per image -> (B, N, C)."""
         y = self.attn(self.norm1(x_BNC), bias)
         x_BNC = add_residual(x_BNC, self.drop_path(y if self.scale1 is None else self.scale1 * y, groups))
         y = self.mlp(self.norm2(x_BNC))
         return add_residual(x_BNC, self.drop_path(y if self.scale2 is None else self.scale2 * y, groups))
 
-    def forward_inplace(self, x_BNC: Tensor, bias: Tensor | GridBias) -> Tensor:
+    def forward_inplace(self, x_BNC: Tensor, bias: AttentionBias) -> Tensor:
         """Run :meth:`forward` for inference and write the result into ``x_BNC``.
 
         A few sequences at a time: intermediate results stay in the processor's cache, and this avoids large

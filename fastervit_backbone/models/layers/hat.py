@@ -4,6 +4,7 @@ Legend: B images, nH x nW windows of w x w tokens, C channels, c x c carriers pe
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,16 @@ from torch import Tensor, nn
 from .attention import TransformerLayer
 from .carrier import propagate_carriers
 from .inplace import is_eager_inference
-from .position import AbsolutePosition, Grid, GridBias, PositionMlp, PositionModule, RelativeBias
+from .overlap import OverlapAttention
+from .position import (
+    AbsolutePosition,
+    AttentionBias,
+    Grid,
+    OverlapBias,
+    PositionMlp,
+    PositionModule,
+    RelativeBias,
+)
 from .position_cache import PositionCache, look_up
 from .window import (
     carriers_to_windows,
@@ -26,7 +36,7 @@ class PositionedLayer(nn.Module):
     """A transformer layer and the positions of its tokens; for the arguments see :class:`AttentionBlock`."""
 
     position: PositionModule[Tensor]
-    bias: PositionModule[Tensor | GridBias]
+    bias: PositionModule[AttentionBias]
 
     def __init__(
         self, dim: int, num_heads: int, mlp_ratio: float, drop_path: float, layer_scale: float | None
@@ -143,6 +153,7 @@ class AttentionBlock(PositionedLayer):
         propagate: add the carriers to their windows' tokens at the end.
         carrier_window: carriers along the side of a window of carriers; None: carriers attend to all.
         gate: scale the carriers that join the windows, by a factor per channel that starts at 1.
+        overlap: tokens of the border of its window to which a token attends, through a gate that starts at 0.
     """
 
     def __init__(
@@ -157,9 +168,13 @@ class AttentionBlock(PositionedLayer):
         propagate: bool = False,
         carrier_window: int | None = None,
         gate: bool = False,
+        overlap: int = 0,
     ) -> None:
         arguments = (dim, num_heads, mlp_ratio, drop_path, layer_scale)
         super().__init__(*arguments)
+        if overlap:
+            self.bias = RelativeBias(num_heads, overlap)
+            self.layer.attn = OverlapAttention(dim, num_heads, window, overlap)
         self.window, self.carrier_size, self.propagate = window, carrier_size, propagate
         self.gate = nn.Parameter(torch.ones(dim)) if gate and carrier_size else None
         self.carrier: CarrierLayer | StillCarriers | None = None
@@ -204,6 +219,8 @@ class AttentionBlock(PositionedLayer):
             # in place: concatenation would copy every token
             positioned[:, :L] = windowed if self.gate is None else self.gate * windowed
         bias = look_up(cache, self.bias, grid, L, bias_dtype)
+        if isinstance(bias, OverlapBias):
+            bias = replace(bias, windows_hw=windows_hw)
         joined = _run_layer(self.layer, positioned, bias, groups=nH * nW)
         if self.carrier is None or not self.propagate:
             return joined, higher
@@ -212,7 +229,7 @@ class AttentionBlock(PositionedLayer):
         return torch.cat((windowed, x + (up if scale is None else scale * up)), 1), higher
 
 
-def _run_layer(layer: TransformerLayer, x: Tensor, bias: Tensor | GridBias, groups: int) -> Tensor:
+def _run_layer(layer: TransformerLayer, x: Tensor, bias: AttentionBias, groups: int) -> Tensor:
     """Run the layer; may overwrite ``x``, which the caller must not use afterwards."""
     if _can_run_inplace(layer, x):
         return layer.forward_inplace(x, bias)
@@ -221,6 +238,6 @@ def _run_layer(layer: TransformerLayer, x: Tensor, bias: Tensor | GridBias, grou
 
 def _can_run_inplace(layer: TransformerLayer, x: Tensor) -> bool:
     """Whether :meth:`TransformerLayer.forward_inplace` gives the same result: in eager inference on a CPU."""
-    if x.device.type != 'cpu' or not is_eager_inference(layer):
+    if x.device.type != 'cpu' or not is_eager_inference(layer) or isinstance(layer.attn, OverlapAttention):
         return False
     return layer.scale1 is None or layer.scale1.dtype == x.dtype  # otherwise the scale promotes the sum

@@ -80,8 +80,30 @@ class GridBias:
         return bias.reshape(len(self.table), (end - start) * cols, rows * cols)
 
 
-#: Result of a position module: a tensor, or for attention biases possibly a GridBias.
-PositionT = TypeVar('PositionT', bound=Tensor | GridBias)
+@dataclass(frozen=True)
+class OverlapBias:
+    """Attention biases of windows with a border of o tokens.
+
+    Attributes:
+        inner: (1, h, L+w*w, L+w*w), of the keys within the window.
+        outer: (1, h, L+w*w, L+(w+2*o)**2), of the keys with the border.
+        windows_hw: (nH, nW), the windows of an image.
+    """
+
+    inner: 'Tensor | GridBias'
+    outer: Tensor
+    windows_hw: Grid = (1, 1)
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.inner.nbytes + self.outer.nbytes
+
+
+#: What attention adds to the products of queries and keys.
+AttentionBias = Tensor | GridBias | OverlapBias
+#: Result of a position module: a tensor, or for attention biases possibly another.
+PositionT = TypeVar('PositionT', bound=AttentionBias)
 
 
 class PositionMlp(nn.Module, Generic[PositionT]):
@@ -118,10 +140,19 @@ class AbsolutePosition(PositionMlp[Tensor]):
         return F.pad(position, (0, 0, num_prefix_tokens, 0))
 
 
-class RelativeBias(PositionMlp[Tensor | GridBias]):
-    """Attention bias ``16 * sigmoid(MLP(log-spaced offset))`` in (0, 16); ``out_features`` is the heads."""
+class RelativeBias(PositionMlp[AttentionBias]):
+    """Attention bias ``16 * sigmoid(MLP(log-spaced offset))`` in (0, 16).
 
-    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> Tensor | GridBias:
+    Args:
+        num_heads: heads.
+        overlap: o, tokens of the border of a window, of whose keys there is a bias, too.
+    """
+
+    def __init__(self, num_heads: int, overlap: int = 0) -> None:
+        super().__init__(num_heads)
+        self.overlap = overlap
+
+    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> AttentionBias:
         """Compute the bias between the tokens of a grid and prefix tokens in front of it, whose bias is 0.
 
         Args:
@@ -131,13 +162,39 @@ class RelativeBias(PositionMlp[Tensor | GridBias]):
 
         Returns:
             (1, h, L+N, L+N), query first; a :class:`GridBias`, which yields it in chunks, for a grid whose
-            bias has more than ``CHUNK_ELEMENTS`` elements.
+            bias has more than ``CHUNK_ELEMENTS`` elements; an :class:`OverlapBias` for windows with a border.
         """
-        row_offsets, col_offsets = (_log_offsets(n, self.fc1.weight.device) for n in grid)
-        # (R, S, h) -> (h, R, S) with R = 2*rows-1, S = 2*cols-1
-        table_hRS = (16 * torch.sigmoid(self.mlp(row_offsets, col_offsets))).permute(2, 0, 1).to(dtype)
-        bias = GridBias(table_hRS, grid, num_prefix_tokens)
-        return bias if bias.chunk_rows < grid[0] else bias.materialize()
+        bias = GridBias(self.table(grid).to(dtype), grid, num_prefix_tokens)
+        inner = bias if bias.chunk_rows < grid[0] else bias.materialize()
+        if not self.overlap:
+            return inner
+        return OverlapBias(inner, self._outer(grid, num_prefix_tokens).to(dtype))
+
+    def table(self, grid: Grid, beyond: int = 0) -> Tensor:
+        """Compute the bias of every offset of a grid (rows, cols), and of ``beyond`` more on each side.
+
+        Returns:
+            (h, 2*(rows+beyond)-1, 2*(cols+beyond)-1), query minus key, in float32.
+        """
+        row_offsets, col_offsets = (_log_offsets(n, self.fc1.weight.device, beyond) for n in grid)
+        return (16 * torch.sigmoid(self.mlp(row_offsets, col_offsets))).permute(2, 0, 1)  # (R, S, h)
+
+    def _outer(self, grid: Grid, num_prefix_tokens: int) -> Tensor:
+        """Bias of the keys of a window with its border; the MLP sees offsets beyond the window's side."""
+        table, o = self.table(grid, self.overlap), self.overlap
+        # query - key for keys from -o to n+o-1, as an index of the table, which starts at -(n+o-1)
+        rows, cols = (
+            torch.arange(n, device=table.device)[:, None]
+            - torch.arange(n + 2 * o, device=table.device)
+            + n
+            + 2 * o
+            - 1
+            for n in grid
+        )
+        # (rows, 1, rows+2*o, 1) and (cols, 1, cols+2*o) -> (h, rows, cols, rows+2*o, cols+2*o)
+        bias = table[:, rows[:, None, :, None], cols[:, None, :]]
+        bias = bias.reshape(len(table), grid[0] * grid[1], -1)
+        return F.pad(bias, (num_prefix_tokens, 0, num_prefix_tokens, 0))[None]
 
 
 class FixedPosition(nn.Module, Generic[PositionT]):
@@ -214,7 +271,10 @@ def _centered(n: int, device: torch.device) -> Tensor:
     return (torch.arange(n, device=device, dtype=torch.float32) - n // 2) / max(n // 2, 1)
 
 
-def _log_offsets(n: int, device: torch.device) -> Tensor:
-    """Offsets -(n-1)..(n-1), scaled to -8..8 and log-compressed to about -1.06..1.06, float32 (2n-1,)."""
-    d = torch.arange(1 - n, n, device=device, dtype=torch.float32) * 8 / max(n - 1, 1)
+def _log_offsets(n: int, device: torch.device, beyond: int) -> Tensor:
+    """Offsets -(n-1)..(n-1), scaled to -8..8 and log-compressed to about -1.06..1.06, float32 (2n-1,).
+
+    With ``beyond``, as many offsets more at both ends, in the same scale.
+    """
+    d = torch.arange(1 - n - beyond, n + beyond, device=device, dtype=torch.float32) * 8 / max(n - 1, 1)
     return torch.sign(d) * torch.log2(d.abs() + 1) / 3  # log2(8) = 3

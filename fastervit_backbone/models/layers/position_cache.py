@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .position import Grid, GridBias, PositionMlp, PositionModule, PositionT
+from .position import AttentionBias, Grid, PositionMlp, PositionModule, PositionT
 
 Key = tuple[PositionMlp, Grid, int, torch.dtype, torch.device]
 
@@ -36,7 +36,7 @@ class PositionCache:
     def clear(self) -> None:
         """Remove all entries."""
         #: value, number of the forward pass that used it last
-        self._entries: OrderedDict[Key, tuple[Tensor | GridBias, int]] = OrderedDict()
+        self._entries: OrderedDict[Key, tuple[AttentionBias, int]] = OrderedDict()
         self._state: tuple[tuple[int, int], ...] = ()
         self._weights: list[Tensor] = []  # views, which prevent reuse of the weights' storage
 
