@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure every row of the paper's ablations: parameters, multiply-adds, and speed beside the paper's.
+"""Measure the rows of the paper's ablations: parameters, multiply-adds, and speed beside the paper's.
 
 Example: python tools/ablate.py --tables S.1 5
 The page: python tools/ablate.py --out docs/ablations.md
@@ -10,12 +10,14 @@ import sys
 
 from fastervit_cli.console import parse_size, parse_strictly, run_cli, tool_parser
 
+TABLES = ['S.1', 'S.4', 'S.7', '5', '7', 'improvements']
+
 
 def main() -> None:
     """Parse the command line and measure."""
     parser = tool_parser(__doc__)
     parser.add_argument(
-        '--tables', nargs='+', default=['S.1', 'S.4', 'S.7', '5'], help='S.1, S.4, S.7, 5 (default: all)'
+        '--tables', nargs='+', default=TABLES, metavar='TABLE', help=f'{", ".join(TABLES)} (default: all)'
     )
     parser.add_argument('--size', type=parse_size, default=(224, 224), metavar='HxW', help='default: 224x224')
     parser.add_argument('--batch', type=int, default=8, help='images per batch (default: 8)')

@@ -7,7 +7,9 @@ Stages:         python tools/benchmark.py fastervit:2:deploy --stages
 Data pipeline:  python tools/benchmark.py --data configs/cascade_fastervit0_3x.py
 
 MODEL is one of
-  fastervit:ARCH[:deploy]  this package, ARCH as in `python -m fastervit_backbone`
+  fastervit:ARCH[:deploy]  this package, ARCH as in `python -m fastervit_backbone`; :carrier_window=N after ARCH
+                           for carriers of higher order
+  stage:ARCH:NUMBER        one of its stages, 1 to 4; :carrier_window=N likewise
   published:ARCH           the published implementation (pip install fastervit)
   timm:NAME                a model of timm
   CONFIG.py[:deploy]       the whole detector or segmenter of a config

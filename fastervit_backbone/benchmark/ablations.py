@@ -1,4 +1,4 @@
-"""Cost of every row of the paper's ablations: tables S.1, S.4, S.7 and 5."""
+"""Cost of every row of the paper's ablations, tables S.1, S.4, S.7, 5 and 7, and of proposed improvements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class Row:
         arch: of FasterViT.
         changes: fields of its spec that differ.
         removed: component that is removed (:func:`~fastervit_backbone.models.ablations.ablate`), or ''.
-        paper: throughput in the paper over that of the first row.
+        paper: throughput in the paper over that of the first row, or None.
         paper_gmacs: multiply-adds in the paper, or None.
     """
 
@@ -37,7 +37,7 @@ class Row:
     arch: str
     changes: tuple[tuple[str, object], ...] = ()
     removed: str = ''
-    paper: float = 1.0
+    paper: float | None = 1.0
     paper_gmacs: float | None = None
 
     def build(self) -> FasterViT:
@@ -103,6 +103,28 @@ TABLES: dict[str, list[list[Row]]] = {
         _table_5('1', (4.7, 4949), (4.8, 4188), (5.3, 4344)),
         _table_5('2', (8.0, 3668), (8.5, 3127), (8.7, 3161)),
     ],
+    '7': [
+        [
+            Row('Swin-T, without shifts', 'swin_t_hat', (('hat', _NO_HAT),)),
+            Row('HAT in every second block', 'swin_t_hat', paper=2721 / 2758),
+            Row('HAT in every block of stage 3', 'swin_t_hat_stage3', paper=2721 / 2758),
+        ]
+    ],
+    'improvements': [
+        [
+            Row('base', '0'),
+            Row("carriers' convolution 5x5", '0', (('carrier_kernel', 5),), paper=None),
+            Row(
+                "carriers' convolution 5x5, dense",
+                '0',
+                (('carrier_kernel', 5), ('carrier_conv', 'dense')),
+                paper=None,
+            ),
+            Row('windows overlap by 1 token', '0', (('window_overlap', 1),), paper=None),
+            Row('gate of carriers', '0', (('carrier_gate', True),), paper=None),
+            Row('hybrid stem', '0', (('stem', 'hybrid'),), paper=None),
+        ]
+    ],
 }
 
 _HEADER = (
@@ -138,14 +160,18 @@ def measure_tables(
     text = (
         f'# Ablations\n\nWritten by `{command}`: {machine["device"]}, {versions}. Backbones in eval mode, '
         f'{setting.batch} x 3 x {height} x {width}, {setting.dtype}; the rows of an arch ran by turns in one '
-        'process. A ratio is the speed over that of the first row of the arch, here (median, quartiles) and '
-        'in the paper (on its A100, at batch 128). Multiply-adds are counted at 224x224, without classifier; '
-        'the paper prints two digits.\n'
+        'process. A ratio is the speed over that of the first row of the group, here (median, quartiles) and '
+        'in the paper (on its A100, at batch 128). Table 7 of the paper has one row with HAT, and its Swin-T '
+        'shifts windows. Multiply-adds are counted at 224x224, without classifier; '
+        'the paper prints two digits.\n\n'
+        'The components are removed by `fastervit_backbone/models/ablations.py`, the variants are fields of '
+        '`ArchSpec` ([backbone.md](backbone.md#options), [architecture.md](architecture.md)); no accuracy '
+        'of a row was measured here (`tools/train.py` trains any).\n'
     )
     print(text)
-    bars: list[tuple[str, float, float]] = []
+    bars: list[tuple[str, float, float | None]] = []
     for name in tables:
-        block = f'\n## Table {name}\n\n{_HEADER}'
+        block = f'\n## {_title(name)}\n\n{_HEADER}'
         for group in TABLES[name]:
             for row, timing in zip(group, _measure(group, setting, rounds), strict=True):
                 block += _line(row, timing)
@@ -161,6 +187,10 @@ def measure_tables(
         with replacing(Path(out)) as temporary:
             temporary.write_text(text)
     return text
+
+
+def _title(name: str) -> str:
+    return 'Improvements that others proposed' if name == 'improvements' else f'Table {name}'
 
 
 def _measure(group: Sequence[Row], setting: Setting, rounds: int) -> list[Timing]:
@@ -180,23 +210,28 @@ def _line(row: Row, timing: Timing) -> str:
         net = row.build()
     gmacs = backbone_flops(net, (224, 224)) / 2e9
     paper = '' if row.paper_gmacs is None else f'{row.paper_gmacs} ({gmacs / row.paper_gmacs - 1:+.0%})'
+    ratio = '' if row.paper is None else f'{row.paper:.2f}'
     return (
         f'| {row.arch} | {row.name} | {count_parameters(net) / 1e6:.1f} | {gmacs:.2f} | {paper} '
-        f'| **{timing.ratio:.2f}** ({timing.ratio_low:.2f}-{timing.ratio_high:.2f}) | {row.paper:.2f} |\n'
+        f'| **{timing.ratio:.2f}** ({timing.ratio_low:.2f}-{timing.ratio_high:.2f}) | {ratio} |\n'
     )
 
 
-def _chart(bars: Sequence[tuple[str, float, float]]) -> bytes:
-    figure, axes = new_figure((8, 0.32 * len(bars) + 1))
+def _chart(bars: Sequence[tuple[str, float, float | None]]) -> bytes:
+    figure, axes = new_figure((8, 0.32 * len(bars) + 1.4))
     names = [name for name, _, _ in bars]
     positions = range(len(bars))
     axes.barh([p - 0.2 for p in positions], [b[1] for b in bars], 0.38, label='here', color=OKABE_ITO['blue'])
     axes.barh(
-        [p + 0.2 for p in positions], [b[2] for b in bars], 0.38, label='paper', color=OKABE_ITO['orange']
+        [p + 0.2 for p in positions],
+        [b[2] or 0 for b in bars],
+        0.38,
+        label='paper',
+        color=OKABE_ITO['orange'],
     )
     axes.set_yticks(positions, names, fontsize=8)
     axes.axvline(1, color='black', linewidth=0.8)
     axes.invert_yaxis()
     axes.set(xlabel='speed over that of the whole model')
-    axes.legend()
+    axes.legend(loc='upper center', bbox_to_anchor=(0.5, 1.04), ncols=2)
     return to_png(figure, dpi=110)

@@ -2,19 +2,20 @@
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..models.arch import ARCHS
+from ..models.arch import ARCHS, STRIDES, ArchSpec
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from .windows import window_attention
 
 KINDS = (
-    'fastervit:ARCH, fastervit:ARCH:deploy, published:ARCH (needs the pip package fastervit), timm:MODEL, '
+    'fastervit:ARCH[:carrier_window=N][:deploy], stage:ARCH:NUMBER[:carrier_window=N], '
+    'published:ARCH (needs the pip package fastervit), timm:MODEL, '
     'CONFIG.py or CONFIG.py:deploy (needs mmdet and mmseg), windows:ARCH:KERNEL'
 )
 
@@ -73,7 +74,9 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
     if kind.endswith('.py'):
         return _config_step(kind, rest, setting, images)
     autocast = setting.autocast()
-    if kind == 'fastervit':
+    if kind == 'stage':
+        model, images = _stage(rest, setting)
+    elif kind == 'fastervit':
         model, casts_itself = build_fastervit(rest, setting)
         autocast = setting.autocast(enabled=not casts_itself)
     elif kind in ('published', 'timm'):
@@ -100,22 +103,51 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
 
 
 def build_fastervit(name: str, setting: Setting) -> tuple[nn.Module, bool]:
-    """Build FasterViT by ``ARCH`` or ``ARCH:deploy``; also returns whether it casts to the dtype itself.
+    """Build ``ARCH[:carrier_window=N][:deploy]``; also returns whether it casts to the dtype itself.
 
     Raises:
         UserError: no such arch or mode, or deploy mode in training.
     """
-    arch, _, mode = name.partition(':')
-    if arch not in ARCHS or mode not in ('', 'deploy'):
-        raise UserError(f'no candidate fastervit:{name}: use {", ".join(ARCHS)}, with or without :deploy')
-    if mode == 'deploy' and setting.train:
+    rest, is_deployed = name.removesuffix(':deploy'), name.endswith(':deploy')
+    options = 'with or without :carrier_window=N and :deploy'
+    spec = _spec(rest, f'no candidate fastervit:{name}: use {", ".join(ARCHS)}, {options}')
+    if is_deployed and setting.train:
         raise UserError('deploy mode cannot train: use fastervit:ARCH without :deploy, or leave out --train')
     # exactly what classifiers compute: the last map, without an output norm
-    net = FasterViT(arch, out_indices=(3,), out_norm=None, drop_path_rate=0.2 if setting.train else 0.0)
+    net = FasterViT(spec, out_indices=(3,), out_norm=None, drop_path_rate=0.2 if setting.train else 0.0)
     net.to(setting.device, memory_format=setting.memory_format).train(setting.train)
-    if mode == 'deploy':
+    if is_deployed:
         return net.deploy(setting.size, dtype=setting.low_precision, batch=setting.batch), True
     return net, False
+
+
+def _spec(name: str, message: str) -> ArchSpec:
+    """Return the spec of ``ARCH[:carrier_window=N]``; raises UserError(message) for another name."""
+    arch, _, option = name.partition(':')
+    option_name, _, value = option.partition('=')
+    if arch not in ARCHS or (option and (option_name != 'carrier_window' or not value.isdigit())):
+        raise UserError(message)
+    try:
+        return replace(ARCHS[arch], carrier_window=int(value)) if option else ARCHS[arch]
+    except ValueError as error:
+        raise UserError(f'{name}: {error}') from error
+
+
+def _stage(name: str, setting: Setting) -> tuple[nn.Module, Tensor]:
+    """Build one stage of FasterViT, ``ARCH:STAGE[:carrier_window=N]``, and the map it gets of an image."""
+    arch, _, rest = name.partition(':')
+    number, _, option = rest.partition(':')
+    expected = 'stage:ARCH:NUMBER[:carrier_window=N], 1 to 4'
+    message = f'no candidate stage:{name}: expected {expected}, of {", ".join(ARCHS)}'
+    spec = _spec(f'{arch}:{option}' if option else arch, message)
+    if number not in ('1', '2', '3', '4'):
+        raise UserError(message)
+    index = int(number) - 1
+    net = FasterViT(spec, out_indices=(3,), out_norm=None).train(setting.train)
+    height, width = (-(-side // STRIDES[index]) for side in setting.size)
+    x = torch.randn(setting.batch, spec.channels[index], height, width, device=setting.device)
+    x = x.contiguous(memory_format=setting.memory_format)
+    return net.stages[index].to(setting.device), x
 
 
 def _published(arch: str, setting: Setting) -> nn.Module:

@@ -1,5 +1,7 @@
 """The rows of the paper's ablations: multiply-adds against its tables, and the page."""
 
+import runpy
+
 import pytest
 
 from fastervit_backbone.benchmark import ablations
@@ -7,6 +9,7 @@ from fastervit_backbone.benchmark.ablations import TABLES, Row, measure_tables
 from fastervit_backbone.benchmark.candidates import Setting
 from fastervit_backbone.benchmark.complexity import backbone_flops
 from fastervit_backbone.utils.errors import UserError
+from tests.helpers import ROOT
 
 pytest.importorskip('matplotlib')
 
@@ -40,6 +43,7 @@ def test_rows_differ_in_what_they_say():
         'carrier_conv',
     ]
     assert all(group[0].paper == 1 for table in TABLES.values() for group in table)
+    assert list(TABLES) == runpy.run_path(str(ROOT / 'tools' / 'ablate.py'))['TABLES']
 
 
 def test_page(tmp_path, monkeypatch, capsys):

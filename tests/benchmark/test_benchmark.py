@@ -2,16 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from fastervit_backbone.benchmark import run as benchmark
 from fastervit_backbone.benchmark import throughput
-from fastervit_backbone.benchmark.candidates import Setting, build
+from fastervit_backbone.benchmark.candidates import Setting, build, build_fastervit
 from fastervit_backbone.benchmark.run import parse_size
 from fastervit_backbone.benchmark.stages import parts_of, profile_stages
 from fastervit_backbone.benchmark.throughput import Timing, compare, peak_memory
+from fastervit_backbone.models.arch import ARCHS
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import ROOT
 
@@ -84,6 +86,14 @@ def test_training_steps_leave_no_gradients_and_reach_every_parameter(monkeypatch
     assert len(losses) == 1 and math.isfinite(losses[0].item())
 
 
+def test_carriers_of_higher_order_and_single_stages():
+    names = ['fastervit:nano:carrier_window=4:deploy', 'stage:nano:3', 'stage:nano:4:carrier_window=4']
+    rows = compare(names, Setting((160, 224)), rounds=1, warmup=1)
+    assert [r.model for r in rows] == names and rows[1].seconds < rows[0].seconds
+    net, _ = build_fastervit('nano:carrier_window=4', Setting((64, 64)))
+    assert net.spec == replace(ARCHS['nano'], carrier_window=4)
+
+
 def test_whole_detectors_and_segmenters():
     pytest.importorskip('mmdet')
     for head in ('fpn', 'cascade'):
@@ -101,7 +111,10 @@ def test_whole_detectors_and_segmenters():
     [
         ('resnet50', 'no candidate .resnet50.: expected fastervit:ARCH'),
         ('fastervit:7', 'no candidate fastervit:7: use nano, 0, 1'),
-        ('fastervit:2:fast', 'with or without :deploy'),
+        ('fastervit:2:fast', 'with or without :carrier_window=N and :deploy'),
+        ('fastervit:2:carrier_window=x', 'with or without :carrier_window=N and :deploy'),
+        ('fastervit:2:carrier_window=1', 'carrier_window=1 must be at least twice carrier_size=2'),
+        ('stage:0:5', 'no candidate stage:0:5: expected stage:ARCH:NUMBER'),
         ('timm:convnext_tyni', "timm has no model 'convnext_tyni', it has convnext"),
         ('configs/nothing.py', 'no config at configs/nothing.py'),
     ],
