@@ -108,19 +108,18 @@ def test_channels_and_strides_are_the_backbones(path):
     with torch.device(device), torch.no_grad():
         net = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
         maps = net(torch.empty(1, 3, 256, 384))
+        necks = as_list(model.get('neck'))
+        for extra in necks[:-1]:  # DeiT's, which makes a pyramid
+            maps = MODELS.build(extra).eval()(maps)
     channels, strides = tuple(m.shape[1] for m in maps), tuple(256 // m.shape[2] for m in maps)
     assert strides == tuple(384 // m.shape[3] for m in maps)
     if ours:
         assert (tuple(net.out_channels), tuple(net.out_strides)) == (channels, strides)
-    readers = (
-        [model.neck]
-        if model.get('neck')
-        else [*as_list(model.decode_head), *as_list(model.get('auxiliary_head'))]
-    )
-    for reader in readers:
+    readers = necks[-1:] or [*as_list(model.get('decode_head')), *as_list(model.get('auxiliary_head'))]
+    for reader in readers or [model.rpn_head]:  # ResNet-50-C4 has no neck
         indices = reader.get('in_index', range(len(channels)))
         expected = channels[indices] if isinstance(indices, int) else [channels[i] for i in indices]
-        assert reader.in_channels == expected
+        assert as_list(reader.in_channels) == as_list(expected)
     if 'roi_head' in model:
         assert tuple(model.rpn_head.anchor_generator.strides[: len(strides)]) == strides
         assert tuple(model.roi_head.bbox_roi_extractor.featmap_strides) == strides

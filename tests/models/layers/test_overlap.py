@@ -71,3 +71,14 @@ def test_any_size_copies_and_dtypes():
         assert not torch.allclose(without(images)[2], maps[2])
     with pytest.raises(ValueError, match='window_overlap must be at least 0, got -1'):
         ArchSpec(**TINY, window_overlap=-1)
+
+
+@torch.no_grad()
+def test_export_and_compile():
+    net = randomize(FasterViT(ArchSpec(**TINY, window_overlap=1))).eval()
+    images = torch.randn(1, 3, 64, 96)
+    exported = torch.export.export(net, (images,)).module()
+    compiled = torch.compile(net, backend='aot_eager')
+    for other in (exported, compiled):
+        for a, b in zip(net(images), other(images), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
