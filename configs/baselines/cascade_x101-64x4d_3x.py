@@ -1,15 +1,3 @@
-_base_ = '../_base_/cascade_3x.py'
+_base_ = './cascade_x101-32x4d_3x.py'
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='ResNeXt',
-        depth=101,
-        groups=64,
-        base_width=4,
-        frozen_stages=1,
-        norm_eval=True,
-        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://resnext101_64x4d'),
-    ),
-    neck=dict(in_channels=[256, 512, 1024, 2048]),
-)
+model = dict(backbone=dict(groups=64, init_cfg=dict(checkpoint='open-mmlab://resnext101_64x4d')))

@@ -98,12 +98,8 @@ def draw_kernels(net: nn.Module, out: str | Path, *, stage: int = 3, block: int 
     with torch.no_grad():
         table = bias.table((owner.window, owner.window), bias.overlap).cpu()
     kernels = table.flip(1, 2)  # of query minus key: flipped, keys are where they are
-    columns = min(len(kernels), 8)
-    rows = -(-len(kernels) // columns)
-    figure, panels = new_figure((1.7 * columns, 1.9 * rows + 0.5), rows, columns, squeeze=False)
+    figure, panels = _panel_per_head(len(kernels))
     limit = owner.window + bias.overlap - 0.5
-    for panel in panels.flat:
-        panel.axis('off')
     for head, panel in zip(range(len(kernels)), panels.flat, strict=False):
         picture = panel.imshow(kernels[head], cmap='cividis', extent=(-limit, limit, limit, -limit))
         panel.plot(0, 0, marker='+', color='white', markersize=7)
@@ -178,11 +174,7 @@ def draw_attention(
 def draw_bias(maps: AttentionMaps, out: Path, title: str) -> Path:
     """Draw the learned position bias of the query for every head; returns ``out``."""
     heads = len(maps.bias)
-    columns = min(heads, 8)
-    rows = -(-heads // columns)
-    figure, panels = new_figure((1.7 * columns, 1.9 * rows + 0.5), rows, columns, squeeze=False)
-    for panel in panels.flat:
-        panel.axis('off')
+    figure, panels = _panel_per_head(heads)
     row, column = maps.query[0] - maps.origin[0], maps.query[1] - maps.origin[1]
     for head, panel in zip(range(heads), panels.flat, strict=False):
         picture = panel.imshow(maps.bias[head].numpy(), cmap='cividis', vmin=0, vmax=float(maps.bias.max()))
@@ -191,6 +183,16 @@ def draw_bias(maps: AttentionMaps, out: Path, title: str) -> Path:
     figure.colorbar(picture, ax=panels, shrink=0.7, label='bias (0..16)')
     figure.suptitle(title, fontsize=11)
     return _save(figure, out)
+
+
+def _panel_per_head(heads: int) -> tuple['Figure', np.ndarray]:
+    """Create a figure with a panel without axes for each head, and its panels (rows, columns)."""
+    columns = min(heads, 8)
+    rows = -(-heads // columns)
+    figure, panels = new_figure((1.7 * columns, 1.9 * rows + 0.5), rows, columns, squeeze=False)
+    for panel in panels.flat:
+        panel.axis('off')
+    return figure, panels
 
 
 def _on_grid(maps: AttentionMaps, window_values: torch.Tensor) -> torch.Tensor:

@@ -84,11 +84,14 @@ def resolve_checkpoint(source: str | Path) -> Path:
     Raises:
         CheckpointError: no such file, or the download failed.
     """
-    if str(source).startswith('fastervit://') and str(source) not in PACKAGED:
-        raise CheckpointError(f'no weights {source}: this package has {", ".join(PACKAGED)}')
-    path = PACKAGED.get(str(source), Path(source))
-    if urlparse(str(source)).scheme in ('http', 'https'):
-        path = _download(str(source))
+    name, path = str(source), Path(source)
+    scheme = urlparse(name).scheme
+    if scheme in ('http', 'https'):
+        path = _download(name)
+    elif scheme == 'fastervit':
+        if name not in PACKAGED:
+            raise CheckpointError(f'no weights {name}: this package has {", ".join(PACKAGED)}')
+        path = PACKAGED[name]
     if not path.is_file():
         reason = 'it is a folder' if path.is_dir() else 'check the path'
         raise CheckpointError(f'no checkpoint at {path}: {reason}')

@@ -278,10 +278,10 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
     """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
     classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
     empty = f', {data.num_empty} of them without objects, which are kept' if data.num_empty else ''
-    if plan.start == 'published':
+    if plan.start == 'published' and plan.arch == 'nano':
+        start = 'weights of 200 classes of ImageNet (ours)'
+    elif plan.start == 'published':
         start = 'published weights (non-commercial license, see NOTICE)'
-        if plan.arch == 'nano':
-            start = 'weights of 200 classes of ImageNet (ours)'
     elif plan.start == 'nothing':
         start = 'random weights'
     else:

@@ -185,10 +185,7 @@ class RelativeBias(PositionMlp[AttentionBias]):
         # query - key for keys from -o to n+o-1, as an index of the table, which starts at -(n+o-1)
         rows, cols = (
             torch.arange(n, device=table.device)[:, None]
-            - torch.arange(n + 2 * o, device=table.device)
-            + n
-            + 2 * o
-            - 1
+            + torch.arange(n + 2 * o, device=table.device).flip(0)
             for n in grid
         )
         # (rows, 1, rows+2*o, 1) and (cols, 1, cols+2*o) -> (h, rows, cols, rows+2*o, cols+2*o)
