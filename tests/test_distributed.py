@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.hooks import save_on_signal
 from tests.helpers import QUICK, ROOT, environment, tool
 from tests.mm_helpers import save_untrained
 
@@ -220,9 +222,24 @@ def test_interrupted(shapes, tmp_path):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGTERM)
         assert process.wait(120) != 0
+    assert 'stopped: SIGTERM at iteration' in log.read_text(), log.read_text()
     meta = torch.load(tmp_path / 'work' / 'interrupted.pth', weights_only=False)['meta']
-    assert 3 <= meta['iter'] < 80, log.read_text()
-    assert 'stopped: SIGTERM at iteration' in log.read_text()
+    assert 3 <= meta['iter'] < 80
+
+
+def test_a_signal_while_the_processes_agree_stops_all_one_step_later(monkeypatch):
+    """The other processes do not know it yet, and would wait for this one in the next step."""
+    hook = save_on_signal.SaveOnSignalHook()
+    runner = SimpleNamespace(model=torch.nn.Linear(1, 1), optim_wrapper=None, epoch=0, iter=0)
+    stopped = []
+    monkeypatch.setattr(save_on_signal, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(save_on_signal, 'all_reduce', lambda *_: hook._receive(signal.SIGTERM, None))
+    monkeypatch.setattr(hook, '_stop', lambda _, received, meta: stopped.append((received, meta['iter'])))
+    hook.after_train_iter(runner, 0)
+    assert not stopped
+    runner.iter = 1
+    hook.after_train_iter(runner, 1)
+    assert stopped == [(signal.SIGTERM, 2)]
 
 
 def test_an_infinite_loss_in_one_of_two(tmp_path):

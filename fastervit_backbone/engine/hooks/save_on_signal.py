@@ -53,12 +53,15 @@ class SaveOnSignalHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
         """Stop after this step if any process received a signal."""
+        received = self._signal
         if get_world_size() > 1:
-            received = torch.tensor(self._signal, device=next(runner.model.parameters()).device)
-            all_reduce(received, 'max')
-            self._signal = max(self._signal, int(received))  # another may have arrived meanwhile
-        if self._signal and step_is_complete(runner):
-            self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter + 1))
+            agreed = torch.tensor(received, device=next(runner.model.parameters()).device)
+            all_reduce(agreed, 'max')
+            # Not self._signal: one that arrives from here on is known to this process only, and the others
+            # would wait for it in their next step.
+            received = int(agreed)
+        if received and step_is_complete(runner):
+            self._stop(runner, received, dict(epoch=runner.epoch, iter=runner.iter + 1))
 
     def after_val_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
@@ -68,9 +71,9 @@ class SaveOnSignalHook(Hook):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # swaps the model's own weights back in
                     hook.after_val_epoch(runner)
-            self._stop(runner, dict(epoch=runner.epoch, iter=runner.iter))
+            self._stop(runner, self._signal, dict(epoch=runner.epoch, iter=runner.iter))
 
-    def _stop(self, runner: Runner, meta: dict) -> None:
+    def _stop(self, runner: Runner, received: int, meta: dict) -> None:
         self._saving = True
         runner.save_checkpoint(runner.work_dir, INTERRUPTED, meta=meta, by_epoch=False)
         path = Path(runner.work_dir) / INTERRUPTED
@@ -79,9 +82,9 @@ class SaveOnSignalHook(Hook):
                 temporary.write_text(str(path))
         barrier()  # the first process that exits ends the others
         raise Interrupted(
-            f'{signal.Signals(self._signal).name} at iteration {meta["iter"]}: saved {path}, use --resume to '
+            f'{signal.Signals(received).name} at iteration {meta["iter"]}: saved {path}, use --resume to '
             'continue',
-            self._signal,
+            received,
         )
 
     def after_train(self, runner: Runner) -> None:
