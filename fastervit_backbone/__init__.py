@@ -1,19 +1,28 @@
-"""FasterViT for dense prediction; importing it registers it with mmengine and timm, if installed."""
+"""FasterViT for dense prediction; importing it registers it with mmengine and timm, if installed.
 
-from .models.arch import ARCHS, ArchSpec
-from .models.fastervit import FasterViT
+Without torch only exported files can be used: ``from fastervit_backbone.inference import Predictor``.
+"""
+
+from importlib.util import find_spec
+
 from .version import __version__
 
-try:
-    from . import engine as engine
-except ModuleNotFoundError as missing:
-    if missing.name != 'mmengine':
-        raise
+if find_spec('torch') is None:
+    __all__ = ['__version__']
+else:
+    from .models.arch import ARCHS, ArchSpec
+    from .models.fastervit import FasterViT
 
-try:
-    from . import timm_models as timm_models
-except ModuleNotFoundError as missing:
-    if missing.name != 'timm':
-        raise
+    try:
+        from . import engine as engine
+    except ModuleNotFoundError as missing:
+        if missing.name != 'mmengine':
+            raise
 
-__all__ = ['ARCHS', 'ArchSpec', 'FasterViT', '__version__']
+    try:
+        from . import timm_models as timm_models
+    except ModuleNotFoundError as missing:
+        if missing.name != 'timm':
+            raise
+
+    __all__ = ['ARCHS', 'ArchSpec', 'FasterViT', '__version__']

@@ -21,12 +21,13 @@ from timm.models import (
 )
 from torch import Tensor, nn
 
-from .checkpoints.io import log, read_checkpoint, unwrap_state_dict
+from .checkpoints.io import read_checkpoint, unwrap_state_dict
 from .checkpoints.published import check_fit, read_tensors
 from .models.arch import STRIDES
 from .models.fastervit import FasterViT
 from .models.layers import inplace
 from .models.stages import AttentionStage
+from .utils.log import log
 
 # FX cannot follow the number of windows, which depends on the image, and grad mode
 register_notrace_module(AttentionStage)

@@ -25,6 +25,7 @@ VERBS = {
     'plot-logs': 'draw the curves of runs',
     'visualize-attention': 'draw what an attention layer looks at',
     'app': 'try a model on a local web page',
+    'export': 'export a model to ONNX or OpenVINO, and compare the file with it',
     'benchmark': 'measure speed and memory',
     'ablate': "measure the paper's ablations",
     'convert-checkpoint': 'make a small file of published weights',

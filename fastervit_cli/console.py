@@ -145,32 +145,37 @@ def parse_strictly(
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that tools/train.py and tools/test.py share."""
-    _add_cfg_options(parser)
+    add_cfg_options(parser)
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
         help='launcher that started the processes',
     )
-    _add_threads(parser)
+    add_threads(parser)
     add_trust_argument(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tools that load a :class:`~fastervit_backbone.apis.predictor.Predictor`."""
-    parser.add_argument('config', help='config that the model was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file or URL, or a work dir (its last checkpoint)')
+    parser.add_argument('config', help='config that the model was trained with, or an exported file')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file or URL, or a work dir (its last checkpoint); none for an exported file',
+    )
     parser.add_argument('--device', help='cpu, cuda or cuda:1 (default: cuda if available)')
     parser.add_argument(
         '--size', type=parse_size, metavar='HxW', help="fit images into this size (default: the config's)"
     )
-    _add_cfg_options(parser)
-    _add_threads(parser)
+    add_cfg_options(parser)
+    add_threads(parser)
     add_trust_argument(parser)
 
 
-def _add_cfg_options(parser: argparse.ArgumentParser) -> None:
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -180,12 +185,13 @@ def _add_cfg_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_threads(parser: argparse.ArgumentParser) -> None:
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``."""
     parser.add_argument('--threads', type=int, metavar='N', help='CPU threads (default: one per core)')
 
 
 def add_trust_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``--trust-pickle``, for :func:`~fastervit_backbone.checkpoints.io.trusting_pickles`."""
+    """Add ``--trust-pickle``, for :func:`~fastervit_backbone.utils.trust.trusting_pickles`."""
     parser.add_argument(
         '--trust-pickle',
         action='store_true',

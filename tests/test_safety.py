@@ -16,12 +16,12 @@ from fastervit_backbone.checkpoints.io import (
     CheckpointError,
     read_checkpoint,
     safe_loading,
-    trusting_pickles,
     write_state_dict,
 )
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
+from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import CASCADE, QUICK, assert_one_line_error, tool
 from tests.mm_helpers import save_untrained
 

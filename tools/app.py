@@ -34,9 +34,9 @@ def main() -> None:
     from pathlib import Path
 
     from fastervit_backbone.apis.app import MIN_SCORE, build_app  # after parsing: --help stays fast
-    from fastervit_backbone.checkpoints.io import trusting_pickles
     from fastervit_backbone.inference import Predictor
     from fastervit_backbone.utils.errors import UserError
+    from fastervit_backbone.utils.trust import trusting_pickles
 
     options = dict(device=args.device, size=args.size, deploy=args.deploy, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):

@@ -85,8 +85,8 @@ def main() -> None:
     add_trust_argument(parser)
     args = vars(parse_strictly(parser))
 
-    from fastervit_backbone.checkpoints.io import trusting_pickles  # after parsing: --help stays fast
     from fastervit_backbone.finetune import finetune
+    from fastervit_backbone.utils.trust import trusting_pickles  # after parsing: --help stays fast
 
     with trusting_pickles(args.pop('trust_pickle')):
         finetune(**args)

@@ -2,6 +2,7 @@
 """Predict on images, folders, patterns and videos: annotated pictures, a COCO json, label maps.
 
 Example:      python tools/predict.py CONFIG CHECKPOINT photos/ 'more/*.jpg' clip.mp4 --out predictions
+Exported:     python tools/predict.py model.onnx photos/ --out predictions
 Evaluation:   python tools/predict.py CONFIG CHECKPOINT images --annotations a.json --threshold 0 --out eval
 Large images: python tools/predict.py CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
 
@@ -55,11 +56,14 @@ def main() -> None:
     results.add_argument('--overwrite', action='store_true', help='replace existing results in --out')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.prediction_run import PredictionRun, run_settings
+    from fastervit_backbone.apis.exported import is_exported
+    from fastervit_backbone.apis.prediction_run import PredictionRun
     from fastervit_backbone.apis.predictor import Predictor  # after parsing: --help stays fast
     from fastervit_backbone.apis.sources import choose_sources
-    from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.utils.trust import trusting_pickles
 
+    if is_exported(args.config) and args.checkpoint is not None:  # it needs none: that was an image
+        args.sources, args.checkpoint = [args.checkpoint, *args.sources], None
     sources, image_ids = choose_sources(args.sources, args.annotations, exclude=args.out)
     shared = dict(
         threshold=args.threshold,
@@ -72,7 +76,7 @@ def main() -> None:
     )
     with trusting_pickles(args.trust_pickle):
         predictor = Predictor(args.config, args.checkpoint, device=args.device, deploy=args.deploy, **shared)
-    settings = run_settings(predictor, args.checkpoint, pictures=args.draw, **shared)
+    settings = dict(shared, pictures=args.draw)
     if args.annotations is not None:
         settings['annotations'] = args.annotations
     run = PredictionRun(

@@ -14,7 +14,9 @@ def main() -> None:
     """Parse the command line and evaluate."""
     parser = tool_parser(__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file or URL, or a work dir (its last checkpoint)')
+    parser.add_argument(
+        'checkpoint', help='checkpoint file or URL, a work dir (its last checkpoint), or an exported file'
+    )
     parser.add_argument(
         '--data',
         metavar='DIR',
@@ -38,7 +40,7 @@ def main() -> None:
     args = parse_strictly(parser)
 
     from fastervit_backbone.apis.evaluate import evaluate  # after parsing: --help stays fast
-    from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.utils.trust import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
         evaluate(

@@ -58,7 +58,7 @@ def main() -> None:
     args = parse_strictly(parser)
 
     from fastervit_backbone.apis.train import train  # after parsing: --help stays fast
-    from fastervit_backbone.checkpoints.io import trusting_pickles
+    from fastervit_backbone.utils.trust import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):
         train(

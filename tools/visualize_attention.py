@@ -39,9 +39,9 @@ def main() -> None:
         parser.error('give an image, with or without --query, or --bias, not both')
     # after parsing: --help stays fast
     from fastervit_backbone.apis.attention_pictures import draw_kernels, visualize
-    from fastervit_backbone.checkpoints.io import trusting_pickles
     from fastervit_backbone.inference import Predictor
     from fastervit_backbone.utils.files import check_folder_writable
+    from fastervit_backbone.utils.trust import trusting_pickles
 
     check_folder_writable('--out', args.out)
     with trusting_pickles(args.trust_pickle):

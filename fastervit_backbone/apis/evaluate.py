@@ -25,6 +25,8 @@ from ..engine.runner.work_dir import find_checkpoint
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from ..utils.files import check_file_writable, check_folder_writable, replacing
+from .exported import ExportedModel, is_exported
+from .exported_in_toolkit import ExportedInToolkit, check_classes
 
 #: The main metrics: mmengine's name -> (short name, divisor that scales the value to 0..1).
 MAIN_METRICS = {
@@ -57,7 +59,7 @@ def evaluate(
 
     Args:
         config_path: config file.
-        checkpoint: file, or a work dir (its last checkpoint).
+        checkpoint: file, or a work dir (its last checkpoint); or an exported file.
         work_dir: folder of the log; default ``work_dirs/<config name>``.
         show_dir: folder for a picture of every image with its ground truth and prediction, and an overview.
         out: file for the predictions (``.pkl``) or the metrics (``.json``).
@@ -86,13 +88,15 @@ def evaluate(
     if show_dir is not None:
         check_folder_writable('--show-dir', show_dir)
         show_dir = Path(os.path.abspath(show_dir))  # mmdet would join a relative path to its own run folder
-    path = find_checkpoint(checkpoint)
-    config.update(load_from=str(path), resume=False)  # resuming would also need an optimizer
+    exported = _open_exported(checkpoint, config, data=data, tta=tta, deploy=deploy)
+    path = find_checkpoint(checkpoint) if exported is None else exported.path
+    # resuming would also need an optimizer
+    config.update(load_from=str(path) if exported is None else None, resume=False)
     scope = config.get('default_scope')
     if show_dir is not None:
         _draw_pictures(config, scope, show_dir)
     runner = build_runner(config, launcher, given_config)
-    _check_weights(runner, config, path)
+    _set_model(runner, config, path, exported)
     _register_outputs(runner, scope, show_dir, out)
     if deploy:
         _register_deploy(runner)
@@ -140,6 +144,26 @@ def _check_deploy(config: Config, config_path: str | Path) -> None:
         raise UserError(
             f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: omit --deploy'
         )
+
+
+def _open_exported(checkpoint: str | Path, config: Config, **options: object) -> ExportedModel | None:
+    """Open an exported file; None for a checkpoint."""
+    if not is_exported(checkpoint):
+        return None
+    given = [name for name, value in options.items() if value]
+    if given:
+        raise UserError(f'--{given[0]}: {checkpoint} is fixed: evaluate the checkpoint with it')
+    exported = ExportedModel(checkpoint)
+    check_classes(exported, config)
+    return exported
+
+
+def _set_model(runner: Runner, config: Config, path: Path, exported: ExportedModel | None) -> None:
+    """Put an exported file in place of the model, or check that the weights fit it."""
+    if exported is None:
+        _check_weights(runner, config, path)
+    else:
+        runner.model = ExportedInToolkit(exported)
 
 
 def _check_out(out: str | Path) -> Path:

@@ -1,38 +1,9 @@
-"""What a predictor does to an image before the model: decode it, apply the config's test pipeline."""
+"""The test pipeline of a config, for pixels instead of files."""
 
-from pathlib import Path
-
-import numpy as np
 from mmengine.config import Config
-from PIL import Image, ImageOps
 
 from ..utils.errors import UserError
 from .load_model import test_dataset
-from .sources import read_image
-
-#: What can be given as an image: a file, or pixels in RGB.
-ImageLike = str | Path | np.ndarray | Image.Image
-
-
-def as_bgr(image: ImageLike) -> np.ndarray:
-    """Return the pixels (H, W, 3), uint8, BGR.
-
-    Raises:
-        UserError: neither a readable file, nor a Pillow image, nor RGB pixels.
-    """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    if not isinstance(image, np.ndarray):
-        given = type(image).__name__
-    elif image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
-        return np.ascontiguousarray(image[..., ::-1])
-    else:
-        given = f'{image.dtype} {image.shape}'
-    raise UserError(
-        f'an image must be a file, a Pillow image or an array (H, W, 3), uint8, RGB, but got {given}'
-    )
 
 
 def build_test_pipeline(config: Config, size: tuple[int, int] | None) -> list[dict]:

@@ -1,7 +1,6 @@
 """Prediction behind tools/predict.py: from sources to pictures, label maps and one json."""
 
 import errno
-import hashlib
 import json
 import os
 import time
@@ -16,14 +15,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..engine.runner.work_dir import find_checkpoint
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, replacing
 from ..utils.progress import progress_bar
-from ..visualization.draw import draw
 from ..visualization.palette import colorize_label_map
-from .load_model import test_dataset, test_image_ids
 from .prediction_log import PredictionLog
 from .predictor import Predictor
 from .result_names import ResultNames
@@ -71,24 +67,6 @@ class PredictionReport:
         return lines
 
 
-def run_settings(predictor: Predictor, checkpoint: str | Path, **arguments: object) -> dict:
-    """Collect what results depend on: weights, the config's model and test pipeline, and ``arguments``."""
-    path = find_checkpoint(checkpoint)
-    size = path.stat().st_size
-    # torch files end with the checksums of all their parts, safetensors files begin with all shapes
-    with path.open('rb') as file:
-        content = file.read(2**20)
-        file.seek(-min(2**20, size), os.SEEK_END)
-        content += file.read()
-    pipeline = test_dataset(predictor.config).get('pipeline')
-    config = repr((predictor.config.model.to_dict(), pipeline, predictor.categories))
-    return dict(
-        checkpoint=f'{hashlib.sha256(content).hexdigest()[:16]} {size}',
-        config=hashlib.sha256(config.encode()).hexdigest()[:16],
-        **arguments,
-    )
-
-
 class PredictionRun:
     """One run over sources.
 
@@ -96,7 +74,8 @@ class PredictionRun:
         predictor: the model.
         out: folder for ``predictions.json`` (COCO), ``pictures/`` and, for segmentation, ``labels/`` and
             ``colours/``.
-        settings: as returned by :func:`run_settings`; results of other settings are not mixed.
+        settings: arguments that the results depend on, beside the predictor's own settings; results of other
+            settings are not mixed.
         batch: images per batch.
         pictures: write annotated pictures and videos.
         overwrite: repeat what is already done.
@@ -110,7 +89,7 @@ class PredictionRun:
         self,
         predictor: Predictor,
         out: str | Path,
-        settings: dict,
+        settings: Mapping[str, object],
         *,
         batch: int = 1,
         pictures: bool = True,
@@ -123,8 +102,8 @@ class PredictionRun:
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories
         self.report = PredictionReport()
-        self.log = PredictionLog(self.out, settings, overwrite)
-        self._image_ids = test_image_ids(predictor.config) if image_ids is None else image_ids
+        self.log = PredictionLog(self.out, predictor.settings() | dict(settings), overwrite)
+        self._image_ids = predictor.image_ids() if image_ids is None else image_ids
         self._names = ResultNames()
         used_ids = [0, *self._image_ids.values()]
         for entry in self.log.done.values():
@@ -217,7 +196,7 @@ class PredictionRun:
         stem, label_map = self._names.stem(source), prediction.label_map
         if self.pictures:
             with self._timed('draw'):
-                picture = draw(pixels, prediction, self.categories)
+                picture = self.predictor.picture(pixels, prediction)
         with self._timed('write'):
             if self.pictures:
                 _write_image(self.out / 'pictures' / f'{stem}.jpg', np.ascontiguousarray(picture[..., ::-1]))
@@ -245,7 +224,7 @@ class PredictionRun:
                 annotations += prediction.to_coco(image['id'], self.categories)
                 if self.pictures:
                     with self._timed('draw'):
-                        picture = draw(pixels, prediction, self.categories)
+                        picture = self.predictor.picture(pixels, prediction)
                     with self._timed('write'):
                         writer = writer or _open_writer(temporary, rate, picture.shape[:2])
                         writer.write(picture)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from ..datasets.coco import read_coco
 from ..datasets.images import IMAGES as TRAINING_IMAGES
@@ -18,6 +18,9 @@ from ..utils.errors import UserError
 
 IMAGES = (*TRAINING_IMAGES, '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
+
+#: What can be given as an image: a file, or pixels in RGB.
+ImageLike = str | Path | np.ndarray | Image.Image
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,27 @@ def read_image(path: str | Path) -> np.ndarray:
             rgb = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
             pixels = np.ascontiguousarray(rgb[..., ::-1])
     return pixels
+
+
+def as_bgr(image: ImageLike) -> np.ndarray:
+    """Return the pixels (H, W, 3), uint8, BGR.
+
+    Raises:
+        UserError: neither a readable file, nor a Pillow image, nor RGB pixels.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
+    if not isinstance(image, np.ndarray):
+        given = type(image).__name__
+    elif image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
+        return np.ascontiguousarray(image[..., ::-1])
+    else:
+        given = f'{image.dtype} {image.shape}'
+    raise UserError(
+        f'an image must be a file, a Pillow image or an array (H, W, 3), uint8, RGB, but got {given}'
+    )
 
 
 def video_size(path: str | Path) -> tuple[float, int]:

@@ -1,11 +1,10 @@
 """Large images: split into overlapping tiles, and the predictions of the tiles merged."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import cv2
 import numpy as np
-import torch
-from torchvision.ops import batched_nms
 
 from ..structures.prediction import Prediction, place_mask
 from ..utils.errors import UserError
@@ -77,8 +76,14 @@ def merge_objects(size: tuple[int, int], tiles: list[Box], parts: list[Predictio
     )
     tile_of = np.concatenate(tile_index)
     kept = np.flatnonzero(~_covered_pieces(everything, np.concatenate(is_cut), tile_of))
-    tensors = [torch.from_numpy(a[kept]) for a in (everything.boxes, everything.scores, everything.labels)]
-    kept = kept[batched_nms(*tensors, NMS_IOU).numpy()]
+    left, top, right, bottom = everything.boxes[kept].T.astype(float)
+    corners_and_sides = np.stack((left, top, right - left, bottom - top), 1)
+    scores, labels = everything.scores[kept], everything.labels[kept].astype(int)
+    best: Sequence[int] = []
+    if len(kept):
+        objects = corners_and_sides.tolist(), scores.tolist(), labels.tolist()
+        best = cv2.dnn.NMSBoxesBatched(*objects, 0.0, NMS_IOU)
+    kept = kept[np.asarray(best, int)]
     merged = everything.select(kept)
     if all(part.masks is None for part in parts):
         return merged

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,13 +18,14 @@ from torch import Tensor
 
 from ..utils.errors import CheckpointError, DownloadError
 from ..utils.files import replacing
+from ..utils.log import log
+from ..utils.trust import pickles_are_trusted
 
 LICENSE_NOTE = (
     'The published FasterViT weights are under a non-commercial license '
     '(NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
 )
 
-_TRUSTED = ContextVar('trusted', default=False)
 #: torch's own variable.
 _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 
@@ -33,16 +33,6 @@ _FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
 NANO = 'fastervit://nano'
 #: Name -> file.
 PACKAGED = {NANO: Path(__file__).parents[1] / 'weights' / 'nano.safetensors'}
-
-
-def log(message: str) -> None:
-    """Log to mmengine's current logger where mmengine is in use, else to stderr."""
-    if 'mmengine' in sys.modules:
-        from mmengine.logging import print_log
-
-        print_log(message, logger='current')
-    else:
-        print(message, file=sys.stderr)
 
 
 def read_checkpoint(source: str | Path) -> dict[str, Any]:
@@ -66,7 +56,7 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
         if not magic.startswith((b'PK\x03\x04', b'\x80')):  # torch's zip archive, or an older plain pickle
             raise CheckpointError(_not_a_checkpoint(path))
         with safe_loading():
-            content = torch.load(path, map_location='cpu', weights_only=not _TRUSTED.get())
+            content = torch.load(path, map_location='cpu', weights_only=not pickles_are_trusted())
     except CheckpointError:
         raise
     except OSError as error:
@@ -189,16 +179,6 @@ def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: 
 
 
 @contextmanager
-def trusting_pickles(trusted: bool = True) -> Iterator[None]:
-    """Allow checkpoints to run code: for files of your own that hold more than data (``--trust-pickle``)."""
-    token = _TRUSTED.set(trusted)
-    try:
-        yield
-    finally:
-        _TRUSTED.reset(token)
-
-
-@contextmanager
 def safe_loading() -> Iterator[None]:
     """Restrict every ``torch.load``, whoever calls it, to data of published files and mmengine's checkpoints.
 
@@ -206,7 +186,7 @@ def safe_loading() -> Iterator[None]:
         No-op
     where pickles are trusted.
     """
-    if _TRUSTED.get():
+    if pickles_are_trusted():
         yield
         return
     before = os.environ.get(_FORCE)

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from ..models.arch import NUM_STAGES, ArchSpec
 from ..models.layers.carrier import widen_kernel
 from ..utils.errors import CheckpointError
+from ..utils.log import log
 from .infer_arch import FileArch, declared_arch, describe_differences, infer_arch
-from .io import log, read_checkpoint, unwrap_state_dict
+from .io import read_checkpoint, unwrap_state_dict
 from .key_tables import DROPPED, KEY_TABLE, REBUILT, SWIN_TABLE
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ class DeployedFasterViT(nn.Module):
         size: (height, width) of all images, or None for any size.
         dtype: dtype of the computation, or None for that of the weights.
         batch: images per batch when layers are timed.
-        choices: earlier choices to use instead of timing.
+        choices: earlier choices to use instead of timing, or 'linear'.
 
     Attributes:
         size: as given.
@@ -79,7 +79,7 @@ class DeployedFasterViT(nn.Module):
         size: tuple[int, int] | None,
         dtype: torch.dtype | None,
         batch: int,
-        choices: Mapping[tuple[int, int, int], Kernel] | None,
+        choices: Mapping[tuple[int, int, int], Kernel] | Literal['linear'] | None,
     ) -> None:
         super().__init__()
         self.size, self.out_channels, self.out_strides = size, net.out_channels, net.out_strides
@@ -96,7 +96,7 @@ class DeployedFasterViT(nn.Module):
                 tensor.data = tensor.data.to(dtype)
         self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch's stub lacks it
         self.choices: Choices = {}
-        if first.device.type == 'cpu':
+        if first.device.type == 'cpu' and not isinstance(choices, str):
             known = {} if choices is None else choices
             self.choices = _choose_kernels(net, size or DEFAULT_SIZE, batch, dtype, known)
 

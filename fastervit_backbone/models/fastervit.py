@@ -177,7 +177,7 @@ class FasterViT(nn.Module):
         *,
         dtype: torch.dtype | None = None,
         batch: int = 1,
-        choices: Mapping[tuple[int, int, int], Kernel] | None = None,
+        choices: Mapping[tuple[int, int, int], Kernel] | Literal['linear'] | None = None,
     ) -> DeployedFasterViT:
         """Return a copy optimized for inference; this model is not changed.
 
@@ -191,7 +191,7 @@ class FasterViT(nn.Module):
                 Maps are returned in the dtype of the images.
             batch: images per batch, for the timing.
             choices: ``choices`` of an earlier copy, instead of timing; shapes that it lacks (of another size
-                or batch) are timed.
+                or batch) are timed. 'linear': every layer stays one, as export needs.
 
         Raises:
             ValueError: ``size`` below 32, or ``choices`` other than 'linear' and 'conv'.
@@ -200,7 +200,7 @@ class FasterViT(nn.Module):
             if not isinstance(size, tuple | list) or len(size) != 2 or min(size) < STRIDES[-1]:
                 raise ValueError(f'size must be (height, width), each at least {STRIDES[-1]}, got {size}')
             size = (size[0], size[1])
-        if choices is not None and not set(choices.values()) <= {'linear', 'conv'}:
+        if isinstance(choices, Mapping) and not set(choices.values()) <= {'linear', 'conv'}:
             raise ValueError(f"choices must be 'linear' or 'conv', got {sorted(set(choices.values()))}")
         deployed = DeployedFasterViT(copy.deepcopy(self), size, dtype, batch, choices)
         if deployed.choices:

@@ -1,10 +1,14 @@
 """Predictions of a model for an image, and their COCO format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+
+#: Classes that a classifier names for an image.
+TOP = 5
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,30 @@ class Prediction:
     masks: list[dict] | None = None
     label_map: np.ndarray | None = None
     classification: bool = False
+
+    @classmethod
+    def of_label_map(
+        cls, label_map: np.ndarray, num_classes: int, labels: Sequence[int] | None = None
+    ) -> 'Prediction':
+        """Make one of class indices (H, W); those that are not in ``labels`` are ignored."""
+        label_map = label_map.astype(np.uint16 if num_classes > 255 else np.uint8)
+        if labels is not None:
+            label_map[~np.isin(label_map, labels)] = np.iinfo(label_map.dtype).max
+        size = (label_map.shape[0], label_map.shape[1])
+        empty = np.zeros(0, np.float32)
+        return cls(size, np.zeros((0, 4), np.float32), empty, np.zeros(0, int), label_map=label_map)
+
+    @classmethod
+    def of_classes(
+        cls, size: tuple[int, int], probabilities: np.ndarray, only: Sequence[int] | None = None
+    ) -> 'Prediction':
+        """Make one of the :data:`TOP` most probable classes, of all (C,) or of those in ``only``."""
+        labels = np.argsort(-probabilities, kind='stable')
+        if only is not None:
+            labels = labels[np.isin(labels, only)]
+        labels = labels[:TOP]
+        no_boxes = np.zeros((0, 4), np.float32)
+        return cls(size, no_boxes, probabilities[labels], labels, classification=True)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,5 +1,6 @@
 """Writing files: checks beforehand, and atomic replacement."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,3 +48,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f'cannot write {path}: {error.strerror or error}') from error
+
+
+def digest_of(path: Path) -> str:
+    """Return a digest of a file's beginning, end and size, which differs for other weights.
+
+    torch files end with the checksums of all their parts, safetensors files begin with all shapes.
+    """
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        content = file.read(2**20)
+        file.seek(-min(2**20, size), os.SEEK_END)
+        content += file.read()
+    return f'{hashlib.sha256(content).hexdigest()[:16]} {size}'

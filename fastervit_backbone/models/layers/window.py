@@ -21,8 +21,11 @@ def pad_to_windows(x_BHWC: Tensor, w: int) -> Tensor:
         (B, nH*w, nW*w, C); the same tensor if no padding is needed. Undone by slicing ``[:, :H, :W]``.
     """
     h, width = x_BHWC.shape[1:3]
-    pad_h, pad_w = (w - h % w) % w, (w - width % w) % w
-    return F.pad(x_BHWC, (0, 0, 0, pad_w, 0, pad_h)) if pad_h or pad_w else x_BHWC
+    # so that the padded sides are multiples of w for torch.export's symbols, too
+    pad_h, pad_w = (h + w - 1) // w * w - h, (width + w - 1) // w * w - width
+    if isinstance(h, int) and not pad_h and not pad_w:  # not where torch.export has a symbol: it would fix it
+        return x_BHWC
+    return F.pad(x_BHWC, (0, 0, 0, pad_w, 0, pad_h))
 
 
 def window_partition(x_BHWC: Tensor, w: int) -> Tensor:

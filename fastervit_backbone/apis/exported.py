@@ -1,0 +1,297 @@
+"""An exported file that predicts on pixels, with nothing but its runtime, numpy and OpenCV."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ..structures.prediction import Categories, Prediction, encode_mask
+from ..utils.errors import UserError
+from ..utils.files import digest_of
+from .session import PACKAGES, open_session
+
+#: Version of the json beside an exported file.
+FORMAT = 1
+_FILTERS = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a name is that of an exported file."""
+    return Path(path).suffix in PACKAGES
+
+
+class ExportedModel:
+    """A file written by ``fastervit export`` and the json beside it.
+
+    Args:
+        path: .onnx, .xml or .pt2.
+        device: see :func:`~.session.open_session`.
+
+    Attributes:
+        info: content of the json.
+        categories: names and ids of the classes.
+        task: 'detection', 'segmentation' or 'classification' ('backbone' only with ``maps``).
+        size: (height, width) of the images that the file takes; None for any.
+
+    Raises:
+        UserError: a file or json that is missing, broken, or does not belong to the other.
+    """
+
+    def __init__(self, path: str | Path, device: str | None = None, *, maps: bool = False) -> None:
+        self.path = Path(path)
+        self.info = read_info(self.path)
+        self.task: str = self.info['task']
+        if self.task == 'backbone' and not maps:
+            raise UserError(
+                f'{path} is a backbone, which has maps and no predictions: export the whole model'
+            )
+        self.session = open_session(self.path, device)
+        if self.path.suffix != '.pt2' and (
+            self.session.inputs != ['images'] or sorted(self.session.outputs) != sorted(self.info['outputs'])
+        ):
+            raise UserError(
+                f'{path} has inputs {", ".join(self.session.inputs)} and outputs '
+                f'{", ".join(self.session.outputs)}, but {info_path(self.path).name} describes '
+                f'{", ".join(self.info["outputs"])}: it was not written by fastervit export with this json'
+            )
+        self.device = self.session.device
+        self.size = None if self.info['size'] is None else (self.info['size'][0], self.info['size'][1])
+        self.batch: int | None = self.info['batch']
+        classes = self.info['classes']
+        names, ids = (tuple(c[key] for c in classes) for key in ('name', 'id'))
+        self.categories = Categories(names, ids, own=self.info['own_category_ids'])
+
+    def settings(self) -> dict[str, str]:
+        """Return what results depend on: digests of the file and of its json."""
+        data = self.path.with_suffix('.bin') if self.path.suffix == '.xml' else self.path
+        return dict(checkpoint=digest_of(data), config=digest_of(info_path(self.path)))
+
+    def image_ids(self) -> Mapping[str, int]:
+        """Return no ids: the file knows no data set."""
+        return {}
+
+    def accepts(self, pixels: np.ndarray) -> bool:
+        """Whether an image can be prepared."""
+        try:
+            self.prepare(pixels)
+        except UserError:
+            return False
+        return True
+
+    def infer(
+        self, pixels: Sequence[np.ndarray], threshold: float, labels: Sequence[int] | None
+    ) -> list[Prediction]:
+        """Predict on images (H, W, 3), uint8, BGR; see :meth:`~.toolkit_model.ToolkitModel.infer`."""
+        prepared = [self.prepare(image) for image in pixels]
+        results: list[Prediction] = []
+        step = len(pixels) if self.size is not None else 1  # other sizes can differ
+        for i in range(0, len(pixels), max(1, step)):
+            outputs = self.run(np.stack([canvas for canvas, _ in prepared[i : i + step]]))
+            for j, image in enumerate(pixels[i : i + step]):
+                one = {name: value[j] for name, value in outputs.items()}
+                size = (image.shape[0], image.shape[1])
+                results.append(self.convert(one, prepared[i + j][1], size, threshold, labels))
+        return results
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute the results, by name, of prepared images (B, H, W, 3), uint8, RGB; any number of images.
+
+        A file for batches gets full ones; what it computes for the repeated last image is dropped.
+        """
+        count = len(images)
+        step = self.batch or max(1, count)
+        parts: list[list[np.ndarray]] = []
+        for i in range(0, count, step):
+            group = images[i : i + step]
+            padding = [group[-1:]] * (step - len(group)) if self.batch else []
+            group = np.concatenate([group, *padding]).astype(self.info['dtype'])
+            parts.append([output[: len(group) - len(padding)] for output in self.session.run(group)])
+        names = self.info['outputs'] if self.path.suffix == '.pt2' else self.session.outputs
+        return {
+            name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)
+        }
+
+    def prepare(self, pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        """Resize and pad an image (H, W, 3), uint8, BGR, to what the file takes.
+
+        Returns:
+            (H', W', 3), uint8, RGB, and the (height, width) that the image has in it, at the top left.
+
+        Raises:
+            UserError: an image of which nothing remains.
+        """
+        steps, (height, width) = self.info['preprocess'], pixels.shape[:2]
+        if steps['resize'] in ('edge', 'exact'):
+            return _for_classifier(pixels, steps), (0, 0)
+        if self.size is not None:
+            scale = min(self.size[0] / height, self.size[1] / width)
+        else:  # mmcv's meaning of a scale: limits of the longer and of the shorter side
+            long, short = max(steps['scale']), min(steps['scale'])
+            scale = min(long / max(height, width), short / min(height, width))
+            if steps['resize'] == 'none':
+                scale = 1.0
+        inner = (int(height * scale + 0.5), int(width * scale + 0.5))
+        least = 1 if self.size is not None else self.info['bounds'][0]
+        if min(inner) < least:
+            raise UserError(
+                f'an image of {width}x{height} pixels is too narrow: '
+                f'after preprocessing, a side has less than {least} pixels'
+            )
+        if self.size is None and max(inner) > self.info['bounds'][1]:
+            raise UserError(f'an image of {width}x{height} pixels: at most {self.info["bounds"][1]} per side')
+        if inner != (height, width):
+            pixels = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+        canvas = np.ascontiguousarray(pixels[..., ::-1])
+        if self.size is not None and inner != self.size:
+            full = np.empty((*self.size, 3), np.uint8)
+            full[:] = steps['pad_value']
+            full[: inner[0], : inner[1]] = canvas
+            canvas = full
+        return canvas, inner
+
+    def convert(
+        self,
+        outputs: Mapping[str, np.ndarray],
+        inner: tuple[int, int],
+        size: tuple[int, int],
+        threshold: float,
+        labels: Sequence[int] | None,
+    ) -> Prediction:
+        """Convert the results of one image.
+
+        Args:
+            outputs: name -> result.
+            inner: (height, width) of the image within the canvas.
+            size: (height, width) of the image itself.
+            threshold: lowest score of an object.
+            labels: indices of the classes to keep; None: all.
+        """
+        if self.task == 'classification':
+            return Prediction.of_classes(size, outputs['scores'].astype(np.float32), labels)
+        if self.task == 'segmentation':
+            canvas = outputs['label_map'].shape
+            label_map = label_map_of(outputs['logits'], canvas, inner, size, self.info['align_corners'])
+            return Prediction.of_label_map(label_map, len(self.categories.names), labels)
+        keep = (outputs['scores'] >= threshold) & (outputs['labels'] >= 0)
+        if labels is not None:
+            keep &= np.isin(outputs['labels'], labels)
+        index = np.flatnonzero(keep)
+        index = index[np.argsort(-outputs['scores'][index], kind='stable')]
+        scale = np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)
+        boxes = outputs['boxes'][index].astype(np.float32) / scale  # may reach into the padding, as masks do
+        masks = None
+        if 'masks' in outputs:
+            pairs = zip(outputs['masks'][index], boxes, strict=True)
+            masks = [encode_mask(paste_mask(mask, box, size)) for mask, box in pairs]
+        boxes = np.clip(boxes, 0, np.array([size[1], size[0]] * 2, np.float32))
+        scores = outputs['scores'][index].astype(np.float32)
+        return Prediction(size, boxes, scores, outputs['labels'][index].astype(int), masks)
+
+
+def info_path(path: Path) -> Path:
+    """Return the path of the json that belongs to an exported file: model.onnx.json."""
+    return path.with_name(f'{path.name}.json')
+
+
+def read_info(path: Path) -> dict:
+    """Read the json beside an exported file.
+
+    Raises:
+        UserError: the file or the json is missing, or the json is of something else.
+    """
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
+    beside = info_path(path)
+    if not beside.is_file():
+        raise UserError(
+            f'{beside} is missing, which fastervit export writes beside {path.name}: copy it, too'
+        )
+    try:
+        info = json.loads(beside.read_text())
+        missing = {'format', 'task', 'size', 'classes', 'preprocess', 'outputs'} - info.keys()
+    except (ValueError, AttributeError) as error:
+        raise UserError(f'{beside} is broken JSON ({error}): copy it again') from error
+    if missing or info['format'] != FORMAT:
+        what = (
+            f'lacks {", ".join(sorted(missing))}' if missing else f'has format {info["format"]}, not {FORMAT}'
+        )
+        raise UserError(f'{beside} {what}: it is not what this version of fastervit export writes')
+    return info
+
+
+def paste_mask(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Paste the probabilities of a mask (S, S) within its box into an image, as mmdet does.
+
+    Sampling is bilinear with zeros outside the box's cells, at the centers of the pixels; the rows and the
+    columns of it are two matrices.
+
+    Returns:
+        (H, W), bool: at least 0.5.
+    """
+    x1, y1, x2, y2 = (float(v) for v in box)
+    result = np.zeros(size, bool)
+    top, bottom = max(int(np.floor(y1)) - 1, 0), min(int(np.ceil(y2)) + 1, size[0])
+    left, right = max(int(np.floor(x1)) - 1, 0), min(int(np.ceil(x2)) + 1, size[1])
+    if x2 <= x1 or y2 <= y1 or bottom <= top or right <= left:
+        return result
+    rows = _linear_weights(np.arange(top, bottom), y1, y2, mask.shape[0])
+    columns = _linear_weights(np.arange(left, right), x1, x2, mask.shape[1])
+    result[top:bottom, left:right] = rows @ mask.astype(np.float32) @ columns.T >= 0.5
+    return result
+
+
+def _linear_weights(pixels: np.ndarray, start: float, end: float, cells: int) -> np.ndarray:
+    """Weights (pixels, cells) of linear interpolation between the cells' centers, zero outside."""
+    at = (pixels + 0.5 - start) / (end - start) * cells - 0.5
+    return np.clip(1 - np.abs(at[:, None] - np.arange(cells)), 0, None).astype(np.float32)
+
+
+def label_map_of(
+    logits: np.ndarray,
+    canvas: tuple[int, ...],
+    inner: tuple[int, int],
+    size: tuple[int, int],
+    align_corners: bool,
+) -> np.ndarray:
+    """Resize logits (C, h, w) to the canvas, crop the image, resize to its size and choose, as mmseg does.
+
+    Returns:
+        (H, W), class indices.
+    """
+    full = resize_channels(logits.astype(np.float32), (canvas[0], canvas[1]), align_corners)
+    full = full[:, : inner[0], : inner[1]]
+    return resize_channels(full, size, align_corners).argmax(0)
+
+
+def resize_channels(channels: np.ndarray, size: tuple[int, int], align_corners: bool) -> np.ndarray:
+    """Resize (C, h, w) bilinearly without smoothing, as torch's ``interpolate`` does; float32."""
+    height, width = size
+    if channels.shape[1:] == size:
+        return channels
+    if not align_corners:
+        return np.stack([cv2.resize(c, (width, height), interpolation=cv2.INTER_LINEAR) for c in channels])
+    rows, columns = (
+        _linear_weights(np.linspace(0, n - 1, m) if m > 1 else np.zeros(1), 0, n, n)
+        for n, m in zip(channels.shape[1:], size, strict=True)
+    )
+    return rows @ channels @ columns.T
+
+
+def _for_classifier(pixels: np.ndarray, steps: Mapping) -> np.ndarray:
+    """Resize with Pillow, then crop the center: (H, W, 3), BGR -> RGB."""
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
+    height, width = pixels.shape[:2]
+    crop_h, crop_w = steps['crop']
+    if steps['resize'] == 'exact':
+        return np.asarray(image.resize((crop_w, crop_h), _FILTERS[steps['interpolation']]))
+    edge = steps['edge']
+    if height < width:
+        new_w, new_h = int(edge * width / height), edge
+    else:
+        new_w, new_h = edge, int(edge * height / width)
+    image = image.resize((new_w, new_h), _FILTERS[steps['interpolation']])
+    top, left = max(0, round((new_h - crop_h) / 2)), max(0, round((new_w - crop_w) / 2))
+    return np.asarray(image)[top : top + crop_h, left : left + crop_w]

@@ -1,0 +1,171 @@
+"""Run an exported file with onnxruntime, OpenVINO or torch, on arrays."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..utils.errors import UserError
+
+#: Suffix of an exported file -> package that runs it.
+PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.pt2': 'torch'}
+#: Device -> providers of onnxruntime, the first that is there.
+_PROVIDERS = dict(
+    cpu=('CPUExecutionProvider',),
+    cuda=('CUDAExecutionProvider',),
+    tensorrt=('TensorrtExecutionProvider', 'NvTensorRTRTXExecutionProvider'),
+)
+
+
+class Session(Protocol):
+    """A loaded file.
+
+    Attributes:
+        inputs: name of each input.
+        outputs: name of each result, in order.
+        device: where it runs.
+    """
+
+    inputs: list[str]
+    outputs: list[str]
+    device: str
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the results of images (B, H, W, 3)."""
+
+
+def open_session(path: Path, device: str | None = None, extra_outputs: Sequence[str] = ()) -> Session:
+    """Load a file.
+
+    Args:
+        path: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
+        device: 'cpu', 'cuda' or, for .onnx, 'tensorrt'; None: CUDA where onnxruntime has it, else the CPU.
+        extra_outputs: names of inner results that :meth:`Session.run` returns after the others.
+
+    Raises:
+        UserError: a missing package, device or file, or a file that cannot be loaded.
+    """
+    kinds: dict[str, type[_OnnxSession | _OpenVinoSession | _TorchSession]] = {
+        '.onnx': _OnnxSession,
+        '.xml': _OpenVinoSession,
+        '.pt2': _TorchSession,
+    }
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
+    try:
+        return kinds[path.suffix](path, device, extra_outputs)
+    except ModuleNotFoundError as error:
+        raise UserError(f'{path} needs the package {error.name}: pip install {error.name}') from error
+    except UserError:
+        raise
+    except Exception as error:  # each runtime has exceptions of its own
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise UserError(f'{path} cannot be loaded ({reason}): export it again') from error
+
+
+class _OnnxSession:
+    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str]) -> None:
+        import onnxruntime as ort
+
+        ort.set_default_logger_severity(3)
+        there = ort.get_available_providers()
+        if device is None:
+            device = 'cuda' if 'CUDAExecutionProvider' in there else 'cpu'
+        found = [p for p in _PROVIDERS.get(device.split(':')[0], ()) if p in there]
+        if not found:
+            raise UserError(
+                f'device {device}: onnxruntime has {", ".join(there)} here: use cpu, or install '
+                'onnxruntime-gpu for cuda and tensorrt'
+            )
+        options = ort.SessionOptions()
+        if 'OMP_NUM_THREADS' in os.environ:  # what --threads sets; onnxruntime does not read it
+            options.intra_op_num_threads = int(os.environ['OMP_NUM_THREADS'])
+        model: str | bytes = str(path)
+        if extra_outputs:
+            import onnx
+
+            content = onnx.load(path)
+            content.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
+            model = content.SerializeToString()
+        number = int(device.partition(':')[2] or 0)
+        provider = found[0] if device == 'cpu' else (found[0], dict(device_id=number))
+        self._session = ort.InferenceSession(
+            model, options, [provider, 'CPUExecutionProvider'][: 1 + (device != 'cpu')]
+        )
+        self.device = device
+        self.inputs = [i.name for i in self._session.get_inputs()]
+        self.outputs = [o.name for o in self._session.get_outputs()]
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        return self._session.run(None, {self.inputs[0]: images})
+
+
+class _OpenVinoSession:
+    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str]) -> None:
+        import openvino as ov
+
+        if device not in (None, 'cpu'):
+            raise UserError(f'device {device}: OpenVINO files run on the cpu here')
+        core = ov.Core()
+        model = core.read_model(path)
+        number = len(model.outputs)
+        there = {
+            name for operator in model.get_ops() for port in operator.outputs() for name in port.get_names()
+        }
+        extra_outputs = [name for name in extra_outputs if name in there]  # others were folded away
+        for name in extra_outputs:
+            model.add_outputs(name)
+        # exact float32: the default lets the processor round to bfloat16
+        config = {'INFERENCE_PRECISION_HINT': 'f32'}
+        if 'OMP_NUM_THREADS' in os.environ:
+            config['INFERENCE_NUM_THREADS'] = os.environ['OMP_NUM_THREADS']
+        self._compiled = core.compile_model(model, 'CPU', config)
+        self.device = 'cpu'
+        self.inputs = [_name(port) for port in self._compiled.inputs]
+        self.outputs = [_name(port) for port in self._compiled.outputs[:number]] + list(extra_outputs)
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        return list(self._compiled(images).values())
+
+
+class _TorchSession:
+    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str]) -> None:
+        import torch
+        import torchvision  # noqa: F401 - registers operators that the file uses
+
+        if device not in (None, 'cpu'):
+            raise UserError(f'device {device}: torch.export files run on the cpu they were exported on')
+        program = torch.export.load(path)
+        self._torch, self._module, self._extra = torch, program.module(), list(extra_outputs)
+        self.device = 'cpu'
+        signature = program.graph_signature
+        self.inputs = [str(name) for name in signature.user_inputs]
+        self.outputs = [f'output{i}' for i in range(len(signature.user_outputs))] + self._extra
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        with self._torch.inference_mode():
+            if self._extra:
+                return self._run_with_extras(images)
+            results = self._module(self._torch.from_numpy(images))
+        return [result.numpy() for result in results]
+
+    def _run_with_extras(self, images: np.ndarray) -> list[np.ndarray]:
+        torch, wanted = self._torch, set(self._extra)
+        seen: dict[str, np.ndarray] = {}
+
+        class Recorder(torch.fx.Interpreter):  # type: ignore[name-defined, misc]
+            def run_node(self, node: 'torch.fx.Node') -> object:  # type: ignore[name-defined]
+                value = super().run_node(node)
+                if node.name in wanted:
+                    seen[node.name] = value.clone().numpy()
+                return value
+
+        results = Recorder(self._module).run(torch.from_numpy(images))
+        return [result.numpy() for result in results] + [seen[name] for name in self._extra]
+
+
+def _name(port: object) -> str:
+    names = port.get_names()  # type: ignore[attr-defined]
+    return min(names, key=len) if names else '?'

@@ -1,0 +1,1 @@
+"""Export of whole models to ONNX, OpenVINO and torch.export, checked against the model itself."""

@@ -1,0 +1,164 @@
+"""The images, and perhaps the truth, that an exported file is compared on."""
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from ..apis.sources import choose_sources, find_sources, read_image
+from ..datasets.images import open_image
+from ..datasets.shapes import make_shapes
+from ..structures.prediction import Categories, Prediction
+from ..utils.errors import UserError
+
+#: Images that are compared where there is no truth.
+UNLABELED = 12
+
+
+@dataclass
+class Images:
+    """Images with or without truth.
+
+    Attributes:
+        paths: of the images.
+        pixels: (H, W, 3), uint8, BGR, of each.
+        truth: COCO, or label map (H, W) of class indices of each image, or class index of each image; None.
+        ids: of the images in the COCO json.
+        kind: for messages.
+    """
+
+    paths: list[Path]
+    pixels: list[np.ndarray]
+    truth: COCO | list[np.ndarray] | list[int] | None = None
+    ids: list[int] | None = None
+    kind: str = 'images'
+
+
+def read_images(
+    source: str | Path | None, annotations: str | Path | None, task: str, categories: Categories
+) -> Images:
+    """Read the images of ``--verify``; without it generate some.
+
+    Args:
+        source: folder of images, of class folders for a classifier; None: generated shapes.
+        annotations: COCO json of the images, or folder of label maps with their names; None: no truth.
+        task: of the exported model.
+        categories: of the model.
+
+    Raises:
+        UserError: no images, or annotations that do not fit them.
+    """
+    if source is None:
+        if annotations is not None:
+            raise UserError(f'--annotations {annotations}: --verify names the folder of its images')
+        return generated_images()
+    if annotations is None:
+        sources = [s for s in find_sources([source]) if not s.is_video]
+        folders = [s.path.parent.name for s in sources]
+        if task == 'classification' and set(folders) <= set(categories.names):
+            pixels = [read_image(s.path) for s in sources]
+            truth = [categories.names.index(name) for name in folders]
+            return Images([s.path for s in sources], pixels, truth, kind='images of class folders')
+        sources = sources[:: max(1, len(sources) // UNLABELED)][:UNLABELED]
+        if not sources:
+            raise UserError(f'--verify {source}: no images')
+        return Images([s.path for s in sources], [read_image(s.path) for s in sources])
+    if Path(annotations).is_dir():
+        if task != 'segmentation':
+            raise UserError(
+                f'--annotations {annotations}: label maps are for segmenters, this needs a COCO json'
+            )
+        return _with_label_maps(Path(source), Path(annotations), categories)
+    if task != 'detection':
+        raise UserError(f'--annotations {annotations}: a COCO json is for detectors only')
+    sources, ids = choose_sources([source], annotations)
+    assert ids is not None
+    with redirect_stdout(StringIO()):
+        truth = COCO(str(annotations))
+    names = {c['name'] for c in truth.dataset['categories']}
+    if not names & set(categories.names):
+        raise UserError(
+            f'--annotations {annotations}: none of its categories ({", ".join(sorted(names)[:5])}) is a '
+            f'class of the model ({", ".join(categories.names[:5])})'
+        )
+    paths = [s.path for s in sources]
+    return Images(
+        paths, [read_image(p) for p in paths], truth, [ids[str(p)] for p in paths], 'images of COCO'
+    )
+
+
+def generated_images() -> Images:
+    """Draw shapes, of two sizes, one upright."""
+    pixels: list[np.ndarray] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, size in enumerate(((240, 320), (333, 200))):
+            root = make_shapes(Path(folder) / str(i), train=1, val=3, size=size, seed=i)
+            pixels += [read_image(p) for p in sorted((root / 'images' / 'val').glob('*.png'))]
+    return Images([Path(f'generated{i}.png') for i in range(len(pixels))], pixels, kind='generated images')
+
+
+def score(predictions: Sequence[Prediction], images: Images, categories: Categories) -> dict[str, float]:
+    """Compute box and mask AP, mIoU or top-1, 0..1; empty without truth."""
+    if images.truth is None:
+        return {}
+    if isinstance(images.truth, COCO):
+        return _average_precision(predictions, images, categories)
+    if predictions[0].classification:
+        correct = [p.labels[0] == t for p, t in zip(predictions, images.truth, strict=True)]
+        return {'top-1': float(np.mean(correct))}
+    n = len(categories.names)
+    confusion = np.zeros((n, n), np.int64)
+    for prediction, truth in zip(predictions, images.truth, strict=True):
+        assert prediction.label_map is not None and isinstance(truth, np.ndarray)
+        valid = truth < n
+        pairs = truth[valid].astype(int) * n + prediction.label_map[valid]
+        confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
+    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
+    return {'mIoU': float(np.mean(np.diag(confusion)[union > 0] / union[union > 0]))}
+
+
+def _average_precision(
+    predictions: Sequence[Prediction], images: Images, categories: Categories
+) -> dict[str, float]:
+    from faster_coco_eval import COCOeval_faster
+
+    truth = images.truth
+    assert isinstance(truth, COCO) and images.ids is not None
+    ids = {c['name']: c['id'] for c in truth.dataset['categories']}
+    known = Categories(categories.names, tuple(ids.get(name, -1) for name in categories.names))
+    entries: list[dict] = []
+    for prediction, image_id in zip(predictions, images.ids, strict=True):
+        entries += [e for e in prediction.to_coco(image_id, known) if e['category_id'] >= 0]
+    has_masks = any('segmentation' in e for e in entries)
+    metrics: dict[str, float] = {}
+    for kind, name in (('bbox', 'box AP'), ('segm', 'mask AP'))[: 1 + has_masks]:
+        if not entries:
+            metrics[name] = 0.0
+            continue
+        with redirect_stdout(StringIO()):
+            scorer = COCOeval_faster(truth, truth.loadRes([dict(e) for e in entries]), kind)
+            scorer.params.imgIds = images.ids
+            scorer.evaluate()
+            scorer.accumulate()
+            scorer.summarize()
+        metrics[name] = float(scorer.stats[0])
+    return metrics
+
+
+def _with_label_maps(folder: Path, labels: Path, categories: Categories) -> Images:
+    paths = [s.path for s in find_sources([folder]) if not s.is_video]
+    maps: list[np.ndarray] = []
+    index = np.full(65536, 65535, np.uint16)
+    index[list(categories.ids)] = np.arange(len(categories.ids))
+    for path in paths:
+        file = labels / path.relative_to(folder.resolve()).with_suffix('.png')
+        if not file.is_file():
+            raise UserError(f'--annotations {labels}: {file} is missing, the label map of {path}')
+        with open_image(file) as image:
+            maps.append(index[np.asarray(image)])
+    return Images(paths, [read_image(p) for p in paths], maps, kind='images with label maps')

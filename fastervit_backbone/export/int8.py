@@ -1,0 +1,196 @@
+"""INT8 by NNCF: calibrated on images, with the layers in float that accuracy needs."""
+
+import copy
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..apis.exported import ExportedModel
+from ..utils.errors import UserError
+
+#: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
+LAST_LAYERS = (
+    *('fc_cls', 'fc_reg', 'rpn_cls', 'rpn_reg', 'retina_cls', 'retina_reg', 'conv_logits', 'conv_seg'),
+    *(
+        'cls_branches',
+        'reg_branches',
+        'sampling_offsets',
+        'attention_weights',
+        'ref_point_head',
+        'model.head.',
+    ),
+)
+#: Position MLPs, where the size is not fixed and they are computed.
+POSITIONS = ('.position.', '.bias.')
+#: Operators that only move values, or scale weights.
+_CARRY_ON = (
+    *('Transpose', 'Reshape', 'Convert', 'Multiply', 'Subtract', 'Slice', 'StridedSlice', 'Gather', 'Split'),
+    *('VariadicSplit', 'Squeeze', 'Unsqueeze', 'Pad', 'Concat', 'MaxPool'),
+)
+_PRODUCTS = ('Convolution', 'GroupConvolution', 'MatMul', 'ConvolutionBackpropData')
+
+
+@dataclass
+class Quantized:
+    """What was quantized.
+
+    Attributes:
+        kept: layers in float, of those that could be quantized, and why.
+        products: number of convolutions and matrix products.
+    """
+
+    products: int
+    kept: list[str] = field(default_factory=list)
+
+
+def quantize(
+    source: Path,
+    target: Path,
+    exported: ExportedModel,
+    calibration: Sequence[np.ndarray],
+    layers: Mapping[str, str],
+    worst_change: Callable[[ExportedModel], float] | None,
+    most: float,
+) -> Quantized:
+    """Quantize an OpenVINO file.
+
+    Args:
+        source: .xml in float.
+        target: .xml to write.
+        exported: the file in float, for its way to prepare and convert.
+        calibration: images (H, W, 3), BGR.
+        layers: module -> name of its result in the file.
+        worst_change: returns by how much the worst metric of a file changes, negative for a loss; None: there
+            is no truth, accuracy is not controlled.
+        most: loss of a metric that is accepted.
+
+    Raises:
+        UserError: a package is missing, or no setting is accurate enough.
+    """
+    try:
+        import nncf
+        import openvino as ov
+    except ModuleNotFoundError as error:
+        raise UserError(f"--int8 needs {error.name}: pip install 'fastervit-backbone[export]'") from error
+    nncf.set_log_level('ERROR')
+    os.environ.setdefault('TQDM_DISABLE', '1')
+    model = ov.Core().read_model(source)
+    last = _operators(model, [layers[name] for name in layers if any(part in name for part in LAST_LAYERS)])
+    positions = _operators(
+        model, [layers[name] for name in layers if any(part in name for part in POSITIONS)]
+    )
+    ignored = nncf.IgnoredScope(names=sorted({*last, *positions}))
+    batches = [_batch(exported, image) for image in calibration]
+    dataset = nncf.Dataset(batches)
+    arguments: dict[str, Any] = dict(model_type=nncf.ModelType.TRANSFORMER, ignored_scope=ignored)
+    arguments.update(preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches))
+    with redirect_stdout(StringIO()):
+        if worst_change is None:
+            quantized = nncf.quantize(model, dataset, **arguments)
+        else:
+            metric = worst_change
+
+            def validate(compiled: Any, _: object) -> tuple[float, None]:
+                clone = copy.copy(exported)
+                clone.session = _Compiled(compiled, exported.session.outputs)
+                return 1 + metric(clone), None
+
+            arguments.pop('subset_size')
+            quantized = nncf.quantize_with_accuracy_control(
+                model,
+                dataset,
+                nncf.Dataset(batches[:1]),  # the function has its own images
+                validate,
+                max_drop=most,
+                drop_type=nncf.DropType.ABSOLUTE,
+                subset_size=len(batches),
+                **arguments,
+            )
+    ov.save_model(quantized, target, compress_to_fp16=False)
+    return _report(quantized, {*last}, {*positions}, layers)
+
+
+class _Compiled:
+    """A compiled OpenVINO model as a session."""
+
+    device, inputs = 'cpu', ['images']
+
+    def __init__(self, compiled: Any, outputs: list[str]) -> None:
+        self.outputs, self._compiled = outputs, compiled
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Compute the results of images (B, H, W, 3)."""
+        return list(self._compiled(images).values())
+
+
+def _batch(exported: ExportedModel, image: np.ndarray) -> np.ndarray:
+    canvas, _ = exported.prepare(image)
+    return np.concatenate([canvas[None]] * (exported.batch or 1)).astype(exported.info['dtype'])
+
+
+def _operators(model: Any, tensors: Sequence[str]) -> list[str]:
+    """Return the names of the convolutions and products that make the named results, bias or not."""
+    wanted, names = set(tensors), []
+    for operator in model.get_ops():
+        if not any(wanted & set(output.get_names()) for output in operator.outputs()):
+            continue
+        for _ in range(4):  # through the bias and reshapes
+            if operator.get_type_name() in _PRODUCTS:
+                names.append(operator.get_friendly_name())
+                break
+            inputs = [port.get_source_output().get_node() for port in operator.inputs()]
+            inner = [node for node in inputs if node.get_type_name() != 'Constant']
+            if not inner:
+                break
+            operator = inner[0]
+    return names
+
+
+def _report(model: Any, last: set[str], positions: set[str], layers: Mapping[str, str]) -> Quantized:
+    module_of = {tensor: name for name, tensor in layers.items()}
+    result = Quantized(products=0)
+    for operator in model.get_ops():
+        if operator.get_type_name() not in _PRODUCTS:
+            continue
+        result.products += 1
+        if any(_is_quantized(port) for port in operator.inputs()):
+            continue
+        name = operator.get_friendly_name()
+        why = 'last layer' if name in last else 'position' if name in positions else 'chosen by NNCF'
+        result.kept.append(f'{_module(operator, module_of) or name} ({why})')
+    return result
+
+
+def _is_quantized(port: Any) -> bool:
+    """Whether the values of an input are 8-bit: from weights, or from a FakeQuantize before it."""
+    for _ in range(8):
+        node = port.get_source_output().get_node()
+        kind = node.get_type_name()
+        if kind == 'FakeQuantize':
+            return True
+        if kind == 'Constant':
+            return node.get_element_type().get_type_name() in ('i8', 'u8')
+        if kind not in _CARRY_ON:
+            return False
+        port = node.inputs()[0]
+    return False
+
+
+def _module(operator: Any, module_of: Mapping[str, str]) -> str | None:
+    """Name the module of an operator by its result, or by that of the bias after it."""
+    for _ in range(3):
+        for output in operator.outputs():
+            for name in output.get_names():
+                if name in module_of:
+                    return module_of[name].removeprefix('model.')
+        targets = [port.get_node() for output in operator.outputs() for port in output.get_target_inputs()]
+        if len(targets) != 1:
+            return None
+        operator = targets[0]
+    return None

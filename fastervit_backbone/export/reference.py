@@ -1,0 +1,108 @@
+"""What the model itself, in its toolkit, computes from the images that an exported file gets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.structures import BaseDataElement
+from torch import Tensor, nn
+
+from ..structures.prediction import Prediction, encode_mask
+from .graph import Graph
+
+
+class Reference:
+    """The model without any change, on prepared images.
+
+    Args:
+        model: of mmdet, mmseg or mmpretrain, in eval mode.
+        config: of the model.
+        graph: tells the task and the order of the channels.
+    """
+
+    def __init__(self, model: Any, config: Config, graph: Graph) -> None:
+        self.model, self.config, self.graph = model, config, graph
+
+    @torch.inference_mode()
+    def arrays(self, canvas: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute what can be compared number by number: maps, logits or probabilities of (H, W, 3), RGB."""
+        x = self._normalize(canvas)
+        match self.graph.task:
+            case 'backbone':
+                results = dict(zip(self.graph.outputs, self.model.backbone(x), strict=True))
+            case 'classification':
+                results = dict(scores=self.model(x, mode='tensor').softmax(1))
+            case 'segmentation':
+                results = dict(logits=self.model(x, mode='tensor'))
+            case _:
+                return {}
+        return {name: value[0].numpy() for name, value in results.items()}
+
+    @torch.inference_mode()
+    def predict(self, canvas: np.ndarray, inner: tuple[int, int], size: tuple[int, int]) -> Prediction:
+        """Predict on an image.
+
+        Args:
+            canvas: (H, W, 3), RGB, with padding.
+            inner: (height, width) of the image in it.
+            size: (height, width) of the image itself, to which the result is scaled.
+        """
+        x, (height, width) = self._normalize(canvas), canvas.shape[:2]
+        if self.graph.task == 'classification':
+            return Prediction.of_classes(size, self.model(x, mode='tensor').softmax(1)[0].numpy())
+        metainfo = dict(
+            ori_shape=size,
+            img_shape=(height, width),
+            pad_shape=(height, width),
+            batch_input_shape=(height, width),
+            scale_factor=(inner[1] / size[1], inner[0] / size[0]),
+            img_padding_size=(0, width - inner[1], 0, height - inner[0]),
+        )
+        (result,) = self.model.predict(x, [_sample(self.config.default_scope, metainfo)])
+        if self.graph.task == 'segmentation':
+            label_map = result.pred_sem_seg.data[0].numpy()
+            return Prediction.of_label_map(label_map, result.seg_logits.data.shape[0])
+        found = result.pred_instances
+        boxes = np.clip(found.bboxes.numpy(), 0, np.array([size[1], size[0]] * 2, np.float32))
+        masks = [encode_mask(mask.numpy()) for mask in found.masks] if 'masks' in found else None
+        return Prediction(size, boxes, found.scores.numpy(), found.labels.numpy(), masks)
+
+    def _normalize(self, canvas: np.ndarray) -> Tensor:
+        x = torch.from_numpy(canvas.copy()).permute(2, 0, 1)[None].float()
+        if self.graph.is_bgr:
+            x = x.flip(1)
+        return (x - self.graph.mean) / self.graph.std
+
+
+def _sample(scope: str, metainfo: dict) -> BaseDataElement:
+    if scope == 'mmseg':
+        from mmseg.structures import SegDataSample as DataSample
+    else:
+        from mmdet.structures import DetDataSample as DataSample
+    return DataSample(metainfo=metainfo)
+
+
+def layers_of(graph: Graph, images: Tensor, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Compute the graph eagerly and return the result of each named module that ran once with one tensor."""
+    seen: dict[str, np.ndarray] = {}
+    repeated: set[str] = set()
+    hooks = []
+    for name, module in graph.named_modules():
+        if name in set(names):
+
+            def keep(_: nn.Module, __: object, result: object, name: str = name) -> None:
+                if name in seen:
+                    repeated.add(name)
+                if isinstance(result, Tensor):
+                    seen[name] = result.detach().numpy().copy()
+
+            hooks.append(module.register_forward_hook(keep))
+    try:
+        with torch.inference_mode():
+            graph(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: value for name, value in seen.items() if name not in repeated}

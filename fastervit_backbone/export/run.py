@@ -1,0 +1,306 @@
+"""Export behind tools/export.py: write, compare, accept or reject."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+
+from ..apis.exported import FORMAT, ExportedModel, info_path, read_info
+from ..apis.load_model import load_model, test_dataset
+from ..apis.sources import find_sources, read_image
+from ..models.arch import STRIDES
+from ..structures.prediction import Categories
+from ..utils.commit import current_commit
+from ..utils.errors import UserError
+from ..utils.files import check_folder_writable, replacing
+from ..version import __version__
+from .graph import Graph, build_graph
+from .images import Images, read_images, score
+from .parity import TOLERANCES, Parity, compare, first_difference
+from .reference import Reference
+from .write import BOUNDS, SUFFIXES, write
+
+#: Images that INT8 is calibrated on, at most.
+CALIBRATION = 300
+_PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino')}
+
+
+class RejectedError(UserError):
+    """An exported file differs from the model."""
+
+    exit_code = 1
+
+
+def export(
+    config_path: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    *,
+    format: str = 'onnx',
+    size: tuple[int, int] | None = None,
+    batch: int = 1,
+    dynamic: bool = False,
+    half: bool = False,
+    float_input: bool = False,
+    int8: str | Path | None = None,
+    verify: str | Path | None = None,
+    annotations: str | Path | None = None,
+    backbone: bool = False,
+    options: Mapping[str, object] | None = None,
+) -> tuple[Path, Parity]:
+    """Export a model to a file, with a json beside it, and compare both.
+
+    Args:
+        config_path: config that the model was trained with.
+        checkpoint: file, URL, or a work dir (its last checkpoint).
+        out: folder of the file.
+        format: 'onnx', 'openvino' or 'torch-export'.
+        size: (height, width) of the images.
+        batch: images in a call.
+        dynamic: images of any size, instead of ``size``.
+        half: 16-bit floats.
+        float_input: the file takes float32 images, 0..255, instead of uint8.
+        int8: folder of images to calibrate 8-bit integers on ('openvino').
+        verify: folder of images to compare on; None: generated ones.
+        annotations: truth of these images, see :func:`~.images.read_images`.
+        backbone: only the backbone.
+        options: ``--cfg-options``.
+
+    Returns:
+        the file, and how it compares.
+
+    Raises:
+        UserError: bad input, or a model that cannot be exported.
+        RejectedError: the file differs from the model; it is kept with ``.rejected`` after its name.
+    """
+    _check(format, size, batch, dynamic, half, int8, backbone)
+    check_folder_writable('--out', out)
+    model, config, categories = load_model(config_path, checkpoint, options, 0.0)
+    graph = build_graph(model, config, size, backbone=backbone)
+    images = read_images(verify, annotations, graph.task, categories)
+    calibration = _calibration(int8)
+    reference = Reference(model, config, graph)
+    suffix = SUFFIXES[format]
+    name = _name(config_path, backbone, size, batch, half, int8 is not None)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix='.export', dir=out) as folder:
+        path = Path(folder) / f'{name}{suffix}'
+        dtype = torch.float32 if float_input else torch.uint8
+        written = write(graph, path, batch=batch, dtype=dtype, half=half, dynamic=dynamic)
+        info = _info(config_path, config, graph, categories, batch, float_input) | dict(written)
+        _write_info(path, info)
+        precision = 'float16' if half else 'float32'
+        if int8 is not None:
+            info |= _quantize(path, info, graph, reference, images, calibration)
+            precision = 'int8'
+        _write_info(path, info)
+        exported = ExportedModel(path, 'cpu', maps=backbone)
+        parity = compare(exported, reference, images, precision)
+        _write_info(path, info | dict(parity=asdict(parity)))
+        layer = None
+        if parity.failures:
+            limit = TOLERANCES[precision].arrays
+            layer = first_difference(exported, graph, info['layers'], images, limit)
+        del exported
+        target = _move(Path(folder), Path(out), path.name, rejected=bool(parity.failures))
+    _raise_failures(target, parity, layer)
+    return target, parity
+
+
+def check(
+    path: str | Path,
+    config_path: str | Path,
+    checkpoint: str | Path,
+    *,
+    verify: str | Path | None = None,
+    annotations: str | Path | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Parity:
+    """Compare an exported file with its model again.
+
+    Raises:
+        UserError: bad input.
+        RejectedError: the file differs; it now has ``.rejected`` after its name.
+    """
+    path = Path(path)
+    info = read_info(path)
+    exported = ExportedModel(path, 'cpu', maps=True)
+    model, config, categories = load_model(config_path, checkpoint, options, 0.0)
+    graph = build_graph(model, config, exported.size, backbone=exported.task == 'backbone')
+    if list(graph.outputs) != list(info['outputs']):
+        raise UserError(f'{path} is a file of {info["config"]}, and {config_path} has other results')
+    images = read_images(verify, annotations, graph.task, categories)
+    precision = info['parity']['precision']
+    parity = compare(exported, Reference(model, config, graph), images, precision)
+    if parity.failures:
+        layer = first_difference(exported, graph, info['layers'], images, TOLERANCES[precision].arrays)
+        del exported
+        target = _move(path.parent, path.parent, path.name, rejected=True)
+        _raise_failures(target, parity, layer)
+    return parity
+
+
+def _check(
+    format: str,
+    size: tuple[int, int] | None,
+    batch: int,
+    dynamic: bool,
+    half: bool,
+    int8: object,
+    backbone: bool,
+) -> None:
+    if (size is None) != dynamic:
+        raise UserError('--size HEIGHTxWIDTH or --dynamic, one of them: what images does the file take?')
+    if size is not None and min(size) < STRIDES[-1]:
+        raise UserError(f'--size {size[0]}x{size[1]}: must be at least {STRIDES[-1]} pixels per side')
+    if batch < 1:
+        raise UserError(f'--batch {batch}: must be at least 1')
+    if int8 is not None and (format != 'openvino' or half):
+        raise UserError('--int8 writes OpenVINO files: use --format openvino, without --half')
+    if int8 is not None and backbone:
+        raise UserError('--int8 needs predictions to judge: export the whole model')
+    missing = [p for p in _PACKAGES.get(format, ()) if find_spec(p) is None]
+    if missing:
+        raise UserError(
+            f"--format {format} needs {', '.join(missing)}: pip install 'fastervit-backbone[export]'"
+        )
+
+
+def _calibration(folder: str | Path | None) -> list[np.ndarray]:
+    if folder is None:
+        return []
+    sources = [s for s in find_sources([folder]) if not s.is_video]
+    if not sources:
+        raise UserError(f'--int8 {folder}: no images to calibrate on')
+    step = max(1, len(sources) // CALIBRATION)
+    return [read_image(s.path) for s in sources[::step][:CALIBRATION]]
+
+
+def _quantize(
+    path: Path,
+    info: Mapping[str, Any],
+    graph: Graph,
+    reference: Reference,
+    images: Images,
+    calibration: list[np.ndarray],
+) -> dict[str, Any]:
+    from .int8 import quantize
+
+    exported = ExportedModel(path, 'cpu')
+    worst_change = None
+    if images.truth is not None:
+
+        def metrics(model: ExportedModel) -> dict[str, float]:
+            return score(model.infer(images.pixels, 0.0, None), images, exported.categories)
+
+        before = metrics(exported)
+
+        def worst_change(model: ExportedModel) -> float:
+            after = metrics(model)
+            return min(after[name] - value for name, value in before.items())
+
+    target = path.with_name(f'int8_{path.name}')
+    most = TOLERANCES['int8'].metric
+    result = quantize(path, target, exported, calibration, info['layers'], worst_change, most)
+    for file in (target, target.with_suffix('.bin')):
+        file.replace(file.with_name(file.name.removeprefix('int8_')))
+    quantized = dict(images=len(calibration), products=result.products, kept_in_float=result.kept)
+    return dict(int8=quantized | dict(accuracy_controlled=worst_change is not None))
+
+
+def _name(
+    config_path: str | Path, backbone: bool, size: tuple[int, int] | None, batch: int, half: bool, int8: bool
+) -> str:
+    parts = [Path(config_path).stem]
+    parts += ['backbone'] * backbone
+    parts += ['dynamic' if size is None else f'{size[0]}x{size[1]}']
+    parts += [f'b{batch}'] * (batch > 1) + ['fp16'] * half + ['int8'] * int8
+    return '_'.join(parts)
+
+
+def _info(
+    config_path: str | Path,
+    config: Config,
+    graph: Graph,
+    categories: Categories,
+    batch: int,
+    float_input: bool,
+) -> dict[str, Any]:
+    head = getattr(graph.model, 'decode_head', None)
+    mean, std = (t.flatten().tolist() for t in (graph.mean, graph.std))
+    if graph.is_bgr:
+        mean, std = mean[::-1], std[::-1]
+    return dict(
+        format=FORMAT,
+        task=graph.task,
+        config=Path(config_path).stem,
+        size=None if graph.size is None else list(graph.size),
+        bounds=list(BOUNDS),
+        batch=batch,
+        dtype='float32' if float_input else 'uint8',
+        layout='images: (batch, height, width, 3), RGB, 0..255; normalized inside',
+        normalization=dict(mean=mean, std=std),
+        preprocess=_preprocess(config, graph, mean),
+        outputs=list(graph.outputs),
+        align_corners=bool(getattr(head, 'align_corners', False)),
+        classes=[dict(id=i, name=n) for i, n in zip(categories.ids, categories.names, strict=True)],
+        own_category_ids=categories.own,
+        fastervit_backbone=__version__,
+        commit=current_commit(),
+    )
+
+
+def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, Any]:
+    """Describe what happens to an image before the file gets it."""
+    steps = {step['type']: step for step in test_dataset(config).get('pipeline') or ()}
+    if graph.task == 'classification':
+        size = list(graph.size or (224, 224))
+        edge, crop = steps.get('ResizeEdge'), steps.get('CenterCrop')
+        filters = (edge or steps.get('Resize') or {}).get('interpolation', 'bicubic')
+        crops = crop and (
+            crop['crop_size'] if isinstance(crop['crop_size'], list | tuple) else [crop['crop_size']] * 2
+        )
+        if edge and crops and list(crops) == size:
+            return dict(resize='edge', edge=edge['scale'], crop=size, interpolation=filters)
+        return dict(resize='exact', crop=size, interpolation=filters)
+    pad = [round(value) for value in mean]
+    if graph.size is not None:
+        return dict(resize='fit', pad_value=pad)
+    resize = next((step for kind, step in steps.items() if kind.endswith('Resize') and 'scale' in step), None)
+    if resize is None:
+        return dict(resize='none', scale=[BOUNDS[1], BOUNDS[1]])
+    return dict(resize='edges', scale=list(resize['scale']))
+
+
+def _write_info(path: Path, info: Mapping[str, Any]) -> None:
+    with replacing(info_path(path)) as temporary:
+        temporary.write_text(json.dumps(info, indent=1, default=str) + '\n')
+
+
+def _move(folder: Path, out: Path, name: str, *, rejected: bool) -> Path:
+    """Move a file with its json and weights to ``out``; return its new path."""
+    ending = '.rejected' if rejected else ''
+    for file in (name, f'{name}.json', f'{name}.data', f'{Path(name).stem}.bin'):
+        if folder != out:
+            (out / file).unlink(missing_ok=True)  # an earlier export
+        if (folder / file).is_file() and (not file.endswith('.bin') or name.endswith('.xml')):
+            shutil.move(folder / file, out / f'{file}{ending}')
+    return out / f'{name}{ending}'
+
+
+def _raise_failures(target: Path, parity: Parity, layer: str | None) -> None:
+    if parity.failures:
+        where = (
+            f'; the first layer that differs: {layer}'
+            if layer
+            else '; all layers agree, so it is a step after them'
+        )
+        raise RejectedError(f'{target} differs from the model: {"; ".join(parity.failures)}{where}')

@@ -1,0 +1,270 @@
+"""Write a graph as ONNX, OpenVINO or torch.export."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..models.layers.hat import CarrierLayer
+from ..utils.errors import UserError
+from .graph import Graph
+
+#: --format -> suffix.
+SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
+#: Sides of the images that a file for any size takes, pixels.
+BOUNDS = (32, 4096)
+#: Where sizes are symbols, the example must have no special ones: windows are padded, and no map's side is
+#: twice that of the next.
+_EXAMPLE = (353, 481)
+#: Operators that keep float32 in a half-precision ONNX file: coordinates, and what has no half precision.
+_FLOAT32_OPERATORS = (
+    'NonMaxSuppression',
+    'RoiAlign',
+    'TopK',
+    'Resize',
+    'GatherND',
+    'Softmax',
+    'LayerNormalization',
+)
+
+
+class MatrixPool(nn.Module):
+    """Adaptive average pooling of a map of any size, as two products: exporters know it for fixed sizes only.
+
+    Args:
+        size: (rows, columns) of the result.
+    """
+
+    def __init__(self, size: int | tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size if isinstance(size, tuple) else (size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, rows, columns)."""
+        rows, columns = (_averages(n, length, x) for n, length in zip(self.size, x.shape[2:], strict=True))
+        return rows @ x @ columns.T
+
+
+def _averages(cells: int, length: int, like: Tensor) -> Tensor:
+    """Weights (cells, length) of the means over [floor(i*length/cells), ceil((i+1)*length/cells))."""
+    i = torch.arange(cells, device=like.device)[:, None]
+    at = torch.arange(length, device=like.device)
+    start, end = i * length // cells, ((i + 1) * length + cells - 1) // cells
+    return ((at >= start) & (at < end)).to(like.dtype) / (end - start)
+
+
+class IntegerUpsample(nn.Module):
+    """mmseg's Upsample by an integer factor, whose sizes stay symbols.
+
+    Args:
+        upsample: the module that it replaces.
+
+    Raises:
+        UserError: a factor that is no integer.
+    """
+
+    def __init__(self, upsample: Any) -> None:
+        super().__init__()
+        factor = upsample.scale_factor
+        if isinstance(factor, tuple) or factor != int(factor):
+            raise UserError(
+                f'--dynamic: upsampling by {factor} has no exact size for every image: use --size'
+            )
+        self.factor, self.options = (
+            int(factor),
+            dict(mode=upsample.mode, align_corners=upsample.align_corners),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, factor*H, factor*W)."""
+        size = (x.shape[2] * self.factor, x.shape[3] * self.factor)
+        return nn.functional.interpolate(x, size=size, **self.options)
+
+
+class IndexedBias(nn.Module):
+    """A position bias for a grid of any size, by indexing: torch.export cannot unfold by a symbol.
+
+    Args:
+        bias: the position module.
+    """
+
+    overlap = 0
+
+    def __init__(self, bias: Any) -> None:
+        super().__init__()
+        self.bias: Any = bias
+
+    def forward(self, grid: tuple[int, int], num_prefix_tokens: int, dtype: torch.dtype) -> Tensor:
+        """Return the bias (1, h, N, N) of the tokens of a grid."""
+        table = self.bias.table(grid).to(dtype)
+        rows, columns = (torch.arange(n, device=table.device) for n in grid)
+        rows = rows[:, None] - rows + grid[0] - 1
+        columns = columns[:, None] - columns + grid[1] - 1
+        number = grid[0] * grid[1]
+        bias = table[:, rows[:, None, :, None], columns[None, :, None, :]]
+        return bias.reshape(1, len(table), number, number)
+
+
+def write(
+    graph: Graph, path: Path, *, batch: int, dtype: torch.dtype, half: bool, dynamic: bool
+) -> dict[str, Any]:
+    """Write a file of the kind that the suffix of ``path`` names.
+
+    Args:
+        graph: what is exported; changed if ``dynamic``.
+        path: .onnx, .xml or .pt2.
+        batch: images in a call.
+        dtype: of the images, uint8 or float32.
+        half: 16-bit weights (OpenVINO) or weights and computation (ONNX).
+        dynamic: images of any size within :data:`BOUNDS`.
+
+    Returns:
+        ``layers``: module -> name of its result in the file, and ``versions``.
+
+    Raises:
+        UserError: torch cannot export the model, or a package is missing.
+    """
+    if half and path.suffix == '.pt2':
+        raise UserError('--half: torch-export keeps the dtype of the model: use onnx or openvino')
+    if dynamic:
+        _prepare_for_any_size(graph)
+    height, width = _EXAMPLE if dynamic else graph.size or _EXAMPLE
+    images = torch.randint(256, (batch, height, width, 3), dtype=torch.uint8).to(dtype)
+    try:
+        with _exportable(), torch.inference_mode(False), torch.no_grad():
+            program = torch.export.export(graph, (images,), **_symbols(dynamic))
+            if path.suffix == '.pt2':
+                torch.export.save(program, path)
+                return dict(layers=_fx_layers(program), versions=_versions('torch', 'torchvision'))
+            names: dict[str, Any] = dict(input_names=['images'], output_names=list(graph.outputs))
+            onnx_program = torch.onnx.export(program, (images,), dynamo=True, verbose=False, **names)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"export needs the package {error.name}: pip install 'fastervit-backbone[export]'"
+        ) from error
+    except (RuntimeError, torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise UserError(
+            f'torch cannot export this model ({reason[:200]}): --backbone exports its backbone'
+        ) from error
+    assert onnx_program is not None
+    layers = _onnx_layers(onnx_program)
+    onnx_path = path.with_suffix('.onnx')
+    written = path.suffix == '.onnx'
+    onnx_file = onnx_path if written else path.with_name(f'.{path.stem}.onnx')
+    try:
+        onnx_program.save(onnx_file)
+        _check_onnx(onnx_file)
+        if written:
+            if half:
+                _halve(onnx_file)
+            return dict(layers=layers, versions=_versions('torch', 'torchvision', 'onnx', 'onnxscript'))
+        _to_openvino(onnx_file, path, half)
+    finally:
+        if not written:
+            for file in path.parent.glob(f'.{path.stem}.onnx*'):
+                file.unlink()
+    return dict(layers=layers, versions=_versions('torch', 'torchvision', 'onnx', 'openvino'))
+
+
+def _prepare_for_any_size(graph: Graph) -> None:
+    for module in list(graph.modules()):
+        if isinstance(module, CarrierLayer):
+            if module.window is not None:
+                raise UserError('--dynamic: carriers of higher order depend on the size: use --size')
+            module.bias = IndexedBias(module.bias)  # type: ignore[assignment]
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(module, name, MatrixPool(cast(Any, child.output_size)))
+            elif (
+                type(child).__name__ == 'Upsample' and child.size is None
+            ):  # mmseg's, which makes floats of sizes
+                setattr(module, name, IntegerUpsample(child))
+
+
+@contextmanager
+def _exportable() -> Iterator[None]:
+    """Attention as plain products, whose layout every exporter knows; quiet."""
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    logging.getLogger('onnxscript').setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+
+
+def _symbols(dynamic: bool) -> dict[str, Any]:
+    if not dynamic:
+        return {}
+    automatic = torch.export.Dim.AUTO  # type: ignore[attr-defined]
+    # conditions on the symbols, such as "more than one window", concern strides only: the gate tries others
+    return dict(
+        dynamic_shapes=({1: automatic, 2: automatic},), prefer_deferred_runtime_asserts_over_guards=True
+    )
+
+
+def _versions(*packages: str) -> dict[str, str]:
+    return {package: version(package) for package in packages}
+
+
+def _onnx_layers(program: Any) -> dict[str, str]:
+    """Map each module to the result of the last of its nodes, in the order in which they end."""
+    last: dict[str, str] = {}
+    for node in program.model.graph:
+        scopes = node.metadata_props.get('pkg.torch.onnx.name_scopes')
+        if not scopes or len(node.outputs) != 1:
+            continue
+        for scope in _strings(scopes)[1:-1]:
+            last.pop(scope, None)
+            last[scope] = node.outputs[0].name
+    return {scope: name for scope, name in last.items() if '@' not in scope}
+
+
+def _strings(text: str) -> list[str]:
+    import ast
+
+    return [str(item) for item in ast.literal_eval(text)]
+
+
+def _fx_layers(program: torch.export.ExportedProgram) -> dict[str, str]:
+    last: dict[str, str] = {}
+    for node in program.graph.nodes:
+        for scope, _ in (node.meta.get('nn_module_stack') or {}).values():
+            if scope and isinstance(node.meta.get('val'), Tensor):
+                last.pop(scope, None)
+                last[scope] = node.name
+    return {scope: name for scope, name in last.items() if '@' not in scope}
+
+
+def _check_onnx(path: Path) -> None:
+    import onnx
+
+    onnx.checker.check_model(str(path))
+
+
+def _halve(path: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    blocked = sorted({*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATORS})
+    model = convert_float_to_float16(onnx.load(path), keep_io_types=True, op_block_list=blocked)
+    onnx.save(model, path)
+
+
+def _to_openvino(onnx_file: Path, path: Path, half: bool) -> None:
+    try:
+        import openvino as ov
+    except ModuleNotFoundError as error:
+        raise UserError("--format openvino needs: pip install 'fastervit-backbone[export]'") from error
+    model = ov.convert_model(onnx_file)
+    ov.save_model(model, path, compress_to_fp16=half)
