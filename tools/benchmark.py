@@ -9,6 +9,8 @@ Data pipeline:  python tools/benchmark.py --data configs/cascade_fastervit0_3x.p
 MODEL is one of
   fastervit:ARCH[:deploy]  this package, ARCH as in `python -m fastervit_backbone`; :carrier_window=N after ARCH
                            for carriers of higher order
+  fastervit:ARCH:onnx      the same exported, run by onnxruntime; :openvino, :openvino-int8
+  FILE.onnx or FILE.xml    a file of tools/export.py, with its size and its accuracy
   stage:ARCH:NUMBER        one of its stages, 1 to 4; :carrier_window=N likewise
   published:ARCH           the published implementation (pip install fastervit)
   timm:NAME                a model of timm
@@ -16,7 +18,7 @@ MODEL is one of
   windows:ARCH:KERNEL      only the attention within windows of stage 3: sdpa (the model's), flex or plain
 """  # noqa: E501 (a command to copy)
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_size, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
@@ -53,6 +55,12 @@ def main() -> None:
     )
     parser.add_argument(
         '--data', metavar='CONFIG', help="measure a config's data loading and COCO evaluation, in images/s"
+    )
+    parser.add_argument(
+        '--advise-size',
+        type=parse_size,
+        metavar='HxW',
+        help='measure nothing: list sizes around this one at which no window is padded, with their cost',
     )
     parser.add_argument('--out', metavar='PATH', help='also write PATH.md with pictures, and PATH.json')
     args = parse_strictly(parser)

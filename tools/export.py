@@ -56,6 +56,7 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
+    from fastervit_backbone.benchmark.advice import advise
     from fastervit_backbone.export import run  # after parsing: --help stays fast
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.trust import trusting_pickles
@@ -69,7 +70,7 @@ def main() -> None:
         if args.out is None:
             raise UserError('--out DIR is required: where does the file go?')
         if args.size is None and not args.dynamic:
-            print('\n'.join(run.advise(args.config, args.cfg_options)))
+            print('\n'.join(advise(args.config, args.cfg_options)))
         path, parity = run.export(
             args.config,
             args.checkpoint,

@@ -36,13 +36,16 @@ class Session(Protocol):
         """Compute the results of images (B, H, W, 3)."""
 
 
-def open_session(path: Path, device: str | None = None, extra_outputs: Sequence[str] = ()) -> Session:
+def open_session(
+    path: Path, device: str | None = None, extra_outputs: Sequence[str] = (), precision: str = 'fp32'
+) -> Session:
     """Load a file.
 
     Args:
         path: .onnx, .xml (OpenVINO) or .pt2 (torch.export).
         device: 'cpu', 'cuda' or, for .onnx, 'tensorrt'; None: CUDA where onnxruntime has it, else the CPU.
         extra_outputs: names of inner results that :meth:`Session.run` returns after the others.
+        precision: 'fp32', or 'bf16' where OpenVINO may round to it.
 
     Raises:
         UserError: a missing package, device or file, or a file that cannot be loaded.
@@ -55,7 +58,7 @@ def open_session(path: Path, device: str | None = None, extra_outputs: Sequence[
     if not path.is_file():
         raise UserError(f'{path}: no such file')
     try:
-        return kinds[path.suffix](path, device, extra_outputs)
+        return kinds[path.suffix](path, device, extra_outputs, precision)
     except ModuleNotFoundError as error:
         raise UserError(f'{path} needs the package {error.name}: pip install {error.name}') from error
     except UserError:
@@ -66,7 +69,8 @@ def open_session(path: Path, device: str | None = None, extra_outputs: Sequence[
 
 
 class _OnnxSession:
-    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str]) -> None:
+    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str], precision: str) -> None:
+        _only_float32(path, precision)
         import onnxruntime as ort
 
         ort.set_default_logger_severity(3)
@@ -103,7 +107,7 @@ class _OnnxSession:
 
 
 class _OpenVinoSession:
-    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str]) -> None:
+    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str], precision: str) -> None:
         import openvino as ov
 
         if device not in (None, 'cpu'):
@@ -118,20 +122,24 @@ class _OpenVinoSession:
         for name in extra_outputs:
             model.add_outputs(name)
         # exact float32: the default lets the processor round to bfloat16
-        config = {'INFERENCE_PRECISION_HINT': 'f32'}
+        config = {'INFERENCE_PRECISION_HINT': dict(fp32='f32', bf16='bf16')[precision]}
         if 'OMP_NUM_THREADS' in os.environ:
             config['INFERENCE_NUM_THREADS'] = os.environ['OMP_NUM_THREADS']
         self._compiled = core.compile_model(model, 'CPU', config)
         self.device = 'cpu'
         self.inputs = [_name(port) for port in self._compiled.inputs]
-        self.outputs = [_name(port) for port in self._compiled.outputs[:number]] + list(extra_outputs)
+        self._ports = self._compiled.outputs[:number]
+        self.outputs = [_name(port) for port in self._ports] + extra_outputs
+        self._ports += [self._compiled.output(name) for name in extra_outputs]  # two names can be of one port
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
-        return list(self._compiled(images).values())
+        results = self._compiled(images)
+        return [results[port] for port in self._ports]
 
 
 class _TorchSession:
-    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str]) -> None:
+    def __init__(self, path: Path, device: str | None, extra_outputs: Sequence[str], precision: str) -> None:
+        _only_float32(path, precision)
         import torch
         import torchvision  # noqa: F401 - registers operators that the file uses
 
@@ -164,6 +172,11 @@ class _TorchSession:
 
         results = Recorder(self._module).run(torch.from_numpy(images))
         return [result.numpy() for result in results] + [seen[name] for name in self._extra]
+
+
+def _only_float32(path: Path, precision: str) -> None:
+    if precision != 'fp32':
+        raise UserError(f'{path}: {precision} is for OpenVINO files only')
 
 
 def _name(port: object) -> str:

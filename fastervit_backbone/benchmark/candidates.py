@@ -14,10 +14,14 @@ from ..utils.errors import UserError
 from .windows import window_attention
 
 KINDS = (
-    'fastervit:ARCH[:carrier_window=N][:deploy], stage:ARCH:NUMBER[:carrier_window=N], '
+    'fastervit:ARCH[:carrier_window=N][:deploy, :onnx, :openvino or :openvino-int8], an exported file, '
+    'stage:ARCH:NUMBER[:carrier_window=N], '
     'published:ARCH (needs the pip package fastervit), timm:MODEL, '
     'CONFIG.py or CONFIG.py:deploy (needs mmdet and mmseg), windows:ARCH:KERNEL'
 )
+
+
+_OPENVINO = ('openvino', 'openvino-int8')
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
     if kind == 'windows':
         attend, _ = window_attention(rest, setting)
         return torch.inference_mode()(attend)
+    exported = _exported_step(name, setting)
+    if exported is not None:
+        return exported
     images = torch.randn(setting.batch, 3, *setting.size, generator=torch.Generator().manual_seed(0))
     images = images.to(setting.device).contiguous(memory_format=setting.memory_format)
     if kind.endswith('.py'):
@@ -102,6 +109,28 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
     return train if setting.train else infer
 
 
+def _exported_step(name: str, setting: Setting) -> Callable[[], None] | None:
+    """Build an exported file, or a backbone that is exported for the measurement; None for others."""
+    from ..apis.exported import is_exported
+
+    ending = name.rpartition(':')[2]
+    if not is_exported(name) and not (name.startswith('fastervit:') and ending in ('onnx', *_OPENVINO)):
+        return None
+    if setting.train or setting.compile or setting.channels_last or setting.device != 'cpu':
+        raise UserError(f'{name} runs only on a cpu: leave out --train, --compile, --channels-last, --device')
+    if setting.dtype != 'fp32' and not (setting.dtype == 'bf16' and (ending in _OPENVINO or '.xml' in name)):
+        raise UserError(f'{name}: use --dtype fp32, or bf16 with openvino')
+    try:
+        from .exported import backbone_step, file_step
+    except ModuleNotFoundError as error:
+        raise UserError(f'{name} needs the package {error.name}: make setup installs it') from error
+    if is_exported(name):
+        return file_step(Path(name), setting.size, setting.batch, setting.dtype)
+    net, _ = build_fastervit(name.removeprefix('fastervit:').removesuffix(f':{ending}'), setting)
+    assert isinstance(net, FasterViT)
+    return backbone_step(net, ending, setting.size, setting.batch, setting.dtype)
+
+
 def build_fastervit(name: str, setting: Setting) -> tuple[nn.Module, bool]:
     """Build ``ARCH[:carrier_window=N][:deploy]``; also returns whether it casts to the dtype itself.
 
@@ -119,6 +148,18 @@ def build_fastervit(name: str, setting: Setting) -> tuple[nn.Module, bool]:
     if is_deployed:
         return net.deploy(setting.size, dtype=setting.low_precision, batch=setting.batch), True
     return net, False
+
+
+def spec_named(name: str) -> ArchSpec:
+    """Return the spec of ``fastervit:ARCH[:carrier_window=N]``.
+
+    Raises:
+        UserError: another name.
+    """
+    message = f'{name}: expected fastervit:ARCH, of {", ".join(ARCHS)}'
+    if not name.startswith('fastervit:'):
+        raise UserError(message)
+    return _spec(name.removeprefix('fastervit:').removesuffix(':deploy'), message)
 
 
 def _spec(name: str, message: str) -> ArchSpec:

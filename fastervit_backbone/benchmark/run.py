@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
 from .candidates import Setting
@@ -31,12 +32,16 @@ def run(
     stages: bool,
     data: str | None,
     out: str | None,
+    advise_size: tuple[int, int] | None = None,
 ) -> None:
     """Measure, print tables and write the page; arguments are the options of the tool.
 
     Raises:
         UserError: something that cannot be measured, or a page that cannot be written.
     """
+    if advise_size is not None:
+        _advise(models, advise_size)
+        return
     device = _choose_device(device, dtype)
     for option, value in (('rounds', rounds), ('batch', batch), ('threads', threads)):
         if value is not None and value < 1:
@@ -86,6 +91,16 @@ def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
     if len(numbers) == 1:
         return batch, (numbers[0], numbers[0])
     return (numbers[0] if len(numbers) == 3 else batch), (numbers[-2], numbers[-1])
+
+
+def _advise(models: Sequence[str], size: tuple[int, int]) -> None:
+    from .advice import advice
+    from .candidates import spec_named
+
+    if min(size) < STRIDES[-1]:
+        raise UserError(f'--advise-size {size[0]}x{size[1]}: must be at least {STRIDES[-1]} pixels per side')
+    for name in models or ['fastervit:0']:
+        print('\n'.join(advice(spec_named(name), name, size)))
 
 
 def _choose_device(device: str | None, dtypes: Sequence[str]) -> str:

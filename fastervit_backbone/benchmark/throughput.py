@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,9 +29,12 @@ class Timing:
         seconds: per call, median over the turns.
         p95: seconds per call, 95th percentile.
         images_per_second: batch over median.
-        peak_mib: MiB of tensors allocated during a call, without weights and images; None if unknown.
+        peak_mib: MiB of tensors allocated during a call, without weights and images; None if unknown. Of an
+            exported file: what loading and running it adds to a fresh process, with weights.
         ratio: speed over that of the first model, median over the turns; above 1 is faster.
         ratio_low, ratio_high: quartiles of the ratio over the turns.
+        file_mib: size of an exported file; None for others.
+        accuracy: metrics of that very file, as its json has them.
     """
 
     model: str
@@ -42,6 +45,8 @@ class Timing:
     ratio: float
     ratio_low: float
     ratio_high: float
+    file_mib: float | None = None
+    accuracy: str = ''
 
 
 def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: int = 2) -> list[Timing]:
@@ -79,9 +84,18 @@ def compare_steps(
         for _ in range(rounds):
             for step, calls, seconds in zip(functions, calls_per_turn, turns, strict=True):
                 seconds.append(_time(step, calls, setting.device))
-        peaks = [peak_memory(step, setting.device) for step in functions]
+        peaks = [_peak(step, setting.device) for step in functions]
     rows = zip(steps, turns, peaks, strict=True)
-    return [_summarize(name, setting, turns[0], seconds, peak) for name, seconds, peak in rows]
+    timings = [_summarize(name, setting, turns[0], seconds, peak) for name, seconds, peak in rows]
+    return [
+        replace(row, file_mib=getattr(step, 'size_mib', None), accuracy=getattr(step, 'accuracy', ''))
+        for row, step in zip(timings, functions, strict=True)
+    ]
+
+
+def _peak(step: Callable[[], object], device: str) -> int | None:
+    own = getattr(step, 'peak_bytes', None)  # of an exported file, whose memory torch does not know
+    return own() if own is not None else peak_memory(step, device)
 
 
 def _summarize(
@@ -157,7 +171,7 @@ def precision(dtype: str) -> Iterator[None]:
 def describe_machine(device: str) -> dict[str, object]:
     """Describe what a row was measured on: processor, threads, versions, commit."""
     packages = {}
-    for package in ('timm', 'fastervit', 'mmdet', 'onedl-mmdetection'):
+    for package in ('timm', 'fastervit', 'mmdet', 'onedl-mmdetection', 'onnxruntime', 'openvino', 'nncf'):
         try:
             packages[package] = version(package)
         except PackageNotFoundError:

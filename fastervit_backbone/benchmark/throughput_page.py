@@ -13,17 +13,21 @@ from .paper import PAPER_BOX_AP
 def table(rows: Sequence[dict]) -> str:
     """Format the rows of one setting as a markdown table."""
     first = rows[0]['model']
+    has_files = any(r.get('file_mib') for r in rows)
+    more = ' file, MiB | accuracy |' if has_files else ''
     lines = [
         '| model | images/s | ms (median) | ms (p95) | peak memory, MiB '
-        f'| speed against {first} (quartiles) |',
-        '|---|---|---|---|---|---|',
+        f'| speed against {first} (quartiles) |{more}',
+        '|---|---|---|---|---|---|' + '---|---|' * has_files,
     ]
     for r in rows:
         peak = '' if r['peak_mib'] is None else f'{r["peak_mib"]:.0f}'
+        size = f'{r["file_mib"]:.1f}' if r.get('file_mib') else ''
+        more = f' {size} | {r["accuracy"]} |' if has_files else ''
         lines.append(
             f'| {r["model"]} | {r["images_per_second"]:.3g} | {1e3 * r["seconds"]:.1f} '
             f'| {1e3 * r["p95"]:.1f} | {peak} '
-            f'| **{r["ratio"]:.2f}** ({r["ratio_low"]:.2f}-{r["ratio_high"]:.2f}) |'
+            f'| **{r["ratio"]:.2f}** ({r["ratio_low"]:.2f}-{r["ratio_high"]:.2f}) |{more}'
         )
     return '\n'.join(lines)
 
@@ -61,6 +65,11 @@ def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str) -> lis
         'ratio is the median over the turns, with its quartiles in parentheses. Peak memory: tensors '
         'allocated during a call, without weights and images.\n'
     )
+    if any(row.get('file_mib') for rows in groups for row in rows):
+        text += (
+            '\nExported files run in their own runtime; their memory is what loading and running them adds '
+            'to a fresh process, weights included, and their accuracy is that of the very file (its json).\n'
+        )
     for rows in groups:
         text += f'\n## {title(rows[0]["setting"])}\n\n{table(rows)}\n'
     json_path, page_path = out.with_name(f'{out.name}.json'), out.with_name(f'{out.name}.md')

@@ -93,10 +93,10 @@ def read_images(
 
 
 def generated_images() -> Images:
-    """Draw shapes, of two sizes, one upright."""
+    """Draw shapes, of three sizes, two of them upright."""
     pixels: list[np.ndarray] = []
     with tempfile.TemporaryDirectory() as folder:
-        for i, size in enumerate(((240, 320), (333, 200))):
+        for i, size in enumerate(((240, 320), (333, 200), (97, 64))):
             root = make_shapes(Path(folder) / str(i), train=1, val=3, size=size, seed=i)
             pixels += [read_image(p) for p in sorted((root / 'images' / 'val').glob('*.png'))]
     return Images([Path(f'generated{i}.png') for i in range(len(pixels))], pixels, kind='generated images')

@@ -24,6 +24,8 @@ class Tolerance:
 
     Attributes:
         arrays: largest difference of maps, logits and probabilities, as a fraction of the largest value.
+        score: largest difference of the scores of an object and its counterpart.
+        iou: least IoU of their boxes, and of their masks.
         unmatched: fraction of the objects without a counterpart.
         pixels: fraction of the pixels with another class.
         metric: AP, mIoU or top-1 below the model's; where that is measured and :attr:`metric_only` is set,
@@ -32,6 +34,8 @@ class Tolerance:
     """
 
     arrays: float
+    score: float
+    iou: float
     unmatched: float
     pixels: float
     metric: float
@@ -39,10 +43,12 @@ class Tolerance:
 
 
 TOLERANCES = dict(
-    float32=Tolerance(1e-4, 0.005, 0.001, 0.002),
-    float16=Tolerance(2e-2, 0.05, 0.01, 0.005),
-    int8=Tolerance(0.5, 0.25, 0.1, 0.01, metric_only=True),
+    float32=Tolerance(1e-4, score=1e-3, iou=0.98, unmatched=0.01, pixels=0.001, metric=0.002),
+    float16=Tolerance(5e-2, score=0.05, iou=0.9, unmatched=0.05, pixels=0.01, metric=0.005),
+    int8=Tolerance(0.5, score=0.2, iou=0.8, unmatched=0.25, pixels=0.1, metric=0.01, metric_only=True),
 )
+#: Modules of a detector that run after a choice (proposals, queries): among equal ones it may differ.
+_AFTER_CHOICES = ('roi_head', 'box_', 'mask_', 'decoder', 'bbox_head.')
 
 
 @dataclass
@@ -54,8 +60,8 @@ class Parity:
         images: number and kind of the images.
         arrays: name -> largest difference, as a fraction of the largest value.
         objects: number of the model's objects at or above :data:`LEAST_SCORE`.
-        unmatched: objects of either side without a counterpart: same class, IoU at least 0.9, score within
-            0.02 (0.2 for int8).
+        unmatched: objects of either side without a counterpart: of the same class, with box, mask and score
+            within the tolerance.
         least_iou: of the matched boxes.
         score_difference: largest, of the matched objects.
         mask_iou: least, of the matched masks; None without masks.
@@ -79,7 +85,7 @@ class Parity:
     def lines(self) -> list[str]:
         """Describe the outcome for the user."""
         parts = [f'{name} differ by {value:.1e} of the largest value' for name, value in self.arrays.items()]
-        if self.objects or self.unmatched:
+        if self.objects or self.unmatched or not (parts or self.metrics):
             text = (
                 f'{self.objects} objects, {self.unmatched} without counterpart, least box IoU '
                 f'{self.least_iou:.4f}, scores within {self.score_difference:.1e}'
@@ -117,7 +123,7 @@ def compare(exported: ExportedModel, reference: Reference, images: Images, preci
                 total + size[0] * size[1],
             )
         elif not pair[0].classification:
-            _match(parity, *pair)
+            _match(parity, *pair, tolerance)
     parity.arrays = {
         name: difference / top if top else difference for name, (difference, top) in largest.items()
     }
@@ -155,34 +161,43 @@ def _failures(parity: Parity, tolerance: Tolerance) -> list[str]:
     return failures
 
 
-def _match(parity: Parity, expected: Prediction, found: Prediction) -> None:
+def _match(parity: Parity, expected: Prediction, found: Prediction, tolerance: Tolerance) -> None:
     """Match the objects of an image one to one, best score first, and record what differs."""
-    limit = 0.2 if parity.precision == 'int8' else 0.02
     free = np.ones(len(found), bool)
-    order = np.argsort(-expected.scores, kind='stable')
-    # whatever is near the limit on one side only is no difference
     sure = expected.scores >= LEAST_SCORE
+    # whatever is near the limit on one side only is no difference
+    limit = LEAST_SCORE + tolerance.score
     parity.objects += int(sure.sum())
-    for i in order:
+    for i in np.argsort(-expected.scores, kind='stable'):
         candidates = free & (found.labels == expected.labels[i])
-        candidates &= np.abs(found.scores - expected.scores[i]) <= limit
+        candidates &= np.abs(found.scores - expected.scores[i]) <= tolerance.score
         index = np.flatnonzero(candidates)
         ious = _iou(expected.boxes[i], found.boxes[index])
-        if not len(index) or ious.max() < 0.9:
-            parity.unmatched += int(expected.scores[i] >= LEAST_SCORE + limit)
+        mask_iou = None
+        if len(index):
+            j = index[ious.argmax()]
+            mask_iou = _mask_iou(expected, i, found, j)
+        if not len(index) or ious.max() < tolerance.iou or (mask_iou or 1.0) < tolerance.iou - 0.05:
+            parity.unmatched += int(expected.scores[i] >= limit)
             continue
-        j = index[ious.argmax()]
         free[j] = False
-        if not sure[i]:
-            continue
-        parity.least_iou = min(parity.least_iou, float(ious.max()))
-        difference = abs(float(found.scores[j] - expected.scores[i]))
-        parity.score_difference = max(parity.score_difference, difference)
-        if expected.masks is not None and found.masks is not None:
-            iou = float(coco_mask.iou([expected.masks[i]], [found.masks[j]], [0])[0, 0])
-            empty = not coco_mask.area(expected.masks[i]) and not coco_mask.area(found.masks[j])
-            parity.mask_iou = min(1.0 if parity.mask_iou is None else parity.mask_iou, 1.0 if empty else iou)
-    parity.unmatched += int((found.scores[free] >= LEAST_SCORE + limit).sum())
+        if sure[i]:
+            parity.least_iou = min(parity.least_iou, float(ious.max()))
+            difference = abs(float(found.scores[j] - expected.scores[i]))
+            parity.score_difference = max(parity.score_difference, difference)
+            if mask_iou is not None:
+                parity.mask_iou = min(1.0 if parity.mask_iou is None else parity.mask_iou, mask_iou)
+    parity.unmatched += int((found.scores[free] >= limit).sum())
+
+
+def _mask_iou(expected: Prediction, i: int, found: Prediction, j: int) -> float | None:
+    """Return the IoU of two masks, where a pixel more or less in small ones does not count; None without."""
+    if expected.masks is None or found.masks is None:
+        return None
+    areas = [int(coco_mask.area(mask)) for mask in (expected.masks[i], found.masks[j])]
+    iou = float(coco_mask.iou([expected.masks[i]], [found.masks[j]], [0])[0, 0])
+    union = sum(areas) / (1 + iou)
+    return 1.0 if union * (1 - iou) <= 2 else iou
 
 
 def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -196,7 +211,9 @@ def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def first_difference(
     exported: ExportedModel, graph: Graph, layers: Mapping[str, str], images: Images, tolerance: float
 ) -> str | None:
-    """Name the first layer whose result in the file differs from the graph's.
+    """Name the first layer whose result in the file differs from the graph's, of one image.
+
+    Layers after a choice among proposals or queries are left out, and those that run several times.
 
     Args:
         exported: the file.
@@ -210,8 +227,9 @@ def first_difference(
     """
     canvas, _ = exported.prepare(images.pixels[0])
     batch = np.concatenate([canvas[None]] * (exported.batch or 1))
-    expected = layers_of(graph, torch.from_numpy(batch), list(layers))
-    names = [name for name in layers if name in expected]
+    before = [n for n in layers if graph.task != 'detection' or not any(part in n for part in _AFTER_CHOICES)]
+    expected = layers_of(graph, torch.from_numpy(batch).to(_dtype(exported)), before)
+    names = [name for name in before if name in expected]
     found = _inner_results(exported, batch, [layers[name] for name in names])
     for name in names:
         value = found.get(layers[name])
@@ -222,6 +240,10 @@ def first_difference(
         if not difference <= tolerance:
             return f'{name.removeprefix("model.")} (by {difference:.1e} of its largest value)'
     return None
+
+
+def _dtype(exported: ExportedModel) -> torch.dtype:
+    return torch.float32 if exported.info['dtype'] == 'float32' else torch.uint8
 
 
 def _inner_results(exported: ExportedModel, batch: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """What the model itself, in its toolkit, computes from the images that an exported file gets."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,12 +53,15 @@ class Reference:
         x, (height, width) = self._normalize(canvas), canvas.shape[:2]
         if self.graph.task == 'classification':
             return Prediction.of_classes(size, self.model(x, mode='tensor').softmax(1)[0].numpy())
+        # the padding is part of the image, where mmdet cannot paste masks of boxes beyond it
+        scales = inner[0] / size[0], inner[1] / size[1]
+        whole = (math.ceil(height / scales[0]), math.ceil(width / scales[1]))
         metainfo = dict(
-            ori_shape=size,
+            ori_shape=whole if self.graph.task == 'detection' else size,
             img_shape=(height, width),
             pad_shape=(height, width),
             batch_input_shape=(height, width),
-            scale_factor=(inner[1] / size[1], inner[0] / size[0]),
+            scale_factor=scales[::-1],
             img_padding_size=(0, width - inner[1], 0, height - inner[0]),
         )
         (result,) = self.model.predict(x, [_sample(self.config.default_scope, metainfo)])
@@ -66,7 +70,9 @@ class Reference:
             return Prediction.of_label_map(label_map, result.seg_logits.data.shape[0])
         found = result.pred_instances
         boxes = np.clip(found.bboxes.numpy(), 0, np.array([size[1], size[0]] * 2, np.float32))
-        masks = [encode_mask(mask.numpy()) for mask in found.masks] if 'masks' in found else None
+        masks = None
+        if 'masks' in found:
+            masks = [encode_mask(mask[: size[0], : size[1]].numpy()) for mask in found.masks]
         return Prediction(size, boxes, found.scores.numpy(), found.labels.numpy(), masks)
 
     def _normalize(self, canvas: np.ndarray) -> Tensor:

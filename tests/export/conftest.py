@@ -1,0 +1,34 @@
+"""Untrained models and images, as for the predictor, and their exported files."""
+
+import pytest
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.export.run import export
+from tests.apis.conftest import detector, segmenter  # noqa: F401 (fixtures)
+from tests.helpers import CASCADE, FPN
+from tests.mm_helpers import save_untrained
+
+SIZE = (128, 160)
+
+
+@pytest.fixture(scope='session')
+def images(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=2, val=4, size=SIZE)
+
+
+@pytest.fixture(scope='session')
+def fpn(tmp_path_factory):
+    return save_untrained(FPN, tmp_path_factory.mktemp('model') / 'fpn.pth')
+
+
+@pytest.fixture(scope='session')
+def exported_detector(detector, images, tmp_path_factory):  # noqa: F811
+    """The detector as ONNX, and how it compares on labeled images."""
+    folder = tmp_path_factory.mktemp('exported')
+    data = dict(verify=images / 'images/val', annotations=images / 'annotations/instances_val.json')
+    return export(CASCADE, detector, folder, size=SIZE, **data)

@@ -1,0 +1,314 @@
+"""Whole models as files: equal to the model, used like it, and rejected where they differ."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from fastervit_backbone.apis.evaluate import evaluate
+from fastervit_backbone.apis.exported import ExportedModel
+from fastervit_backbone.apis.predictor import Predictor
+from fastervit_backbone.apis.sources import read_image
+from fastervit_backbone.export.graph import build_graph
+from fastervit_backbone.export.images import generated_images
+from fastervit_backbone.export.parity import compare
+from fastervit_backbone.export.reference import Reference
+from fastervit_backbone.export.run import RejectedError, _info, check, export
+from fastervit_backbone.structures.prediction import Categories
+from fastervit_backbone.utils.errors import UserError
+from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error, tool
+from tests.mm_helpers import build, load, with_nano
+
+#: Runs the fastervit command where only onnxruntime, numpy, OpenCV, Pillow, pycocotools and filelock are.
+WITHOUT_TORCH = """
+import importlib.util, sys
+
+MISSING = {'torch', 'torchvision', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'timm', 'supervision',
+           'matplotlib', 'scipy', 'rich', 'jinja2', 'safetensors', 'huggingface_hub', 'openvino', 'onnx'}
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in MISSING:
+            raise ModuleNotFoundError(f'No module named {name!r}', name=name.split('.')[0])
+
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name.split('.')[0] in MISSING else found(name, *rest)
+sys.meta_path.insert(0, Finder())
+from fastervit_cli import main
+main()
+"""
+FAMILIES = [
+    'demo/cascade_shapes',
+    'mask-rcnn_fastervit0_1x',
+    'faster-rcnn_fastervit0_voc0712',
+    'retinanet_fastervit0_1x',
+    'dino_fastervit0_12e',
+    'upernet_fastervit0_160k',
+    'fpn_fastervit1_40k',
+    'classification/imagenet200_nano',
+]
+
+
+class GraphSession:
+    """A graph that runs eagerly, in place of a file."""
+
+    device, inputs = 'cpu', ['images']
+
+    def __init__(self, graph):
+        self.graph, self.outputs = graph, list(graph.outputs)
+
+    def run(self, images):
+        with torch.inference_mode():
+            return [result.numpy() for result in self.graph(torch.from_numpy(images))]
+
+
+def make_it_detect(model):
+    """Weights whose scores and boxes depend on the image."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if any(part in name for part in ('_cls.weight', 'conv_seg.weight', 'cls_branches', 'head.fc.w')):
+                p.normal_(0, 0.1)
+            elif name.endswith('retina_cls.bias'):
+                p.fill_(-1.0)
+            elif '_reg.weight' in name:
+                p.normal_(0, 0.02)
+
+
+@pytest.mark.parametrize('size', [(128, 160), (131, 99)])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_the_graph_of_every_family_is_its_model(name, size):
+    config = load(ROOT / 'configs' / f'{name}.py')
+    if '/' not in name:
+        config = with_nano(config)
+    if config.model.type == 'DINO':
+        config.model.num_queries = 20
+    model = build(config).eval()
+    make_it_detect(model)
+    graph = build_graph(model, config, size, backbone=False)
+    names = tuple(map(str, range(1000)))
+    exported = ExportedModel.__new__(ExportedModel)
+    exported.info = _info(ROOT / 'x.py', config, graph, Categories(names, tuple(range(1000))), 1, False)
+    exported.task, exported.size, exported.batch, exported.path = graph.task, size, 1, ROOT / 'x.onnx'
+    exported.session, exported.categories = GraphSession(graph), Categories(names, tuple(range(1000)))
+    images = generated_images()
+    images.pixels = images.pixels[1:5]
+    parity = compare(exported, Reference(model, config, graph), images, 'float32')
+    assert not parity.failures, parity
+    if graph.task == 'detection':
+        assert parity.objects >= 20
+        assert parity.least_iou > 0.99
+        assert 'masks' not in graph.outputs or parity.mask_iou is not None
+    else:
+        assert parity.arrays and max(parity.arrays.values()) < 1e-5
+
+
+def test_a_batch_gives_the_same_as_single_images():
+    config = with_nano(load(ROOT / 'configs/mask-rcnn_fastervit0_1x.py'))
+    model = build(config).eval()
+    make_it_detect(model)
+    graph = build_graph(model, config, (96, 128), backbone=False)
+    images = torch.randint(256, (3, 96, 128, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        together = graph(images)
+        alone = [graph(images[i : i + 1]) for i in range(3)]
+    for i, name in enumerate(graph.outputs):
+        single = torch.cat([result[i] for result in alone])
+        torch.testing.assert_close(together[i], single, atol=1e-3, rtol=1e-3, msg=name)
+
+
+def test_the_file_equals_the_model(exported_detector, detector, images):
+    path, parity = exported_detector
+    assert parity.objects > 50 and parity.unmatched == 0 and parity.score_difference < 1e-4
+    assert parity.metrics['box AP'][0] == pytest.approx(parity.metrics['box AP'][1], abs=0.002)
+    info = json.loads(path.with_name(f'{path.name}.json').read_text())
+    assert [c['id'] for c in info['classes']] == [7, 0, 90]
+    assert info['size'] == [128, 160] and info['parity']['failures'] == []
+    assert not [p for p in path.parent.iterdir() if p.name.startswith('.')]
+
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert {'NonMaxSuppression', 'RoiAlign'} <= kinds and 'GridSample' not in kinds
+    assert all(entry.domain == '' for entry in onnx.load(path).opset_import)
+
+    files = sorted((images / 'images/val').iterdir())
+    names = Predictor(path).categories.names
+    some = [names[k] for k in Predictor(path, threshold=0.05)(files)[0].labels[:1]]
+    for options in (dict(threshold=0.1), dict(threshold=0.05, classes=some)):
+        expected = Predictor(CASCADE, detector, **options)(files)
+        found = Predictor(path, **options)(files)
+        for a, b in zip(expected, found, strict=True):
+            assert abs(len(a) - len(b)) <= 1 and len(a) > 2
+            if len(a) == len(b):
+                np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
+    tiled = Predictor(path, tile=100)(files[:1])[0]
+    assert tiled.size == (128, 160) and len(tiled)
+
+
+def test_predicting_without_torch(exported_detector, images, tmp_path):
+    path, _ = exported_detector
+    command = [sys.executable, '-c', WITHOUT_TORCH, 'predict', path, images / 'images/val', '--no-draw']
+    command += ['--threshold', '0.1', '--out', tmp_path / 'out']
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / 'out/predictions.json').read_text())
+    assert [c['id'] for c in found['categories']] == [7, 0, 90]
+    expected = sum(len(p) for p in Predictor(path, threshold=0.1)(sorted((images / 'images/val').iterdir())))
+    assert len(found['annotations']) == expected > 10
+    assert all('segmentation' in a for a in found['annotations'])
+
+
+def test_unusual_images(exported_detector, tmp_path):
+    from PIL import Image
+
+    path, _ = exported_detector
+    predictor = Predictor(path, threshold=0.05)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 40, 4), np.uint8)
+    for mode in ('RGBA', 'L', 'P'):
+        Image.fromarray(pixels).convert(mode).save(tmp_path / f'{mode}.png')
+        assert predictor([tmp_path / f'{mode}.png'])[0].size == (70, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored rotated
+    Image.fromarray(pixels[..., :3]).save(tmp_path / 'turned.jpg', exif=exif)
+    assert predictor([tmp_path / 'turned.jpg'])[0].size == (40, 70)
+
+
+def test_evaluating_the_file(exported_detector, images, tmp_path, monkeypatch):
+    path, parity = exported_detector
+    monkeypatch.setenv('SHAPES_ROOT', str(images))
+    metrics = evaluate(CASCADE, path, work_dir=tmp_path / 'work', show_dir=tmp_path / 'pictures')
+    assert metrics['coco/bbox_mAP'] == pytest.approx(parity.metrics['box AP'][1], abs=0.001)
+    assert (tmp_path / 'pictures/overview.png').is_file()
+    with pytest.raises(UserError, match=r'is for detection, .* for segmentation'):
+        evaluate(FPN, path, work_dir=tmp_path / 'work')
+    with pytest.raises(UserError, match=r'--deploy: .* is fixed'):
+        evaluate(CASCADE, path, work_dir=tmp_path / 'work', deploy=True)
+
+
+def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_path):
+    path, _ = exported_detector
+    for suffix in ('', '.json'):
+        shutil.copy(f'{path}{suffix}', tmp_path / f'model.onnx{suffix}')
+    damaged = tmp_path / 'model.onnx'
+    assert not check(damaged, CASCADE, detector).failures
+    model = onnx.load(damaged)
+    weight = next(i for i in model.graph.initializer if 'neck.lateral_convs.1' in i.name and i.dims[1:])
+    values = numpy_helper.to_array(weight).copy()
+    values[0] = -2 * values[1]
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    onnx.save(model, damaged)
+    with pytest.raises(
+        RejectedError, match=r'the first layer that differs: neck\.lateral_convs\.1'
+    ) as caught:
+        check(damaged, CASCADE, detector)
+    assert caught.value.exit_code == 1 and '\n' not in str(caught.value)
+    assert not damaged.exists() and (tmp_path / 'model.onnx.rejected').is_file()
+    assert (tmp_path / 'model.onnx.json.rejected').is_file()
+
+
+def test_a_file_of_something_else(exported_detector, segmenter, tmp_path):
+    path, _ = exported_detector
+    x = onnx.helper.make_tensor_value_info('x', onnx.TensorProto.FLOAT, [1])
+    y = onnx.helper.make_tensor_value_info('y', onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node('Relu', ['x'], ['y'])], 'g', [x], [y])
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 20)]), tmp_path / 'o.onnx'
+    )
+    shutil.copy(f'{path}.json', tmp_path / 'o.onnx.json')
+    with pytest.raises(UserError, match='has inputs x and outputs y'):
+        Predictor(tmp_path / 'o.onnx')
+    (tmp_path / 'o.onnx').write_bytes(b'no model')
+    with pytest.raises(UserError, match='cannot be loaded'):
+        Predictor(tmp_path / 'o.onnx')
+    with pytest.raises(UserError, match='leave out the checkpoint'):
+        Predictor(path, segmenter)
+    with pytest.raises(UserError, match=r'size: .* is fixed'):
+        Predictor(path, size=(64, 64))
+    with pytest.raises(UserError, match='needs a checkpoint'):
+        Predictor(CASCADE)
+    with pytest.raises(UserError, match='device tensorrt: onnxruntime has'):
+        Predictor(path, device='tensorrt')
+    with pytest.raises(UserError, match='this needs the config and the checkpoint'):
+        _ = Predictor(path).model
+    with pytest.raises(UserError, match='has other results'):
+        check(path, UPERNET, segmenter)
+
+
+def test_any_size(fpn, images, tmp_path):
+    data = dict(verify=images / 'images/val', annotations=images / 'labels/val')
+    path, parity = export(FPN, fpn, tmp_path, dynamic=True, **data)
+    assert parity.arrays['logits'] < 1e-5 and parity.metrics
+    predictor, model = Predictor(path), Predictor(FPN, fpn)
+    rng = np.random.default_rng(0)
+    for shape in ((32, 32), (97, 203), (224, 448), (300, 64)):
+        pixels = rng.integers(0, 256, (*shape, 3), np.uint8)
+        (found,), (expected,) = predictor([pixels]), model([pixels])
+        assert (found.label_map != expected.label_map).mean() < 1e-3
+
+
+@pytest.mark.parametrize('format', ['openvino', 'torch-export'])
+def test_other_formats(format, fpn, tmp_path, images):
+    if format == 'openvino':
+        pytest.importorskip('openvino')
+    path, parity = export(FPN, fpn, tmp_path, size=(96, 131), format=format, batch=2)
+    assert parity.arrays['logits'] < 1e-5 and parity.pixels < 1e-3
+    files = sorted((images / 'images/val').iterdir())[:3]  # a batch and a half
+    assert [p.size for p in Predictor(path)(files, batch=3)] == [(128, 160)] * 3
+    assert {p.suffix for p in tmp_path.iterdir()} <= {'.xml', '.bin', '.json', '.pt2'}
+
+
+def test_half_and_backbone_and_float_input(fpn, tmp_path):
+    path, parity = export(FPN, fpn, tmp_path, size=(64, 96), half=True, backbone=True, float_input=True)
+    assert parity.precision == 'float16' and 1e-6 < max(parity.arrays.values()) < 5e-2
+    assert set(parity.arrays) == {'stage1', 'stage2', 'stage3', 'stage4'}
+    assert path.name == 'fpn_shapes_backbone_64x96_fp16.onnx'
+    with pytest.raises(UserError, match='no predictions'):
+        Predictor(path)
+
+
+def test_eight_bits(fpn, images, tmp_path):
+    pytest.importorskip('nncf')
+    pytest.importorskip('openvino')
+    data = dict(verify=images / 'images/val', annotations=images / 'labels/val')
+    calibration = images / 'images/train'
+    path, parity = export(FPN, fpn, tmp_path, size=(96, 128), format='openvino', int8=calibration, **data)
+    info = json.loads(path.with_name(f'{path.name}.json').read_text())
+    assert parity.precision == 'int8' and info['int8']['images'] == 2
+    assert info['int8']['accuracy_controlled'] is True
+    assert 'decode_head.conv_seg (last layer)' in info['int8']['kept_in_float']
+    assert len(info['int8']['kept_in_float']) < 0.7 * info['int8']['products']
+    old, new = parity.metrics['mIoU']
+    assert old - new <= 0.01
+    assert Predictor(path)([read_image(next((images / 'images/val').iterdir()))[..., ::-1]])
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(), 'one of them'),
+        (dict(size=(20, 64)), 'at least 32 pixels'),
+        (dict(size=(64, 64), batch=0), '--batch 0'),
+        (dict(size=(64, 64), int8='photos'), '--format openvino'),
+        (dict(dynamic=True), 'belong to one size'),
+        (dict(size=(64, 64), annotations='a.json'), '--verify names the folder'),
+        (dict(size=(64, 64), half=True, format='torch-export'), 'keeps the dtype'),
+    ],
+)
+def test_bad_arguments(arguments, message, detector, tmp_path):
+    with pytest.raises(UserError, match=message):
+        export(CASCADE, detector, tmp_path / 'out', **arguments)
+    assert not list(tmp_path.glob('out/*'))
+
+
+def test_the_tool(fpn, exported_detector, tmp_path):
+    path, _ = exported_detector
+    done = tool('export', FPN, fpn, '--size', '64x96', '--backbone', '--out', 'out', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 'parity on 9 generated images: stage4' in done.stdout and 'written: ' in done.stdout
+    done = tool('export', 'cascade_fastervit0_3x', fpn, '--out', 'out', cwd=tmp_path)
+    assert done.returncode == 2 and '896x1344' in done.stdout and '--size' in done.stderr
+    assert_one_line_error(tool('predict', path, '--out', 'out', cwd=tmp_path), 'no input: name images')

@@ -1,0 +1,125 @@
+"""What prepares images for an exported file and converts its results, without a model."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+
+from mmcv.transforms import CenterCrop
+from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+from mmpretrain.datasets.transforms import ResizeEdge
+
+from fastervit_backbone.apis.exported import (
+    ExportedModel,
+    label_map_of,
+    paste_mask,
+    read_info,
+    resize_channels,
+)
+from fastervit_backbone.utils.errors import UserError
+
+
+def bare(**info):
+    """An exported model without a file."""
+    model = ExportedModel.__new__(ExportedModel)
+    model.info = dict(bounds=[32, 512], **info)
+    model.size = tuple(info['size']) if info.get('size') else None
+    return model
+
+
+@pytest.mark.parametrize(
+    'box', [(3.2, 5.7, 40.1, 22.9), (-8, -3, 12, 70), (10, 10, 10.4, 10.6), (50, 2, 90, 9)]
+)
+def test_masks_are_pasted_as_mmdet_does(box):
+    mask, size = torch.rand(28, 28), (48, 64)
+    whole, _ = _do_paste_mask(mask[None, None], torch.tensor([box]), *size, skip_empty=False)
+    expected = (whole[0] >= 0.5).numpy()
+    found = paste_mask(mask.numpy(), np.array(box, np.float32), size)
+    assert (found != expected).sum() <= 1  # 0.5 itself
+    assert found.dtype == bool and found.shape == size
+
+
+def test_a_mask_of_an_empty_box_is_empty():
+    assert not paste_mask(np.ones((28, 28)), np.array([5, 5, 5, 9.0]), (20, 20)).any()
+
+
+@pytest.mark.parametrize('align_corners', [False, True])
+@pytest.mark.parametrize('size', [(40, 31), (9, 8), (10, 13)])
+def test_channels_are_resized_as_torch_does(align_corners, size):
+    x = torch.randn(3, 10, 13)
+    expected = torch.nn.functional.interpolate(x[None], size, mode='bilinear', align_corners=align_corners)[0]
+    found = resize_channels(x.numpy(), size, align_corners)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_label_maps_leave_out_the_padding():
+    logits = torch.randn(4, 8, 10)
+    full = torch.nn.functional.interpolate(logits[None], (32, 40), mode='bilinear')[:, :, :30, :40]
+    expected = torch.nn.functional.interpolate(full, (60, 80), mode='bilinear').argmax(1)[0].numpy()
+    found = label_map_of(logits.numpy(), (32, 40), (30, 40), (60, 80), False)
+    assert (found != expected).mean() < 1e-3
+
+
+def test_an_image_is_fitted_and_padded():
+    model = bare(size=[64, 96], preprocess=dict(resize='fit', pad_value=[1, 2, 3]))
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 100, 3), np.uint8)
+    canvas, inner = model.prepare(pixels)
+    assert canvas.shape == (64, 96, 3) and canvas.dtype == np.uint8 and inner == (64, 64)
+    assert (canvas[:, :64] == cv2.resize(pixels, (64, 64))[..., ::-1]).all()
+    assert (canvas[:, 64:] == [1, 2, 3]).all()
+    with pytest.raises(UserError, match='too narrow'):
+        model.prepare(np.zeros((1000, 3, 3), np.uint8))
+
+
+def test_any_size_scales_as_mmcv_does():
+    model = bare(size=None, preprocess=dict(resize='edges', scale=[160, 128]))
+    for shape, expected in (((100, 200), (80, 160)), ((200, 100), (160, 80)), ((100, 110), (128, 141))):
+        canvas, inner = model.prepare(np.zeros((*shape, 3), np.uint8))
+        assert canvas.shape[:2] == inner == expected
+    with pytest.raises(UserError, match='less than 32 pixels'):
+        model.prepare(np.zeros((20, 400, 3), np.uint8))
+    model = bare(size=None, preprocess=dict(resize='none', scale=[4096, 4096]))
+    assert model.prepare(np.zeros((50, 70, 3), np.uint8))[1] == (50, 70)
+    with pytest.raises(UserError, match='at most 512 per side'):
+        model.prepare(np.zeros((50, 600, 3), np.uint8))
+
+
+@pytest.mark.parametrize('shape', [(301, 200), (128, 333)])
+def test_classifiers_get_the_pixels_of_mmpretrain(shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    steps = dict(resize='edge', edge=64, crop=[56, 56], interpolation='bicubic')
+    results = dict(img=pixels, img_shape=shape)
+    resize = ResizeEdge(scale=64, edge='short', backend='pillow', interpolation='bicubic')
+    expected = CenterCrop(crop_size=56).transform(resize.transform(results))['img']
+    canvas, _ = bare(size=[56, 56], preprocess=steps).prepare(pixels)
+    assert (canvas == expected[..., ::-1]).all()
+
+
+def test_errors_are_one_line(tmp_path):
+    file = tmp_path / 'model.onnx'
+    with pytest.raises(UserError, match='no such file'):
+        read_info(file)
+    file.write_bytes(b'')
+    with pytest.raises(UserError, match=r'model\.onnx\.json is missing'):
+        read_info(file)
+    beside = tmp_path / 'model.onnx.json'
+    beside.write_text('{')
+    with pytest.raises(UserError, match='broken JSON'):
+        read_info(file)
+    beside.write_text('[]')
+    with pytest.raises(UserError, match='broken JSON'):
+        read_info(file)
+    beside.write_text(json.dumps(dict(format=1, task='detection')))
+    with pytest.raises(UserError, match='lacks classes, outputs'):
+        read_info(file)
+    info = dict(format=99, task='detection', size=[1, 1], classes=[], preprocess={}, outputs=[])
+    beside.write_text(json.dumps(info))
+    with pytest.raises(UserError, match='has format 99'):
+        read_info(file)
+    beside.write_text(json.dumps(info | dict(format=1, task='backbone')))
+    with pytest.raises(UserError, match='has maps and no predictions'):
+        ExportedModel(file)
