@@ -14,7 +14,7 @@ MODEL is one of
   stage:ARCH:NUMBER        one of its stages, 1 to 4; :carrier_window=N likewise
   published:ARCH           the published implementation (pip install fastervit)
   timm:NAME                a model of timm
-  CONFIG.py[:deploy]       the whole detector or segmenter of a config
+  CONFIG.py[:CHECKPOINT][:deploy]  the whole detector or segmenter of a config (default: random weights)
   windows:ARCH:KERNEL      only the attention within windows of stage 3: sdpa (the model's), flex or plain
 """  # noqa: E501 (a command to copy)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
@@ -99,6 +100,8 @@ class PredictionRun:
         check_folder_writable('--out', out)
         if batch < 1:
             raise UserError(f'--batch {batch}: must be at least 1')
+        if pictures and find_spec('supervision') is None:
+            raise UserError('pictures need the package supervision: pip install supervision, or --no-draw')
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories
         self.report = PredictionReport()

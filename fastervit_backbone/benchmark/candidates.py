@@ -17,7 +17,7 @@ KINDS = (
     'fastervit:ARCH[:carrier_window=N][:deploy, :onnx, :openvino or :openvino-int8], an exported file, '
     'stage:ARCH:NUMBER[:carrier_window=N], '
     'published:ARCH (needs the pip package fastervit), timm:MODEL, '
-    'CONFIG.py or CONFIG.py:deploy (needs mmdet and mmseg), windows:ARCH:KERNEL'
+    'CONFIG.py[:CHECKPOINT][:deploy] (needs mmdet and mmseg), windows:ARCH:KERNEL'
 )
 
 
@@ -280,20 +280,25 @@ def _config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Call
         from ..engine.runner.build import build_untrained
     except ModuleNotFoundError as error:
         raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
-    if mode not in ('', 'deploy'):
-        raise UserError(f'no candidate {path}:{mode}: expected {KINDS}')
     if setting.train or setting.channels_last or setting.compile:
         raise UserError(
             f'{path}: whole models are measured only in eager, contiguous inference: '
             'leave out --train, --channels-last, --compile'
         )
-    model, scope = build_config_model(Path(path), build_untrained)
+    checkpoint, _, ending = mode.rpartition(':') if mode.endswith('deploy') else (mode, '', '')
+    if checkpoint:
+        from ..apis.load_model import load_model
+
+        model, config, _ = load_model(path, checkpoint, None, 0.0)
+        scope = config.default_scope
+    else:
+        model, scope = build_config_model(Path(path), build_untrained)
     if scope == 'mmdet':
         from ..ops.float32 import run_in_float32
 
         run_in_float32()  # mmcv's operators do not support bfloat16
     model = model.eval().to(setting.device)
-    if mode == 'deploy':
+    if ending:
         backbone = model.backbone
         if not isinstance(backbone, FasterViT):
             raise UserError(f'{path}:deploy: the backbone {type(backbone).__name__} has no deploy mode')

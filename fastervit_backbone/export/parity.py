@@ -68,6 +68,7 @@ class Parity:
         pixels: fraction of the pixels with another class.
         metrics: name -> (of the model, of the file).
         failures: what is over the tolerance; empty: the file is accepted.
+        float_layers: of an int8 file, the layers in float, and why.
     """
 
     precision: str
@@ -81,6 +82,7 @@ class Parity:
     pixels: float = 0.0
     metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    float_layers: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """Describe the outcome for the user."""
@@ -94,7 +96,10 @@ class Parity:
         if self.pixels or 'logits' in self.arrays:
             parts.append(f'{self.pixels:.4%} of the pixels have another class')
         parts += [f'{name} {old:.4f} -> {new:.4f}' for name, (old, new) in self.metrics.items()]
-        return [f'parity on {self.images}: {part}' for part in parts]
+        lines = [f'parity on {self.images}: {part}' for part in parts]
+        if self.float_layers:
+            lines.append(f'in float: {", ".join(self.float_layers)}')
+        return lines
 
 
 def compare(exported: ExportedModel, reference: Reference, images: Images, precision: str) -> Parity:

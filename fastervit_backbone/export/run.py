@@ -104,6 +104,7 @@ def export(
         _write_info(path, info)
         exported = ExportedModel(path, 'cpu', maps=backbone)
         parity = compare(exported, reference, images, precision)
+        parity.float_layers = info.get('int8', {}).get('kept_in_float', [])
         layer = _check_layers(parity, exported, graph, info['layers'], images)
         _write_info(path, info | dict(parity=asdict(parity)))
         del exported

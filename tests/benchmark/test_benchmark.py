@@ -193,3 +193,52 @@ def test_data_path(tmp_path, monkeypatch, capsys):
     assert len(rates) >= 4 and min(rates) > 0
     with pytest.raises(UserError, match="supports only detectors, and this is a config of 'mmseg'"):
         run([], data=f'{DEMOS}/fpn_shapes.py')
+
+
+def test_exported_backbones_and_files(tmp_path, capsys):
+    for package in ('onnx', 'onnxruntime', 'openvino', 'nncf', 'mmdet'):
+        pytest.importorskip(package)
+    from fastervit_backbone.export.run import export
+    from tests.helpers import FPN
+    from tests.mm_helpers import save_untrained
+
+    checkpoint = save_untrained(FPN, tmp_path / 'fpn.pth')
+    path, _ = export(FPN, checkpoint, tmp_path, size=(64, 96))
+    out = tmp_path / 'cpu_export'
+    kinds = ('onnx', 'openvino', 'openvino-int8')
+    models = ['fastervit:nano:deploy', *(f'fastervit:nano:{kind}' for kind in kinds)]
+    models += [str(path), f'{FPN}:{checkpoint}', f'{FPN}:{checkpoint}:deploy']
+    run(models, size=['64x96'], out=str(out))
+    rows = {row['model']: row for row in json.loads(out.with_suffix('.json').read_text())}
+    assert list(rows) == models and all(row['seconds'] > 0 for row in rows.values())
+    assert (
+        rows[models[3]]['file_mib'] < 0.5 * rows[models[2]]['file_mib']
+        and rows[models[0]]['file_mib'] is None
+    )
+    assert rows[str(path)]['peak_mib'] > rows[str(path)]['file_mib'] > 5
+    assert '| file, MiB | accuracy |' in out.with_suffix('.md').read_text()
+    for options, message in (
+        (dict(size=['96']), 'takes 1x64x96, not 1x96x96'),
+        (dict(size=['64x96'], dtype=['bf16']), 'fp32, or bf16 with openvino'),
+        (dict(size=['64x96'], train=True), 'runs only on a cpu'),
+    ):
+        with pytest.raises(UserError, match=message):
+            run([str(path)], **options)
+
+
+def test_advised_sizes_have_no_padding(capsys):
+    from fastervit_backbone.benchmark.advice import nearby_sizes, size_step, wasted
+
+    spec = ARCHS['2']
+    assert size_step(spec) == 224 and size_step(ARCHS['4_21k_384']) == 384
+    assert wasted(spec, (800, 1280)) == pytest.approx([56 * 84 / (50 * 80) - 1, 28 * 42 / (25 * 40) - 1])
+    sizes = nearby_sizes(spec, (800, 1280))
+    assert set(sizes) == {(672, 1120), (672, 1344), (896, 1120), (896, 1344)}
+    assert all(wasted(spec, size) == [0, 0] for size in sizes)
+    assert nearby_sizes(spec, (100, 224)) == [(224, 224)]
+    run([], advise_size=(96, 224))
+    lines = capsys.readouterr().out.splitlines()
+    costs = [float(line.split()[-1]) for line in lines[2:]]
+    assert '96x224' in lines[2] and '224x224' in lines[3] and costs[0] > costs[1]
+    with pytest.raises(UserError, match='expected fastervit:ARCH'):
+        run(['timm:resnet18'], advise_size=(96, 224))
