@@ -11,22 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 
-from ..apis.exported import FORMAT, ExportedModel, info_path, read_info
-from ..apis.load_model import load_model, test_dataset
+from ..apis.exported import ExportedModel, info_path, read_info
+from ..apis.load_model import load_model
 from ..apis.sources import find_sources, read_image
 from ..models.arch import STRIDES
-from ..structures.prediction import Categories
-from ..utils.commit import current_commit
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, replacing
-from ..version import __version__
-from .graph import Graph, build_graph
+from .describe import describe
+from .detectors import build_graph
+from .graph import Graph
 from .images import Images, read_images, score
 from .parity import TOLERANCES, Parity, compare, first_difference
 from .reference import Reference
-from .write import BOUNDS, SUFFIXES, write
+from .write import SUFFIXES, write
 
 #: Images that INT8 is calibrated on, at most.
 CALIBRATION = 300
@@ -95,7 +93,7 @@ def export(
         path = Path(folder) / f'{name}{suffix}'
         dtype = torch.float32 if float_input else torch.uint8
         written = write(graph, path, batch=batch, dtype=dtype, half=half, dynamic=dynamic)
-        info = _info(config_path, config, graph, categories, batch, float_input) | dict(written)
+        info = describe(config_path, config, graph, categories, batch, float_input) | dict(written)
         _write_info(path, info)
         precision = 'float16' if half else 'float32'
         if int8 is not None:
@@ -234,60 +232,6 @@ def _name(
     parts += ['dynamic' if size is None else f'{size[0]}x{size[1]}']
     parts += [f'b{batch}'] * (batch > 1) + ['fp16'] * half + ['int8'] * int8
     return '_'.join(parts)
-
-
-def _info(
-    config_path: str | Path,
-    config: Config,
-    graph: Graph,
-    categories: Categories,
-    batch: int,
-    float_input: bool,
-) -> dict[str, Any]:
-    head = getattr(graph.model, 'decode_head', None)
-    mean, std = (t.flatten().tolist() for t in (graph.mean, graph.std))
-    if graph.is_bgr:
-        mean, std = mean[::-1], std[::-1]
-    return dict(
-        format=FORMAT,
-        task=graph.task,
-        config=Path(config_path).stem,
-        size=None if graph.size is None else list(graph.size),
-        bounds=list(BOUNDS),
-        batch=batch,
-        dtype='float32' if float_input else 'uint8',
-        layout='images: (batch, height, width, 3), RGB, 0..255; normalized inside',
-        normalization=dict(mean=mean, std=std),
-        preprocess=_preprocess(config, graph, mean),
-        outputs=list(graph.outputs),
-        align_corners=bool(getattr(head, 'align_corners', False)),
-        classes=[dict(id=i, name=n) for i, n in zip(categories.ids, categories.names, strict=True)],
-        own_category_ids=categories.own,
-        fastervit_backbone=__version__,
-        commit=current_commit(),
-    )
-
-
-def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, Any]:
-    """Describe what happens to an image before the file gets it."""
-    steps = {step['type']: step for step in test_dataset(config).get('pipeline') or ()}
-    if graph.task == 'classification':
-        size = list(graph.size or (224, 224))
-        edge, crop = steps.get('ResizeEdge'), steps.get('CenterCrop')
-        filters = (edge or steps.get('Resize') or {}).get('interpolation', 'bicubic')
-        crops = crop and (
-            crop['crop_size'] if isinstance(crop['crop_size'], list | tuple) else [crop['crop_size']] * 2
-        )
-        if edge and crops and list(crops) == size:
-            return dict(resize='edge', edge=edge['scale'], crop=size, interpolation=filters)
-        return dict(resize='exact', crop=size, interpolation=filters)
-    pad = [round(value) for value in mean]
-    if graph.size is not None:
-        return dict(resize='fit', pad_value=pad)
-    resize = next((step for kind, step in steps.items() if kind.endswith('Resize') and 'scale' in step), None)
-    if resize is None:
-        return dict(resize='none', scale=[BOUNDS[1], BOUNDS[1]])
-    return dict(resize='edges', scale=list(resize['scale']))
 
 
 def _write_info(path: Path, info: Mapping[str, Any]) -> None:

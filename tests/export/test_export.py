@@ -15,11 +15,12 @@ from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.exported import ExportedModel
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.sources import read_image
-from fastervit_backbone.export.graph import build_graph
+from fastervit_backbone.export.describe import describe
+from fastervit_backbone.export.detectors import build_graph
 from fastervit_backbone.export.images import generated_images
 from fastervit_backbone.export.parity import compare
 from fastervit_backbone.export.reference import Reference
-from fastervit_backbone.export.run import RejectedError, _info, check, export
+from fastervit_backbone.export.run import RejectedError, check, export
 from fastervit_backbone.structures.prediction import Categories
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error, tool
@@ -93,7 +94,7 @@ def test_the_graph_of_every_family_is_its_model(name, size):
     graph = build_graph(model, config, size, backbone=False)
     names = tuple(map(str, range(1000)))
     exported = ExportedModel.__new__(ExportedModel)
-    exported.info = _info(ROOT / 'x.py', config, graph, Categories(names, tuple(range(1000))), 1, False)
+    exported.info = describe(ROOT / 'x.py', config, graph, Categories(names, tuple(range(1000))), 1, False)
     exported.task, exported.size, exported.batch, exported.path = graph.task, size, 1, ROOT / 'x.onnx'
     exported.session, exported.categories = GraphSession(graph), Categories(names, tuple(range(1000)))
     images = generated_images()

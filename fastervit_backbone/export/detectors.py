@@ -1,0 +1,243 @@
+"""Detectors as modules that are exported: fixed numbers of proposals, queries and boxes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor
+
+from ..utils.errors import UserError
+from .fixed import GatheredAttention, best_classes, decode_boxes, pool_regions, suppress
+from .graph import BackboneGraph, ClassifierGraph, Graph, SegmenterGraph
+
+
+class DetectorGraph(Graph):
+    """``boxes`` (B, N, 4), pixels, ``scores`` (B, N) and ``labels`` (B, N), -1 for padding; ``masks``."""
+
+    task = 'detection'
+    outputs: tuple[str, ...] = ('boxes', 'scores', 'labels')
+
+    def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
+        if size is None:
+            raise UserError(
+                '--dynamic: the numbers of anchors and queries of a detector belong to one size: '
+                'export a file for each --size (backbones, segmenters and classifiers can be dynamic)'
+            )
+        super().__init__(model, size)
+
+    def compute(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> boxes, scores, labels and, with a mask head, masks."""
+        assert self.size is not None
+        images = [self.detect(maps, self.size) for maps in _per_image(self.model.extract_feat(x))]
+        return tuple(torch.stack(parts) for parts in zip(*images, strict=True))
+
+    def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Compute the results of one image, whose maps are (1, C, H_l, W_l)."""
+        raise NotImplementedError
+
+
+class RetinaGraph(DetectorGraph):
+    """RetinaNet: the best anchors of each level, decoded, then suppression per class."""
+
+    def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """See :meth:`DetectorGraph.detect`."""
+        head = self.model.bbox_head
+        cfg = head.test_cfg
+        parts: list[tuple[Tensor, ...]] = []
+        for scores, deltas, anchors in _dense(head, maps):
+            values, index = scores.flatten().topk(min(cfg.nms_pre, scores.numel()))
+            box = index // scores.shape[1]
+            boxes = decode_boxes(head.bbox_coder, anchors[box], deltas[box], size)
+            parts.append((boxes, values, index % scores.shape[1]))
+        boxes, scores, labels = (torch.cat(part) for part in zip(*parts, strict=True))
+        return _finish(boxes, scores, labels, scores > cfg.score_thr, cfg)
+
+
+class TwoStageGraph(DetectorGraph):
+    """Faster, Mask and Cascade R-CNN; ``masks`` (B, N, S, S) are probabilities within the boxes."""
+
+    def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
+        super().__init__(model, size)
+        roi_head = self.model.roi_head
+        if getattr(roi_head, 'with_shared_head', False):
+            raise UserError('export knows no RoI head with a shared head (C4): use a model with a pyramid')
+        self.box_heads, self.box_extractors = _stages(roi_head, 'bbox')
+        self.mask_heads, self.mask_extractors = _stages(roi_head, 'mask') if roi_head.with_mask else ([], [])
+        if self.mask_heads:
+            self.outputs = (*self.outputs, 'masks')
+
+    def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """See :meth:`DetectorGraph.detect`."""
+        boxes, valid = self._propose(maps, size)
+        image = torch.zeros_like(boxes[:, 0])
+        logits: list[Tensor] = []
+        for i, (head, extractor) in enumerate(zip(self.box_heads, self.box_extractors, strict=True)):
+            cls_score, deltas = head(pool_regions(extractor, maps[: len(extractor.roi_layers)], boxes, image))
+            logits.append(cls_score)
+            if not head.reg_class_agnostic:
+                deltas = deltas.reshape(len(boxes), -1, 4)
+            if i + 1 < len(self.box_heads):
+                if not head.reg_class_agnostic:
+                    best = cls_score[:, :-1].argmax(1)
+                    deltas = deltas.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
+                boxes = decode_boxes(head.bbox_coder, boxes, deltas, size)
+        scores = torch.stack(logits).mean(0).softmax(1)[:, :-1] * valid[:, None]
+        cfg = self.model.roi_head.test_cfg
+        region, labels, values, above = best_classes(scores, cfg.score_thr)
+        if head.reg_class_agnostic:
+            deltas = deltas[region]
+        else:
+            deltas = deltas.flatten(0, 1)[region * deltas.shape[1] + labels]
+        boxes = decode_boxes(head.bbox_coder, boxes[region], deltas, size)
+        results = _finish(boxes, values, labels, above, cfg)
+        return (*results, self._masks(maps, results[0], results[2])) if self.mask_heads else results
+
+    def _propose(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return the proposals (N, 4) and whether each is one (N,)."""
+        head = self.model.rpn_head
+        cfg = head.test_cfg
+        parts: list[tuple[Tensor, ...]] = []
+        for i, (scores, deltas, anchors) in enumerate(_dense(head, maps)):
+            values, index = scores[:, 0].topk(min(cfg.nms_pre, len(scores)))
+            boxes = decode_boxes(head.bbox_coder, anchors[index], deltas[index], size)
+            parts.append((boxes, values, torch.full_like(index, i)))
+        boxes, scores, levels = (torch.cat(part) for part in zip(*parts, strict=True))
+        valid = ((boxes[:, 2:] - boxes[:, :2]) > cfg.min_bbox_size).all(1)
+        index, valid = suppress(boxes, scores, levels, valid, _iou(cfg), cfg.max_per_img)
+        return boxes[index] * valid[:, None], valid
+
+    def _masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
+        image = torch.zeros_like(boxes[:, 0])
+        masks: list[Tensor] = []
+        for head, extractor in zip(self.mask_heads, self.mask_extractors, strict=True):
+            regions = pool_regions(extractor, maps[: len(extractor.roi_layers)], boxes, image)
+            masks.append(head(regions).sigmoid())
+        mean = torch.stack(masks).mean(0)
+        channel = torch.zeros_like(labels) if self.mask_heads[0].class_agnostic else labels.clamp(min=0)
+        index = channel[:, None, None, None].expand(-1, 1, *mean.shape[2:])
+        return mean.gather(1, index)[:, 0]
+
+
+class DinoGraph(DetectorGraph):
+    """DINO: no suppression, the best queries; deformable attention samples by gathering."""
+
+    def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
+        super().__init__(model, size)
+        for module in list(self.model.modules()):
+            for name, child in module.named_children():
+                if type(child).__name__ == 'MultiScaleDeformableAttention':
+                    setattr(module, name, GatheredAttention(child))
+
+    def compute(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> boxes, scores, labels."""
+        assert self.size is not None
+        model = self.model
+        maps = model.extract_feat(x)
+        shapes = [(m.shape[2], m.shape[3]) for m in maps]
+        tokens = torch.cat([m.flatten(2).permute(0, 2, 1) for m in maps], 1)
+        positions = torch.cat(
+            [
+                model.positional_encoding(None, input=m).flatten(2).permute(0, 2, 1) + model.level_embed[i]
+                for i, m in enumerate(maps)
+            ],
+            1,
+        )
+        ratios = x.new_ones(len(x), len(maps), 2)
+        geometry: dict[str, Any] = dict(spatial_shapes=shapes, level_start_index=None, valid_ratios=ratios)
+        memory = model.encoder(query=tokens, query_pos=positions, key_padding_mask=None, **geometry)
+        start, _ = model.pre_decoder(memory, None, shapes)
+        del start['dn_mask']
+        decoded = model.forward_decoder(**start, memory_mask=None, **geometry)
+        logits, boxes = model.bbox_head(**decoded)
+        head = model.bbox_head
+        scores = logits[-1].sigmoid()
+        count = min(head.test_cfg.get('max_per_img', scores.shape[1]), scores[0].numel())
+        values, index = scores.flatten(1).topk(count)
+        chosen = boxes[-1].gather(1, (index // scores.shape[2])[..., None].expand(-1, -1, 4))
+        half = chosen[..., 2:] * 0.5
+        extent = x.new_tensor((self.size[1], self.size[0]) * 2)
+        corners = torch.cat((chosen[..., :2] - half, chosen[..., :2] + half), -1).clamp(0, 1) * extent
+        return corners, values, index % scores.shape[2]
+
+
+#: Class name of a model -> its graph; classifiers and segmenters by their toolkit.
+_DETECTORS: dict[str, type[DetectorGraph]] = dict(
+    FasterRCNN=TwoStageGraph,
+    MaskRCNN=TwoStageGraph,
+    CascadeRCNN=TwoStageGraph,
+    RetinaNet=RetinaGraph,
+    DINO=DinoGraph,
+)
+
+
+def build_graph(model: Any, config: Config, size: tuple[int, int] | None, *, backbone: bool) -> Graph:
+    """Build the module to export.
+
+    Args:
+        model: with its weights.
+        config: of the model.
+        size: (height, width); None for any.
+        backbone: only the backbone.
+
+    Raises:
+        UserError: a model that cannot be exported, or one that needs a size.
+    """
+    if backbone:
+        return BackboneGraph(model, size)
+    scope = config.get('default_scope')
+    if scope == 'mmpretrain':
+        return ClassifierGraph(model, size)
+    if scope == 'mmseg':
+        return SegmenterGraph(model, size)
+    name = type(model).__name__
+    if name not in _DETECTORS:
+        raise UserError(f'export knows no {name}: it knows {", ".join(_DETECTORS)}, or --backbone')
+    return _DETECTORS[name](model, size)
+
+
+def _per_image(maps: Sequence[Tensor]) -> list[list[Tensor]]:
+    return [[m[i : i + 1] for m in maps] for i in range(len(maps[0]))]
+
+
+def _dense(head: Any, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return scores (N, C), deltas (N, 4) and anchors (N, 4) of each level of one image."""
+    if not head.use_sigmoid_cls:
+        raise UserError(
+            f'export knows dense heads with sigmoid scores only, not {type(head).__name__} as given'
+        )
+    outputs = head(tuple(maps))
+    shapes = [tuple(score.shape[2:]) for score in outputs[0]]
+    anchors = head.prior_generator.grid_priors(shapes, device=maps[0].device)
+    levels: list[tuple[Tensor, Tensor, Tensor]] = []
+    for score, delta, anchor in zip(*outputs, anchors, strict=True):
+        scores = score[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels).sigmoid()
+        levels.append((scores, delta[0].permute(1, 2, 0).reshape(-1, 4), anchor))
+    return levels
+
+
+def _stages(roi_head: Any, kind: str) -> tuple[list[Any], list[Any]]:
+    heads, extractors = getattr(roi_head, f'{kind}_head'), getattr(roi_head, f'{kind}_roi_extractor')
+    if not isinstance(heads, torch.nn.ModuleList):
+        heads, extractors = [heads], [extractors]
+    extractors = list(extractors) * (len(heads) // len(extractors))
+    unknown = {type(e).__name__ for e in extractors} - {'SingleRoIExtractor'}
+    if unknown:
+        raise UserError(f'export knows SingleRoIExtractor only, not {unknown.pop()}')
+    return list(heads), extractors
+
+
+def _iou(cfg: Config) -> float:
+    nms = dict(cfg.nms)
+    if nms.pop('type', 'nms') != 'nms' or set(nms) != {'iou_threshold'}:
+        raise UserError(f'export knows nms with an iou_threshold only, not test_cfg.nms={dict(cfg.nms)}')
+    return float(nms['iou_threshold'])
+
+
+def _finish(
+    boxes: Tensor, scores: Tensor, labels: Tensor, valid: Tensor, cfg: Config
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Suppress per class and pad to ``cfg.max_per_img``."""
+    index, valid = suppress(boxes, scores, labels, valid, _iou(cfg), cfg.max_per_img)
+    scores, boxes = scores[index] * valid, boxes[index] * valid[:, None]
+    return boxes, scores, torch.where(valid, labels[index], torch.full_like(index, -1))
