@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Serve a local web page to try a model: drop an image, move the score threshold, download the JSON.
 
-Example: python tools/app.py configs/demo/cascade_shapes.py work_dirs/demo/cascade
+Example:  python tools/app.py configs/demo/cascade_shapes.py work_dirs/demo/cascade
+Exported: python tools/app.py model.onnx
 
 Then open http://127.0.0.1:7860; Ctrl-C stops the server. Only this machine can reach the page; with
 --host 0.0.0.0 everyone in the network can, and can run the model.
@@ -29,7 +30,7 @@ def main() -> None:
     page.add_argument(
         '--max-megabytes', type=int, default=50, metavar='N', help='reject larger files (default: 50)'
     )
-    args = parse_strictly(parser)
+    args = parse_strictly(parser, intermixed=True)
 
     from pathlib import Path
 

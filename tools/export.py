@@ -35,7 +35,7 @@ def main() -> None:
     size.add_argument(
         '--size', type=parse_size, metavar='HxW', help='size of the images, which are fitted into it'
     )
-    size.add_argument('--dynamic', action='store_true', help='any size (backbones, segmenters)')
+    size.add_argument('--dynamic', action='store_true', help='images of any size (backbones, segmenters)')
     parser.add_argument('--batch', type=int, default=1, help='images in a call (default: 1)')
     parser.add_argument(
         '--float-input', action='store_true', help='take float32 images of 0 to 255, instead of uint8'
@@ -64,6 +64,10 @@ def main() -> None:
     common = dict(verify=args.verify, annotations=args.annotations, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):
         if args.check is not None:
+            choices = ('out', 'size', 'dynamic', 'half', 'int8', 'backbone', 'float_input')
+            given = [name for name in choices if getattr(args, name)]
+            if given or args.batch != 1 or args.format != 'onnx':
+                raise UserError('--check compares a file as it is: leave out the options of an export')
             parity = run.check(args.check, args.config, args.checkpoint, **common)
             print('\n'.join([*parity.lines(), f'accepted: {args.check}']))
             return

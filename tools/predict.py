@@ -27,7 +27,7 @@ def main() -> None:
         help='predict on the images of this COCO json, with its ids; SOURCE is their folder (default: the '
         'folder of the json)',
     )
-    parser.add_argument('--batch', type=int, default=1, help='images per batch (default: 1)')
+    parser.add_argument('--batch', type=int, help="images per batch (default: 1, or an exported file's)")
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
         '--deploy', action='store_true', help='deploy mode: a faster backbone, same results up to rounding'
@@ -54,7 +54,7 @@ def main() -> None:
         '--no-draw', dest='draw', action='store_false', help='write no annotated pictures and videos'
     )
     results.add_argument('--overwrite', action='store_true', help='replace existing results in --out')
-    args = parse_strictly(parser)
+    args = parse_strictly(parser, intermixed=True)
 
     from fastervit_backbone.apis.exported import is_exported
     from fastervit_backbone.apis.prediction_run import PredictionRun
@@ -83,7 +83,7 @@ def main() -> None:
         predictor,
         args.out,
         settings,
-        batch=args.batch,
+        batch=predictor.batch if args.batch is None else args.batch,
         pictures=args.draw,
         overwrite=args.overwrite,
         image_ids=image_ids,

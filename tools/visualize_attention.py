@@ -7,6 +7,8 @@ It writes attention_*.png (window, carriers, every head) and bias_*.png (their p
 With --bias it needs no image and writes kernels_*.png: the bias of every offset, a kernel per head.
 """
 
+from pathlib import Path
+
 from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
 
 
@@ -35,6 +37,8 @@ def main() -> None:
     )
     args = parse_strictly(parser, intermixed=True)
 
+    if Path(args.config).suffix in ('.onnx', '.xml', '.pt2'):
+        parser.error(f'{args.config} has no attention to look at: give the config and the checkpoint')
     if args.bias == (args.image is not None) or (args.bias and args.query):
         parser.error('give an image, with or without --query, or --bias, not both')
     # after parsing: --help stays fast

@@ -88,7 +88,7 @@ def evaluate(
     if show_dir is not None:
         check_folder_writable('--show-dir', show_dir)
         show_dir = Path(os.path.abspath(show_dir))  # mmdet would join a relative path to its own run folder
-    exported = _open_exported(checkpoint, config, data=data, tta=tta, deploy=deploy)
+    exported = _open_exported(checkpoint, config, options, data=data, tta=tta, deploy=deploy)
     path = find_checkpoint(checkpoint) if exported is None else exported.path
     # resuming would also need an optimizer
     config.update(load_from=str(path) if exported is None else None, resume=False)
@@ -146,13 +146,16 @@ def _check_deploy(config: Config, config_path: str | Path) -> None:
         )
 
 
-def _open_exported(checkpoint: str | Path, config: Config, **options: object) -> ExportedModel | None:
+def _open_exported(
+    checkpoint: str | Path, config: Config, options: Mapping[str, object] | None, **arguments: object
+) -> ExportedModel | None:
     """Open an exported file; None for a checkpoint."""
     if not is_exported(checkpoint):
         return None
-    given = [name for name, value in options.items() if value]
+    given = [f'--{name}' for name, value in arguments.items() if value]
+    given += [f'--cfg-options {key}' for key in options or () if key.startswith(('model', 'test_pipeline'))]
     if given:
-        raise UserError(f'--{given[0]}: {checkpoint} is fixed: evaluate the checkpoint with it')
+        raise UserError(f'{given[0]}: {checkpoint} is fixed: evaluate the checkpoint with it')
     exported = ExportedModel(checkpoint)
     check_classes(exported, config)
     return exported

@@ -18,6 +18,13 @@ FORMAT = 1
 _FILTERS = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)
 
 
+#: What the json of every file has.
+_KEYS = set(
+    'format task config size bounds batch dtype preprocess outputs align_corners classes own_category_ids '
+    'layers parity'.split()
+)
+
+
 def is_exported(path: str | Path) -> bool:
     """Whether a name is that of an exported file."""
     return Path(path).suffix in PACKAGES
@@ -124,8 +131,12 @@ class ExportedModel:
             UserError: an image of which nothing remains.
         """
         steps, (height, width) = self.info['preprocess'], pixels.shape[:2]
-        if steps['resize'] in ('edge', 'exact'):
+        if self.task == 'classification':
             return _for_classifier(pixels, steps), (0, 0)
+        if steps['resize'] == 'stretch':
+            inner = self.size or (steps['scale'][1], steps['scale'][0])
+            resized = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+            return np.ascontiguousarray(resized[..., ::-1]), inner
         if self.size is not None:
             scale = min(self.size[0] / height, self.size[1] / width)
         else:  # mmcv's meaning of a scale: limits of the longer and of the shorter side
@@ -186,9 +197,8 @@ class ExportedModel:
         if 'masks' in outputs:
             pairs = zip(outputs['masks'][index], boxes, strict=True)
             masks = [encode_mask(paste_mask(mask, box, size)) for mask, box in pairs]
-        boxes = np.clip(boxes, 0, np.array([size[1], size[0]] * 2, np.float32))
-        scores = outputs['scores'][index].astype(np.float32)
-        return Prediction(size, boxes, scores, outputs['labels'][index].astype(int), masks)
+        scores, found = outputs['scores'][index].astype(np.float32), outputs['labels'][index].astype(int)
+        return Prediction(size, boxes, scores, found, masks).within_image()
 
 
 def info_path(path: Path) -> Path:
@@ -211,7 +221,7 @@ def read_info(path: Path) -> dict:
         )
     try:
         info = json.loads(beside.read_text())
-        missing = {'format', 'task', 'size', 'classes', 'preprocess', 'outputs'} - info.keys()
+        missing = _KEYS - info.keys()
     except (ValueError, AttributeError) as error:
         raise UserError(f'{beside} is broken JSON ({error}): copy it again') from error
     if missing or info['format'] != FORMAT:
@@ -284,14 +294,12 @@ def _for_classifier(pixels: np.ndarray, steps: Mapping) -> np.ndarray:
     """Resize with Pillow, then crop the center: (H, W, 3), BGR -> RGB."""
     image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
     height, width = pixels.shape[:2]
-    crop_h, crop_w = steps['crop']
-    if steps['resize'] == 'exact':
-        return np.asarray(image.resize((crop_w, crop_h), _FILTERS[steps['interpolation']]))
-    edge = steps['edge']
-    if height < width:
-        new_w, new_h = int(edge * width / height), edge
+    if steps['resize'] == 'edge':
+        edge = steps['edge']
+        new = (edge, int(edge * width / height)) if height < width else (int(edge * height / width), edge)
     else:
-        new_w, new_h = edge, int(edge * height / width)
-    image = image.resize((new_w, new_h), _FILTERS[steps['interpolation']])
-    top, left = max(0, round((new_h - crop_h) / 2)), max(0, round((new_w - crop_w) / 2))
-    return np.asarray(image)[top : top + crop_h, left : left + crop_w]
+        new = tuple(steps['scale'])
+    image = image.resize((new[1], new[0]), _FILTERS[steps['interpolation']])
+    crop = steps['crop'] or new
+    top, left = (max(0, round((side - part) / 2)) for side, part in zip(new, crop, strict=True))
+    return np.asarray(image)[top : top + crop[0], left : left + crop[1]]

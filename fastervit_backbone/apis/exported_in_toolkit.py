@@ -7,10 +7,10 @@ from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
 from ..engine.config.validate import classes_of
-from ..structures.prediction import decode_mask
+from ..structures.prediction import Prediction, decode_mask
 from ..utils.errors import UserError
 from .exported import ExportedModel
-from .load_model import test_dataset
+from .load_model import task_of, test_dataset
 from .sources import read_image
 
 
@@ -36,37 +36,37 @@ class ExportedInToolkit(BaseModel):
             from mmdet.models.utils.misc import samplelist_boxtype2tensor
 
             samplelist_boxtype2tensor(samples)  # as mmdet's data preprocessor does
-        for sample in samples:
-            self._predict(sample)
+        pixels = [read_image(sample.img_path) for sample in samples]
+        if self.exported.task == 'classification':
+            canvases = np.stack([self.exported.prepare(image)[0] for image in pixels])
+            for sample, scores in zip(samples, self.exported.run(canvases)['scores'], strict=True):
+                sample.set_pred_score(torch.from_numpy(scores.astype(np.float32)))
+                sample.set_pred_label(torch.from_numpy(scores).argmax().reshape(1))
+            return samples
+        for sample, found in zip(samples, self.exported.infer(pixels, 0.0, None), strict=True):
+            _fill(sample, found)
         return samples
 
-    def _predict(self, sample: BaseDataElement) -> None:
-        pixels = read_image(sample.img_path)
-        if self.exported.task == 'classification':
-            canvas, _ = self.exported.prepare(pixels)
-            scores = torch.from_numpy(self.exported.run(canvas[None])['scores'][0].astype(np.float32))
-            sample.set_pred_score(scores)
-            sample.set_pred_label(scores.argmax().reshape(1))
-            return
-        (found,) = self.exported.infer([pixels], 0.0, None)
-        if found.label_map is not None:
-            sample.pred_sem_seg = PixelData(data=torch.from_numpy(found.label_map.astype(np.int64))[None])
-            return
-        objects = InstanceData(
-            bboxes=torch.from_numpy(found.boxes),
-            scores=torch.from_numpy(found.scores),
-            labels=torch.from_numpy(found.labels),
-        )
-        if found.masks is not None:
-            masks = [decode_mask(rle) for rle in found.masks]
-            objects.masks = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *found.size), bool))
-        sample.pred_instances = objects
+
+def _fill(sample: BaseDataElement, found: Prediction) -> None:
+    """Store a prediction as mmseg or mmdet does."""
+    if found.label_map is not None:
+        sample.pred_sem_seg = PixelData(data=torch.from_numpy(found.label_map.astype(np.int64))[None])
+        return
+    objects = InstanceData(
+        bboxes=torch.from_numpy(found.boxes),
+        scores=torch.from_numpy(found.scores),
+        labels=torch.from_numpy(found.labels),
+    )
+    if found.masks is not None:
+        masks = [decode_mask(rle) for rle in found.masks]
+        objects.masks = torch.from_numpy(np.stack(masks) if masks else np.zeros((0, *found.size), bool))
+    sample.pred_instances = objects
 
 
 def check_classes(exported: ExportedModel, config: Config) -> None:
     """Raise UserError unless the file has the classes of the config's test data, and its task."""
-    tasks = dict(mmpretrain='classification', mmseg='segmentation')
-    task = tasks.get(config.get('default_scope', ''), 'detection')
+    task = task_of(config)
     if task != exported.task:
         raise UserError(f'{exported.path} is for {exported.task}, {config.filename} for {task}')
     wanted = classes_of(test_dataset(config))

@@ -61,6 +61,12 @@ def load_model(
     return model.eval(), config, categories
 
 
+def task_of(config: Config) -> str:
+    """Return 'detection', 'segmentation' or 'classification'."""
+    tasks = dict(mmpretrain='classification', mmseg='segmentation')
+    return tasks.get(config.get('default_scope', ''), 'detection')
+
+
 def default_device() -> torch.device:
     """CUDA if available, else the CPU."""
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from .toolkit_model import ToolkitModel
 
 
+#: Argument -> why an exported file does not take it.
+_FIXED = dict(
+    size='was exported for images of one size, or of any: export it again with another --size',
+    amp='has the precision that it was exported with: --half and --int8 of tools/export.py change it',
+    deploy='is exported in deploy mode already: leave the option out',
+    options='has no config: export it again with these options',
+)
+
+
 class Predictor:
     """A trained model that predicts on images: ``Predictor(config, checkpoint)(['a.jpg', 'b.png'])``.
 
@@ -80,7 +89,7 @@ class Predictor:
                 raise UserError(f'{config} is a whole model: leave out the checkpoint {checkpoint}')
             given = [name for name, value in arguments.items() if value]
             if given:
-                raise UserError(f'{given[0]}: {config} is fixed in all of that: export it again with it')
+                raise UserError(f'{given[0]}: {config} {_FIXED[given[0]]}')
             self._model = ExportedModel(config, None if device is None else str(device))
         else:
             if checkpoint is None:
@@ -125,6 +134,11 @@ class Predictor:
     def semantic(self) -> bool:
         """Whether the model predicts label maps."""
         return self._model.task == 'segmentation'
+
+    @property
+    def batch(self) -> int:
+        """Images in a call: those of an exported file, else 1."""
+        return (self._model.batch or 1) if isinstance(self._model, ExportedModel) else 1
 
     def settings(self) -> dict[str, str]:
         """Return what results depend on, as digests of the files."""

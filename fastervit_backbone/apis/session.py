@@ -1,6 +1,7 @@
 """Run an exported file with onnxruntime, OpenVINO or torch, on arrays."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from ..utils.errors import UserError
+from ..utils.trust import pickles_are_trusted
 
 #: Suffix of an exported file -> package that runs it.
 PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.pt2': 'torch'}
@@ -57,6 +59,8 @@ def open_session(
     }
     if not path.is_file():
         raise UserError(f'{path}: no such file')
+    if device is not None and not re.fullmatch(r'cpu|(cuda|tensorrt)(:\d+)?', device):
+        raise UserError(f'device {device}: expected cpu, cuda, cuda:NUMBER or tensorrt')
     try:
         return kinds[path.suffix](path, device, extra_outputs, precision)
     except ModuleNotFoundError as error:
@@ -64,7 +68,7 @@ def open_session(
     except UserError:
         raise
     except Exception as error:  # each runtime has exceptions of its own
-        reason = str(error).strip().splitlines()[-1][:200]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
         raise UserError(f'{path} cannot be loaded ({reason}): export it again') from error
 
 
@@ -75,6 +79,7 @@ class _OnnxSession:
 
         ort.set_default_logger_severity(3)
         there = ort.get_available_providers()
+        asked = device is not None
         if device is None:
             device = 'cuda' if 'CUDAExecutionProvider' in there else 'cpu'
         found = [p for p in _PROVIDERS.get(device.split(':')[0], ()) if p in there]
@@ -98,6 +103,10 @@ class _OnnxSession:
         self._session = ort.InferenceSession(
             model, options, [provider, 'CPUExecutionProvider'][: 1 + (device != 'cpu')]
         )
+        if self._session.get_providers()[0] != found[0]:  # onnxruntime went on without it
+            if asked:
+                raise UserError(f'device {device}: onnxruntime cannot start {found[0]} here: use cpu')
+            device = 'cpu'
         self.device = device
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.outputs = [o.name for o in self._session.get_outputs()]
@@ -145,6 +154,8 @@ class _TorchSession:
 
         if device not in (None, 'cpu'):
             raise UserError(f'device {device}: torch.export files run on the cpu they were exported on')
+        if not pickles_are_trusted():
+            raise UserError(f'{path} can hold code that loading runs: --trust-pickle, for your own files')
         program = torch.export.load(path)
         self._torch, self._module, self._extra = torch, program.module(), list(extra_outputs)
         self.device = 'cpu'

@@ -17,7 +17,7 @@ from ..structures.prediction import Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
 from .inputs import build_test_pipeline
-from .load_model import default_device, load_model, test_dataset, test_image_ids
+from .load_model import default_device, load_model, task_of, test_dataset, test_image_ids
 
 
 class ToolkitModel:
@@ -48,8 +48,7 @@ class ToolkitModel:
     ) -> None:
         self.device, self.checkpoint = _check_device(device), checkpoint
         self.model, self.config, self.categories = load_model(config, checkpoint, options, threshold)
-        tasks = dict(mmpretrain='classification', mmseg='segmentation')
-        self.task = tasks.get(self.config.get('default_scope', ''), 'detection')
+        self.task = task_of(self.config)
         self._pipeline = Compose(build_test_pipeline(self.config, size))
         self.model.to(self.device)
         if deploy:

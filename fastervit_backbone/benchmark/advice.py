@@ -68,8 +68,9 @@ def advise(config_path: str | Path, options: Mapping[str, object] | None) -> lis
     config = load_config(config_path, options)
     steps = test_dataset(config).get('pipeline') or ()
     scales = [step['scale'] for step in steps if step['type'].endswith('Resize') and 'scale' in step]
-    arch = config.model.backbone.get('arch')
-    if config.model.backbone.type != 'FasterViT' or not scales:
+    backbone = dict(config.model.backbone)
+    if backbone.pop('type') != 'FasterViT' or not scales or not isinstance(scales[0], list | tuple):
         return []
     width, height = scales[0]
-    return advice(FasterViT(arch).spec, f'FasterViT {arch}', (height, width))
+    spec = FasterViT(**backbone | dict(init_cfg=None)).spec
+    return advice(spec, f'the backbone of {Path(config_path).stem}', (height, width))

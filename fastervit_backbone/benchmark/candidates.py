@@ -118,7 +118,9 @@ def _exported_step(name: str, setting: Setting) -> Callable[[], None] | None:
         return None
     if setting.train or setting.compile or setting.channels_last or setting.device != 'cpu':
         raise UserError(f'{name} runs only on a cpu: leave out --train, --compile, --channels-last, --device')
-    if setting.dtype != 'fp32' and not (setting.dtype == 'bf16' and (ending in _OPENVINO or '.xml' in name)):
+    if setting.dtype != 'fp32' and not (
+        setting.dtype == 'bf16' and (ending in _OPENVINO or name.endswith('.xml'))
+    ):
         raise UserError(f'{name}: use --dtype fp32, or bf16 with openvino')
     try:
         from .exported import backbone_step, file_step
@@ -285,7 +287,8 @@ def _config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Call
             f'{path}: whole models are measured only in eager, contiguous inference: '
             'leave out --train, --channels-last, --compile'
         )
-    checkpoint, _, ending = mode.rpartition(':') if mode.endswith('deploy') else (mode, '', '')
+    before, _, last = mode.rpartition(':')
+    checkpoint, is_deployed = (before, True) if last == 'deploy' else (mode, False)
     if checkpoint:
         from ..apis.load_model import load_model
 
@@ -298,7 +301,7 @@ def _config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Call
 
         run_in_float32()  # mmcv's operators do not support bfloat16
     model = model.eval().to(setting.device)
-    if ending:
+    if is_deployed:
         backbone = model.backbone
         if not isinstance(backbone, FasterViT):
             raise UserError(f'{path}:deploy: the backbone {type(backbone).__name__} has no deploy mode')

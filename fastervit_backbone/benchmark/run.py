@@ -40,7 +40,8 @@ def run(
         UserError: something that cannot be measured, or a page that cannot be written.
     """
     if advise_size is not None:
-        _advise(models, advise_size)
+        measures = data is not None or stages or train or out is not None
+        _advise(models, advise_size, measures)
         return
     device = _choose_device(device, dtype)
     for option, value in (('rounds', rounds), ('batch', batch), ('threads', threads)):
@@ -93,10 +94,12 @@ def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
     return (numbers[0] if len(numbers) == 3 else batch), (numbers[-2], numbers[-1])
 
 
-def _advise(models: Sequence[str], size: tuple[int, int]) -> None:
+def _advise(models: Sequence[str], size: tuple[int, int], measures: bool) -> None:
     from .advice import advice
     from .candidates import spec_named
 
+    if measures:
+        raise UserError('--advise-size measures nothing: leave out --data, --stages, --train and --out')
     if min(size) < STRIDES[-1]:
         raise UserError(f'--advise-size {size[0]}x{size[1]}: must be at least {STRIDES[-1]} pixels per side')
     for name in models or ['fastervit:0']:

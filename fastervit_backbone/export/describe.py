@@ -1,5 +1,6 @@
 """The json beside an exported file: classes, size, and how images are prepared."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ..apis.exported import FORMAT
 from ..apis.load_model import test_dataset
 from ..structures.prediction import Categories
 from ..utils.commit import current_commit
+from ..utils.errors import UserError
 from ..version import __version__
 from .graph import Graph
 from .write import BOUNDS
@@ -57,22 +59,49 @@ def describe(
 
 
 def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, Any]:
-    """Describe what happens to an image before the file gets it."""
-    steps = {step['type']: step for step in test_dataset(config).get('pipeline') or ()}
+    """Describe what happens to an image before the file gets it.
+
+    Raises:
+        UserError: the config's test pipeline does what an exported file cannot.
+    """
+    steps = {step['type'].split('.')[-1]: step for step in test_dataset(config).get('pipeline') or ()}
     if graph.task == 'classification':
-        size = list(graph.size or (224, 224))
-        edge, crop = steps.get('ResizeEdge'), steps.get('CenterCrop')
-        filters = (edge or steps.get('Resize') or {}).get('interpolation', 'bicubic')
-        crops = crop and (
-            crop['crop_size'] if isinstance(crop['crop_size'], list | tuple) else [crop['crop_size']] * 2
-        )
-        if edge and crops and list(crops) == size:
-            return dict(resize='edge', edge=edge['scale'], crop=size, interpolation=filters)
-        return dict(resize='exact', crop=size, interpolation=filters)
-    pad = [round(value) for value in mean]
+        assert graph.size is not None
+        return _for_classifier(steps, graph.size)
+    pad = dict(pad_value=[round(value) for value in mean])
+    resize = steps.get('Resize')
+    stretch = resize is not None and not resize.get('keep_ratio', False)
     if graph.size is not None:
-        return dict(resize='fit', pad_value=pad)
-    resize = next((step for kind, step in steps.items() if kind.endswith('Resize') and 'scale' in step), None)
+        return pad | dict(resize='stretch' if stretch else 'fit')
     if resize is None:
-        return dict(resize='none', scale=[BOUNDS[1], BOUNDS[1]])
-    return dict(resize='edges', scale=list(resize['scale']))
+        return pad | dict(resize='none', scale=[BOUNDS[1], BOUNDS[1]])
+    if 'scale' not in resize:
+        raise UserError('--dynamic: the test pipeline resizes by a factor: set its scale=(width, height)')
+    return pad | dict(resize='stretch' if stretch else 'edges', scale=list(resize['scale']))
+
+
+def _for_classifier(steps: Mapping[str, Mapping], size: tuple[int, int]) -> dict[str, Any]:
+    """Describe resizing and cropping to ``size``; other than the config's, it is resized to directly."""
+    edge, resize, crop = steps.get('ResizeEdge'), steps.get('Resize'), steps.get('CenterCrop')
+    how = edge or resize or {}
+    interpolation = how.get('interpolation', 'bilinear')
+    if how.get('backend', 'pillow') != 'pillow' or interpolation not in ('bilinear', 'bicubic'):
+        raise UserError(
+            f'export resizes with Pillow, bilinear or bicubic, and the test pipeline with '
+            f'{how.get("backend")}, {interpolation}: change it'
+        )
+    if edge and edge.get('edge', 'short') != 'short':
+        raise UserError(
+            f'export resizes the short edge, and the test pipeline edge={edge["edge"]!r}: change it'
+        )
+    cropped = list(_pair(crop['crop_size'])) if crop else None
+    if edge and cropped == list(size):
+        return dict(resize='edge', edge=edge['scale'], crop=cropped, interpolation=interpolation)
+    if resize and cropped == list(size):
+        scale = list(_pair(resize['scale']))[::-1]
+        return dict(resize='exact', scale=scale, crop=cropped, interpolation=interpolation)
+    return dict(resize='exact', scale=list(size), crop=None, interpolation=interpolation)
+
+
+def _pair(value: object) -> tuple[int, int]:
+    return (value[0], value[1]) if isinstance(value, list | tuple) else (value, value)  # type: ignore[return-value]

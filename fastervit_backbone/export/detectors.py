@@ -51,7 +51,7 @@ class RetinaGraph(DetectorGraph):
             boxes = decode_boxes(head.bbox_coder, anchors[box], deltas[box], size)
             parts.append((boxes, values, index % scores.shape[1]))
         boxes, scores, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        return _finish(boxes, scores, labels, scores > cfg.score_thr, cfg)
+        return _finish(boxes, scores, labels, (scores > cfg.score_thr) & _large_enough(boxes, cfg), cfg)
 
 
 class TwoStageGraph(DetectorGraph):
@@ -103,7 +103,7 @@ class TwoStageGraph(DetectorGraph):
             boxes = decode_boxes(head.bbox_coder, anchors[index], deltas[index], size)
             parts.append((boxes, values, torch.full_like(index, i)))
         boxes, scores, levels = (torch.cat(part) for part in zip(*parts, strict=True))
-        valid = ((boxes[:, 2:] - boxes[:, :2]) > cfg.min_bbox_size).all(1)
+        valid = _large_enough(boxes, cfg)
         index, valid = suppress(boxes, scores, levels, valid, _iou(cfg), cfg.max_per_img)
         return boxes[index] * valid[:, None], valid
 
@@ -225,6 +225,10 @@ def _stages(roi_head: Any, kind: str) -> tuple[list[Any], list[Any]]:
     if unknown:
         raise UserError(f'export knows SingleRoIExtractor only, not {unknown.pop()}')
     return list(heads), extractors
+
+
+def _large_enough(boxes: Tensor, cfg: Config) -> Tensor:
+    return ((boxes[:, 2:] - boxes[:, :2]) > cfg.get('min_bbox_size', -1)).all(1)
 
 
 def _iou(cfg: Config) -> float:

@@ -16,17 +16,15 @@ class Graph(nn.Module):
 
     Args:
         model: of mmdet, mmseg or mmpretrain, in eval mode; it is copied, its FasterViT in deploy mode.
-        size: (height, width) of the images; None for any, where :attr:`any_size` allows it.
+        size: (height, width) of the images; None for any, where the kind of model allows it.
 
     Attributes:
         task: 'backbone', 'detection', 'segmentation' or 'classification'.
         outputs: names of the results, in order.
-        any_size: whether ``size`` may be None.
     """
 
     task: str
     outputs: tuple[str, ...]
-    any_size = False
     model: Any  # of a toolkit, without type hints
     mean: Tensor
     std: Tensor
@@ -68,7 +66,7 @@ class Graph(nn.Module):
 class BackboneGraph(Graph):
     """The backbone's maps, ``stage1`` and so on, (B, C, H, W)."""
 
-    task, any_size = 'backbone', True
+    task = 'backbone'
 
     def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
         super().__init__(model, size)
@@ -84,7 +82,12 @@ class BackboneGraph(Graph):
 class ClassifierGraph(Graph):
     """``scores`` (B, classes), probabilities."""
 
-    task, outputs, any_size = 'classification', ('scores',), True
+    task, outputs = 'classification', ('scores',)
+
+    def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
+        if size is None:
+            raise UserError('--dynamic: a classifier crops images to one size: give it as --size')
+        super().__init__(model, size)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> probabilities."""
@@ -94,7 +97,7 @@ class ClassifierGraph(Graph):
 class SegmenterGraph(Graph):
     """``logits`` (B, classes, h, w) of the decode head, and ``label_map`` (B, H, W), uint8 or int32."""
 
-    task, outputs, any_size = 'segmentation', ('logits', 'label_map'), True
+    task, outputs = 'segmentation', ('logits', 'label_map')
 
     def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
         super().__init__(model, size)

@@ -11,7 +11,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from ..apis.sources import choose_sources, find_sources, read_image
-from ..datasets.images import open_image
+from ..datasets.images import open_image, upright_size
 from ..datasets.shapes import make_shapes
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
@@ -26,17 +26,26 @@ class Images:
 
     Attributes:
         paths: of the images.
-        pixels: (H, W, 3), uint8, BGR, of each.
+        generated: pixels (H, W, 3), uint8, BGR, where there are no files; None.
         truth: COCO, or label map (H, W) of class indices of each image, or class index of each image; None.
         ids: of the images in the COCO json.
         kind: for messages.
     """
 
     paths: list[Path]
-    pixels: list[np.ndarray]
+    generated: list[np.ndarray] | None = None
     truth: COCO | list[np.ndarray] | list[int] | None = None
     ids: list[int] | None = None
     kind: str = 'images'
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def read(self, indices: Sequence[int]) -> list[np.ndarray]:
+        """Return the pixels (H, W, 3), uint8, BGR, of some images."""
+        if self.generated is not None:
+            return [self.generated[i] for i in indices]
+        return [read_image(self.paths[i]) for i in indices]
 
 
 def read_images(
@@ -59,15 +68,13 @@ def read_images(
         return generated_images()
     if annotations is None:
         sources = [s for s in find_sources([source]) if not s.is_video]
-        folders = [s.path.parent.name for s in sources]
-        if task == 'classification' and set(folders) <= set(categories.names):
-            pixels = [read_image(s.path) for s in sources]
-            truth = [categories.names.index(name) for name in folders]
-            return Images([s.path for s in sources], pixels, truth, kind='images of class folders')
-        sources = sources[:: max(1, len(sources) // UNLABELED)][:UNLABELED]
         if not sources:
             raise UserError(f'--verify {source}: no images')
-        return Images([s.path for s in sources], [read_image(s.path) for s in sources])
+        folders = [Path(s.name).parent.name for s in sources]
+        if task == 'classification' and set(folders) <= set(categories.names):
+            truth = [categories.names.index(name) for name in folders]
+            return Images([s.path for s in sources], truth=truth, kind='images of class folders')
+        return Images([s.path for s in sources[:: max(1, len(sources) // UNLABELED)][:UNLABELED]])
     if Path(annotations).is_dir():
         if task != 'segmentation':
             raise UserError(
@@ -87,9 +94,7 @@ def read_images(
             f'class of the model ({", ".join(categories.names[:5])})'
         )
     paths = [s.path for s in sources]
-    return Images(
-        paths, [read_image(p) for p in paths], truth, [ids[str(p)] for p in paths], 'images of COCO'
-    )
+    return Images(paths, truth=truth, ids=[ids[str(p)] for p in paths], kind='images of COCO')
 
 
 def generated_images() -> Images:
@@ -134,7 +139,7 @@ def _average_precision(
     entries: list[dict] = []
     for prediction, image_id in zip(predictions, images.ids, strict=True):
         entries += [e for e in prediction.to_coco(image_id, known) if e['category_id'] >= 0]
-    has_masks = any('segmentation' in e for e in entries)
+    has_masks = any(p.masks is not None for p in predictions)
     metrics: dict[str, float] = {}
     for kind, name in (('bbox', 'box AP'), ('segm', 'mask AP'))[: 1 + has_masks]:
         if not entries:
@@ -151,14 +156,19 @@ def _average_precision(
 
 
 def _with_label_maps(folder: Path, labels: Path, categories: Categories) -> Images:
-    paths = [s.path for s in find_sources([folder]) if not s.is_video]
+    sources = [s for s in find_sources([folder]) if not s.is_video]
     maps: list[np.ndarray] = []
     index = np.full(65536, 65535, np.uint16)
     index[list(categories.ids)] = np.arange(len(categories.ids))
-    for path in paths:
-        file = labels / path.relative_to(folder.resolve()).with_suffix('.png')
+    for source in sources:
+        file = labels / Path(source.name).with_suffix('.png')
         if not file.is_file():
-            raise UserError(f'--annotations {labels}: {file} is missing, the label map of {path}')
+            raise UserError(f'--annotations {labels}: {file} is missing, the label map of {source.path}')
         with open_image(file) as image:
-            maps.append(index[np.asarray(image)])
-    return Images(paths, [read_image(p) for p in paths], maps, kind='images with label maps')
+            values = np.asarray(image)
+        with open_image(source.path) as image:
+            size = upright_size(image)[::-1]
+        if values.shape != size:
+            raise UserError(f'{file} has the shape {values.shape}, its image {source.path} {size}')
+        maps.append(index[values])
+    return Images([s.path for s in sources], truth=maps, kind='images with label maps')

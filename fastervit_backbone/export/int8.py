@@ -15,23 +15,16 @@ from ..apis.exported import ExportedModel
 from ..utils.errors import UserError
 
 #: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
-LAST_LAYERS = (
-    *('fc_cls', 'fc_reg', 'rpn_cls', 'rpn_reg', 'retina_cls', 'retina_reg', 'conv_logits', 'conv_seg'),
-    *(
-        'cls_branches',
-        'reg_branches',
-        'sampling_offsets',
-        'attention_weights',
-        'ref_point_head',
-        'model.head.',
-    ),
+LAST_LAYERS = tuple(
+    'fc_cls fc_reg rpn_cls rpn_reg retina_cls retina_reg conv_logits conv_seg cls_branches reg_branches '
+    'sampling_offsets attention_weights ref_point_head model.head.'.split()
 )
 #: Position MLPs, where the size is not fixed and they are computed.
 POSITIONS = ('.position.', '.bias.')
 #: Operators that only move values, or scale weights.
 _CARRY_ON = (
-    *('Transpose', 'Reshape', 'Convert', 'Multiply', 'Subtract', 'Slice', 'StridedSlice', 'Gather', 'Split'),
-    *('VariadicSplit', 'Squeeze', 'Unsqueeze', 'Pad', 'Concat', 'MaxPool'),
+    'Transpose Reshape Convert Multiply Subtract Slice StridedSlice Gather Split VariadicSplit Squeeze '
+    'Unsqueeze Pad Concat MaxPool'.split()
 )
 _PRODUCTS = ('Convolution', 'GroupConvolution', 'MatMul', 'ConvolutionBackpropData')
 
@@ -50,19 +43,17 @@ class Quantized:
 
 
 def quantize(
-    source: Path,
-    target: Path,
+    path: Path,
     exported: ExportedModel,
     calibration: Sequence[np.ndarray],
     layers: Mapping[str, str],
     worst_change: Callable[[ExportedModel], float] | None,
     most: float,
 ) -> Quantized:
-    """Quantize an OpenVINO file.
+    """Quantize an OpenVINO file in place.
 
     Args:
-        source: .xml in float.
-        target: .xml to write.
+        path: .xml in float.
         exported: the file in float, for its way to prepare and convert.
         calibration: images (H, W, 3), BGR.
         layers: module -> name of its result in the file.
@@ -71,7 +62,7 @@ def quantize(
         most: loss of a metric that is accepted.
 
     Raises:
-        UserError: a package is missing, or no setting is accurate enough.
+        UserError: a package is missing.
     """
     try:
         import nncf
@@ -80,7 +71,7 @@ def quantize(
         raise UserError(f"--int8 needs {error.name}: pip install 'fastervit-backbone[export]'") from error
     nncf.set_log_level('ERROR')
     os.environ.setdefault('TQDM_DISABLE', '1')
-    model = ov.Core().read_model(source)
+    model = ov.Core().read_model(path)
     last = _operators(model, [layers[name] for name in layers if any(part in name for part in LAST_LAYERS)])
     positions = _operators(
         model, [layers[name] for name in layers if any(part in name for part in POSITIONS)]
@@ -112,7 +103,7 @@ def quantize(
                 subset_size=len(batches),
                 **arguments,
             )
-    ov.save_model(quantized, target, compress_to_fp16=False)
+    _save(quantized, path)
     return _report(quantized, {*last}, {*positions}, layers)
 
 
@@ -131,9 +122,16 @@ def quantize_plainly(path: Path, batches: Sequence[np.ndarray]) -> None:
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
         )
+    _save(quantized, path)
+
+
+def _save(model: Any, path: Path) -> None:
+    """Write a model over the file that it was read from."""
+    import openvino as ov
+
     target = path.with_name(f'int8_{path.name}')
-    ov.save_model(quantized, target, compress_to_fp16=False)
-    del quantized
+    ov.save_model(model, target, compress_to_fp16=False)
+    del model
     for file in (target, target.with_suffix('.bin')):
         file.replace(file.with_name(file.name.removeprefix('int8_')))
 

@@ -69,11 +69,11 @@ class Reference:
             label_map = result.pred_sem_seg.data[0].numpy()
             return Prediction.of_label_map(label_map, result.seg_logits.data.shape[0])
         found = result.pred_instances
-        boxes = np.clip(found.bboxes.numpy(), 0, np.array([size[1], size[0]] * 2, np.float32))
         masks = None
         if 'masks' in found:
             masks = [encode_mask(mask[: size[0], : size[1]].numpy()) for mask in found.masks]
-        return Prediction(size, boxes, found.scores.numpy(), found.labels.numpy(), masks)
+        boxes, scores, labels = (found[key].numpy() for key in ('bboxes', 'scores', 'labels'))
+        return Prediction(size, boxes, scores, labels, masks).within_image()
 
     def _normalize(self, canvas: np.ndarray) -> Tensor:
         x = torch.from_numpy(canvas.copy()).permute(2, 0, 1)[None].float()

@@ -18,6 +18,7 @@ from ..apis.sources import find_sources, read_image
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, replacing
+from ..utils.trust import trusting_pickles
 from .describe import describe
 from .detectors import build_graph
 from .graph import Graph
@@ -28,7 +29,12 @@ from .write import SUFFIXES, write
 
 #: Images that INT8 is calibrated on, at most.
 CALIBRATION = 300
-_PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino')}
+#: Packages of each format and of 8 bits.
+_PACKAGES = {
+    'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
+    'openvino': ('onnx', 'onnxscript', 'openvino'),
+    'torch-export': (),
+}
 
 
 class RejectedError(UserError):
@@ -93,17 +99,19 @@ def export(
         path = Path(folder) / f'{name}{suffix}'
         dtype = torch.float32 if float_input else torch.uint8
         written = write(graph, path, batch=batch, dtype=dtype, half=half, dynamic=dynamic)
-        info = describe(config_path, config, graph, categories, batch, float_input) | dict(written)
+        info = describe(config_path, config, graph, categories, batch, float_input) | dict(written, parity={})
         _write_info(path, info)
         precision = 'float16' if half else 'float32'
         if int8 is not None:
             info |= _quantize(path, info, graph, reference, images, calibration)
             precision = 'int8'
         _write_info(path, info)
-        exported = ExportedModel(path, 'cpu', maps=backbone)
+        with trusting_pickles():  # a .pt2 of this process
+            exported = ExportedModel(path, 'cpu', maps=backbone)
         parity = compare(exported, reference, images, precision)
         parity.float_layers = info.get('int8', {}).get('kept_in_float', [])
-        layer = _check_layers(parity, exported, graph, info['layers'], images)
+        with trusting_pickles():
+            layer = _check_layers(parity, exported, graph, info['layers'], images)
         _write_info(path, info | dict(parity=asdict(parity)))
         del exported
         target = _move(Path(folder), Path(out), path.name, rejected=bool(parity.failures))
@@ -133,6 +141,10 @@ def check(
     graph = build_graph(model, config, exported.size, backbone=exported.task == 'backbone')
     if list(graph.outputs) != list(info['outputs']):
         raise UserError(f'{path} is a file of {info["config"]}, and {config_path} has other results')
+    expected = describe(config_path, config, graph, categories, info['batch'], info['dtype'] == 'float32')
+    for key in ('classes', 'preprocess', 'normalization'):
+        if info[key] != expected[key]:
+            raise UserError(f'{info_path(path)} has another {key} than {config_path} and its checkpoint')
     images = read_images(verify, annotations, graph.task, categories)
     precision = info['parity']['precision']
     parity = compare(exported, Reference(model, config, graph), images, precision)
@@ -150,7 +162,8 @@ def _check_layers(
     """Name the first layer that differs; in float32 that is a failure by itself, whatever comes of it."""
     if parity.precision != 'float32' and not parity.failures:
         return None
-    layer = first_difference(exported, graph, layers, images, 10 * TOLERANCES[parity.precision].arrays)
+    limit = 10 * TOLERANCES[parity.precision].arrays
+    layer = first_difference(exported, graph, layers, images, limit)
     if layer is not None and not parity.failures:
         parity.failures.append('a layer differs, though the results on these images do not show it')
     return layer
@@ -165,6 +178,8 @@ def _check(
     int8: object,
     backbone: bool,
 ) -> None:
+    if format not in SUFFIXES:
+        raise UserError(f'--format {format}: choose one of {", ".join(SUFFIXES)}')
     if (size is None) != dynamic:
         raise UserError('--size HEIGHTxWIDTH or --dynamic, one of them: what images does the file take?')
     if size is not None and min(size) < STRIDES[-1]:
@@ -175,7 +190,8 @@ def _check(
         raise UserError('--int8 writes OpenVINO files: use --format openvino, without --half')
     if int8 is not None and backbone:
         raise UserError('--int8 needs predictions to judge: export the whole model')
-    missing = [p for p in _PACKAGES.get(format, ()) if find_spec(p) is None]
+    packages = _PACKAGES[format] + ('nncf',) * (int8 is not None)
+    missing = [p for p in packages if find_spec(p) is None]
     if missing:
         raise UserError(
             f"--format {format} needs {', '.join(missing)}: pip install 'fastervit-backbone[export]'"
@@ -207,19 +223,20 @@ def _quantize(
     if images.truth is not None:
 
         def metrics(model: ExportedModel) -> dict[str, float]:
-            return score(model.infer(images.pixels, 0.0, None), images, exported.categories)
+            return score(
+                [model.infer(images.read([i]), 0.0, None)[0] for i in range(len(images))],
+                images,
+                exported.categories,
+            )
 
         before = metrics(exported)
 
         def worst_change(model: ExportedModel) -> float:
             after = metrics(model)
-            return min(after[name] - value for name, value in before.items())
+            return min(after.get(name, 0.0) - value for name, value in before.items())
 
-    target = path.with_name(f'int8_{path.name}')
     most = TOLERANCES['int8'].metric
-    result = quantize(path, target, exported, calibration, info['layers'], worst_change, most)
-    for file in (target, target.with_suffix('.bin')):
-        file.replace(file.with_name(file.name.removeprefix('int8_')))
+    result = quantize(path, exported, calibration, info['layers'], worst_change, most)
     quantized = dict(images=len(calibration), products=result.products, kept_in_float=result.kept)
     return dict(int8=quantized | dict(accuracy_controlled=worst_change is not None))
 
@@ -236,16 +253,18 @@ def _name(
 
 def _write_info(path: Path, info: Mapping[str, Any]) -> None:
     with replacing(info_path(path)) as temporary:
-        temporary.write_text(json.dumps(info, indent=1, default=str) + '\n')
+        temporary.write_text(json.dumps(info, indent=1, default=float) + '\n')
 
 
 def _move(folder: Path, out: Path, name: str, *, rejected: bool) -> Path:
     """Move a file with its json and weights to ``out``; return its new path."""
     ending = '.rejected' if rejected else ''
-    for file in (name, f'{name}.json', f'{name}.data', f'{Path(name).stem}.bin'):
-        if folder != out:
-            (out / file).unlink(missing_ok=True)  # an earlier export
-        if (folder / file).is_file() and (not file.endswith('.bin') or name.endswith('.xml')):
+    weights = [f'{Path(name).stem}.bin'] if name.endswith('.xml') else [f'{name}.data']
+    for file in (name, f'{name}.json', *weights):
+        if folder != out and not rejected:
+            for old in (file, f'{file}.rejected'):  # of an earlier export
+                (out / old).unlink(missing_ok=True)
+        if (folder / file).is_file():
             shutil.move(folder / file, out / f'{file}{ending}')
     return out / f'{name}{ending}'
 

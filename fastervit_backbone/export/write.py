@@ -152,7 +152,8 @@ def write(
     except (RuntimeError, torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
-            f'torch cannot export this model ({reason[:200]}): --backbone exports its backbone'
+            f'torch cannot export this {graph.task} model ({reason[:200]})'
+            + (': --backbone exports its backbone' if graph.task != 'backbone' else '')
         ) from error
     assert onnx_program is not None
     layers = _onnx_layers(onnx_program)
@@ -161,10 +162,10 @@ def write(
     onnx_file = onnx_path if written else path.with_name(f'.{path.stem}.onnx')
     try:
         onnx_program.save(onnx_file)
+        if written and half:
+            _halve(onnx_file)
         _check_onnx(onnx_file)
         if written:
-            if half:
-                _halve(onnx_file)
             return dict(layers=layers, versions=_versions('torch', 'torchvision', 'onnx', 'onnxscript'))
         _to_openvino(onnx_file, path, half)
     finally:
@@ -255,10 +256,12 @@ def _check_onnx(path: Path) -> None:
 def _halve(path: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     blocked = sorted({*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATORS})
-    model = convert_float_to_float16(onnx.load(path), keep_io_types=True, op_block_list=blocked)
-    onnx.save(model, path)
+    model = OnnxModel(convert_float_to_float16(onnx.load(path), keep_io_types=True, op_block_list=blocked))
+    model.topological_sort()
+    onnx.save(model.model, path)
 
 
 def _to_openvino(onnx_file: Path, path: Path, half: bool) -> None:

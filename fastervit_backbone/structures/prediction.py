@@ -99,6 +99,12 @@ class Prediction:
             masks = [encode_mask(mask) for mask in resized]
         return replace(self, size=size, boxes=self.boxes * np.float32([W / w, H / h] * 2), masks=masks)
 
+    def within_image(self) -> 'Prediction':
+        """Clip the boxes to the image and leave out objects of which nothing remains."""
+        limits = np.array([self.size[1], self.size[0]] * 2, np.float32)
+        clipped = replace(self, boxes=np.clip(self.boxes, 0, limits))
+        return clipped.select((clipped.boxes[:, 2:] > clipped.boxes[:, :2]).all(1))
+
     def to_coco(self, image_id: int, categories: Categories) -> list[dict]:
         """Return COCO's result entries.
 

@@ -4,12 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
 from onnx import numpy_helper
+from pycocotools.coco import COCO
 
 from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.exported import ExportedModel
@@ -17,12 +21,13 @@ from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.sources import read_image
 from fastervit_backbone.export.describe import describe
 from fastervit_backbone.export.detectors import build_graph
-from fastervit_backbone.export.images import generated_images
+from fastervit_backbone.export.images import Images, generated_images, score
 from fastervit_backbone.export.parity import compare
 from fastervit_backbone.export.reference import Reference
 from fastervit_backbone.export.run import RejectedError, check, export
-from fastervit_backbone.structures.prediction import Categories
+from fastervit_backbone.structures.prediction import Categories, Prediction
 from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error, tool
 from tests.mm_helpers import build, load, with_nano
 
@@ -98,7 +103,8 @@ def test_the_graph_of_every_family_is_its_model(name, size):
     exported.task, exported.size, exported.batch, exported.path = graph.task, size, 1, ROOT / 'x.onnx'
     exported.session, exported.categories = GraphSession(graph), Categories(names, tuple(range(1000)))
     images = generated_images()
-    images.pixels = images.pixels[1:5]
+    images.generated = images.generated[1:5]
+    images.paths = images.paths[1:5]
     parity = compare(exported, Reference(model, config, graph), images, 'float32')
     assert not parity.failures, parity
     if graph.task == 'detection':
@@ -211,6 +217,77 @@ def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_pat
     assert (tmp_path / 'model.onnx.json.rejected').is_file()
 
 
+def test_masks_of_nothing_are_rejected(exported_detector, detector, tmp_path):
+    path, _ = exported_detector
+    for suffix in ('', '.json'):
+        shutil.copy(f'{path}{suffix}', tmp_path / f'model.onnx{suffix}')
+    model = onnx.load(tmp_path / 'model.onnx')
+    for weight in model.graph.initializer:
+        if 'conv_logits.bias' in weight.name:
+            weight.CopyFrom(numpy_helper.from_array(np.full(weight.dims, -50, np.float32), weight.name))
+    onnx.save(model, tmp_path / 'model.onnx')
+    with pytest.raises(RejectedError, match='objects without counterpart'):
+        check(tmp_path / 'model.onnx', CASCADE, detector)
+
+
+def test_no_detections_are_no_error():
+    images = Images([ROOT / 'a.png'], truth=COCO(), ids=[1])
+    images.truth.dataset = dict(
+        images=[dict(id=1, width=9, height=9)], categories=[dict(id=1, name='a')], annotations=[]
+    )
+    images.truth.createIndex()
+    empty = Prediction((9, 9), np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, int), [])
+    assert score([empty], images, Categories(('a',), (1,))) == {'box AP': 0.0, 'mask AP': 0.0}
+
+
+@pytest.mark.parametrize('name', ['mask-rcnn_fastervit0_1x', 'classification/imagenet200_nano'])
+@pytest.mark.parametrize('to_rgb', [True, False])
+def test_pixels_are_normalized_as_the_model_does(name, to_rgb):
+    config = load(ROOT / 'configs' / f'{name}.py')
+    if '/' not in name:
+        config = with_nano(config)
+        config.model.data_preprocessor.bgr_to_rgb = to_rgb
+    else:
+        mean, std = [9.0, 50.0, 200.0], [40.0, 50.0, 60.0]
+        config.model.data_preprocessor = dict(mean=mean, std=std, to_rgb=to_rgb, num_classes=200)
+    model = build(config).eval()
+    graph = build_graph(model, config, (64, 96), backbone=True)
+    rgb = torch.randint(256, (64, 96, 3), dtype=torch.uint8)
+    data = dict(inputs=[rgb.flip(2).permute(2, 0, 1)], data_samples=None)
+    expected = model.backbone(model.data_preprocessor(data, False)['inputs'])
+    for found, value in zip(graph(rgb[None]), expected, strict=True):
+        torch.testing.assert_close(found, value, atol=1e-4, rtol=1e-4)
+
+
+def test_a_classifier_prepares_images_as_its_pipeline():
+    from fastervit_backbone.apis.inputs import build_test_pipeline
+
+    names = tuple(map(str, range(1000)))
+    for name in ('imagenet_fastervit0_300e', 'imagenet_fastervit4_21k_ft_60e', 'cifar10_nano'):
+        config = load(ROOT / f'configs/classification/{name}.py')
+        pixels = np.random.default_rng(0).integers(0, 256, (301, 260, 3), np.uint8)
+        init_default_scope('mmpretrain')
+        data = dict(img=pixels, img_shape=(301, 260), ori_shape=(301, 260))
+        expected = Compose(build_test_pipeline(config, None))(data)['inputs']
+        size = tuple(expected.shape[1:])
+        model = SimpleNamespace(task='classification', size=size, is_bgr=False, outputs=('scores',))
+        model.model, model.mean, model.std = None, torch.zeros(3), torch.ones(3)
+        exported = ExportedModel.__new__(ExportedModel)
+        categories = Categories(names, tuple(range(1000)))
+        exported.info = describe(ROOT / 'x.py', config, model, categories, 1, False)
+        exported.task, exported.size = 'classification', size
+        canvas, _ = exported.prepare(pixels)
+        assert (torch.from_numpy(canvas.copy()) == expected.permute(1, 2, 0).flip(2)).all(), name
+
+
+def test_formats_beside_each_other(fpn, tmp_path):
+    for format in ('openvino', 'onnx', 'openvino'):
+        export(FPN, fpn, tmp_path, size=(32, 64), format=format, backbone=True)
+    stem = 'fpn_shapes_backbone_32x64'
+    names = [f'{stem}{end}' for end in ('.bin', '.onnx', '.onnx.json', '.xml', '.xml.json')]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+
+
 def test_a_file_of_something_else(exported_detector, segmenter, tmp_path):
     path, _ = exported_detector
     x = onnx.helper.make_tensor_value_info('x', onnx.TensorProto.FLOAT, [1])
@@ -227,8 +304,11 @@ def test_a_file_of_something_else(exported_detector, segmenter, tmp_path):
         Predictor(tmp_path / 'o.onnx')
     with pytest.raises(UserError, match='leave out the checkpoint'):
         Predictor(path, segmenter)
-    with pytest.raises(UserError, match=r'size: .* is fixed'):
-        Predictor(path, size=(64, 64))
+    for name, value in dict(size=(64, 64), deploy=True, amp=True, options={'a': 1}).items():
+        with pytest.raises(UserError, match=f'^{name}: '):
+            Predictor(path, **{name: value})
+    with pytest.raises(UserError, match='device cuda:x: expected'):
+        Predictor(path, device='cuda:x')
     with pytest.raises(UserError, match='needs a checkpoint'):
         Predictor(CASCADE)
     with pytest.raises(UserError, match='device tensorrt: onnxruntime has'):
@@ -258,7 +338,15 @@ def test_other_formats(format, fpn, tmp_path, images):
     path, parity = export(FPN, fpn, tmp_path, size=(96, 131), format=format, batch=2)
     assert parity.arrays['logits'] < 1e-5 and parity.pixels < 1e-3
     files = sorted((images / 'images/val').iterdir())[:3]  # a batch and a half
-    assert [p.size for p in Predictor(path)(files, batch=3)] == [(128, 160)] * 3
+    if format == 'torch-export':
+        with pytest.raises(UserError, match='--trust-pickle'):
+            Predictor(path)
+    with trusting_pickles():
+        predictor = Predictor(path)
+    together = predictor(files, batch=3)
+    assert predictor.batch == 2 and [p.size for p in together] == [(128, 160)] * 3
+    for alone, one in zip([predictor([file])[0] for file in files], together, strict=True):
+        assert (alone.label_map == one.label_map).mean() > 0.999
     assert {p.suffix for p in tmp_path.iterdir()} <= {'.xml', '.bin', '.json', '.pt2'}
 
 
@@ -295,6 +383,7 @@ def test_eight_bits(fpn, images, tmp_path):
         (dict(size=(64, 64), batch=0), '--batch 0'),
         (dict(size=(64, 64), int8='photos'), '--format openvino'),
         (dict(dynamic=True), 'belong to one size'),
+        (dict(size=(64, 64), format='tensorrt'), 'choose one of onnx'),
         (dict(size=(64, 64), annotations='a.json'), '--verify names the folder'),
         (dict(size=(64, 64), half=True, format='torch-export'), 'keeps the dtype'),
     ],
@@ -312,4 +401,26 @@ def test_the_tool(fpn, exported_detector, tmp_path):
     assert 'parity on 9 generated images: stage4' in done.stdout and 'written: ' in done.stdout
     done = tool('export', 'cascade_fastervit0_3x', fpn, '--out', 'out', cwd=tmp_path)
     assert done.returncode == 2 and '896x1344' in done.stdout and '--size' in done.stderr
+    done = tool(
+        'predict', path, '--no-draw', '--out', 'p', '--device', 'cpu', ROOT / 'docs/demo.png', cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
     assert_one_line_error(tool('predict', path, '--out', 'out', cwd=tmp_path), 'no input: name images')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('format', ['onnx', 'openvino'])
+@pytest.mark.parametrize('name', FAMILIES)
+def test_every_family_as_a_file(name, format, tmp_path):
+    config = load(ROOT / 'configs' / f'{name}.py')
+    if '/' not in name:
+        config = with_nano(config)
+    if config.model.type == 'DINO':
+        config.model.num_queries = 20
+    config.dump(tmp_path / 'config.py')
+    model = build(config)
+    make_it_detect(model)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'model.pth')
+    for size in ((128, 160), (131, 99)):
+        _, parity = export(tmp_path / 'config.py', tmp_path / 'model.pth', tmp_path, size=size, format=format)
+        assert parity.objects > 20 or parity.arrays

@@ -28,6 +28,7 @@ def bare(**info):
     model = ExportedModel.__new__(ExportedModel)
     model.info = dict(bounds=[32, 512], **info)
     model.size = tuple(info['size']) if info.get('size') else None
+    model.task = info.get('task', 'detection')
     return model
 
 
@@ -95,7 +96,7 @@ def test_classifiers_get_the_pixels_of_mmpretrain(shape):
     results = dict(img=pixels, img_shape=shape)
     resize = ResizeEdge(scale=64, edge='short', backend='pillow', interpolation='bicubic')
     expected = CenterCrop(crop_size=56).transform(resize.transform(results))['img']
-    canvas, _ = bare(size=[56, 56], preprocess=steps).prepare(pixels)
+    canvas, _ = bare(size=[56, 56], preprocess=steps, task='classification').prepare(pixels)
     assert (canvas == expected[..., ::-1]).all()
 
 
@@ -114,9 +115,10 @@ def test_errors_are_one_line(tmp_path):
     with pytest.raises(UserError, match='broken JSON'):
         read_info(file)
     beside.write_text(json.dumps(dict(format=1, task='detection')))
-    with pytest.raises(UserError, match='lacks classes, outputs'):
+    with pytest.raises(UserError, match='lacks align_corners, batch'):
         read_info(file)
-    info = dict(format=99, task='detection', size=[1, 1], classes=[], preprocess={}, outputs=[])
+    keys = 'config size bounds batch dtype preprocess outputs align_corners classes own_category_ids'
+    info = {key: [] for key in [*keys.split(), 'layers', 'parity']} | dict(format=99, task='detection')
     beside.write_text(json.dumps(info))
     with pytest.raises(UserError, match='has format 99'):
         read_info(file)
