@@ -162,7 +162,9 @@ def _check_layers(
     """Name the first layer that differs; in float32 that is a failure by itself, whatever comes of it."""
     if parity.precision != 'float32' and not parity.failures:
         return None
-    limit = 10 * TOLERANCES[parity.precision].arrays
+    # OpenVINO rounds inner results that it is asked for, though not what it computes from them (measured)
+    factor = 500 if exported.path.suffix == '.xml' else 10
+    limit = factor * TOLERANCES[parity.precision].arrays
     layer = first_difference(exported, graph, layers, images, limit)
     if layer is not None and not parity.failures:
         parity.failures.append('a layer differs, though the results on these images do not show it')
