@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Train a detector, segmenter or classifier on your own data with one command.
 
+Anything:   python tools/finetune.py my_data   (COCO, Roboflow, YOLO, VOC, images/ and labels/, class folders)
 Objects:    python tools/finetune.py --train train.json --val val.json --images images/ --model cascade
 Label maps: python tools/finetune.py --train labels/train --val labels/val --images images/train images/val \\
                 --classes sky road --model fpn
@@ -25,9 +26,17 @@ def main() -> None:
     parser = tool_parser(__doc__)
     data = parser.add_argument_group('data')
     data.add_argument(
-        '--train', required=True, help='COCO json, folder of label maps, or folder of class folders'
+        'data', nargs='?', metavar='DATA', help='folder, COCO json or data.yaml; it is recognized'
     )
-    data.add_argument('--val', required=True, help='likewise')
+    data.add_argument(
+        '--val-fraction',
+        type=float,
+        default=0.2,
+        metavar='F',
+        help='DATA without a validation split: fraction of its images that becomes one (default: 0.2)',
+    )
+    data.add_argument('--train', help='COCO json, folder of label maps, or folder of class folders')
+    data.add_argument('--val', help='likewise')
     data.add_argument(
         '--images',
         nargs='+',
@@ -83,7 +92,7 @@ def main() -> None:
     )
     run.add_argument('--dry-run', action='store_true', help='only print what would be done')
     add_trust_argument(parser)
-    args = vars(parse_strictly(parser))
+    args = vars(parse_strictly(parser, intermixed=True))
 
     from fastervit_backbone.finetune import finetune
     from fastervit_backbone.utils.trust import trusting_pickles  # after parsing: --help stays fast

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..apis.exported import ExportedModel
 from ..utils.errors import UserError
+from .write import INSTALL
 
 #: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
 LAST_LAYERS = tuple(
@@ -68,7 +69,7 @@ def quantize(
         import nncf
         import openvino as ov
     except ModuleNotFoundError as error:
-        raise UserError(f"--int8 needs {error.name}: pip install 'fastervit-backbone[export]'") from error
+        raise UserError(f'--int8 needs {error.name}: {INSTALL}') from error
     nncf.set_log_level('ERROR')
     os.environ.setdefault('TQDM_DISABLE', '1')
     model = ov.Core().read_model(path)

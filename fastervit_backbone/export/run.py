@@ -25,7 +25,7 @@ from .graph import Graph
 from .images import Images, read_images, score
 from .parity import TOLERANCES, Parity, compare, first_difference
 from .reference import Reference
-from .write import SUFFIXES, write
+from .write import INSTALL, SUFFIXES, write
 
 #: Images that INT8 is calibrated on, at most.
 CALIBRATION = 300
@@ -195,9 +195,7 @@ def _check(
     packages = _PACKAGES[format] + ('nncf',) * (int8 is not None)
     missing = [p for p in packages if find_spec(p) is None]
     if missing:
-        raise UserError(
-            f"--format {format} needs {', '.join(missing)}: pip install 'fastervit-backbone[export]'"
-        )
+        raise UserError(f'--format {format} needs {", ".join(missing)}: {INSTALL}')
 
 
 def _calibration(folder: str | Path | None) -> list[np.ndarray]:

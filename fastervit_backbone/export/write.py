@@ -16,6 +16,8 @@ from ..models.layers.hat import CarrierLayer
 from ..utils.errors import UserError
 from .graph import Graph
 
+#: How to get what export needs.
+INSTALL = "pip install 'fastervit-backbone[mm,export]' (in a checkout: make setup)"
 #: --format -> suffix.
 SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
 #: Sides of the images that a file for any size takes, pixels.
@@ -146,9 +148,7 @@ def write(
             names: dict[str, Any] = dict(input_names=['images'], output_names=list(graph.outputs))
             onnx_program = torch.onnx.export(program, (images,), dynamo=True, verbose=False, **names)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"export needs the package {error.name}: pip install 'fastervit-backbone[export]'"
-        ) from error
+        raise UserError(f'export needs the package {error.name}: {INSTALL}') from error
     except (RuntimeError, torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(
@@ -268,6 +268,6 @@ def _to_openvino(onnx_file: Path, path: Path, half: bool) -> None:
     try:
         import openvino as ov
     except ModuleNotFoundError as error:
-        raise UserError("--format openvino needs: pip install 'fastervit-backbone[export]'") from error
+        raise UserError('--format openvino needs: {INSTALL}') from error
     model = ov.convert_model(onnx_file)
     ov.save_model(model, path, compress_to_fp16=half)

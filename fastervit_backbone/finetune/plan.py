@@ -14,6 +14,8 @@ from .memory import free_memory, training_bytes
 from .own_data import OwnData
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
+#: Kind of data -> model, unless another is asked for.
+DEFAULT_MODELS = dict(coco='cascade', labels='upernet', folders='classifier')
 #: --model -> (pattern of its configs, config for the nano backbone).
 MODELS: dict[str, tuple[str, str | None]] = {
     'cascade': ('cascade_fastervit{}_3x.py', 'demo/cascade_shapes.py'),

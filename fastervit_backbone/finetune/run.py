@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,9 @@ from ..engine.runner.work_dir import find_checkpoint
 from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .flat_config import build_config, config_text
+from .one_place import read_place
 from .own_data import read_own_data
-from .plan import MODELS, PRESETS, Plan, describe, make_plan
+from .plan import DEFAULT_MODELS, MODELS, PRESETS, Plan, describe, make_plan
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,12 @@ class FinetuneResult:
 
 
 def finetune(
-    train: str | Path,
-    val: str | Path,
+    train: str | Path | None = None,
+    val: str | Path | None = None,
     images: str | Path | Sequence[str | Path] = (),
     *,
+    data: str | Path | None = None,
+    val_fraction: float = 0.2,
     model: str | None = None,
     arch: str | None = None,
     preset: str | None = None,
@@ -70,6 +74,9 @@ def finetune(
         train: COCO json, folder of label maps, or folder of one folder of images per class.
         val: likewise.
         images: folder of the images, or two: of train and of val; none for class folders.
+        data: instead of ``train`` and ``val``, a data set that is recognized, see
+            :func:`~.one_place.read_place`.
+        val_fraction: of its images, where it has no validation split.
         model: 'cascade' (the default), 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps);
             'classifier' (class folders, and the default for them).
         arch: of FasterViT: '0' (the default) .. '4', or 'nano', which a CPU trains in minutes.
@@ -95,14 +102,20 @@ def finetune(
     """
     folders = [images] if isinstance(images, str | Path) else list(images)
     overrides = dict(size=size, batch=batch, epochs=epochs, amp=amp)
-    options = dict(train=train, val=val, images=folders, model=model, arch=arch, preset=preset, start=start)
+    _check_places(data, train, val)
+    options = dict(
+        train=train, val=val, data=data, images=folders, model=model, arch=arch, preset=preset, start=start
+    )
     options = _to_json(options | overrides | dict(classes=classes, ignore=ignore, lr=lr, seed=seed))
-    model = model or ('cascade' if folders else 'classifier')
+    if data is not None:
+        options['val_fraction'] = val_fraction
     arch, preset, start = arch or '0', preset or 'standard', start or 'published'
-    for option, value, choices in (('model', model, MODELS), ('preset', preset, PRESETS)):
+    model = model or (None if data is not None else 'cascade' if folders else 'classifier')
+    for option, value, choices in (('model', model, (None, *MODELS)), ('preset', preset, PRESETS)):
         if value not in choices:
-            raise UserError(f'--{option} {value}: choose one of {", ".join(choices)}')
-    work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / f'{model}_{arch}')
+            raise UserError(f'--{option} {value}: choose one of {", ".join(filter(None, choices))}')
+    name = f'{model}_{arch}' if data is None else f'{Path(data).resolve().stem}_{model or "default"}_{arch}'
+    work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / name)
     check_folder_writable('--work-dir', work_dir)
     path = work_dir / 'finetune.py'
     if resume and path.is_file():
@@ -110,29 +123,27 @@ def finetune(
             raise UserError(f'--resume continues {path}, which exists: leave out --dry-run and --config-only')
         _check_same(path.with_suffix('.json'), options)
         rank0_print(f'resuming with {path} as it is')
-        return _train(path, None, (folders or [val])[-1], resume=True)
-    if path.exists():
-        raise UserError(
-            f'{work_dir} already contains a run: use --resume to continue it, another --work-dir to start a '
-            f'new one, or tools/train.py with {path}'
-        )
-    if resume:
-        rank0_print(f'nothing to resume in {work_dir}: starting from scratch')
-
-    data = read_own_data(train, val, folders, classes, ignore)
-    start, weights = _find_weights(start, data.kind)
-    plan = make_plan(data, model=model, arch=arch, preset=preset, start=start, weights=weights, **overrides)
-    description = describe(plan, data)
-    for finding in data.findings:
-        rank0_print(finding.line())
-    rank0_print('\n'.join(f'{name:<12}{text}' for name, text in description.items()))
-    for reason in plan.reasons:
-        rank0_print(f'  because   {reason}')
+        return _train(path, None, ([*folders, data or val])[-1], resume=True)
+    _check_new(path, resume)
+    with tempfile.TemporaryDirectory() as temporary:
+        if data is not None:
+            folder = Path(temporary) if dry_run else work_dir / 'data'
+            place = read_place(data, folders, folder, val_fraction, seed or 0)
+            rank0_print('\n'.join(place.lines))
+            train, val, folders, classes = place.train, place.val, place.images, classes or place.classes
+        own = read_own_data(train, val, folders, classes, ignore)
+    start, weights = _find_weights(start, own.kind)
+    model = model or DEFAULT_MODELS[own.kind]
+    plan = make_plan(own, model=model, arch=arch, preset=preset, start=start, weights=weights, **overrides)
+    description = describe(plan, own)
+    lines = [finding.line() for finding in own.findings]
+    lines += [f'{name:<12}{text}' for name, text in description.items()]
+    rank0_print('\n'.join([*lines, *(f'  because   {reason}' for reason in plan.reasons)]))
     if dry_run:
         rank0_print(f'dry run, nothing was trained; without --dry-run the config is written to {path}')
         return FinetuneResult(config=path, plan=plan)
 
-    config = build_config(data, plan, seed=seed or 0, lr=lr)
+    config = build_config(own, plan, seed=seed or 0, lr=lr)
     if plan.start == 'published':
         _download_weights(config.load_from or config.model.backbone.init_cfg.checkpoint)
     with replacing(path) as temporary:
@@ -143,7 +154,26 @@ def finetune(
     if config_only:
         rank0_print(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
         return FinetuneResult(config=path, plan=plan)
-    return _train(path, plan, data.image_folders[-1], resume=False)
+    return _train(path, plan, own.image_folders[-1], resume=False)
+
+
+def _check_new(path: Path, resume: bool) -> None:
+    """Raise UserError if the config of another run is there."""
+    if path.exists():
+        raise UserError(
+            f'{path.parent} already contains a run: use --resume to continue it, another --work-dir to start '
+            f'a new one, or tools/train.py with {path}'
+        )
+    if resume:
+        rank0_print(f'nothing to resume in {path.parent}: starting from scratch')
+
+
+def _check_places(data: object, train: object, val: object) -> None:
+    """Raise UserError unless there is one data set, or a training and a validation split."""
+    if (data is None) == (train is None and val is None):
+        raise UserError('name one data set, or its splits with --train and --val')
+    if data is None and (train is None or val is None):
+        raise UserError(f'--{"train" if train is None else "val"} is missing: both splits are needed')
 
 
 def _find_weights(start: str | Path, kind: str) -> tuple[str, Path | None]:
@@ -177,7 +207,8 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
 def _to_json(options: Mapping[str, object]) -> dict[str, object]:
     """Convert options to what a json of them holds, with absolute paths."""
     start = options['start']
-    paths = {name: os.path.abspath(options[name]) for name in ('train', 'val')}
+    given = [name for name in ('train', 'val', 'data') if options[name] is not None]
+    paths: dict[str, object] = {name: os.path.abspath(options[name]) for name in given}
     paths['images'] = [os.path.abspath(folder) for folder in options['images']]
     paths['start'] = os.path.abspath(start) if start and Path(start).exists() else start
     return json.loads(json.dumps({**options, **paths}, default=str))

@@ -1,0 +1,179 @@
+"""One data set in every layout gives the same images, objects and classes."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+pytest.importorskip('supervision')
+
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.finetune import finetune
+from fastervit_backbone.finetune.one_place import choose_val, read_place
+from fastervit_backbone.utils.errors import UserError
+from tests.helpers import assert_one_line_error, tool
+
+CLASSES = ('circle', 'square', 'triangle')
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=12, val=4, size=(64, 96))
+
+
+def content(root, split):
+    return json.loads((root / f'annotations/instances_{split}.json').read_text())
+
+
+def boxes(path):
+    """Class name and rounded box of every object, by image."""
+    coco = json.loads(Path(path).read_text())
+    names = {c['id']: c['name'] for c in coco['categories']}
+    files = {i['id']: Path(i['file_name']).stem for i in coco['images']}
+    objects = [
+        (files[a['image_id']], names[a['category_id']], *(round(v) for v in a['bbox']))
+        for a in coco['annotations']
+    ]
+    return sorted(objects), sorted(files.values())
+
+
+def as_roboflow(root, out):
+    for split, folder in (('train', 'train'), ('val', 'valid')):
+        shutil.copytree(root / 'images' / split, out / folder)
+        (out / folder / '_annotations.coco.json').write_text(json.dumps(content(root, split)))
+    return out
+
+
+def as_yolo(root, out):
+    for split in ('train', 'val'):
+        coco = content(root, split)
+        shutil.copytree(root / 'images' / split, out / 'images' / split)
+        (out / 'labels' / split).mkdir(parents=True)
+        for image in coco['images']:
+            lines = []
+            for a in (a for a in coco['annotations'] if a['image_id'] == image['id']):
+                x, y, w, h = a['bbox']
+                W, H = image['width'], image['height']
+                lines.append(f'{a["category_id"] - 1} {(x + w / 2) / W} {(y + h / 2) / H} {w / W} {h / H}')
+            (out / 'labels' / split / f'{Path(image["file_name"]).stem}.txt').write_text('\n'.join(lines))
+    (out / 'data.yaml').write_text(f'train: images/train\nval: images/val\nnames: {list(CLASSES)}\n')
+    return out
+
+
+def as_voc(root, out):
+    for folder in ('JPEGImages', 'Annotations', 'ImageSets/Main'):
+        (out / folder).mkdir(parents=True)
+    for split in ('train', 'val'):
+        coco, stems = content(root, split), []
+        for image in coco['images']:
+            stem = f'{split}_{Path(image["file_name"]).stem}'
+            stems.append(stem)
+            shutil.copy(root / 'images' / split / image['file_name'], out / 'JPEGImages' / f'{stem}.png')
+            objects = ''
+            for a in (a for a in coco['annotations'] if a['image_id'] == image['id']):
+                x, y, w, h = a['bbox']
+                sides = dict(xmin=x + 1, ymin=y + 1, xmax=x + w + 1, ymax=y + h + 1)
+                corners = ''.join(f'<{side}>{value}</{side}>' for side, value in sides.items())
+                name = CLASSES[a['category_id'] - 1]
+                objects += f'<object><name>{name}</name><bndbox>{corners}</bndbox></object>'
+            (out / 'Annotations' / f'{stem}.xml').write_text(f'<annotation>{objects}</annotation>')
+        (out / 'ImageSets/Main' / f'{split}.txt').write_text('\n'.join(stems))
+    return out
+
+
+LAYOUTS = dict(coco=lambda root, out: root, roboflow=as_roboflow, yolo=as_yolo, voc=as_voc)
+
+
+@pytest.mark.parametrize('layout', LAYOUTS)
+def test_every_layout_is_the_same_data(layout, shapes, tmp_path, capsys):
+    place = read_place(LAYOUTS[layout](shapes, tmp_path / 'set'), [], tmp_path / 'out', 0.2, 0)
+    for split, path, folder in zip(('train', 'val'), (place.train, place.val), place.images, strict=True):
+        found, images = boxes(path)
+        expected, names = boxes(shapes / f'annotations/instances_{split}.json')
+        prefix = f'{split}_' if layout == 'voc' else ''
+        assert found == sorted((prefix + name, *rest) for name, *rest in expected)
+        assert images == [prefix + name for name in names]
+        coco = json.loads(path.read_text())
+        assert all((folder / image['file_name']).is_file() for image in coco['images'])
+    assert place.lines[-1] == 'validating on val' and place.classes is None
+
+    result = finetune(data=tmp_path / 'set' if layout != 'coco' else shapes, arch='nano', dry_run=True)
+    assert result.plan.base.stem.startswith('cascade') and result.plan.size == (64, 96)
+    assert 'circle' in capsys.readouterr().out
+    assert not (tmp_path / 'work_dirs').exists()
+
+
+def test_label_maps_and_class_folders(shapes, tmp_path, capsys):
+    root = tmp_path / 'maps'
+    for kind in ('images', 'labels'):
+        shutil.copytree(shapes / kind / 'train', root / kind)
+    (root / 'classes.txt').write_text('background\n' + '\n'.join(CLASSES) + '\n')
+    place = read_place(root, [], tmp_path / 'out', 0.25, 0)
+    names = [sorted(p.name for p in folder.iterdir()) for folder in (place.train, place.val, *place.images)]
+    assert names[0] == names[2] and names[1] == names[3] and len(names[1]) == 3
+    assert sorted(names[0] + names[1]) == sorted(p.name for p in (root / 'labels').iterdir())
+    assert place.classes == ['background', *CLASSES]
+    result = finetune(data=root, arch='nano', work_dir=tmp_path / 'work', dry_run=True)
+    assert result.plan.base.stem.startswith('upernet') and not (tmp_path / 'work').exists()
+
+    root = tmp_path / 'classes'
+    for i, name in enumerate(('red', 'blue')):
+        (root / name).mkdir(parents=True)
+        for j in range(5):
+            Image.fromarray(np.full((40, 40, 3), 20 * i + j, np.uint8)).save(root / name / f'{j}.png')
+    place = read_place(root, [], tmp_path / 'out2', 0.2, 0)
+    assert [len(list((place.val / name).iterdir())) for name in ('red', 'blue')] == [1, 1]
+    assert place.images == []
+    assert finetune(data=root, arch='nano', dry_run=True).plan.base.parent.stem == 'classification'
+
+
+def test_a_part_of_training_becomes_validation(shapes, tmp_path):
+    path = shapes / 'annotations/instances_train.json'
+    places = [
+        read_place(path, [], tmp_path / str(i), fraction, seed)
+        for i, (fraction, seed) in enumerate(((0.25, 0), (0.25, 0), (0.25, 1)))
+    ]
+    parts = [[set(boxes(p)[1]) for p in (place.train, place.val)] for place in places]
+    assert parts[0] == parts[1] != parts[2]
+    for train, val in parts:
+        assert not train & val and len(train | val) == 12 and 2 <= len(val) <= 5
+    assert 'no validation split: ' in places[0].lines[-1]
+    val_classes = {name for _, name, *_ in boxes(places[0].val)[0]}
+    assert val_classes == set(CLASSES)
+
+
+def test_the_choice_is_stratified_and_keeps_identical_images_together():
+    rng = np.random.default_rng(0)
+    images = {
+        f'{i}': {int(c) for c in rng.choice(4, size=rng.integers(0, 3), p=[0.6, 0.3, 0.08, 0.02])}
+        for i in range(400)
+    }
+    digests = {name: str(int(name) // 2) for name in images}  # pairs
+    chosen = choose_val(images, digests, 0.2, 0)
+    assert all((str(2 * i) in chosen) == (str(2 * i + 1) in chosen) for i in range(200))
+    total, val = (Counter(c for name in names for c in images[name]) for names in (images, chosen))
+    assert all(0.1 < val[c] / total[c] < 0.45 for c in total), (total, val)
+    assert choose_val({'a': {0}, 'b': {0}}, dict(a='a', b='b'), 0.01, 0) in ({'a'}, {'b'})
+    with pytest.raises(UserError, match='1 different images'):
+        choose_val({'a': {0}, 'b': {0}}, dict(a='same', b='same'), 0.5, 0)
+
+
+def test_errors(shapes, tmp_path):
+    for arguments, message in (
+        (dict(), 'name one data set'),
+        (dict(data=shapes, train='a.json'), 'name one data set'),
+        (dict(train='a.json'), '--val is missing'),
+        (dict(data=shapes, val_fraction=1.5), r'--val-fraction 1\.5'),
+        (dict(data=tmp_path), 'holds no COCO json'),
+        (dict(data=shapes, model='yolo'), '--model yolo: choose one of'),
+    ):
+        with pytest.raises(UserError, match=message):
+            finetune(**arguments, dry_run=True)
+    done = tool('finetune', tmp_path / 'missing', '--dry-run', cwd=tmp_path)
+    assert_one_line_error(done, 'no file or folder at')
