@@ -57,8 +57,8 @@ class ExportedStep:
         self._arguments = (str(path), str(shape), dtype, precision)
         self._session = open_session(path, 'cpu', precision=precision)
         self._images = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
-        parts = (path, path.with_suffix('.bin'), path.with_name(f'{path.name}.data'))
-        self.size_mib = sum(p.stat().st_size for p in parts if p.is_file()) / 2**20
+        weights = path.with_suffix('.bin') if path.suffix == '.xml' else path.with_name(f'{path.name}.data')
+        self.size_mib = sum(p.stat().st_size for p in (path, weights) if p.is_file()) / 2**20
         self.accuracy = _accuracy(path)
 
     def __call__(self) -> None:
