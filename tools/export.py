@@ -11,6 +11,8 @@ The file takes RGB images and is a model for predict, test and app. Exit code 1:
 and was renamed to .rejected.
 """
 
+import warnings
+
 from fastervit_cli.console import (
     add_cfg_options,
     add_threads,
@@ -61,6 +63,7 @@ def main() -> None:
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.trust import trusting_pickles
 
+    warnings.filterwarnings('ignore', category=UserWarning, module='mm(det|seg|pretrain)')  # their own
     common = dict(verify=args.verify, annotations=args.annotations, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):
         if args.check is not None:
