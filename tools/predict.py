@@ -44,6 +44,13 @@ def main() -> None:
     results = parser.add_argument_group('results')
     results.add_argument('--out', required=True, metavar='DIR', help='output folder')
     results.add_argument(
+        '--save',
+        nargs='+',
+        default=[],
+        choices=['csv', 'yolo'],
+        help='also predictions.csv, or yolo/ with a label file for each image and data.yaml',
+    )
+    results.add_argument(
         '--threshold',
         type=float,
         default=0.3,
@@ -87,6 +94,7 @@ def main() -> None:
         pictures=args.draw,
         overwrite=args.overwrite,
         image_ids=image_ids,
+        save=args.save,
     )
     report = run.run(sources)
     print('\n'.join(report.lines()), flush=True)

@@ -24,6 +24,7 @@ from ..visualization.palette import colorize_label_map
 from .prediction_log import PredictionLog
 from .predictor import Predictor
 from .result_names import ResultNames
+from .save_as import save_as
 from .sources import Source, read_image, read_video, video_size
 
 #: Sources and their pixels.
@@ -81,6 +82,7 @@ class PredictionRun:
         pictures: write annotated pictures and videos.
         overwrite: repeat what is already done.
         image_ids: real path of an image -> its id; None: the ids of the config's test data set.
+        save: further formats, of :data:`~.save_as.FORMATS`.
 
     Raises:
         UserError: ``out`` cannot be written, or has results of other settings.
@@ -96,12 +98,16 @@ class PredictionRun:
         pictures: bool = True,
         overwrite: bool = False,
         image_ids: Mapping[str, int] | None = None,
+        save: Sequence[str] = (),
     ) -> None:
         check_folder_writable('--out', out)
         if batch < 1:
             raise UserError(f'--batch {batch}: must be at least 1')
         if pictures and find_spec('supervision') is None:
             raise UserError('pictures need the package supervision: pip install supervision, or --no-draw')
+        if 'yolo' in save and (predictor.semantic or predictor.classification):
+            raise UserError('--save yolo: its files are for objects, and this model finds none')
+        self.save = save
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories
         self.report = PredictionReport()
@@ -288,6 +294,7 @@ class PredictionRun:
         )
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content))
+        save_as(content, self.save, self.out)
         return path
 
 

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
+
+if TYPE_CHECKING:
+    import supervision as sv
 
 #: Classes that a classifier names for an image.
 TOP = 5
@@ -104,6 +108,18 @@ class Prediction:
         limits = np.array([self.size[1], self.size[0]] * 2, np.float32)
         clipped = replace(self, boxes=np.clip(self.boxes, 0, limits))
         return clipped.select((clipped.boxes[:, 2:] > clipped.boxes[:, :2]).all(1))
+
+    def to_supervision(self, categories: Categories) -> 'sv.Detections':
+        """Return the objects as supervision's Detections, with ``class_name`` in its data."""
+        import supervision as sv
+
+        masks = None
+        if self.masks:
+            masks = np.stack([decode_mask(rle) for rle in self.masks])
+        names = np.array([categories.names[k] for k in self.labels], dtype=str)
+        return sv.Detections(
+            self.boxes, mask=masks, confidence=self.scores, class_id=self.labels, data=dict(class_name=names)
+        )
 
     def to_coco(self, image_id: int, categories: Categories) -> list[dict]:
         """Return COCO's result entries.
