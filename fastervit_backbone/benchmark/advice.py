@@ -11,22 +11,24 @@ from .complexity import backbone_flops
 
 def size_step(spec: ArchSpec) -> int:
     """Return the number whose multiples, as sides of an image, fill all windows: 224 for windows of 7."""
-    sides = [
-        stride * w for stride, w, conv in zip(STRIDES, spec.window_sizes, spec.conv, strict=True) if not conv
-    ]
+    sides = [stride * w for stride, w in _windows(spec)]
     return math.lcm(*sides) if sides else STRIDES[-1]
 
 
 def wasted(spec: ArchSpec, size: tuple[int, int]) -> list[float]:
     """Return, for each stage with windows, the padding as a fraction of the tokens that images have."""
     fractions: list[float] = []
-    for stride, w, conv in zip(STRIDES, spec.window_sizes, spec.conv, strict=True):
-        if conv:
-            continue
+    for stride, w in _windows(spec):
         tokens = [math.ceil(side / stride) for side in size]
         padded = [math.ceil(t / w) * w for t in tokens]
         fractions.append(math.prod(padded) / math.prod(tokens) - 1)
     return fractions
+
+
+def _windows(spec: ArchSpec) -> list[tuple[int, int]]:
+    """Return stride and window of the stages that have windows."""
+    stages = zip(STRIDES, spec.window_sizes, spec.conv, strict=True)
+    return [(stride, w) for stride, w, conv in stages if not conv]
 
 
 def nearby_sizes(spec: ArchSpec, size: tuple[int, int]) -> list[tuple[int, int]]:

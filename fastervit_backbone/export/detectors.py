@@ -22,7 +22,7 @@ class DetectorGraph(Graph):
         if size is None:
             raise UserError(
                 '--dynamic: the numbers of anchors and queries of a detector belong to one size: '
-                'export a file for each --size (backbones, segmenters and classifiers can be dynamic)'
+                'export a file for each --size (backbones and segmenters can be dynamic)'
             )
         super().__init__(model, size)
 
@@ -73,7 +73,7 @@ class TwoStageGraph(DetectorGraph):
         image = torch.zeros_like(boxes[:, 0])
         logits: list[Tensor] = []
         for i, (head, extractor) in enumerate(zip(self.box_heads, self.box_extractors, strict=True)):
-            cls_score, deltas = head(pool_regions(extractor, maps[: len(extractor.roi_layers)], boxes, image))
+            cls_score, deltas = head(pool_regions(extractor, maps, boxes, image))
             logits.append(cls_score)
             if not head.reg_class_agnostic:
                 deltas = deltas.reshape(len(boxes), -1, 4)
@@ -111,7 +111,7 @@ class TwoStageGraph(DetectorGraph):
         image = torch.zeros_like(boxes[:, 0])
         masks: list[Tensor] = []
         for head, extractor in zip(self.mask_heads, self.mask_extractors, strict=True):
-            regions = pool_regions(extractor, maps[: len(extractor.roi_layers)], boxes, image)
+            regions = pool_regions(extractor, maps, boxes, image)
             masks.append(head(regions).sigmoid())
         mean = torch.stack(masks).mean(0)
         channel = torch.zeros_like(labels) if self.mask_heads[0].class_agnostic else labels.clamp(min=0)

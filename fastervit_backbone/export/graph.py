@@ -53,10 +53,14 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, H, W, 3), RGB, uint8 or float of 0..255 -> :attr:`outputs`."""
+        return self.compute(self.normalize(images))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Normalize pixels (B, H, W, 3), RGB, to (B, 3, H, W), in the order of the model's channels."""
         x = images.to(self.mean.dtype).permute(0, 3, 1, 2)
         if self.is_bgr:
             x = x.flip(1)
-        return self.compute((x - self.mean) / self.std)
+        return (x - self.mean) / self.std
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the results of normalized images (B, 3, H, W)."""

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..apis.exported import ExportedModel
-from ..utils.errors import UserError
-from .write import INSTALL
 
 #: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
 LAST_LAYERS = tuple(
@@ -61,49 +59,37 @@ def quantize(
         worst_change: returns by how much the worst metric of a file changes, negative for a loss; None: there
             is no truth, accuracy is not controlled.
         most: loss of a metric that is accepted.
-
-    Raises:
-        UserError: a package is missing.
     """
-    try:
-        import nncf
-        import openvino as ov
-    except ModuleNotFoundError as error:
-        raise UserError(f'--int8 needs {error.name}: {INSTALL}') from error
-    nncf.set_log_level('ERROR')
-    os.environ.setdefault('TQDM_DISABLE', '1')
+    import nncf
+    import openvino as ov
+
     model = ov.Core().read_model(path)
-    last = _operators(model, [layers[name] for name in layers if any(part in name for part in LAST_LAYERS)])
+    last = _operators(model, [t for name, t in layers.items() if any(part in name for part in LAST_LAYERS)])
     positions = _operators(
-        model, [layers[name] for name in layers if any(part in name for part in POSITIONS)]
+        model, [t for name, t in layers.items() if any(part in name for part in POSITIONS)]
     )
     ignored = nncf.IgnoredScope(names=sorted({*last, *positions}))
     batches = [_batch(exported, image) for image in calibration]
-    dataset = nncf.Dataset(batches)
-    arguments: dict[str, Any] = dict(model_type=nncf.ModelType.TRANSFORMER, ignored_scope=ignored)
-    arguments.update(preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches))
-    with redirect_stdout(StringIO()):
-        if worst_change is None:
-            quantized = nncf.quantize(model, dataset, **arguments)
-        else:
-            metric = worst_change
+    if worst_change is None:
+        quantized = _run_nncf(nncf.quantize, model, batches, ignored_scope=ignored)
+    else:
+        metric = worst_change
 
-            def validate(compiled: Any, _: object) -> tuple[float, None]:
-                clone = copy.copy(exported)
-                clone.session = _Compiled(compiled, exported.session.outputs)
-                return 1 + metric(clone), None
+        def validate(compiled: Any, _: object) -> tuple[float, None]:
+            clone = copy.copy(exported)
+            clone.session = _Compiled(compiled, exported.session.outputs)
+            return 1 + metric(clone), None
 
-            arguments.pop('subset_size')
-            quantized = nncf.quantize_with_accuracy_control(
-                model,
-                dataset,
-                nncf.Dataset(batches[:1]),  # the function has its own images
-                validate,
-                max_drop=most,
-                drop_type=nncf.DropType.ABSOLUTE,
-                subset_size=len(batches),
-                **arguments,
-            )
+        quantized = _run_nncf(
+            nncf.quantize_with_accuracy_control,
+            model,
+            batches,
+            ignored_scope=ignored,
+            validation_dataset=nncf.Dataset(batches[:1]),  # the function has its own images
+            validation_fn=validate,
+            max_drop=most,
+            drop_type=nncf.DropType.ABSOLUTE,
+        )
     _save(quantized, path)
     return _report(quantized, {*last}, {*positions}, layers)
 
@@ -113,17 +99,24 @@ def quantize_plainly(path: Path, batches: Sequence[np.ndarray]) -> None:
     import nncf
     import openvino as ov
 
+    _save(_run_nncf(nncf.quantize, ov.Core().read_model(path), batches), path)
+
+
+def _run_nncf(function: Callable[..., Any], model: Any, batches: Sequence[np.ndarray], **options: Any) -> Any:
+    """Call one of NNCF's quantizations with what both have in common, quietly."""
+    import nncf
+
     nncf.set_log_level('ERROR')
     os.environ.setdefault('TQDM_DISABLE', '1')
     with redirect_stdout(StringIO()):
-        quantized = nncf.quantize(
-            ov.Core().read_model(path),
-            nncf.Dataset(list(batches)),
+        return function(
+            model,
+            calibration_dataset=nncf.Dataset(list(batches)),
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
+            **options,
         )
-    _save(quantized, path)
 
 
 def _save(model: Any, path: Path) -> None:

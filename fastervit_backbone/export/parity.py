@@ -1,6 +1,6 @@
 """The gate: an exported file against the model itself; a file that differs is rejected."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -301,6 +301,5 @@ def _dtype(exported: ExportedModel) -> torch.dtype:
 
 def _inner_results(exported: ExportedModel, batch: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     session = open_session(exported.path, extra_outputs=list(dict.fromkeys(names)))
-    results: Callable[[np.ndarray], list[np.ndarray]] = session.run
-    values = results(batch.astype(exported.info['dtype']))
+    values = session.run(batch.astype(exported.info['dtype']))
     return dict(zip(session.outputs, values, strict=True))

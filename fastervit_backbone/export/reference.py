@@ -76,10 +76,7 @@ class Reference:
         return Prediction(size, boxes, scores, labels, masks).within_image()
 
     def _normalize(self, canvas: np.ndarray) -> Tensor:
-        x = torch.from_numpy(canvas.copy()).permute(2, 0, 1)[None].float()
-        if self.graph.is_bgr:
-            x = x.flip(1)
-        return (x - self.graph.mean) / self.graph.std
+        return self.graph.normalize(torch.from_numpy(canvas.copy())[None])
 
 
 def _sample(scope: str, metainfo: dict) -> BaseDataElement:
@@ -94,9 +91,9 @@ def layers_of(graph: Graph, images: Tensor, names: Sequence[str]) -> dict[str, n
     """Compute the graph eagerly and return the result of each named module that ran once with one tensor."""
     seen: dict[str, np.ndarray] = {}
     repeated: set[str] = set()
-    hooks = []
+    hooks, wanted = [], set(names)
     for name, module in graph.named_modules():
-        if name in set(names):
+        if name in wanted:
 
             def keep(_: nn.Module, __: object, result: object, name: str = name) -> None:
                 if name in seen:

@@ -103,15 +103,13 @@ def export(
         _write_info(path, info)
         precision = 'float16' if half else 'float32'
         if int8 is not None:
-            info |= _quantize(path, info, graph, reference, images, calibration)
+            info |= _quantize(path, info, images, calibration)
             precision = 'int8'
-        _write_info(path, info)
         with trusting_pickles():  # a .pt2 of this process
             exported = ExportedModel(path, 'cpu', maps=backbone)
-        parity = compare(exported, reference, images, precision)
-        parity.float_layers = info.get('int8', {}).get('kept_in_float', [])
-        with trusting_pickles():
+            parity = compare(exported, reference, images, precision)
             layer = _check_layers(parity, exported, graph, info['layers'], images)
+        parity.float_layers = info.get('int8', {}).get('kept_in_float', [])
         _write_info(path, info | dict(parity=asdict(parity)))
         del exported
         target = _move(Path(folder), Path(out), path.name, rejected=bool(parity.failures))
@@ -211,12 +209,7 @@ def _calibration(folder: str | Path | None) -> list[np.ndarray]:
 
 
 def _quantize(
-    path: Path,
-    info: Mapping[str, Any],
-    graph: Graph,
-    reference: Reference,
-    images: Images,
-    calibration: list[np.ndarray],
+    path: Path, info: Mapping[str, Any], images: Images, calibration: list[np.ndarray]
 ) -> dict[str, Any]:
     from .int8 import quantize
 

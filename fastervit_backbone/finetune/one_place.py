@@ -105,7 +105,7 @@ def choose_val(
     keys = sorted(groups)
     order = [keys[i] for i in np.random.default_rng(seed).permutation(len(keys))]
     total = Counter(c for found in classes.values() for c in found)
-    chosen: list[str] = []
+    chosen: set[str] = set()
     count: Counter = Counter()
     for name in sorted(total, key=lambda c: (total[c], str(c))):
         wanted = min(max(1, round(fraction * total[name])), total[name] - 1)
@@ -119,10 +119,10 @@ def choose_val(
                 or any(count[c] + 1 >= total[c] for c in classes[key])
             ):
                 continue
-            chosen.append(key)
+            chosen.add(key)
             count.update(classes[key])
     if not chosen:
-        chosen.append(order[0])
+        chosen.add(order[0])
     return {name for key in chosen for name in groups[key]}
 
 
