@@ -9,7 +9,8 @@ Classes:    python tools/finetune.py --train images/train --val images/val   (on
 
 It checks the data, chooses batch size, image size and schedule for data and machine, trains, and keeps the
 best checkpoint. --dry-run prints these choices. They are written as one config, WORK_DIR/finetune.py, for
-tools/train.py. Without a GPU, add --arch nano --preset quick.
+tools/train.py. Without a GPU, add --arch nano --preset quick. On several GPUs:
+torchrun --nproc-per-node 8 tools/finetune.py my_data
 """
 
 from fastervit_cli.console import (
@@ -71,10 +72,24 @@ def main() -> None:
         metavar='HxW',
         help='size of images, or of crops of label maps (default: from the data)',
     )
-    schedule.add_argument('--batch', type=int, help='images per step (default: what fits into memory)')
+    schedule.add_argument('--batch', type=int, help='images per process (default: what fits into memory)')
+    schedule.add_argument(
+        '--accumulate', type=int, default=1, metavar='N', help='batches per optimizer step (default: 1)'
+    )
+    schedule.add_argument(
+        '--augment',
+        help='augmentation: none, light, or strong for few images and long training (default: light); '
+        'WORK_DIR/augmented.jpg shows it',
+    )
+    schedule.add_argument(
+        '--no-flip',
+        dest='flip',
+        action='store_false',
+        help='never mirror images: for text, signs, left and right',
+    )
     schedule.add_argument('--epochs', type=int, help="number of epochs (default: the preset's)")
     schedule.add_argument(
-        '--lr', type=float, help="learning rate for that batch size (default: the paper's, scaled)"
+        '--lr', type=float, help="learning rate for the images of a step (default: the paper's, scaled)"
     )
     schedule.add_argument('--seed', type=int, help='random seed (default: 0)')
     schedule.add_argument('--no-amp', dest='amp', action='store_false', help='train in float32 on a GPU too')
@@ -84,11 +99,18 @@ def main() -> None:
         metavar='DIR',
         help='folder of config, checkpoints and logs (default: work_dirs/finetune/MODEL_ARCH)',
     )
+    run.add_argument(
+        '--log',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='also log to: tensorboard, wandb (offline), mlflow',
+    )
     run.add_argument('--resume', action='store_true', help='resume the run in the work dir')
     run.add_argument(
         '--config-only',
         action='store_true',
-        help='only write the config, to edit it or to train on several GPUs',
+        help='only write the config, to edit it',
     )
     run.add_argument('--dry-run', action='store_true', help='only print what would be done')
     add_trust_argument(parser)

@@ -20,6 +20,7 @@ from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, 
 from ..checkpoints.published import check_fit
 from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
 from ..engine.config.batch_norm import check_batch
+from ..engine.hooks.accumulated_gradients import AccumulatedGradientsHook
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
 from ..engine.hooks.unreadable_images import UnreadableImageHook
@@ -96,7 +97,7 @@ def train(
     del weights  # the runner reads the file itself: do not keep a second copy during training
     save_on_signal = SaveOnSignalHook()
     guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
-    for hook in (_CategoryIdsHook(), *guards, save_on_signal):
+    for hook in (_CategoryIdsHook(), AccumulatedGradientsHook(), *guards, save_on_signal):
         runner.register_hook(hook)
     try:
         with safe_loading(), _readable_errors(config):

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from mmengine.config import Config
@@ -11,6 +12,8 @@ from mmengine.dist import get_rank, get_world_size, init_dist
 from fastervit_cli.console import as_typed
 
 from ..utils.errors import OtherProcessError, UserError
+
+T = TypeVar('T')
 
 #: Environment variable in which a launcher states the number of processes.
 _WORLD_SIZE = {'pytorch': 'WORLD_SIZE', 'slurm': 'SLURM_NTASKS', 'mpi': 'OMPI_COMM_WORLD_SIZE'}
@@ -42,8 +45,15 @@ def join_processes(config: Config, launcher: str) -> None:
         init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}))
 
 
-def from_first_process(work: Callable[[], list[str]]) -> list[str]:
+def launcher_of_environment() -> str:
+    """Return 'pytorch' in a process that torchrun started, else 'none'."""
+    return 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'
+
+
+def from_first_process(work: Callable[[], T]) -> T:
     """Call ``work`` only in the first process; every process returns its result or raises its error.
+
+    The result can be pickled and is no string.
 
     Raises:
         UserError: in all processes if ``work`` raised it; only the first one reports it.
@@ -52,7 +62,7 @@ def from_first_process(work: Callable[[], list[str]]) -> list[str]:
         return work()
     # a separate group, so that the others may wait longer than a training step may take
     group = torch.distributed.new_group(backend='gloo', timeout=timedelta(hours=4))
-    result: list[object] = [None]
+    result: list[Any] = [None]
     failure = None
     if get_rank() == 0:
         try:

@@ -1,7 +1,8 @@
 """Write a plan as one flat, commented config that tools/train.py reads and users edit."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
@@ -12,8 +13,10 @@ from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list
 from ..timm_models import default_cfgs
+from ..utils.errors import UserError
 from .own_data import OwnData
-from .plan import RESIZE_RANGE, Plan, steps_per_epoch
+from .pipelines import pipelines
+from .plan import Plan, steps_per_epoch
 
 #: Keys kept from the base config, in the order they are written, with the comment above each.
 _COMMENTS = {
@@ -44,24 +47,33 @@ _COMMENTS = {
     'load_from': 'Checkpoint of a whole model to start from, or None.',
     'resume': '',
 }
+#: --log -> module that it needs, and mmengine's backend.
+LOGGERS: dict[str, tuple[str, dict]] = {
+    'tensorboard': ('tensorboard', dict(type='TensorboardVisBackend')),
+    'wandb': ('wandb', dict(type='WandbVisBackend', init_kwargs=dict(project='fastervit', mode='offline'))),
+    'mlflow': ('mlflow', dict(type='MLflowVisBackend', exp_name='fastervit')),
+}
 #: Keys written as a reference to another key where both have the same value.
 _ALIASES = {'test_dataloader': 'val_dataloader', 'test_evaluator': 'val_evaluator'}
 
 
-def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = None) -> Config:
+def build_config(
+    data: OwnData, plan: Plan, *, seed: int, lr: float | None = None, log: Sequence[str] = ()
+) -> Config:
     """Build the config of a plan.
 
     Args:
         data: to train on.
         plan: for that data.
         seed: for all randomness.
-        lr: learning rate at the plan's batch size; None scales the base config's linearly.
+        lr: learning rate at the plan's images per step; None scales the base config's linearly.
+        log: further loggers, of :data:`LOGGERS`.
     """
     base = load_config(plan.base)
     config = ConfigDict({key: base[key] for key in _COMMENTS if key in base})
     mask_head = (config.model.get('roi_head') or {}).get('mask_head')
     masks = data.kind == 'coco' and data.has_masks and bool(mask_head)
-    steps = steps_per_epoch(data, plan.batch_size)
+    steps = steps_per_epoch(data, plan.batch_size * plan.processes)
     _set_model(config, data, plan, masks)
     fit_heads(config, len(data.classes))
     metric = _set_data(config, data, plan, masks)
@@ -73,6 +85,10 @@ def build_config(data: OwnData, plan: Plan, *, seed: int, lr: float | None = Non
     _set_hooks(config, plan, steps, metric)
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
     config.randomness = dict(seed=seed)
+    if log:
+        backends = [LOGGERS[name][1] for name in log]
+        config.visualizer.vis_backends = [*config.visualizer.vis_backends, *backends]
+        config.pop('vis_backends', None)
     config.load_from, config.resume = _absolute(plan.weights) if plan.start == 'model' else None, False
     if data.kind == 'folders' and plan.start == 'published' and plan.arch != 'nano':
         config.load_from = default_cfgs[f'fastervit_{plan.arch}'].default.url
@@ -108,6 +124,13 @@ def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
     return '\n'.join(lines) + '\n'
 
 
+def check_loggers(log: Sequence[str]) -> None:
+    """Raise UserError if the package of a logger is missing."""
+    for name in log:
+        if find_spec(LOGGERS[name][0]) is None:
+            raise UserError(f'--log {name}: not installed: pip install {LOGGERS[name][0]}')
+
+
 def _absolute(path: str | Path) -> str:
     return os.path.abspath(path)
 
@@ -141,21 +164,19 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
 
 def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str:
     """Set dataloaders and evaluators; returns the metric that decides which checkpoint is best."""
+    train_pipeline, val_pipeline = pipelines(data.kind, plan, masks)
     if data.kind == 'coco':
-        pipelines = _coco_pipelines(plan, masks)
         metrics = ['bbox', 'segm'] if masks else ['bbox']
         best = f'coco/{metrics[-1]}_mAP'
         config.val_evaluator = dict(type='CocoMetric', ann_file=_absolute(data.val), metric=metrics)
     elif data.kind == 'folders':
-        pipelines = _classification_pipelines(plan)
         best, topk = 'accuracy/top1', tuple(k for k in (1, 5) if k < len(data.classes))
         config.val_evaluator = dict(type='Accuracy', topk=topk)
     else:
-        pipelines = _label_pipelines(plan)
         best = 'mIoU'
         config.val_evaluator = dict(type='IoUMetric', iou_metrics=[best])
-    config.train_dataloader = _dataloader(data, plan, 0, pipelines[0])
-    config.val_dataloader = _dataloader(data, plan, 1, pipelines[1])
+    config.train_dataloader = _dataloader(data, plan, 0, train_pipeline)
+    config.val_dataloader = _dataloader(data, plan, 1, val_pipeline)
     config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
     return best
 
@@ -190,84 +211,26 @@ def _dataloader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> 
     return loader
 
 
-def _coco_pipelines(plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
-    """Configure the pipelines for training and for validation."""
-    height, width = plan.size
-    load_image = dict(type='LoadImageFromFile')
-    load_annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)
-    meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-    train = [
-        load_image,
-        load_annotations,
-        dict(type='RandomResize', scale=(width, height), ratio_range=RESIZE_RANGE, keep_ratio=True),
-        dict(type='RandomFlip', prob=0.5),
-        dict(type='PackDetInputs'),
-    ]
-    val = [
-        load_image,
-        dict(type='Resize', scale=(width, height), keep_ratio=True),
-        load_annotations,
-        dict(type='PackDetInputs', meta_keys=meta_keys),
-    ]
-    return train, val
-
-
-def _label_pipelines(plan: Plan) -> tuple[list[dict], list[dict]]:
-    """Configure the pipelines for training and for validation."""
-    height, width = plan.size
-    load_image, load_annotations = dict(type='LoadImageFromFile'), dict(type='LoadAnnotations')
-    train = [
-        load_image,
-        load_annotations,
-        dict(type='RandomResize', scale=(width, height), ratio_range=(0.75, 1.5), keep_ratio=True),
-        dict(type='RandomCrop', crop_size=plan.size, cat_max_ratio=0.75),
-        dict(type='RandomFlip', prob=0.5),
-        dict(type='PhotoMetricDistortion'),
-        dict(type='PackSegInputs'),
-    ]
-    val = [
-        load_image,
-        dict(type='Resize', scale=(width, height), keep_ratio=True),
-        load_annotations,
-        dict(type='PackSegInputs'),
-    ]
-    return train, val
-
-
-def _classification_pipelines(plan: Plan) -> tuple[list[dict], list[dict]]:
-    """Configure the pipelines for training and for validation."""
-    height, width = plan.size
-    bicubic = dict(backend='pillow', interpolation='bicubic')
-    load_image, pack = dict(type='LoadImageFromFile'), dict(type='PackInputs')
-    crop = dict(type='RandomResizedCrop', scale=(width, height), crop_ratio_range=(0.5, 1.0), **bicubic)
-    jitter = dict(type='ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3)
-    train = [load_image, crop, dict(type='RandomFlip', prob=0.5), jitter, pack]
-    val = [
-        load_image,
-        dict(type='ResizeEdge', scale=min(plan.size), edge='short', **bicubic),
-        dict(type='CenterCrop', crop_size=(width, height)),
-        pack,
-    ]
-    return train, val
-
-
 def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: float | None) -> None:
     """Set optimizer and learning rate schedule; ``steps`` per epoch."""
     wrapper = config.optim_wrapper
+    per_step = plan.batch_size * plan.accumulate * plan.processes
     if base.default_scope == 'mmpretrain':  # LAMB is for thousands of images a step
         wrapper.pop('paramwise_cfg', None)
         wrapper.constructor = 'LayerDecayOptimWrapperConstructor'
-        wrapper.optimizer = ConfigDict(type='AdamW', lr=5e-4 * plan.batch_size / 128, weight_decay=0.05)
+        wrapper.optimizer = ConfigDict(type='AdamW', lr=5e-4 * per_step / 128, weight_decay=0.05)
         lr = wrapper.optimizer.lr if lr is None else lr
-    base_batch_size = (base.get('auto_scale_lr') or {}).get('base_batch_size', plan.batch_size)
-    wrapper.optimizer.lr = wrapper.optimizer.lr * plan.batch_size / base_batch_size if lr is None else lr
+    base_batch_size = (base.get('auto_scale_lr') or {}).get('base_batch_size', per_step)
+    wrapper.optimizer.lr = wrapper.optimizer.lr * per_step / base_batch_size if lr is None else lr
+    if plan.accumulate > 1:
+        wrapper.accumulative_counts = plan.accumulate
     if wrapper.get('constructor') == 'LayerDecayOptimWrapperConstructor':
         wrapper.paramwise_cfg = dict(decay_rate=plan.decay_rate)
     if not wrapper.get('clip_grad'):
         wrapper.clip_grad = dict(max_norm=10)
     if plan.amp:
         wrapper.update(amp_options())
-    warmup_steps = min(500, plan.epochs * steps // 10)
+    warmup_steps = min(500 * plan.accumulate, plan.epochs * steps // 10)
     warmup = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_steps)
     cosine = dict(
         type='CosineAnnealingLR',
@@ -278,7 +241,7 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
         convert_to_iter_based=True,
     )
     config.param_scheduler = [warmup, cosine] if warmup_steps > 1 else [cosine]
-    config.auto_scale_lr = dict(base_batch_size=plan.batch_size)
+    config.auto_scale_lr = dict(base_batch_size=per_step)
 
 
 def _set_hooks(config: ConfigDict, plan: Plan, steps: int, metric: str) -> None:
@@ -292,6 +255,8 @@ def _set_hooks(config: ConfigDict, plan: Plan, steps: int, metric: str) -> None:
     config.custom_hooks = []
     if plan.ema_momentum:
         ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=plan.ema_momentum)
+        if plan.accumulate > 1:
+            ema['interval'] = plan.accumulate
         config.custom_hooks.append(dict(ema, update_buffers=True))
     stopping = dict(type='EarlyStopping', monitor=metric, patience=plan.patience, begin=plan.epochs // 2)
     config.custom_hooks.append(dict(stopping, strict=False, min_delta=0.0))

@@ -28,8 +28,8 @@ MODELS: dict[str, tuple[str, str | None]] = {
 #: Kind of data that a model learns from; the others learn from COCO jsons.
 KINDS = {'upernet': 'labels', 'fpn': 'labels', 'classifier': 'folders'}
 _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folders of class folders'}
-#: Range of the random scale of training images ('coco'): a batch may hold the largest of them.
-RESIZE_RANGE = (0.8, 1.25)
+#: --augment -> range of the random scale of training images ('coco').
+RESIZE_RANGES = dict(none=(1.0, 1.0), light=(0.8, 1.25), strong=(0.5, 2.0))
 
 #: Training memory per image over what the backbone keeps for the backward pass: adds neck, heads and buffers.
 _MODEL_OVER_BACKBONE = 1.8
@@ -81,7 +81,7 @@ class Plan:
         base: config that provides model, optimizer and runtime.
         arch: of FasterViT.
         size: (height, width) that images are resized to fit ('coco'), or of crops.
-        batch_size: images per step.
+        batch_size: images per process.
         num_workers: data loading processes.
         epochs: maximum.
         val_interval: epochs between evaluations.
@@ -92,6 +92,10 @@ class Plan:
         amp: whether to train in mixed precision.
         start: 'published' (of nano: those of this package), 'nothing', 'backbone' or 'model'.
         weights: checkpoint for 'backbone' and 'model'.
+        augment: strength of the augmentation: 'none', 'light' or 'strong'.
+        flip: whether it mirrors images.
+        accumulate: batches per optimizer step.
+        processes: of the run.
         reasons: lines that explain the decisions.
     """
 
@@ -109,6 +113,10 @@ class Plan:
     amp: bool
     start: str
     weights: Path | None
+    augment: str
+    flip: bool
+    accumulate: int
+    processes: int
     reasons: tuple[str, ...]
 
 
@@ -139,6 +147,10 @@ def make_plan(
     start: str = 'published',
     weights: Path | None = None,
     amp: bool = True,
+    augment: str = 'light',
+    flip: bool = True,
+    accumulate: int = 1,
+    processes: int = 1,
 ) -> Plan:
     """Decide everything that is not given.
 
@@ -147,6 +159,8 @@ def make_plan(
     Raises:
         UserError: arguments that do not fit the data or each other.
     """
+    if accumulate < 1:
+        raise UserError(f'--accumulate {accumulate}: must be at least 1')
     _check_model(model, data)
     base = find_base(model, arch)
     size = size or _choose_size(data, arch)
@@ -154,18 +168,24 @@ def make_plan(
 
     min_batch = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
     if batch is None:
-        batch, reason = _choose_batch(arch, size, min_batch, amp=amp, kind=data.kind)
+        enlarged = (
+            RESIZE_RANGES[augment][1] if data.kind == 'coco' and augment == 'light' else 1.0
+        )  # no crops
+        batch, reason = _choose_batch(
+            arch, size, min_batch, amp=amp, kind=data.kind, enlarged=enlarged, processes=processes
+        )
         reasons.append(reason)
     if min(batch, data.num_images) < min_batch:
         raise UserError(f'--batch {batch} of {data.num_images} images: {model} needs at least {min_batch}')
-    batch = min(batch, data.num_images)
+    batch = min(batch, max(min_batch, data.num_images // processes))
 
     length = PRESETS[preset]
-    steps = steps_per_epoch(data, batch)
+    steps = steps_per_epoch(data, batch * processes)
     if epochs is None:
-        epochs = max(length.min_epochs, math.ceil(length.min_steps / steps))
+        epochs = max(length.min_epochs, math.ceil(length.min_steps * accumulate / steps))
+        each = f'{steps} steps' if accumulate == 1 else f'{steps} batches, {accumulate} a step'
         reasons.append(
-            f'{epochs} epochs of {steps} steps: preset {preset}, at least {length.min_epochs} epochs '
+            f'{epochs} epochs of {each}: preset {preset}, at least {length.min_epochs} epochs '
             f'and {length.min_steps} steps'
         )
     if epochs < 1:
@@ -183,22 +203,26 @@ def make_plan(
         arch=arch,
         size=size,
         batch_size=batch,
-        num_workers=max(0, min(8, (os.cpu_count() or 1) - 1)),
+        num_workers=max(0, min(8, (os.cpu_count() or 1) // processes - 1)),
         epochs=epochs,
         val_interval=max(1, epochs // 12),
         patience=length.patience,
         frozen_stages=frozen_stages,
         decay_rate=decay_rate,
-        ema_momentum=_choose_ema_momentum(epochs * steps),
+        ema_momentum=_choose_ema_momentum(epochs * steps // accumulate),
         amp=amp and torch.cuda.is_available(),
         start=start,
         weights=weights,
+        augment=augment,
+        flip=flip,
+        accumulate=accumulate,
+        processes=processes,
         reasons=tuple(reasons),
     )
 
 
 def steps_per_epoch(data: OwnData, batch_size: int) -> int:
-    """Count the steps of an epoch; except for objects the last, smaller batch is dropped."""
+    """Count the batches of an epoch; except for objects the last, smaller batch is dropped."""
     if data.kind != 'coco':
         return max(1, data.num_images // batch_size)
     return math.ceil(data.num_images / batch_size)
@@ -236,21 +260,20 @@ def _choose_size(data: OwnData, arch: str) -> tuple[int, int]:
 
 
 def _choose_batch(
-    arch: str, size: tuple[int, int], min_batch: int, *, amp: bool, kind: str
+    arch: str, size: tuple[int, int], min_batch: int, *, amp: bool, kind: str, enlarged: float, processes: int
 ) -> tuple[int, str]:
     """Double ``min_batch`` while free memory is estimated to hold the batch; returns it and the reason.
 
-    ``kind``: of the data; objects are seen at a random scale, all else in crops of exactly ``size``.
+    ``kind``: of the data; ``enlarged``: the largest images of a batch over ``size``.
     """
     use_gpu = torch.cuda.is_available()
     device, max_batch = ('GPU', _MAX_BATCH_GPU) if use_gpu else ('CPU', _MAX_BATCH_CPU)
     if kind == 'folders':
         max_batch = _MAX_CLASSIFIED_GPU if use_gpu else _MAX_CLASSIFIED_CPU
-    free_bytes = torch.cuda.mem_get_info()[0] if use_gpu else free_memory()
+    free_bytes = torch.cuda.mem_get_info()[0] if use_gpu else free_memory() // processes
     backbone_bytes, num_parameters = training_bytes(arch, size)
-    max_area_ratio = RESIZE_RANGE[1] ** 2 if kind == 'coco' else 1.0
     precision_ratio = _AMP_OVER_FLOAT32 if use_gpu and amp else 1.0
-    image_bytes = backbone_bytes * max_area_ratio * _MODEL_OVER_BACKBONE * precision_ratio
+    image_bytes = backbone_bytes * enlarged**2 * _MODEL_OVER_BACKBONE * precision_ratio
     batch_bytes = max(0.0, _USED_FRACTION * free_bytes - _STATE_BYTES * num_parameters)
     batch = min_batch
     while batch * 2 <= min(batch_bytes / image_bytes, max_batch):
@@ -290,10 +313,14 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
         start = f'{plan.start}, {plan.weights}'
     frozen = 'nothing' if plan.frozen_stages < 0 else f'{plan.frozen_stages} (stages; 0 is only the stem)'
     ema = 'none (too few steps)' if plan.ema_momentum is None else f'momentum {plan.ema_momentum:g}'
+    accumulated = '' if plan.accumulate == 1 else f' x {plan.accumulate} accumulated'
+    accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'
+    mirrored = '' if plan.flip or plan.augment == 'none' else ', not mirrored'
     return {
         'data': f'{data.num_images} training images{empty}; {len(data.classes)} classes: {classes}',
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind != 'coco' else ''),
-        'batch': f'{plan.batch_size}, loaded by {plan.num_workers} processes',
+        'batch': f'{plan.batch_size}{accumulated}, loaded by {plan.num_workers} processes',
+        'augment': plan.augment + mirrored,
         'epochs': f'{plan.epochs}, evaluated every {plan.val_interval}; in the second half, stopped after '
         f'{plan.patience} evaluations without improvement',
         'start': start,

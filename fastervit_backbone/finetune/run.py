@@ -15,14 +15,21 @@ from ..apis.evaluate import MAIN_METRICS
 from ..apis.train import train as train_config
 from ..checkpoints.classifier import number_of_classes, to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict, write_plain_checkpoint
-from ..engine.processes import rank0_print
+from ..engine.processes import (
+    from_first_process,
+    join_processes,
+    launcher_of_environment,
+    rank0_print,
+    world_size,
+)
 from ..engine.runner.work_dir import find_checkpoint
 from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
-from .flat_config import build_config, config_text
+from .augmented import write_augmented
+from .flat_config import LOGGERS, build_config, check_loggers, config_text
 from .one_place import read_place
 from .own_data import read_own_data
-from .plan import DEFAULT_MODELS, MODELS, PRESETS, Plan, describe, make_plan
+from .plan import DEFAULT_MODELS, MODELS, PRESETS, RESIZE_RANGES, Plan, describe, make_plan
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,15 @@ def finetune(
     lr: float | None = None,
     seed: int | None = None,
     amp: bool = True,
+    augment: str | None = None,
+    flip: bool = True,
+    accumulate: int = 1,
+    log: Sequence[str] = (),
     resume: bool = False,
     config_only: bool = False,
     dry_run: bool = False,
 ) -> FinetuneResult:
-    """Train a detector, segmenter or classifier on your own data.
+    """Train a detector, segmenter or classifier on your own data; in several processes under torchrun.
 
     Args:
         train: COCO json, folder of label maps, or folder of one folder of images per class.
@@ -88,11 +99,16 @@ def finetune(
             from scratch, or a file or work dir: of a backbone, or of a whole model, whose heads start from
             scratch if its classes differ.
         size: (height, width), overrides the plan.
-        batch: images per step, likewise.
+        batch: images per process, likewise.
         epochs: likewise.
-        lr: learning rate at that batch, likewise.
+        lr: learning rate for the images of a step, likewise.
         seed: for all randomness (0).
         amp: mixed precision where there is a CUDA device.
+        augment: strength of the augmentation: 'none', 'light' (the default) or 'strong'. A sheet of augmented
+            images, ``augmented.jpg`` in the work dir, shows it.
+        flip: mirror images; False for text, signs and all that has a left and a right.
+        accumulate: batches per optimizer step (1).
+        log: further loggers: 'tensorboard', 'wandb' (offline), 'mlflow'.
         resume: continue the run in ``work_dir`` with its config; other options must match those of that run.
         config_only: write the config, do not train.
         dry_run: print the plan, write and train nothing.
@@ -100,61 +116,86 @@ def finetune(
     Raises:
         UserError: bad input; data with errors.
     """
+    launcher = launcher_of_environment()
+    join_processes(Config(), launcher)
     folders = [images] if isinstance(images, str | Path) else list(images)
-    overrides = dict(size=size, batch=batch, epochs=epochs, amp=amp)
+    overrides = dict(size=size, batch=batch, epochs=epochs, amp=amp, flip=flip, accumulate=accumulate)
     _check_places(data, train, val)
-    options = dict(
-        train=train, val=val, data=data, images=folders, model=model, arch=arch, preset=preset, start=start
-    )
-    options = _to_json(options | overrides | dict(classes=classes, ignore=ignore, lr=lr, seed=seed))
+    options = dict(train=train, val=val, data=data, images=folders, model=model, arch=arch, preset=preset)
+    options |= dict(start=start, augment=augment, classes=classes, ignore=ignore, lr=lr, seed=seed)
+    options = _to_json(options | overrides | dict(log=list(log)))
     if data is not None:
         options['val_fraction'] = val_fraction
     arch, preset, start = arch or '0', preset or 'standard', start or 'published'
+    augment = augment or 'light'
     model = model or (None if data is not None else 'cascade' if folders else 'classifier')
-    for option, value, choices in (('model', model, (None, *MODELS)), ('preset', preset, PRESETS)):
-        if value not in choices:
-            raise UserError(f'--{option} {value}: choose one of {", ".join(filter(None, choices))}')
+    choices = (
+        ('model', model, (None, *MODELS)),
+        ('preset', preset, PRESETS),
+        ('augment', augment, RESIZE_RANGES),
+    )
+    for option, value, known in (*choices, *(('log', name, LOGGERS) for name in log)):
+        if value not in known:
+            raise UserError(f'--{option} {value}: choose one of {", ".join(filter(None, known))}')
     name = f'{model}_{arch}' if data is None else f'{Path(data).resolve().stem}_{model or "default"}_{arch}'
     work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / name)
     check_folder_writable('--work-dir', work_dir)
+    check_loggers(log)
     path = work_dir / 'finetune.py'
     if resume and path.is_file():
         if dry_run or config_only:
             raise UserError(f'--resume continues {path}, which exists: leave out --dry-run and --config-only')
         _check_same(path.with_suffix('.json'), options)
         rank0_print(f'resuming with {path} as it is')
-        return _train(path, None, ([*folders, data or val])[-1], resume=True)
-    _check_new(path, resume)
-    with tempfile.TemporaryDirectory() as temporary:
-        if data is not None:
-            folder = Path(temporary) if dry_run else work_dir / 'data'
-            place = read_place(data, folders, folder, val_fraction, seed or 0)
-            rank0_print('\n'.join(place.lines))
-            train, val, folders, classes = place.train, place.val, place.images, classes or place.classes
-        own = read_own_data(train, val, folders, classes, ignore)
-    start, weights = _find_weights(start, own.kind)
-    model = model or DEFAULT_MODELS[own.kind]
-    plan = make_plan(own, model=model, arch=arch, preset=preset, start=start, weights=weights, **overrides)
-    description = describe(plan, own)
-    lines = [finding.line() for finding in own.findings]
-    lines += [f'{name:<12}{text}' for name, text in description.items()]
-    rank0_print('\n'.join([*lines, *(f'  because   {reason}' for reason in plan.reasons)]))
+        return _train(path, None, ([*folders, data or val])[-1], launcher, resume=True)
+
+    def prepare() -> tuple[Plan, Path]:
+        _check_new(path, resume)
+        with tempfile.TemporaryDirectory() as temporary:
+            splits = train, val, folders, classes
+            if data is not None:
+                folder = Path(temporary) if dry_run else work_dir / 'data'
+                place = read_place(data, folders, folder, val_fraction, seed or 0)
+                rank0_print('\n'.join(place.lines))
+                splits = place.train, place.val, place.images, classes or place.classes
+            own = read_own_data(*splits, ignore)
+        kind, weights = _find_weights(start, own.kind)
+        chosen = dict(model=model or DEFAULT_MODELS[own.kind], arch=arch, preset=preset, augment=augment)
+        plan = make_plan(
+            own, **chosen, start=kind, weights=weights, processes=world_size(launcher), **overrides
+        )
+        description = describe(plan, own)
+        lines = [finding.line() for finding in own.findings]
+        lines += [f'{name:<12}{text}' for name, text in description.items()]
+        rank0_print('\n'.join([*lines, *(f'  because   {reason}' for reason in plan.reasons)]))
+        if not dry_run:
+            config = build_config(own, plan, seed=seed or 0, lr=lr, log=log)
+            _write(config, description, options, path)
+        return plan, own.image_folders[-1]
+
+    plan, shown = from_first_process(prepare)
     if dry_run:
         rank0_print(f'dry run, nothing was trained; without --dry-run the config is written to {path}')
-        return FinetuneResult(config=path, plan=plan)
+    elif config_only:
+        rank0_print(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
+    else:
+        return _train(path, plan, shown, launcher, resume=False)
+    return FinetuneResult(config=path, plan=plan)
 
-    config = build_config(own, plan, seed=seed or 0, lr=lr)
-    if plan.start == 'published':
-        _download_weights(config.load_from or config.model.backbone.init_cfg.checkpoint)
+
+def _write(config: Config, description: Mapping[str, str], options: Mapping[str, object], path: Path) -> None:
+    """Write the config, the options and the sheet of augmented images; weights are downloaded before."""
+    start = config.load_from or (config.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    if start is not None:
+        _download_weights(start)
     with replacing(path) as temporary:
         temporary.write_text(config_text(config, description, shlex.join(['python', *sys.argv])))
     with replacing(path.with_suffix('.json')) as temporary:
         temporary.write_text(json.dumps(options, indent=2) + '\n')
     rank0_print(f'config: {path}, learning rate {config.optim_wrapper.optimizer.lr:.3g}')
-    if config_only:
-        rank0_print(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
-        return FinetuneResult(config=path, plan=plan)
-    return _train(path, plan, own.image_folders[-1], resume=False)
+    sheet = path.with_name('augmented.jpg')
+    write_augmented(config, sheet)
+    rank0_print(f'augmented training images: {sheet}')
 
 
 def _check_new(path: Path, resume: bool) -> None:
@@ -187,10 +228,20 @@ def _find_weights(start: str | Path, kind: str) -> tuple[str, Path | None]:
     return 'model' if is_whole and is_classifier == (kind == 'folders') else 'backbone', weights
 
 
-def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -> FinetuneResult:
+def _train(
+    path: Path, plan: Plan | None, images: str | Path, launcher: str, *, resume: bool
+) -> FinetuneResult:
     """Train the config at ``path`` and copy its best checkpoint; ``images`` for the command that predicts."""
+    train_config(path, work_dir=path.parent, resume=resume, launcher=launcher)
+    best, metric, value = from_first_process(lambda: _copy_best(path))
     work_dir = path.parent
-    train_config(path, work_dir=work_dir, resume=resume)
+    rank0_print(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
+    return FinetuneResult(config=path, plan=plan, best=best, metric=metric, value=value)
+
+
+def _copy_best(path: Path) -> tuple[Path, str, float]:
+    """Copy the best weights of a run to best.pth; returns it and its metric."""
+    work_dir = path.parent
     checkpoints = sorted(work_dir.glob('best_*.pth'), key=lambda p: p.stat().st_mtime)
     if not checkpoints:
         raise UserError(f'{work_dir} has no best checkpoint: nothing was detected, train longer (--epochs)')
@@ -200,8 +251,7 @@ def _train(path: Path, plan: Plan | None, images: str | Path, *, resume: bool) -
     metric, scale = MAIN_METRICS[Config.fromfile(path).default_hooks.checkpoint.save_best]
     value = float(content['message_hub']['runtime_info']['best_score']) / scale
     rank0_print(f'best: {metric} {value:.3f}, {best} (the weights of {checkpoints[-1].name})')
-    rank0_print(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
-    return FinetuneResult(config=path, plan=plan, best=best, metric=metric, value=value)
+    return best, metric, value
 
 
 def _to_json(options: Mapping[str, object]) -> dict[str, object]:
@@ -221,11 +271,11 @@ def _check_same(path: Path, options: Mapping[str, object]) -> None:
         UserError: an option differs.
     """
     previous = json.loads(path.read_text()) if path.is_file() else {}
-    not_given = dict(amp=True)
+    not_given = dict(amp=True, flip=True, log=[])
     for name, value in options.items():
         if value == not_given.get(name) or value == previous.get(name, value):
             continue
-        option = '--no-amp' if name == 'amp' else f'--{name} {value}'
+        option = f'--no-{name}' if name in ('amp', 'flip') else f'--{name} {value}'
         raise UserError(
             f'{option}: the run in {path.parent} was started with {previous[name]}; leave the option out, '
             f'or edit {path.with_suffix(".py")}'

@@ -61,6 +61,12 @@ def write_sheet(
             cells += _label_map_cells(split, classes, reduce_zero_label, ignored)
     if not cells:
         raise UserError(f'--sheet {path}: no image can be drawn')
+    save_grid(cells, path)
+    return path
+
+
+def save_grid(cells: Sequence[tuple[str, Image.Image]], path: Path) -> None:
+    """Write pictures of equal width, each with a line of text, as one ``.jpg`` or ``.png``."""
     rows = [cells[i : i + _COLUMNS] for i in range(0, len(cells), _COLUMNS)]
     heights = [max(picture.height for _, picture in row) + _TEXT for row in rows]
     sheet = Image.new('RGB', (_COLUMNS * _CELL, sum(heights)), 'white')
@@ -74,7 +80,6 @@ def write_sheet(
         top += height
     with replacing(path) as temporary:
         sheet.save(temporary, format='JPEG' if path.suffix == '.jpg' else 'PNG')
-    return path
 
 
 def _object_cells(split: CocoSplit) -> Iterator[tuple[str, Image.Image]]:
@@ -84,7 +89,7 @@ def _object_cells(split: CocoSplit) -> Iterator[tuple[str, Image.Image]]:
         by_image[a['image_id']].append(a)
     ids = tuple(c['id'] for c in content['categories'])
     categories = Categories(tuple(str(c['name']) for c in content['categories']), ids)
-    for entry in _evenly_spaced(content['images']):
+    for entry in evenly_spaced(content['images']):
         objects, (h, w) = by_image[entry['id']], (entry['height'], entry['width'])
         boxes = np.array([a['bbox'] for a in objects], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
@@ -114,7 +119,7 @@ def _label_map_cells(
         largest = np.flatnonzero(split.pixels[:255]).max(initial=0)
         classes = [f'value {v}' for v in range(int(largest) + 1)]
     categories = Categories(tuple(classes), tuple(range(len(classes))))
-    for image, label_map in _evenly_spaced(pair_files(split)[0]):
+    for image, label_map in evenly_spaced(pair_files(split)[0]):
         with suppress(UserError):  # unreadable: the findings name it
             with open_image(label_map) as opened:
                 values = np.asarray(opened)
@@ -132,17 +137,24 @@ def _label_map_cells(
             yield f'{split.name}: {image.name}', _cell(image, annotated, categories)
 
 
-def _evenly_spaced(entries: Sequence) -> list:
+def evenly_spaced(entries: Sequence) -> list:
+    """Return the entries that a sheet shows."""
     indices = np.linspace(0, len(entries) - 1, min(_IMAGES, len(entries))).astype(int)
     return [entries[i] for i in np.unique(indices)]
 
 
 def _cell(path: Path, annotated: Prediction, categories: Categories) -> Image.Image:
+    """Draw the annotations of an image file."""
     with open_image(path) as opened:
         pixels = np.asarray(ImageOps.exif_transpose(opened).convert('RGB'))[..., ::-1]
     h, w = annotated.size
     if pixels.shape[:2] != (h, w):
         pixels = cv2.resize(pixels, (w, h))
+    return cell(pixels, annotated, categories)
+
+
+def cell(pixels: np.ndarray, annotated: Prediction, categories: Categories) -> Image.Image:
+    """Draw annotations on an image (H, W, 3), uint8, BGR, for :func:`save_grid`."""
     drawn = draw(np.ascontiguousarray(pixels), annotated, categories, scores=False)
     picture = Image.fromarray(drawn[..., ::-1])
     height = max(1, round(picture.height * _CELL / picture.width))

@@ -20,6 +20,7 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -28,10 +29,12 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.train import _readable_errors, train
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.hooks.accumulated_gradients import AccumulatedGradientsHook
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook, first_non_finite
 from fastervit_backbone.engine.hooks.unreadable_images import UnreadableImageHook
 from fastervit_backbone.engine.runner.build import write_config
 from fastervit_backbone.engine.runner.loops import EarlyStopping, ResumableEpochLoop
+from fastervit_backbone.engine.runner.resumable_runner import ResumableRunner
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
 from fastervit_backbone.engine.runner.work_dir import checkpoints_of
 from fastervit_backbone.utils.errors import UserError
@@ -501,7 +504,7 @@ def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
 
 
 def test_interrupted_between_accumulated_iterations(shapes, tmp_path):
-    """No checkpoint contains gradients: the step is completed first, and the run ends as if uninterrupted."""
+    """The step is completed first, and the run ends as if uninterrupted."""
     options = [
         *EPOCHS,
         'train_cfg.max_epochs=2',
@@ -518,6 +521,74 @@ def test_interrupted_between_accumulated_iterations(shapes, tmp_path):
     assert torch.load(broken / 'interrupted.pth', weights_only=False)['meta']['iter'] % 3 == 0
     finish(broken, shapes, CASCADE, options)
     assert_same_end(tmp_path / 'uninterrupted', broken, 'epoch_2.pth')
+
+
+def test_a_step_with_batches_of_two_epochs(shapes, tmp_path):
+    """A checkpoint between them has the gradients of the first ones."""
+    options = [*EPOCHS, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9']
+    options.append('optim_wrapper.accumulative_counts=4')  # an epoch has 6 batches
+    finish(tmp_path / 'uninterrupted', shapes, CASCADE, options)
+    broken = tmp_path / 'broken'
+    broken.mkdir()
+    shutil.copy(tmp_path / 'uninterrupted' / 'epoch_1.pth', broken)
+    content = torch.load(broken / 'epoch_1.pth', weights_only=False)
+    assert len(content['gradients']) > 100
+    finish(broken, shapes, CASCADE, options)
+    assert_same_end(tmp_path / 'uninterrupted', broken, 'epoch_2.pth')
+    assert 'gradients' not in torch.load(broken / 'epoch_2.pth', weights_only=False)
+
+    other = tmp_path / 'other'
+    other.mkdir()
+    torch.save({key: value for key, value in content.items() if key != 'gradients'}, other / 'epoch_1.pth')
+    finish(other, shapes, CASCADE, options)
+    ends = [torch.load(work / 'epoch_2.pth', weights_only=False)['state_dict'] for work in (broken, other)]
+    assert any(not torch.equal(ends[0][key], ends[1][key]) for key in ends[0])
+
+
+@pytest.mark.parametrize('resumed', [False, True])
+def test_accumulated_batches_equal_one_large_batch(resumed, tmp_path):
+    """Four of one image and one of four, with a constant learning rate, over a resume within a step."""
+
+    class Line(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.line = nn.Linear(3, 1)
+
+        def forward(self, x, y, mode):
+            return dict(loss=((self.line(x)[:, 0] - y) ** 2).mean())
+
+    generator = torch.Generator().manual_seed(0)
+    data = [dict(x=torch.randn(3, generator=generator), y=torch.tensor(float(i))) for i in range(6)]
+
+    def run(name, batch, count, epochs, resume=False):
+        torch.manual_seed(1)
+        runner = ResumableRunner(
+            Line(),
+            str(tmp_path / name),
+            train_dataloader=dict(
+                batch_size=batch,
+                dataset=data,
+                sampler=dict(type='DefaultSampler', shuffle=True),
+                collate_fn=dict(type='default_collate'),
+            ),
+            train_cfg=dict(type='EpochBasedTrainLoop', max_epochs=4),
+            optim_wrapper=dict(optimizer=dict(type='AdamW', lr=0.1), accumulative_counts=count),
+            default_hooks=dict(logger=None, checkpoint=dict(type='CheckpointHook', interval=1)),
+            randomness=dict(seed=2),
+            resume=resume,
+            load_from=str(tmp_path / name / 'epoch_1.pth') if resume else None,
+            experiment_name=f'{tmp_path.name}{name}{resume}',
+            cfg=dict(optim_wrapper=dict(accumulative_counts=count)),
+        )
+        runner.register_hook(AccumulatedGradientsHook())
+        runner.train()
+        return torch.cat([p.detach().flatten() for p in runner.model.parameters()])
+
+    small = run('small', 1, 3, 4)  # of six images: the steps are those of batches of three
+    if resumed:
+        time.sleep(1)  # mmengine names runs by the second
+        small = run('small', 1, 3, 4, resume=True)
+    torch.testing.assert_close(small, run('large', 3, 1, 4), rtol=1e-5, atol=1e-6)
 
 
 def test_a_finished_run_is_resumed_with_twice_the_epochs(root, tmp_path):

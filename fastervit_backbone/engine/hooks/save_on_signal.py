@@ -23,8 +23,8 @@ _SAME_SIGNAL = 3.0
 class SaveOnSignalHook(Hook):
     """On SIGTERM or Ctrl-C, finish the step, write a checkpoint and stop; a second one ends the run at once.
 
-    A step with gradient accumulation takes several iterations and is completed, because checkpoints contain
-    no gradients. With several processes, one that gets the signal suffices, and an evaluation is finished.
+    A step with gradient accumulation takes several iterations and is completed first. With several processes,
+    one that gets the signal suffices, and an evaluation is finished.
     """
 
     priority = 'LOWEST'

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
@@ -174,6 +175,17 @@ def resumable_loader(loader: Mapping) -> dict:
     )
     dataset = dict(type=FaultTolerantDataset, dataset=loader['dataset'])
     return loader | dict(dataset=dataset, batch_sampler=batch_sampler)
+
+
+def share_gradients(runner: Runner) -> None:
+    """Replace the gradients of an incomplete step by their mean over the processes; call it in all of them.
+
+    The mean that the step takes in the end stays the same, and one process's checkpoint holds all of it.
+    """
+    if get_world_size() > 1 and not step_is_complete(runner):
+        for parameter in runner.model.parameters():
+            if parameter.grad is not None:
+                all_reduce(parameter.grad, 'mean')
 
 
 def step_is_complete(runner: Runner) -> bool:

@@ -14,7 +14,13 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from ...checkpoints.io import read_checkpoint, unwrap_state_dict
 from ...utils.errors import UserError
-from .loops import RESUMABLE_LOOPS, RepeatEvaluationHook, SeedIterationHook, resumable_loader
+from .loops import (
+    RESUMABLE_LOOPS,
+    RepeatEvaluationHook,
+    SeedIterationHook,
+    resumable_loader,
+    share_gradients,
+)
 from .schedules import describe_changes, fast_forward, schedule_of
 from .workers import with_signal_proof_workers
 
@@ -193,6 +199,7 @@ class ResumableRunner(Runner):
         """
         path = Path(out_dir) / filename
         part = path.with_name(f'.{filename}.part')
+        share_gradients(self)
         try:
             super().save_checkpoint(out_dir, part.name, *args, **kwargs)
             if is_main_process() and part.is_file():  # sharded checkpoints are folders
