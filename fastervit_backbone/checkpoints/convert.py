@@ -9,12 +9,15 @@ from ..models.arch import ARCHS
 from ..models.fastervit import FasterViT
 from ..utils.errors import CheckpointError
 from .infer_arch import infer_arch
-from .io import write_state_dict
+from .io import read_checkpoint, unwrap_state_dict, write_state_dict
 from .published import LoadReport, place_tensors, read_tensors
+from .released_dino import LICENSE, convert_released_dino, is_released_dino
 
 
 def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = False) -> LoadReport:
     """Write a published file's backbone with our keys, without optimizer, buffers and classifier.
+
+    The DINO that the authors released is written whole, for mmdet's DINO.
 
     Args:
         source: path or URL, as for :func:`load_published`.
@@ -26,6 +29,13 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     """
     if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
         raise CheckpointError(f'{target} is the input: name another file for the output')
+    content = unwrap_state_dict(read_checkpoint(source))
+    if is_released_dino(content):
+        if half:
+            raise CheckpointError(f'{source} is a whole detector: --half is for a backbone alone')
+        tensors, report = convert_released_dino(content, str(source))
+        write_state_dict(tensors, target, {'source': Path(source).name, 'license': LICENSE})
+        return report
     file = read_tensors(source)
     # output norms are in a detector's checkpoint; they are trained, and kept
     norms = sorted({int(k.split('.')[1]) for k in file.tensors if k.startswith('out_norms.')})

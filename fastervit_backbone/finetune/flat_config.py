@@ -71,8 +71,7 @@ def build_config(
     """
     base = load_config(plan.base)
     config = ConfigDict({key: base[key] for key in _COMMENTS if key in base})
-    mask_head = (config.model.get('roi_head') or {}).get('mask_head')
-    masks = data.kind == 'coco' and data.has_masks and bool(mask_head)
+    masks = data.kind == 'coco' and data.has_masks and _learns_masks(config.model)
     steps = steps_per_epoch(data, plan.batch_size * plan.processes)
     _set_model(config, data, plan, masks)
     fit_heads(config, len(data.classes))
@@ -154,12 +153,25 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
     if data.kind == 'folders':
         model.update(type='ImageClassifier', train_cfg=None)  # no MESA, Mixup and CutMix for few images
         model.pop('coefficient')
+    if data.kind == 'coco':
+        model.data_preprocessor.pop('batch_augments', None)  # to the size of the base's crops
     if data.kind == 'labels':
-        model.data_preprocessor.pop('size_divisor', None)
-        model.data_preprocessor.update(size=plan.size, test_cfg=dict(size_divisor=32))
-        for head in as_list(model.decode_head) + as_list(model.get('auxiliary_head')):
-            for loss in as_list(head.get('loss_decode')):
-                loss.pop('class_weight', None)  # for the classes of the base config
+        _set_segmenter(model, plan)
+
+
+def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
+    model.data_preprocessor.pop('size_divisor', None)
+    model.data_preprocessor.update(size=plan.size, test_cfg=dict(size_divisor=32))
+    for head in as_list(model.decode_head) + as_list(model.get('auxiliary_head')):
+        for loss in as_list(head.get('loss_decode')):
+            loss.pop('class_weight', None)  # for the classes of the base config
+
+
+def _learns_masks(model: ConfigDict) -> bool:
+    """Return whether a detector learns masks: Mask R-CNN's kind, Mask2Former, RTMDet-Ins."""
+    if 'roi_head' in model:
+        return bool(model.roi_head.get('mask_head'))
+    return 'panoptic_head' in model or 'loss_mask' in (model.get('bbox_head') or {})
 
 
 def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str:

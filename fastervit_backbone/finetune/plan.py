@@ -21,12 +21,20 @@ MODELS: dict[str, tuple[str, str | None]] = {
     'cascade': ('cascade_fastervit{}_3x.py', 'demo/cascade_shapes.py'),
     'mask-rcnn': ('mask-rcnn_fastervit{}_1x.py', None),
     'dino': ('dino_fastervit{}_12e.py', 'demo/dino_shapes.py'),
+    'mask2former': ('mask2former_fastervit{}_50e.py', 'demo/mask2former_shapes.py'),
+    'rtmdet-ins': ('rtmdet-ins_fastervit{}_300e.py', 'demo/rtmdet-ins_shapes.py'),
     'upernet': ('upernet_fastervit{}_160k.py', 'demo/upernet_shapes.py'),
     'fpn': ('fpn_fastervit{}_40k.py', 'demo/fpn_shapes.py'),
+    'mask2former-semantic': (
+        'mask2former-semantic_fastervit{}_160k.py',
+        'demo/mask2former-semantic_shapes.py',
+    ),
     'classifier': ('classification/imagenet_fastervit{}_300e.py', 'classification/imagenet200_nano.py'),
 }
 #: Kind of data that a model learns from; the others learn from COCO jsons.
-KINDS = {'upernet': 'labels', 'fpn': 'labels', 'classifier': 'folders'}
+KINDS = {'upernet': 'labels', 'fpn': 'labels', 'mask2former-semantic': 'labels', 'classifier': 'folders'}
+#: Models that cannot do without masks.
+_NEED_MASKS = ('mask-rcnn', 'mask2former', 'rtmdet-ins')
 _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folders of class folders'}
 #: --augment -> range of the random scale of training images ('coco').
 RESIZE_RANGES = dict(none=(1.0, 1.0), light=(0.8, 1.25), strong=(0.5, 2.0))
@@ -166,7 +174,8 @@ def make_plan(
     size = size or _choose_size(data, arch)
     reasons = []
 
-    min_batch = 2 if model == 'upernet' else 1  # its pooling leaves one pixel, and BatchNorm needs two values
+    # UPerNet's pooling leaves one pixel, and BatchNorm needs two values
+    min_batch = 2 if model == 'upernet' else 1
     if batch is None:
         enlarged = (
             RESIZE_RANGES[augment][1] if data.kind == 'coco' and augment == 'light' else 1.0
@@ -235,9 +244,9 @@ def _check_model(model: str, data: OwnData) -> None:
         raise UserError(
             f'--model {model} learns from {_WORDS[kind]}, not from {data.train}: use {" or ".join(fitting)}'
         )
-    if model == 'mask-rcnn' and not data.has_masks:
+    if model in _NEED_MASKS and not data.has_masks:
         raise UserError(
-            f'--model mask-rcnn learns masks, but some objects in {data.train} or {data.val} have none: '
+            f'--model {model} learns masks, but some objects in {data.train} or {data.val} have none: '
             'use --model cascade or dino'
         )
 

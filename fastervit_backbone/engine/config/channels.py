@@ -36,9 +36,10 @@ def check_channels(config: Config) -> None:
 
 
 def _check_segmentation_heads(config: Config, channels: list[int], backbone: Mapping) -> None:
-    for name in ('decode_head', 'auxiliary_head'):
+    for name in ('decode_head', 'auxiliary_head', 'panoptic_head'):
         for head in as_list(config.model.get(name)):
-            index = head.get('in_index', -1)  # mmseg's default
+            reads_all = name == 'panoptic_head' or head.get('type') == 'Mask2FormerHead'
+            index = list(range(len(channels))) if reads_all else head.get('in_index', -1)  # mmseg's default
             is_single = not isinstance(index, list | tuple)
             given = channels[index] if is_single else [channels[i] for i in index]
             _check_reader(name, head, given, backbone)

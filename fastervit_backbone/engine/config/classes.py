@@ -51,12 +51,30 @@ def fit_heads(config: Config, num_classes: int) -> list[str]:
     if preprocessor.get('num_classes'):  # a classifier's, for Mixup and CutMix
         preprocessor.num_classes = num_classes
     changed = [head for head in heads.values() if head.get('num_classes', num_classes) != num_classes]
+    queries = _fit_query_heads(config.model, num_classes)
     if not changed:
-        return []
+        return queries
     before = ', '.join(map(str, sorted({head.num_classes for head in changed})))
     for head in changed:
         head.num_classes = num_classes
-    return [f'num_classes {before} -> {num_classes} in {len(changed)} heads, to match the data set']
+    return [f'num_classes {before} -> {num_classes} in {len(changed)} heads, to match the data set', *queries]
+
+
+def _fit_query_heads(model: ConfigDict, num_classes: int) -> list[str]:
+    """Fit Mask2Former: the number of things, and a weight for each class and for 'no object', in place."""
+    messages = []
+    things = [model[key] for key in ('panoptic_head', 'panoptic_fusion_head') if model.get(key)]
+    before = {head.num_things_classes for head in things if not head.get('num_stuff_classes')} - {num_classes}
+    if before:
+        for head in things:
+            head.num_things_classes = num_classes
+        messages = [f'num_things_classes {before.pop()} -> {num_classes}, to match the data set']
+    for head in (model.get('panoptic_head'), model.get('decode_head')):
+        loss = (head.get('loss_cls') or {}) if isinstance(head, Mapping) else {}
+        weights, stuff = loss.get('class_weight'), head.get('num_stuff_classes', 0) if loss else 0
+        if weights is not None and len(weights) != num_classes + stuff + 1 and len(set(weights[:-1])) == 1:
+            loss.class_weight = [weights[0]] * (num_classes + stuff) + [weights[-1]]
+    return messages
 
 
 def fit_label_loading(config: Config) -> list[str]:
