@@ -325,3 +325,72 @@ def test_one_process_checks_the_data(shapes, tmp_path):
     assert len(re.findall(r'error: .*instances_train\.json is broken JSON', done.stderr)) == 1, done.stderr
     assert sorted(p.name for p in tmp_path.glob('checked_*')) == ['checked_0']
     assert re.findall(r'exitcode\s*: (\d+)', done.stderr)[:1] == ['2'], done.stderr
+
+
+def test_prediction_in_two_processes(shapes, tmp_path):
+    """Killed in two processes and finished by one: the results are those of one run of one process."""
+    checkpoint = save_untrained(ROOT / 'configs' / 'demo' / 'cascade_shapes.py', tmp_path / 'model.pth')
+    source = sorted((shapes / 'images' / 'val').glob('*.png'))
+    for i in range(30):
+        path = tmp_path / 'many' / f'{i % 3}' / f'{i:02}.{"png" if i % 7 else "jpg"}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source[i % len(source)].read_bytes())
+    (tmp_path / 'many' / 'broken.png').write_text('no image')
+    tool_path = str(ROOT / 'tools' / 'predict.py')
+    arguments = [str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), str(checkpoint), 'many', '--threshold']
+    arguments += ['0', '--device', 'cpu', '--out']
+
+    def run(command, out):
+        options = dict(cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+        return subprocess.run([*command, tool_path, *arguments, out], **options)
+
+    def results(out):
+        files = {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob('*.jpg')}
+        return json.loads((tmp_path / out / 'predictions.json').read_text()), files
+
+    whole = run([sys.executable], 'whole')
+    assert whole.returncode == 1 and 'skipped' in whole.stdout, whole.stderr
+    both = run([*LAUNCH], 'both')
+    assert '30 images' in both.stdout and both.stdout.count('skipped') == 1, both.stdout + both.stderr
+    assert results('both') == results('whole') and len(results('whole')[1]) == 30
+    logs = sorted((tmp_path / 'both').glob('.journal.jsonl*'))
+    assert [path.read_bytes().count(b'\n') for path in logs] in ([16, 16], [17, 15])
+
+    process = subprocess.Popen(
+        [*LAUNCH, tool_path, *arguments, 'killed'], cwd=tmp_path, env=environment(), start_new_session=True
+    )
+    log = tmp_path / 'killed' / '.journal.jsonl.1'
+    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'\n') > 4):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    with log.open('a') as file:
+        file.write('{"source": "half a li')
+    again = run([sys.executable], 'killed')
+    assert 'already done' in again.stdout, again.stdout + again.stderr
+    assert results('killed') == results('whole')
+
+
+def test_finetuning_in_two_processes(shapes, tmp_path):
+    """One command: a plan, a training in both processes, one best checkpoint, and a resume."""
+    splits = [str(shapes / 'annotations' / f'instances_{split}.json') for split in ('train', 'val')]
+    images = [str(shapes / 'images' / split) for split in ('train', 'val')]
+    command = [*LAUNCH, str(ROOT / 'tools' / 'finetune.py'), '--train', splits[0], '--val', splits[1]]
+    command += ['--images', *images, '--arch', 'nano', '--preset', 'quick', '--work-dir', 'run']
+    options = dict(cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, '--batch', '1', '--accumulate', '2', '--epochs', '3'], **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '1 x 2 accumulated x 2 processes' in done.stdout
+    assert done.stdout.count('best: mask AP') == 1 and (tmp_path / 'run' / 'best.pth').is_file()
+    assert 'auto_scale_lr = dict(base_batch_size=4)' in (tmp_path / 'run' / 'finetune.py').read_text()
+    meta = torch.load(tmp_path / 'run' / 'epoch_3.pth', weights_only=False)['meta']
+    assert meta['iter'] == 6  # 4 images: 2 iterations an epoch in 2 processes
+    (tmp_path / 'run' / 'epoch_3.pth').unlink()
+    (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'epoch_2.pth'))
+    done = subprocess.run([*command, '--resume'], **options)
+    assert done.returncode == 0 and (tmp_path / 'run' / 'epoch_3.pth').is_file(), done.stdout + done.stderr
+    bad = subprocess.run([*command[:-1], 'other', '--model', 'fpn'], **options)
+    assert bad.returncode != 0 and bad.stderr.count('error: --model fpn learns from label-map') == 1, (
+        bad.stderr
+    )

@@ -1,70 +1,80 @@
 #!/usr/bin/env python
-"""Convert YOLO or PASCAL VOC annotations to COCO jsons, one per split; the images stay where they are.
+"""Convert annotations: YOLO or PASCAL VOC to COCO, masks to label maps, label maps to COCO and back.
 
 YOLO (boxes or polygons): python tools/convert_data.py yolo data.yaml --out jsons
 PASCAL VOC:               python tools/convert_data.py voc VOC2012/ --out jsons
+Black and white masks:    python tools/convert_data.py masks masks/ --map 255:1 --out labels
+Masks with colors:        python tools/convert_data.py masks masks/ --colors colors.txt --out labels
+COCO to label maps:       python tools/convert_data.py coco instances.json --out labels
+Label maps to COCO:       python tools/convert_data.py labels maps/ --images images/ --classes a b --out jsons
 JPEG files packed in npz: python tools/convert_data.py packed FOLDER --out images (one folder per class)
 
-It ends with the tools/check_data.py command that checks the result.
+Images stay where they are. colors.txt has a line "R G B name" for each class, from value 0 on.
 """
 
-import json
+import argparse
 from pathlib import Path
 
 from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+
+#: Option -> the formats that it is for.
+_OPTIONS = {'classes': ('voc', 'labels'), 'map': ('masks',), 'colors': ('masks',), 'images': ('labels',)}
+
+
+def parse_pair(text: str) -> tuple[int, int]:
+    """Parse ``255:1``; for argparse's ``type``."""
+    old, _, new = text.partition(':')
+    if not (old.isdecimal() and new.isdecimal()):
+        raise argparse.ArgumentTypeError(f'{text}: expected OLD:NEW, such as 255:1')
+    return int(old), int(new)
 
 
 def main() -> None:
     """Parse the command line and convert."""
     parser = tool_parser(__doc__)
-    parser.add_argument('format', choices=['yolo', 'voc', 'packed'], help='format of the annotations')
+    formats = ['yolo', 'voc', 'masks', 'coco', 'labels', 'packed']
+    parser.add_argument('format', choices=formats, help='format of the annotations')
     parser.add_argument(
         'source',
-        help='YOLO: data.yaml; VOC: folder that contains Annotations/ and JPEGImages/; packed: folder of '
-        'SPLIT.npz (jpeg, sizes, labels) and classes.json',
+        help='YOLO: data.yaml; VOC: folder that contains Annotations/ and JPEGImages/; masks, labels: their '
+        'folder; coco: json; packed: folder of SPLIT.npz (jpeg, sizes, labels) and classes.json',
     )
-    parser.add_argument(
-        '--out', required=True, metavar='DIR', help='output folder of the jsons (packed: of the images)'
-    )
+    parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument(
         '--classes',
         nargs='+',
         metavar='NAME',
-        help='VOC: classes to keep, in this order (default: all, sorted)',
+        help='VOC: classes to keep, in this order (default: all, sorted); labels: names of the values 0, 1, '
+        '...; "background" is no object',
     )
+    parser.add_argument(
+        '--map', nargs='+', type=parse_pair, metavar='OLD:NEW', help='masks: values to change'
+    )
+    parser.add_argument('--colors', metavar='FILE', help='masks: colors and names of the classes')
+    parser.add_argument('--images', metavar='DIR', help='labels: folder of the images')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.datasets.convert import (
-        convert_voc,
-        convert_yolo,
-    )  # after parsing: --help stays fast
-    from fastervit_backbone.datasets.packed import unpack_images
+    from fastervit_backbone.datasets.convert_run import convert  # after parsing: --help stays fast
     from fastervit_backbone.utils.errors import UserError
-    from fastervit_backbone.utils.files import check_folder_writable, replacing
+    from fastervit_backbone.utils.files import check_folder_writable
 
+    for option, only in _OPTIONS.items():
+        if getattr(args, option) and args.format not in only:
+            raise UserError(f'--{option} is only for {" and ".join(only)}, not for {args.format}')
+    if args.format == 'labels' and not (args.images and args.classes):
+        raise UserError('labels needs --images and --classes')
     check_folder_writable('--out', args.out)
-    if args.format != 'voc' and args.classes:
-        raise UserError(f'--classes is only for voc: the source of {args.format} names the classes')
-    if args.format == 'packed':
-        for name, count in unpack_images(args.source, args.out).items():
-            print(f'{Path(args.out) / name}: {count} images')
-        print(f'next: python tools/check_data.py {args.out}')
-        return
-    splits = convert_yolo(args.source) if args.format == 'yolo' else convert_voc(args.source, args.classes)
-    split_options, image_folders = [], []
-    for name, split in splits.items():
-        path = Path(args.out) / f'{name}.json'
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(split.content))
-        for line in split.skipped:
-            print(f'skipped: {line}')
-        images, objects, classes = (len(split.content[k]) for k in ('images', 'annotations', 'categories'))
-        print(f'{path}: {images} images, {objects} objects, {classes} classes; images in {split.images}')
-        split_options.append(f'--{name} {path}')
-        image_folders.append(str(split.images))
-    if set(splits) <= {'train', 'val', 'test'}:
-        options = ' '.join([*split_options, '--images', *image_folders])
-        print(f'next: python tools/check_data.py {options}')
+    values = None if args.map is None else dict(args.map)
+    for line in convert(
+        args.format,
+        Path(args.source),
+        Path(args.out),
+        classes=args.classes,
+        values=values,
+        colors=args.colors,
+        images=args.images,
+    ):
+        print(line)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,8 @@ Exported:     python tools/predict.py model.onnx photos/ --out predictions
 Evaluation:   python tools/predict.py CONFIG CHECKPOINT images --annotations a.json --threshold 0 --out eval
 Large images: python tools/predict.py CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
 
+Several GPUs:  torchrun --nproc-per-node 4 tools/predict.py CONFIG CHECKPOINT photos/ --out predictions
+
 Repeat the command to resume a run that was stopped. Exit code 1: some inputs failed and were skipped.
 """
 
@@ -47,8 +49,9 @@ def main() -> None:
         '--save',
         nargs='+',
         default=[],
-        choices=['csv', 'yolo'],
-        help='also predictions.csv, or yolo/ with a label file for each image and data.yaml',
+        choices=['csv', 'yolo', 'polygons'],
+        help='also predictions.csv, yolo/ with a label file for each image and data.yaml, or polygons.json '
+        '(COCO, exact to the pixel)',
     )
     results.add_argument(
         '--threshold',
@@ -66,6 +69,7 @@ def main() -> None:
     from fastervit_backbone.apis.exported import is_exported
     from fastervit_backbone.apis.prediction_run import PredictionRun
     from fastervit_backbone.apis.predictor import Predictor  # after parsing: --help stays fast
+    from fastervit_backbone.apis.shares import Share
     from fastervit_backbone.apis.sources import choose_sources
     from fastervit_backbone.utils.trust import trusting_pickles
 
@@ -81,8 +85,10 @@ def main() -> None:
         amp=args.amp,
         options=args.cfg_options,
     )
+    share = Share.of_environment()
+    device = share.device(args.device)
     with trusting_pickles(args.trust_pickle):
-        predictor = Predictor(args.config, args.checkpoint, device=args.device, deploy=args.deploy, **shared)
+        predictor = Predictor(args.config, args.checkpoint, device=device, deploy=args.deploy, **shared)
     settings = dict(shared, pictures=args.draw)
     if args.annotations is not None:
         settings['annotations'] = args.annotations
@@ -95,9 +101,11 @@ def main() -> None:
         overwrite=args.overwrite,
         image_ids=image_ids,
         save=args.save,
+        share=share,
     )
     report = run.run(sources)
-    print('\n'.join(report.lines()), flush=True)
+    if share.rank == 0:
+        print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)
 
 

@@ -1,84 +1,157 @@
-"""Log of finished predictions: a killed run resumes where it stopped, with no result lost or repeated."""
+"""Logs of finished predictions: a killed run resumes where it stopped, with no result lost or repeated.
 
+Every process appends to a log of its own. Results stay in the files: memory holds a few numbers per source.
+"""
+
+import hashlib
 import json
+from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ..utils.errors import UserError
 
-#: One line with the settings, then one line per finished source, written after its pictures.
+#: One line with the settings, then one line per finished source, written after its pictures. The log of
+#: process N > 0 has the suffix ``.N``.
 LOG_NAME = '.journal.jsonl'
-#: Locked by the process that writes into the folder.
+#: Locked by the process that writes into the folder, with the same suffix.
 LOCK_NAME = '.journal.lock'
+#: Version of the lines' content.
+_VERSION = 2
 
 
 class PredictionLog:
-    """Results in an output folder, locked against other processes until :meth:`close`.
+    """Results in an output folder; its own log is locked against other processes until :meth:`close`.
 
     Args:
         folder: output folder, created if missing.
         settings: what the results depend on; a folder with results of other settings is rejected.
         overwrite: discard the logged results.
+        rank: of this process. The first one also repairs logs that were cut off while being written, so it
+            opens its log before the others do.
 
     Attributes:
-        done: path of a source -> its entry: ``images`` and ``annotations`` of COCO, ``stem`` of its pictures.
         discarded: stems of the results that ``overwrite`` discarded.
 
     Raises:
         UserError: the folder has results of other settings, or another process is writing into it.
     """
 
-    def __init__(self, folder: Path, settings: dict, overwrite: bool) -> None:
-        self.path = folder / LOG_NAME
-        self.done: dict[str, dict] = {}
+    def __init__(self, folder: Path, settings: dict, overwrite: bool, rank: int = 0) -> None:
+        suffix = f'.{rank}' if rank else ''
+        self.folder, self.path = folder, folder / f'{LOG_NAME}{suffix}'
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / LOCK_NAME, timeout=0)
+        self._lock = FileLock(folder / f'{LOCK_NAME}{suffix}', timeout=0)
         try:
             self._lock.acquire()
         except Timeout as error:
             raise UserError(
                 f'--out {folder}: another run is writing into this folder: wait for it, or use another folder'
             ) from error
-        settings = json.loads(json.dumps(settings))
-        lines = self._read()
-        self.discarded = [entry['stem'] for entry in lines[1:]] if overwrite else []
-        if overwrite or not lines:
-            lines = []
+        settings = json.loads(json.dumps(settings | dict(log_version=_VERSION)))
+        self.discarded: list[str] = []
+        if rank == 0:
+            for path in self._paths():
+                _repair(path)
+            if overwrite:
+                self.discarded = [entry['stem'] for entry in self.entries()]
+                for path in self._paths():
+                    path.unlink()
+        self._check_settings(settings)
+        if not self.path.exists() or not self.path.stat().st_size:
             self.path.write_text(json.dumps(dict(settings=settings)) + '\n')
-        elif lines[0] != dict(settings=settings):
-            logged = lines[0].get('settings', {})
-            self.close()
-            changed = sorted(key for key in logged | settings if logged.get(key) != settings.get(key))
-            raise UserError(
-                f'{folder} holds results of another {", ".join(changed)}: --overwrite replaces them, '
-                'another --out keeps them'
-            )
-        self.done = {entry['source']: entry for entry in lines[1:]}
+        self._done: set[int] = set()
+        self._places: dict[str, int] = {}
+        self._next_place = 0
+        for entry in self.entries():
+            self._done.add(_digest(entry['source']))
+            self._places[entry['run']] = entry['place'] - entry['number']
+            self._next_place = max(self._next_place, entry['place'] + 1)
+
+    def _check_settings(self, settings: dict) -> None:
+        for path in self._paths():
+            with path.open('rb') as file:
+                logged = json.loads(file.readline() or '{}').get('settings', {})
+            if logged and logged != settings:
+                self.close()
+                changed = sorted(key for key in logged | settings if logged.get(key) != settings.get(key))
+                raise UserError(
+                    f'{self.folder} holds results of another {", ".join(changed)}: --overwrite replaces '
+                    'them, another --out keeps them'
+                )
+
+    def __contains__(self, source: object) -> bool:
+        return _digest(str(source)) in self._done
+
+    def __len__(self) -> int:
+        return len(self._done)
 
     def close(self) -> None:
-        """Unlock the folder."""
+        """Unlock."""
         self._lock.release()
 
-    def add(self, entry: dict) -> None:
-        """Log that ``entry['source']`` is done."""
-        with self.path.open('a') as file:
-            file.write(json.dumps(entry) + '\n')
-        self.done[entry['source']] = entry
+    def add(self, run: str, number: int, entry: dict) -> None:
+        """Log that ``entry['source']`` is done.
 
-    def _read(self) -> list[dict]:
-        """Read the complete lines; cut off a line that was being written when the run was killed."""
-        content = self.path.read_bytes() if self.path.exists() else b''
-        lines, end = [], 0
-        for line in content.splitlines(keepends=True):
+        Args:
+            run: digest of the sources of this run. Their results come after those of other runs, in the order
+                of the sources, whatever process predicted them and however often it was killed.
+            number: of the source.
+            entry: ``source``, ``stem`` of its pictures, ``images`` and ``annotations`` of COCO.
+        """
+        place = self._places.setdefault(run, self._next_place) + number
+        with self.path.open('a') as file:
+            file.write(json.dumps(dict(entry, run=run, number=number, place=place)) + '\n')
+        self._done.add(_digest(entry['source']))
+
+    def entries(self) -> Iterator[dict]:
+        """Read all entries of all processes, in the order of the logs."""
+        for path in self._paths():
+            with path.open('rb') as file:
+                file.readline()  # settings
+                yield from map(json.loads, file)
+
+    def sorted_entries(self) -> Iterator[dict]:
+        """Read all entries of all processes, in the order of their sources; one at a time is in memory."""
+        paths, places, files, offsets = self._paths(), array('q'), array('q'), array('q')
+        for number, path in enumerate(paths):
+            with path.open('rb') as file:
+                offset = len(file.readline())
+                for line in file:
+                    places.append(json.loads(line)['place'])
+                    files.append(number)
+                    offsets.append(offset)
+                    offset += len(line)
+        opened = [path.open('rb') for path in paths]
+        try:
+            for i in sorted(range(len(places)), key=lambda i: places[i]):
+                opened[files[i]].seek(offsets[i])
+                yield json.loads(opened[files[i]].readline())
+        finally:
+            for file in opened:
+                file.close()
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob(f'{LOG_NAME}*'), key=lambda path: (len(path.name), path.name))
+
+
+def _digest(source: str) -> int:
+    """Shorten a path to 8 bytes: a million of them fit into memory."""
+    return int.from_bytes(hashlib.blake2b(source.encode(), digest_size=8).digest(), 'big')
+
+
+def _repair(path: Path) -> None:
+    """Cut off a line that was being written when the run was killed."""
+    end = 0
+    with path.open('r+b') as file:
+        for line in file:
             try:
                 if not line.endswith(b'\n'):
                     break
-                lines.append(json.loads(line))
+                json.loads(line)
             except ValueError:
                 break
             end += len(line)
-        if end < len(content):
-            with self.path.open('r+b') as file:
-                file.truncate(end)
-        return lines
+        file.truncate(end)

@@ -1,10 +1,10 @@
 """Prediction behind tools/predict.py: from sources to pictures, label maps and one json."""
 
 import errno
-import json
+import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -24,11 +24,30 @@ from ..visualization.palette import colorize_label_map
 from .prediction_log import PredictionLog
 from .predictor import Predictor
 from .result_names import ResultNames
-from .save_as import save_as
+from .save_as import save_as, write_coco
+from .shares import Share
 from .sources import Source, read_image, read_video, video_size
 
-#: Sources and their pixels.
-Batch = tuple[list[Source], list[np.ndarray]]
+
+@dataclass(frozen=True)
+class Task:
+    """A source that is not done yet.
+
+    Args:
+        source: the file.
+        number: of the source in the run.
+        name: in the json.
+        stem: of its pictures.
+    """
+
+    source: Source
+    number: int
+    name: str
+    stem: str
+
+
+#: Tasks and their pixels.
+Batch = tuple[list[Task], list[np.ndarray]]
 
 
 @dataclass
@@ -52,6 +71,14 @@ class PredictionReport:
     )
     elapsed: float = 0.0
     json: Path | None = None
+
+    def add(self, other: 'PredictionReport') -> None:
+        """Add that of another process, which ran at the same time."""
+        self.images += other.images
+        self.failed |= other.failed
+        for part, seconds in other.seconds.items():
+            self.seconds[part] += seconds
+        self.elapsed = max(self.elapsed, other.elapsed)
 
     def lines(self) -> list[str]:
         """Format the report for the user."""
@@ -83,6 +110,7 @@ class PredictionRun:
         overwrite: repeat what is already done.
         image_ids: real path of an image -> its id; None: the ids of the config's test data set.
         save: further formats, of :data:`~.save_as.FORMATS`.
+        share: this process's part of the sources; None: all of them.
 
     Raises:
         UserError: ``out`` cannot be written, or has results of other settings.
@@ -99,6 +127,7 @@ class PredictionRun:
         overwrite: bool = False,
         image_ids: Mapping[str, int] | None = None,
         save: Sequence[str] = (),
+        share: Share | None = None,
     ) -> None:
         check_folder_writable('--out', out)
         if batch < 1:
@@ -111,55 +140,92 @@ class PredictionRun:
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories
         self.report = PredictionReport()
-        self.log = PredictionLog(self.out, predictor.settings() | dict(settings), overwrite)
+        self.share = share or Share()
+        self._settings = predictor.settings() | dict(settings)
         self._image_ids = predictor.image_ids() if image_ids is None else image_ids
         self._names = ResultNames()
-        used_ids = [0, *self._image_ids.values()]
-        for entry in self.log.done.values():
-            self._names.reserve(entry['stem'], *(image['file_name'] for image in entry['images']))
-            used_ids += [image['id'] for image in entry['images']]
-        self._next_id = 1 + max(used_ids)
+        self._overwrite, self._run = overwrite, ''
+        if self.share.rank == 0:
+            self.log = self._open_log()
+        self.share.wait()  # the first process repairs the logs
+        if self.share.rank > 0:
+            self.log = self._open_log()
+        self.share.wait()
         for stem in self.log.discarded:
             for name in (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4', *_label_files(stem)):
                 (self.out / name).unlink(missing_ok=True)
 
-    def run(self, sources: Sequence[Source]) -> PredictionReport:
+    def _open_log(self) -> PredictionLog:
+        overwrite = self._overwrite and self.share.rank == 0
+        log = PredictionLog(self.out, self._settings, overwrite, self.share.rank)
+        for entry in log.entries():
+            self._names.reserve(entry['stem'], *(image['file_name'] for image in entry['images']))
+        return log
+
+    def run(self, sources: Iterable[Source]) -> PredictionReport:
         """Predict what is not done yet, then write the json of all results; sources that fail are skipped.
+
+        Args:
+            sources: of all processes; iterated over twice.
+
+        Returns:
+            the report of all processes in the first one, of its own part in the others.
 
         Raises:
             UserError: the disk is full.
         """
         with closing(self.log):
-            todo = [source for source in sources if str(source.path) not in self.log.done]
-            self.report.done_before = len(sources) - len(todo)
+            digest, images = hashlib.blake2b(digest_size=8), 0
+            for source in sources:
+                digest.update(str(source.path).encode() + b'\0')
+                done = str(source.path) in self.log
+                self.report.done_before += done
+                images += not done and not source.is_video
+            self._run = digest.hexdigest()
+            videos: list[Task] = []
             start = time.perf_counter()
-            self._predict_images([source for source in todo if not source.is_video])
-            for source in todo:
-                if source.is_video:
-                    with self._skip_on_error(source):
-                        self._predict_video(source)
+            self._predict_images(self._tasks(sources, videos), -(-images // self.share.count))
+            for task in videos:
+                with self._skip_on_error(task.source):
+                    self._predict_video(task)
             self.report.elapsed = time.perf_counter() - start
             self.report.seconds['model'] = self.predictor.seconds['model']
-            self.report.json = self._write_json()
+            others = self.share.gather(self.report)  # when all are done
+            if self.share.rank == 0:
+                for report in others[1:]:
+                    self.report.add(report)
+                self.report.json = self._write_json()
         return self.report
 
-    def _predict_images(self, sources: Sequence[Source]) -> None:
-        batches = -(-len(sources) // self.batch)
-        for group, pixels in progress_bar(self._batches(sources), batches, 'batches of images'):
-            for source, image, prediction in zip(group, pixels, self._predict(group, pixels), strict=True):
-                if prediction is not None:
-                    with self._skip_on_error(source):
-                        self._save_image(source, image, prediction)
+    def _tasks(self, sources: Iterable[Source], videos: list[Task]) -> Iterator[Task]:
+        """Yield the images of this process, and append its videos; every process names all sources alike."""
+        todo = ((n, source) for n, source in enumerate(sources) if str(source.path) not in self.log)
+        for count, (number, source) in enumerate(todo):
+            stem = self._names.stem(source)
+            task = Task(source, number, self._names.name(source), stem)
+            if self.share.takes(count):
+                if source.is_video:
+                    videos.append(task)
+                else:
+                    yield task
 
-    def _predict(self, sources: Sequence[Source], pixels: Sequence[np.ndarray]) -> list[Prediction | None]:
+    def _predict_images(self, tasks: Iterator[Task], number: int) -> None:
+        batches = -(-number // self.batch)
+        for group, pixels in progress_bar(self._batches(tasks), batches, 'batches of images'):
+            for task, image, prediction in zip(group, pixels, self._predict(group, pixels), strict=True):
+                if prediction is not None:
+                    with self._skip_on_error(task.source):
+                        self._save_image(task, image, prediction)
+
+    def _predict(self, tasks: Sequence[Task], pixels: Sequence[np.ndarray]) -> list[Prediction | None]:
         """Predict a batch; on failure, image by image, with None for those that fail."""
         try:
             return list(self.predictor.predict_pixels(pixels, self.batch))
         except UserError:
             results: list[Prediction | None] = []
-            for source, image in zip(sources, pixels, strict=True):
+            for task, image in zip(tasks, pixels, strict=True):
                 results.append(None)
-                with self._skip_on_error(source):
+                with self._skip_on_error(task.source):
                     results[-1] = self.predictor.predict_pixels([image])[0]
             return results
 
@@ -180,29 +246,28 @@ class PredictionRun:
                 message = f'{source.path}: {message}'
             self.report.failed[source.name] = message
 
-    def _batches(self, sources: Sequence[Source]) -> Iterator[Batch]:
+    def _batches(self, tasks: Iterator[Task]) -> Iterator[Batch]:
         """Yield batches of images; a second thread reads the next batch while the model computes."""
-        groups = [sources[i : i + self.batch] for i in range(0, len(sources), self.batch)]
         with ThreadPoolExecutor(1) as pool:
-            pending: list[Future[Batch]] = [pool.submit(self._load, group) for group in groups[:1]]
-            for i in range(len(groups)):
-                batch = pending.pop().result()
-                pending += [pool.submit(self._load, group) for group in groups[i + 1 : i + 2]]
+            pending: Future[Batch] = pool.submit(self._load, list(islice(tasks, self.batch)))
+            while group := list(islice(tasks, self.batch)):
+                batch, pending = pending.result(), pool.submit(self._load, group)
                 yield batch
+            yield pending.result()
 
-    def _load(self, sources: Sequence[Source]) -> Batch:
+    def _load(self, tasks: Sequence[Task]) -> Batch:
         """Read images; those that cannot be read are skipped."""
         readable, pixels = [], []
         with self._timed('load'):
-            for source in sources:
-                with self._skip_on_error(source):
-                    pixels.append(read_image(source.path))
-                    readable.append(source)
+            for task in tasks:
+                with self._skip_on_error(task.source):
+                    pixels.append(read_image(task.source.path))
+                    readable.append(task)
         return readable, pixels
 
-    def _save_image(self, source: Source, pixels: np.ndarray, prediction: Prediction) -> None:
+    def _save_image(self, task: Task, pixels: np.ndarray, prediction: Prediction) -> None:
         """Write the files of an image, then log it as done."""
-        stem, label_map = self._names.stem(source), prediction.label_map
+        stem, label_map = task.stem, prediction.label_map
         if self.pictures:
             with self._timed('draw'):
                 picture = self.predictor.picture(pixels, prediction)
@@ -213,24 +278,21 @@ class PredictionRun:
                 labels_file, colors_file = _label_files(stem)
                 _write_image(self.out / labels_file, self._label_values(label_map))
                 _write_image(self.out / colors_file, colorize_label_map(label_map, self.categories.names))
-            image_id = self._image_ids.get(str(source.path))
-            image = self._image_entry(self._names.name(source), prediction.size, image_id)
-            self._finish(source, stem, [image], prediction.to_coco(image['id'], self.categories))
+            image = _image_entry(task.name, prediction.size, id=self._image_ids.get(str(task.source.path)))
+            self._finish(task, [image], prediction.to_coco(0, self.categories))
 
-    def _predict_video(self, source: Source) -> None:
+    def _predict_video(self, task: Task) -> None:
         """Predict every frame, write the annotated video and log it as done."""
+        source, writer = task.source, None
         rate, count = video_size(source.path)
-        stem, writer = self._names.stem(source), None
-        target = self.out / 'pictures' / f'{stem}.mp4'
+        target = self.out / 'pictures' / f'{task.stem}.mp4'
         temporary = target.with_name(f'.{target.name}.part.mp4')
-        name = self._names.name(source)
         images: list[dict] = []
         annotations: list[dict] = []
         try:
             for pixels, prediction in progress_bar(self._frames(source), count or None, source.name):
-                image = self._image_entry(f'{name}#{len(images)}', prediction.size, None, frame=len(images))
-                images.append(image)
-                annotations += prediction.to_coco(image['id'], self.categories)
+                annotations += prediction.to_coco(len(images), self.categories)
+                images.append(_image_entry(f'{task.name}#{len(images)}', prediction.size, frame=len(images)))
                 if self.pictures:
                     with self._timed('draw'):
                         picture = self.predictor.picture(pixels, prediction)
@@ -242,7 +304,7 @@ class PredictionRun:
                 os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
-        self._finish(source, stem, images, annotations)
+        self._finish(task, images, annotations)
 
     def _frames(self, source: Source) -> Iterator[tuple[np.ndarray, Prediction]]:
         with closing(read_video(source.path)) as frames:
@@ -259,15 +321,11 @@ class PredictionRun:
         yield
         self.report.seconds[part] += time.perf_counter() - start
 
-    def _finish(self, source: Source, stem: str, images: list[dict], annotations: list[dict]) -> None:
-        self.log.add(dict(source=str(source.path), stem=stem, images=images, annotations=annotations))
+    def _finish(self, task: Task, images: list[dict], annotations: list[dict]) -> None:
+        """Log a source; ``image_id`` in its annotations is the number of the image within it."""
+        entry = dict(stem=task.stem, images=images, annotations=annotations)
+        self.log.add(self._run, task.number, dict(source=str(task.source.path)) | entry)
         self.report.images += len(images)
-
-    def _image_entry(self, name: str, size: tuple[int, int], image_id: int | None, **extra: int) -> dict:
-        """COCO's entry of an image; a new id where ``image_id`` is None."""
-        if image_id is None:
-            image_id, self._next_id = self._next_id, self._next_id + 1
-        return dict(id=image_id, file_name=name, height=size[0], width=size[1], **extra)
 
     def _label_values(self, label_map: np.ndarray) -> np.ndarray:
         """Class indices -> the data set's own values; ignored pixels become 255 (65535 in 16 bits)."""
@@ -278,24 +336,35 @@ class PredictionRun:
         return values[label_map]
 
     def _write_json(self) -> Path:
-        path = self.out / 'predictions.json'
-        entries = list(self.log.done.values())
-        annotations = [annotation for entry in entries for annotation in entry['annotations']]
-        content = dict(
-            info=dict(
-                description='predictions',
-                label_maps=self.predictor.semantic,
-                classification=self.predictor.classification,
-                own_category_ids=self.categories.own,
-            ),
-            images=[image for entry in entries for image in entry['images']],
-            categories=self.categories.as_coco(),
-            annotations=[dict(annotation, id=i) for i, annotation in enumerate(annotations, 1)],
+        info = dict(
+            description='predictions',
+            label_maps=self.predictor.semantic,
+            classification=self.predictor.classification,
+            own_category_ids=self.categories.own,
         )
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content))
-        save_as(content, self.save, self.out)
+        path, categories = self.out / 'predictions.json', self.categories.as_coco()
+        write_coco(path, info, categories, self._results)
+        save_as(self._results, info, categories, self.save, self.out)
         return path
+
+    def _results(self) -> Iterator[tuple[list[dict], list[dict]]]:
+        """Yield the images and annotations of each source, in the order of the sources, with their ids."""
+        image_id = max(self._image_ids.values(), default=0)
+        annotation_id = 0
+        for entry in self.log.sorted_entries():
+            images, annotations = entry['images'], entry['annotations']
+            for image in images:
+                if image.setdefault('id', None) is None:
+                    image['id'] = image_id = image_id + 1
+            for annotation in annotations:
+                annotation_id += 1
+                annotation |= dict(image_id=images[annotation['image_id']]['id'], id=annotation_id)
+            yield images, annotations
+
+
+def _image_entry(name: str, size: tuple[int, int], **extra: int | None) -> dict:
+    """COCO's entry of an image; one without ``id`` gets its id at the end."""
+    return dict(extra, file_name=name, height=size[0], width=size[1])
 
 
 def _label_files(stem: str) -> tuple[str, str]:

@@ -1,69 +1,111 @@
-"""Predictions as other programs read them: a table, and YOLO's label files."""
+"""Predictions as files: COCO's json, a table, YOLO's label files; one source is in memory at a time."""
 
 import csv
+import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
+from pycocotools import mask as coco_mask
+
+from ..structures.polygons import polygons_of
 from ..utils.files import replacing
 
 #: What ``predict --save`` writes.
-FORMATS = ('csv', 'yolo')
+FORMATS = ('csv', 'yolo', 'polygons')
 _COLUMNS = ('image', 'class', 'class_id', 'score', 'x1', 'y1', 'x2', 'y2')
+#: Yields the images and annotations of each source; called once per file that is written.
+Results = Callable[[], Iterator[tuple[list[dict], list[dict]]]]
 
 
-def save_as(content: Mapping, formats: Sequence[str], out: Path) -> list[Path]:
-    """Write the predictions of a COCO json in other formats.
+def save_as(
+    results: Results, info: Mapping, categories: Sequence[Mapping], formats: Sequence[str], out: Path
+) -> list[Path]:
+    """Write predictions in other formats.
 
     Args:
-        content: the json: ``images``, ``categories``, ``annotations``.
+        results: images and annotations, as in COCO's json.
+        info: about the predictions.
+        categories: of COCO's json.
         formats: of :data:`FORMATS`.
-        out: folder: ``predictions.csv``, and ``yolo/`` with ``labels/*.txt`` and ``data.yaml``.
+        out: folder: ``predictions.csv``; ``yolo/`` with ``labels/*.txt`` and ``data.yaml``;
+            ``polygons.json``, COCO's json with polygons, exact to the pixel, in place of run lengths.
 
     Returns:
         what was written.
     """
     written: list[Path] = []
     if 'csv' in formats:
-        written.append(_write_csv(content, out / 'predictions.csv'))
+        written.append(_write_csv(results, categories, out / 'predictions.csv'))
     if 'yolo' in formats:
-        written.append(_write_yolo(content, out / 'yolo'))
+        written.append(_write_yolo(results, categories, out / 'yolo'))
+    if 'polygons' in formats:
+        written.append(write_coco(out / 'polygons.json', info, categories, lambda: _with_polygons(results)))
     return written
 
 
-def _write_csv(content: Mapping, path: Path) -> Path:
-    """Write a row for each object or class; a classification has no box."""
-    names = {category['id']: category['name'] for category in content['categories']}
-    files = {image['id']: image['file_name'] for image in content['images']}
-    with replacing(path) as temporary, temporary.open('w', newline='') as file:
-        table = csv.writer(file)
-        table.writerow(_COLUMNS)
-        for a in content['annotations']:
-            x, y, w, h = a.get('bbox') or [None] * 4
-            box = [None] * 4 if x is None else [x, y, x + w, y + h]
-            row = [files[a['image_id']], names[a['category_id']], a['category_id'], a.get('score'), *box]
-            table.writerow(['' if value is None else value for value in row])
+def write_coco(path: Path, info: Mapping, categories: Sequence[Mapping], results: Results) -> Path:
+    """Write COCO's json."""
+    with replacing(path) as temporary, temporary.open('w') as file:
+        file.write(f'{{"info": {json.dumps(info)}, "images": ')
+        _write_list(file, (image for images, _ in results() for image in images))
+        file.write(f', "categories": {json.dumps(categories)}, "annotations": ')
+        _write_list(file, (a for _, annotations in results() for a in annotations))
+        file.write('}')
     return path
 
 
-def _write_yolo(content: Mapping, folder: Path) -> Path:
+def _write_list(file: TextIO, items: Iterator[Mapping]) -> None:
+    file.write('[')
+    for i, item in enumerate(items):
+        file.write((', ' if i else '') + json.dumps(item))
+    file.write(']')
+
+
+def _with_polygons(results: Results) -> Iterator[tuple[list[dict], list[dict]]]:
+    for images, annotations in results():
+        for a in annotations:
+            if 'segmentation' in a:
+                a['segmentation'] = polygons_of(coco_mask.decode(a['segmentation']).astype(bool))
+        yield images, annotations
+
+
+def _write_csv(results: Results, categories: Sequence[Mapping], path: Path) -> Path:
+    """Write a row for each object or class; a classification has no box."""
+    names = {category['id']: category['name'] for category in categories}
+    with replacing(path) as temporary, temporary.open('w', newline='') as file:
+        table = csv.writer(file)
+        table.writerow(_COLUMNS)
+        for images, annotations in results():
+            files = {image['id']: image['file_name'] for image in images}
+            for a in annotations:
+                x, y, w, h = a.get('bbox') or [None] * 4
+                box = [None] * 4 if x is None else [x, y, x + w, y + h]
+                row = [files[a['image_id']], names[a['category_id']], a['category_id'], a.get('score'), *box]
+                table.writerow(['' if value is None else value for value in row])
+    return path
+
+
+def _write_yolo(results: Results, categories: Sequence[Mapping], folder: Path) -> Path:
     """Write a text file for each image, ``class x y w h`` relative to its size, empty without objects."""
     import yaml  # predictions themselves need no yaml
 
-    index = {category['id']: i for i, category in enumerate(content['categories'])}
-    lines: dict[int, list[str]] = defaultdict(list)
-    sizes = {image['id']: (image['width'], image['height']) for image in content['images']}
-    for a in content['annotations']:
-        if 'bbox' in a:
-            (W, H), (x, y, w, h) = sizes[a['image_id']], a['bbox']
-            values = ((x + w / 2) / W, (y + h / 2) / H, w / W, h / H)
-            lines[a['image_id']].append(' '.join([str(index[a['category_id']]), *map(repr, values)]))
-    for image in content['images']:
-        name = image['file_name'].replace('#', '_')  # a frame of a video
-        path = folder / 'labels' / Path(name).with_suffix('.txt')
-        with replacing(path) as temporary:
-            temporary.write_text(''.join(f'{line}\n' for line in lines[image['id']]))
+    index = {category['id']: i for i, category in enumerate(categories)}
+    for images, annotations in results():
+        lines: dict[int, list[str]] = defaultdict(list)
+        sizes = {image['id']: (image['width'], image['height']) for image in images}
+        for a in annotations:
+            if 'bbox' in a:
+                (W, H), (x, y, w, h) = sizes[a['image_id']], a['bbox']
+                values = ((x + w / 2) / W, (y + h / 2) / H, w / W, h / H)
+                lines[a['image_id']].append(' '.join([str(index[a['category_id']]), *map(repr, values)]))
+        for image in images:
+            name = image['file_name'].replace('#', '_')  # a frame of a video
+            path = folder / 'labels' / Path(name).with_suffix('.txt')
+            with replacing(path) as temporary:
+                temporary.write_text(''.join(f'{line}\n' for line in lines[image['id']]))
     with replacing(folder / 'data.yaml') as temporary:
-        names = {i: category['name'] for i, category in enumerate(content['categories'])}
+        names = {i: category['name'] for i, category in enumerate(categories)}
         temporary.write_text(yaml.safe_dump(dict(names=names), sort_keys=False, allow_unicode=True))
     return folder

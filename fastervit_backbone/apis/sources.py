@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -41,11 +41,40 @@ class Source:
         return self.path.suffix.lower() in VIDEOS
 
 
+class Sources:
+    """The files behind names, folders and patterns, found anew at each iteration: a million need no list.
+
+    Arguments, order and errors are those of :func:`find_sources`.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], exclude: str | Path | None = None) -> None:
+        self._sources = list(map(str, sources))
+        self._excluded = None if exclude is None else Path(os.path.realpath(exclude))
+        for source in self._sources:
+            if next(self._behind(source), None) is None:
+                raise UserError(f'{source}: no images or videos ({" ".join(IMAGES + VIDEOS)}) found')
+
+    def __iter__(self) -> Iterator[Source]:
+        seen: set[int] = set()
+        for source in self._sources:
+            for path, name in self._behind(source):
+                key = hash(path)
+                if key not in seen:
+                    seen.add(key)
+                    yield Source(path, name)
+
+    def _behind(self, source: str) -> Iterator[tuple[Path, str]]:
+        for path, name in _files(source):
+            path = Path(os.path.realpath(path))
+            if self._excluded is None or not path.is_relative_to(self._excluded):
+                yield path, name
+
+
 def find_sources(sources: Sequence[str | Path], exclude: str | Path | None = None) -> list[Source]:
     """Find the images and videos behind file names, folders and patterns (``*``, ``?``, ``**``).
 
-    Folders are searched recursively, without hidden files. Each file is returned once, and files are sorted
-    within each argument.
+    Folders are searched recursively, without hidden files: first their own files, then their subfolders, each
+    sorted by name. Each file is returned once.
 
     Args:
         sources: files, folders and patterns.
@@ -54,22 +83,12 @@ def find_sources(sources: Sequence[str | Path], exclude: str | Path | None = Non
     Raises:
         UserError: a file does not exist, or a folder or pattern has no images or videos.
     """
-    found: dict[Path, str] = {}
-    excluded = None if exclude is None else Path(os.path.realpath(exclude))
-    for source in map(str, sources):
-        files = [(Path(os.path.realpath(path)), name) for path, name in sorted(_files(source))]
-        if excluded is not None:
-            files = [(path, name) for path, name in files if not path.is_relative_to(excluded)]
-        if not files:
-            raise UserError(f'{source}: no images or videos ({" ".join(IMAGES + VIDEOS)}) found')
-        for path, name in files:
-            found.setdefault(path, name)
-    return [Source(path, name) for path, name in found.items()]
+    return list(Sources(sources, exclude))
 
 
 def choose_sources(
     sources: Sequence[str | Path], annotations: str | Path | None, exclude: str | Path | None = None
-) -> tuple[list[Source], dict[str, int] | None]:
+) -> tuple[Iterable[Source], dict[str, int] | None]:
     """Find the files to predict on, and the ids of a json's images.
 
     Args:
@@ -87,7 +106,7 @@ def choose_sources(
     if annotations is None:
         if not sources:
             raise UserError('no input: name images, folders or videos, or a json with --annotations')
-        return find_sources(sources, exclude), None
+        return Sources(sources, exclude), None
     annotations = Path(annotations)
     if not annotations.is_file():
         raise UserError(f'--annotations {annotations}: no such file')
@@ -143,14 +162,14 @@ def _files(source: str) -> Iterator[tuple[Path, str]]:
     if path.is_dir():
         for folder, subfolders, names in os.walk(path):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-            for name in names:
+            for name in sorted(names):
                 if name.lower().endswith(IMAGES + VIDEOS) and not name.startswith('.'):
                     file = Path(folder, name)
                     yield file, file.relative_to(path).as_posix()
     elif path.is_file():
         yield path, path.name  # given as a file: any suffix
     elif glob.has_magic(source):
-        for match in glob.iglob(source, recursive=True):
+        for match in sorted(glob.iglob(source, recursive=True)):
             if match.lower().endswith(IMAGES + VIDEOS):
                 yield Path(match), Path(match).name
     else:

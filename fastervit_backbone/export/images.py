@@ -83,7 +83,7 @@ def read_images(
         return _with_label_maps(Path(source), Path(annotations), categories)
     if task != 'detection':
         raise UserError(f'--annotations {annotations}: a COCO json is for detectors only')
-    sources, ids = choose_sources([source], annotations)
+    found, ids = choose_sources([source], annotations)
     assert ids is not None
     with redirect_stdout(StringIO()):
         truth = COCO(str(annotations))
@@ -93,7 +93,7 @@ def read_images(
             f'--annotations {annotations}: none of its categories ({", ".join(sorted(names)[:5])}) is a '
             f'class of the model ({", ".join(categories.names[:5])})'
         )
-    paths = [s.path for s in sources]
+    paths = [s.path for s in found]
     return Images(paths, truth=truth, ids=[ids[str(p)] for p in paths], kind='images of COCO')
 
 

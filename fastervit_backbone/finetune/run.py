@@ -271,7 +271,7 @@ def _check_same(path: Path, options: Mapping[str, object]) -> None:
         UserError: an option differs.
     """
     previous = json.loads(path.read_text()) if path.is_file() else {}
-    not_given = dict(amp=True, flip=True, log=[])
+    not_given = dict(amp=True, flip=True, log=[], accumulate=1)
     for name, value in options.items():
         if value == not_given.get(name) or value == previous.get(name, value):
             continue

@@ -301,7 +301,7 @@ def test_a_log_truncated_anywhere(tmp_path):
     """Whatever byte a kill left as the last one: complete entries are kept, and new ones follow them."""
     log = PredictionLog(tmp_path / 'one', dict(a=1), False)
     for name in ('x', 'ü', 'z'):
-        log.add(dict(source=name, images=[], annotations=[], stem=name))
+        log.add('run', 'xüz'.index(name), dict(source=name, images=[], annotations=[], stem=name))
     with pytest.raises(UserError, match='another run is writing'):
         PredictionLog(tmp_path / 'one', dict(a=1), False)
     log.close()
@@ -311,11 +311,12 @@ def test_a_log_truncated_anywhere(tmp_path):
         folder.mkdir()
         (folder / LOG_NAME).write_bytes(content[:cut])
         again = PredictionLog(folder, dict(a=1), False)
-        assert list(again.done) == ['x', 'ü', 'z'][: max(0, content[:cut].count(b'\n') - 1)]
-        again.add(dict(source='new', images=[], annotations=[], stem='new'))
+        complete = ['x', 'ü', 'z'][: max(0, content[:cut].count(b'\n') - 1)]
+        assert [entry['source'] for entry in again.sorted_entries()] == complete
+        again.add('other', 0, dict(source='new', images=[], annotations=[], stem='new'))
         again.close()
         last = PredictionLog(folder, dict(a=1), False)
-        assert list(last.done)[-1] == 'new'
+        assert [e['source'] for e in last.sorted_entries()] == [*complete, 'new'] and 'new' in last
         last.close()
 
 

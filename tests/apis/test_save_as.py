@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
 pytest.importorskip('mmdet')
 pytest.importorskip('supervision')
@@ -68,3 +69,24 @@ def test_supervision():
     assert (found.mask[0] == decode_mask(prediction.masks[0])).all()
     empty = Prediction((6, 8), boxes[:0], scores[:0], np.zeros(0, int), [])
     assert len(empty.to_supervision(Categories(('a',), (1,)))) == 0
+
+
+def test_polygons_draw_the_masks(detector, shapes, tmp_path):
+    predictor = Predictor(CASCADE, detector, threshold=0)
+    images = shapes / 'images' / 'val'
+    run = PredictionRun(predictor, tmp_path, {}, pictures=False, save=('polygons',))
+    run.run(find_sources([images]))
+    masks, polygons = (
+        json.loads((tmp_path / name).read_text()) for name in ('predictions.json', 'polygons.json')
+    )
+    assert len(masks['annotations']) == len(polygons['annotations']) > 5
+    sizes = {image['id']: (image['height'], image['width']) for image in masks['images']}
+    for a, b in zip(masks['annotations'], polygons['annotations'], strict=True):
+        parts, size = b['segmentation'], sizes[a['image_id']]
+        drawn = np.zeros(size, np.uint8)
+        if parts:
+            drawn = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(parts, *size)))
+        assert np.array_equal(drawn, coco_mask.decode(a['segmentation']))
+        assert {k: v for k, v in a.items() if k != 'segmentation'} == {
+            k: v for k, v in b.items() if k != 'segmentation'
+        }

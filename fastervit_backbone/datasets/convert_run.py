@@ -1,0 +1,77 @@
+"""Conversion behind tools/convert_data.py: choose by format, write, and say what comes next."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from ..utils.errors import UserError
+from ..utils.files import replacing
+from .convert import convert_voc, convert_yolo
+from .masks import coco_to_label_maps, convert_masks, label_maps_to_coco, read_colors
+from .packed import unpack_images
+
+
+def convert(
+    kind: str,
+    source: Path,
+    out: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    values: Mapping[int, int] | None = None,
+    colors: str | Path | None = None,
+    images: str | Path | None = None,
+) -> Iterator[str]:
+    """Convert a data set; yields lines for the user.
+
+    Args:
+        kind: 'yolo', 'voc', 'masks', 'coco', 'labels' or 'packed'.
+        source: file or folder.
+        out: folder to write to.
+        classes: names, of VOC's classes to keep or of the values of label maps.
+        values: value in a mask -> value in the label map.
+        colors: file of colors and class names.
+        images: folder of the images of label maps.
+
+    Raises:
+        UserError: bad input.
+    """
+    if kind == 'packed':
+        for name, count in unpack_images(source, out).items():
+            yield f'{out / name}: {count} images'
+        yield f'next: python tools/check_data.py {out}'
+    elif kind == 'masks':
+        if values is not None and colors is not None:
+            raise UserError('--map and --colors: give one of them')
+        counts = convert_masks(source, out, values, None if colors is None else read_colors(colors))
+        yield from _describe(counts, out)
+        if set(counts) <= {0, 255} and 255 in counts:
+            yield '255 is ignored in training: if it is a class, --map 255:1'
+    elif kind == 'coco':
+        yield from _describe(coco_to_label_maps(source, out), out)
+    elif kind == 'labels':
+        assert images is not None and classes is not None
+        path = out / f'{source.resolve().name}.json'
+        yield from _write(label_maps_to_coco(images, source, classes), path, Path(images))
+    else:
+        splits = convert_yolo(source) if kind == 'yolo' else convert_voc(source, classes)
+        for name, split in splits.items():
+            yield from (f'skipped: {line}' for line in split.skipped)
+            yield from _write(split.content, out / f'{name}.json', split.images)
+        if set(splits) <= {'train', 'val', 'test'}:
+            options = [f'--{name} {out / name}.json' for name in splits]
+            folders = [str(split.images) for split in splits.values()]
+            yield f'next: python tools/check_data.py {" ".join([*options, "--images", *folders])}'
+
+
+def _write(content: Mapping, path: Path, images: Path) -> Iterator[str]:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content))
+    counts = [len(content[key]) for key in ('images', 'annotations', 'categories')]
+    yield f'{path}: {counts[0]} images, {counts[1]} objects, {counts[2]} classes; images in {images}'
+
+
+def _describe(counts: Counter[int], out: Path) -> Iterator[str]:
+    total = counts.total()
+    parts = ', '.join(f'{value}: {count / total:.2%}' for value, count in sorted(counts.items()))
+    yield f'{out}: label maps; pixels of each value: {parts}'
