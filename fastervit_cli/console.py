@@ -159,11 +159,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the tools that load a :class:`~fastervit_backbone.apis.predictor.Predictor`."""
-    parser.add_argument('config', help='config that the model was trained with, or an exported file')
+    parser.add_argument('config', help='config of the model, an exported file, or a published folder')
     parser.add_argument(
         'checkpoint',
         nargs='?',
-        help='checkpoint file or URL, or a work dir (its last checkpoint); none for an exported file',
+        help='checkpoint file or URL, or a work dir (its last checkpoint); none if CONFIG is no config',
     )
     parser.add_argument('--device', help='cpu, cuda or cuda:1 (default: cuda if available)')
     parser.add_argument(

@@ -2,6 +2,7 @@
 """Predict on images, folders, patterns and videos: annotated pictures, a COCO json, label maps.
 
 Example:      python tools/predict.py CONFIG CHECKPOINT photos/ 'more/*.jpg' clip.mp4 --out predictions
+Published:    python tools/predict.py my_model photos/ --out predictions   (tools/publish.py)
 Exported:     python tools/predict.py model.onnx photos/ --out predictions
 Evaluation:   python tools/predict.py CONFIG CHECKPOINT images --annotations a.json --threshold 0 --out eval
 Large images: python tools/predict.py CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
@@ -69,11 +70,13 @@ def main() -> None:
     from fastervit_backbone.apis.exported import is_exported
     from fastervit_backbone.apis.prediction_run import PredictionRun
     from fastervit_backbone.apis.predictor import Predictor  # after parsing: --help stays fast
+    from fastervit_backbone.apis.published import is_published
     from fastervit_backbone.apis.shares import Share
     from fastervit_backbone.apis.sources import choose_sources
     from fastervit_backbone.utils.trust import trusting_pickles
 
-    if is_exported(args.config) and args.checkpoint is not None:  # it needs none: that was an image
+    is_whole = is_exported(args.config) or is_published(args.config)
+    if is_whole and args.checkpoint is not None:  # it needs none: that was an image
         args.sources, args.checkpoint = [args.checkpoint, *args.sources], None
     sources, image_ids = choose_sources(args.sources, args.annotations, exclude=args.out)
     shared = dict(

@@ -15,6 +15,7 @@ from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
 from .exported import ExportedModel, is_exported
+from .published import is_published, resolve_published
 from .sources import ImageLike, as_bgr
 from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
 
@@ -41,8 +42,9 @@ class Predictor:
     An exported file is a model, too: ``Predictor('model.onnx')``. It needs neither torch nor the toolkits.
 
     Args:
-        config: config that the model was trained with, or an exported file (.onnx, .xml, .pt2).
-        checkpoint: file, URL, or a work dir (its last checkpoint); None for an exported file.
+        config: config that the model was trained with, an exported file (.onnx, .xml, .pt2), or a folder of
+            fastervit publish (here, or ``hf://user/name``).
+        checkpoint: file, URL, or a work dir (its last checkpoint); None where ``config`` is all.
         device: 'cpu', 'cuda' or 'cuda:1'; None: CUDA if available. An ONNX file also has 'tensorrt'.
         threshold: lowest score of an object, 0..1; 0 keeps all objects, as evaluation does. A classifier
             names the five most probable classes whatever their score.
@@ -92,8 +94,12 @@ class Predictor:
                 raise UserError(f'{given[0]}: {config} {_FIXED[given[0]]}')
             self._model = ExportedModel(config, None if device is None else str(device))
         else:
+            if checkpoint is None and is_published(config):
+                config, checkpoint = resolve_published(config)
             if checkpoint is None:
-                raise UserError(f'{config}: a config needs a checkpoint (only an exported file does not)')
+                raise UserError(
+                    f'{config}: a config needs a checkpoint (exported files and published folders need none)'
+                )
             from . import toolkit_model  # an exported file needs no torch
 
             self._model = toolkit_model.ToolkitModel(

@@ -1,6 +1,7 @@
 """Reading and writing of weight files: never runs code from a file, never leaves a partial file."""
 
 import argparse
+import json
 import os
 import pickletools
 import re
@@ -97,7 +98,9 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         ) from error
     try:
         with safe_open(path, framework='pt') as file:
-            return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=file.metadata() or {})
+            metadata = dict(file.metadata() or {})
+            metadata |= json.loads(metadata.pop('meta', '{}'))  # what fastervit publish wrote
+            return dict(state_dict={k: file.get_tensor(k) for k in file.keys()}, meta=metadata)
     except SafetensorError as error:
         raise CheckpointError(_not_a_checkpoint(path)) from error
 
@@ -130,20 +133,21 @@ def write_plain_checkpoint(content: Mapping[str, Any], path: str | Path) -> None
         UserError: it cannot be written.
     """
     with replacing(path) as temporary:
-        torch.save(dict(state_dict=content['state_dict'], meta=_plain(content.get('meta', {}))), temporary)
+        torch.save(dict(state_dict=content['state_dict'], meta=plain(content.get('meta', {}))), temporary)
 
 
 _NOT_PLAIN = object()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert to what ``weights_only=True`` allows; entries of a dict that have no such form are dropped."""
     if hasattr(value, 'tolist') and not isinstance(value, Tensor):  # numpy's arrays and numbers
         return value.tolist()
     if isinstance(value, Mapping):
-        return {str(k): plain for k, v in value.items() if (plain := _plain(v)) is not _NOT_PLAIN}
+        items = {str(k): plain(v) for k, v in value.items()}
+        return {k: v for k, v in items.items() if v is not _NOT_PLAIN}
     if isinstance(value, list | tuple):
-        items = [_plain(v) for v in value]
+        items = [plain(v) for v in value]
         if any(item is _NOT_PLAIN for item in items):
             return _NOT_PLAIN
         return tuple(items) if isinstance(value, tuple) else items

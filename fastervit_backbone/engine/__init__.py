@@ -4,7 +4,9 @@ from importlib import import_module
 
 from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATASETS, HOOKS, MODELS, Registry
+from mmengine.runner import CheckpointLoader
 
+from ..checkpoints.io import read_checkpoint
 from ..models.fastervit import FasterViT
 from ..ops.stand_in import install
 from .layer_decay_constructor import LayerDecayOptimWrapperConstructor
@@ -35,6 +37,13 @@ _register_lazily(DATASETS, '.label_map_dataset', 'LabelMapDataset')
 _register_lazily(DATASETS, '.image_folder_dataset', 'ImageFolderDataset')
 _register_lazily(MODELS, '.mesa', 'MESAClassifier')
 _register_lazily(HOOKS, '.mesa', 'MESAHook')
+
+# for init_detector and other functions of the toolkits
+CheckpointLoader.register_scheme(
+    r'.*\.safetensors$',
+    lambda filename, map_location=None, logger=None: read_checkpoint(filename),
+    force=True,
+)
 
 # mmengine resolves 'mmseg::...' configs through the name of a distribution, which the onedl forks do not
 # have; the name of the module works for both

@@ -1,11 +1,11 @@
-"""HTML pages from jinja2 templates."""
+"""Pages from jinja2 templates."""
 
 import base64
 from pathlib import Path
 
 
 def render(template_name: str, *, folder: Path | None = None, **values: object) -> str:
-    """Fill in a template; every value is escaped, and a missing one raises.
+    """Fill in a template; in HTML every value is escaped, and a missing one raises.
 
     Args:
         template_name: file name of the template, such as 'report.html.j2'.
@@ -20,7 +20,7 @@ def render(template_name: str, *, folder: Path | None = None, **values: object) 
 
     environment = Environment(
         loader=PackageLoader('fastervit_backbone') if folder is None else FileSystemLoader(folder),
-        autoescape=True,
+        autoescape='.html' in template_name,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,205 @@
+"""Publish a run: a folder with weights, config and card, without traces of the machine it was made on."""
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict
+
+from ..checkpoints.io import NANO, plain, read_checkpoint, unwrap_state_dict, write_state_dict
+from ..engine.config.load import load_config
+from ..engine.config.validate import as_list, leaf_datasets
+from ..engine.runner.build import drop_pretrained
+from ..evaluation.curves import read_log
+from ..utils.commit import current_commit
+from ..utils.errors import UserError
+from ..utils.files import check_folder_writable, replacing
+from ..utils.html import render
+from .load_model import load_model, task_of
+from .published import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+
+_TAGS = dict(detection='object-detection', segmentation='image-segmentation')
+#: Keys of a data set that are places on this machine -> what stands for them.
+_PLACES = dict(data_root='', ann_file='annotations.json', data_prefix=None)
+
+
+def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None = None) -> Path:
+    """Write the best model of a run as a folder that others can use.
+
+    It holds ``model.safetensors`` (the weights, with classes and ids), ``config.py`` (model, test pipeline
+    and metric, without bases) and ``README.md`` (a card: data, classes, figures, command, license).
+
+    Args:
+        run: work dir of tools/finetune.py or tools/train.py.
+        out: folder to create.
+        checkpoint: of the run; None: its best one, else the last.
+
+    Returns:
+        the folder.
+
+    Raises:
+        UserError: no config or checkpoint in the run, or ``out`` exists.
+    """
+    run, out = Path(run), Path(out)
+    config_path = _config_of(run)
+    path = Path(checkpoint) if checkpoint is not None else _best_of(run)
+    if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
+        raise UserError(f'{out} exists: name a new folder, or remove it')
+    check_folder_writable('OUT', out)
+    config, content = load_config(config_path), read_checkpoint(path)
+    model, _, categories = load_model(config_path, path, None, 0.0)
+    meta = dict(plain(content.get('meta') or {}).get('dataset_meta') or {})
+    meta['classes'] = list(categories.names)
+    if categories.own and task_of(config) == 'detection':
+        meta['category_ids'] = list(categories.ids)
+    flat = _flat_config(config, meta)
+    figures = _figures(run, content)
+    license_id, license_text = _license(config)
+    parameters = sum(p.numel() for p in model.parameters())
+    card = _card(config, config_path, meta, figures, license_id, license_text, parameters)
+    write_state_dict(
+        unwrap_state_dict(dict(state_dict=model.state_dict())),
+        out / WEIGHTS_NAME,
+        dict(meta=json.dumps(dict(dataset_meta=meta)), license=license_text),
+    )
+    _write(out / CONFIG_NAME, f'# Written by fastervit publish. {license_text}\n{flat.pretty_text}')
+    _write(out / CARD_NAME, card)
+    return out
+
+
+def upload(folder: str | Path, repo_id: str) -> str:
+    """Upload a published folder to the Hugging Face Hub; returns its address.
+
+    Raises:
+        UserError: not possible, with the reason.
+    """
+    try:
+        from huggingface_hub import HfApi
+
+        api = HfApi()
+        api.create_repo(repo_id, exist_ok=True)
+        api.upload_folder(repo_id=repo_id, folder_path=str(folder))
+    except Exception as error:  # the Hub's library raises errors of its HTTP client
+        cause = ' '.join(str(error.__cause__ or error).split())
+        raise UserError(
+            f'--upload {repo_id}: {cause[:200]}: {folder} is complete; check the id, the network and '
+            'the login (hf auth login)'
+        ) from error
+    return f'hf://{repo_id}'
+
+
+def _config_of(run: Path) -> Path:
+    if not run.is_dir():
+        raise UserError(f'{run}: no such folder: name the work dir of a run')
+    found = [run / 'finetune.py'] if (run / 'finetune.py').is_file() else sorted(run.glob('*.py'))
+    if len(found) != 1:
+        listed = ', '.join(path.name for path in found) or 'none'
+        raise UserError(f'{run}: expected one config in it, found {listed}: is it the work dir of a run?')
+    return found[0]
+
+
+def _best_of(run: Path) -> Path:
+    best = [run / 'best.pth'] if (run / 'best.pth').is_file() else list(run.glob('best_*.pth'))
+    best = best or list(run.glob('epoch_*.pth')) + list(run.glob('iter_*.pth'))
+    if not best:
+        raise UserError(f'{run} has no checkpoint: train first, or name one with --checkpoint')
+    return max(best, key=lambda path: path.stat().st_mtime)
+
+
+def _flat_config(config: Config, meta: Mapping) -> Config:
+    """Keep what prediction and evaluation need, without paths and downloads."""
+    config = copy.deepcopy(config)
+    kept = ConfigDict({k: config[k] for k in ('default_scope', 'custom_imports', 'model') if k in config})
+    drop_pretrained(kept.model)
+    kept.test_dataloader = config.test_dataloader
+    for dataset in leaf_datasets(kept.test_dataloader.dataset):
+        for key, value in _PLACES.items():
+            if key in dataset:
+                dataset[key] = {k: '' for k in dataset[key]} if value is None else value
+        dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=tuple(meta['classes']))
+    kept.test_dataloader.update(num_workers=0, persistent_workers=False)
+    kept.test_evaluator = config.test_evaluator
+    for evaluator in as_list(kept.test_evaluator):
+        if 'ann_file' in evaluator:
+            evaluator.ann_file = _PLACES['ann_file']
+    kept.test_cfg = dict(type='TestLoop')
+    return Config(kept)
+
+
+def _figures(run: Path, content: Mapping) -> dict[str, float]:
+    """Return the metrics of the evaluation that the checkpoint's weights had."""
+    try:
+        log = read_log(run)
+    except UserError:
+        return {}
+    iteration = (content.get('meta') or {}).get('iter')
+    lines = [line for line in log.lines if any('mAP' in k or 'mIoU' in k or 'accuracy' in k for k in line)]
+    at = [line for line in lines if line['iter'] == iteration] or lines[-1:]
+    known = ('mAP', 'mIoU', 'mAcc', 'aAcc', 'accuracy')
+    return {k: v for line in at for k, v in line.items() if any(name in k for name in known) and v >= 0}
+
+
+def _license(config: Config) -> tuple[str, str]:
+    """Return the Hub's identifier of the license, and a sentence."""
+    start = config.get('load_from') or (config.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    if start is None:
+        return 'other', 'Trained from random weights: the license is that of whoever trained it.'
+    if start == NANO:
+        return 'apache-2.0', "Started from this package's nano weights (Apache-2.0)."
+    if 'huggingface.co/ahatamiz' in start:
+        return 'cc-by-nc-sa-4.0', (
+            'Started from weights published by NVIDIA (CC BY-NC-SA 4.0): not for commercial use.'
+        )
+    return 'other', f'Started from {Path(start).name}: the license of those weights applies.'
+
+
+def _card(
+    config: Config,
+    config_path: Path,
+    meta: Mapping,
+    figures: Mapping[str, float],
+    license_id: str,
+    license_text: str,
+    parameters: int,
+) -> str:
+    first = config_path.read_text().splitlines()[0]
+    command = f'tools/train.py {config_path.name}'
+    if first.startswith('# Written by: '):
+        command = re.sub(r'(?<![\w.])/\S*/', '', first.removeprefix('# Written by: '))  # without folders
+    backbone = config.model.backbone
+    return render(
+        'card.md.j2',
+        license_id=license_id,
+        license_text=license_text,
+        pipeline_tag=_TAGS.get(task_of(config), 'image-classification'),
+        name=f'{config.model.type} with {backbone.type} {backbone.get("arch", "")}'.strip(),
+        parameters=f'{parameters / 1e6:.1f}',
+        classes=meta['classes'],
+        ids=meta.get('category_ids'),
+        data=_data_lines(config),
+        figures=figures,
+        command=command,
+        config=CONFIG_NAME,
+        weights=WEIGHTS_NAME,
+        versions=f'fastervit_backbone {current_commit()}, torch {torch.__version__}, {date.today()}',
+    )
+
+
+def _data_lines(config: Config) -> list[str]:
+    lines = []
+    for split in ('train', 'val'):
+        loader = config.get(f'{split}_dataloader')
+        for dataset in leaf_datasets(loader.dataset) if loader else ():
+            place = dataset.get('ann_file') or (dataset.get('data_prefix') or {}).get('seg_map_path')
+            parts = Path(str(place or dataset.get('data_root') or '')).parts[-3:]
+            lines.append(f'{split}: `{"/".join(part for part in parts if part != "/")}` ({dataset.type})')
+    return lines
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text)
