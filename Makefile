@@ -19,7 +19,7 @@ demo: setup
 	@$(RUN) tools/demo.py --out $(DEMO)
 
 demo-all: setup
-	@$(RUN) tools/demo.py --out $(DEMO) --heads cascade dino upernet fpn
+	@$(RUN) tools/demo.py --out $(DEMO) --heads cascade dino mask2former rtmdet-ins upernet fpn mask2former-semantic
 	@$(RUN) docs/generate/demo_page.py $(DEMO)
 
 # two to four processes, a thread each

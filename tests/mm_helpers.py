@@ -61,7 +61,8 @@ def with_nano(config):
         if model.get('neck'):
             model.neck.in_channels = channels
         else:
-            model.decode_head.in_channels = channels
+            (model.get('panoptic_head') or model.decode_head).in_channels = channels
+        if model.get('auxiliary_head'):
             model.auxiliary_head.in_channels = channels[model.auxiliary_head.in_index]
     if model.type == 'DINO':
         model.num_queries = 50  # 900 need as many positions, more than small images have
@@ -108,7 +109,7 @@ def check_segmenter(model, classes):
 
 
 def check_detector(model, masks):
-    heads = getattr(model, 'roi_head', model).bbox_head
+    heads = getattr(model, 'panoptic_head', None) or getattr(model, 'roi_head', model).bbox_head
     classes = (heads[0] if isinstance(heads, torch.nn.ModuleList) else heads).num_classes
     for objects in ([3, 1], [0, 0]):
         batch = demo_mm_inputs(

@@ -16,6 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
+from fastervit_backbone.finetune.flat_config import learns_masks
 from tests.helpers import ROOT
 from tests.mm_helpers import build, check_detector, check_segmenter, load, semantic_batch, with_nano
 
@@ -28,6 +29,7 @@ FAST = (
     *('mask-rcnn_fastervit2_1x', 'retinanet_fastervit0_1x', 'faster-rcnn_fastervit0_voc0712'),
     *('upernet_fastervit4_160k', 'upernet_shapes', 'upernet_convnext-t_160k'),
     *('fpn_fastervit2_40k', 'fpn_shapes'),
+    *('mask2former_shapes', 'rtmdet-ins_shapes', 'mask2former-semantic_shapes'),
 )
 
 
@@ -53,6 +55,11 @@ def test_all_documented_configs_exist():
         'mask-rcnn_fastervit0_1x.py',
         'mask-rcnn_fastervit2_1x.py',
         'retinanet_fastervit0_1x.py',
+        'rtmdet-ins_fastervit0_300e.py',
+        'cascade_fastervit2_lsj_100e.py',
+        'dino_fastervit4_21k_224_12e.py',
+        *(f'mask2former_fastervit{v}_50e.py' for v in '024'),
+        *(f'mask2former-semantic_fastervit{v}_160k.py' for v in '024'),
     }
     assert existing >= {'faster-rcnn_fastervit0_voc0712.py'} | {
         f'demo/{h}_shapes.py' for h in ('cascade', 'dino', 'upernet', 'fpn')
@@ -115,7 +122,8 @@ def test_channels_and_strides_are_the_backbones(path):
     assert strides == tuple(384 // m.shape[3] for m in maps)
     if ours:
         assert (tuple(net.out_channels), tuple(net.out_strides)) == (channels, strides)
-    readers = necks[-1:] or [*as_list(model.get('decode_head')), *as_list(model.get('auxiliary_head'))]
+    heads = ('decode_head', 'auxiliary_head', 'panoptic_head')
+    readers = necks[-1:] or [head for name in heads for head in as_list(model.get(name))]
     for reader in readers or [model.rpn_head]:  # ResNet-50-C4 has no neck
         indices = reader.get('in_index', range(len(channels)))
         expected = channels[indices] if isinstance(indices, int) else [channels[i] for i in indices]
@@ -135,6 +143,8 @@ def test_channels_and_strides_are_the_backbones(path):
             levels == {model.decoder.layer_cfg.cross_attn_cfg.num_levels}
             and 0 <= model.neck.num_outs - len(channels) <= 1
         )
+    elif readers and 'strides' in readers[0]:  # Mask2Former
+        assert tuple(readers[0].strides) == strides
     elif 'feature_strides' in model.decode_head:
         assert tuple(model.decode_head.feature_strides) == strides
 
@@ -272,7 +282,7 @@ def test_loss_and_predict_with_nano(path):
     if config.default_scope == 'mmseg':
         check_segmenter(model, config.model.decode_head.num_classes)
     else:
-        check_detector(model, 'mask_head' in config.model.get('roi_head', {}))
+        check_detector(model, learns_masks(config.model))
 
 
 @pytest.mark.slow

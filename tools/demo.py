@@ -12,6 +12,8 @@ from pathlib import Path
 from fastervit_cli import data_folder
 from fastervit_cli.console import parse_strictly, run_cli, tool_parser
 
+HEADS = ['cascade', 'dino', 'mask2former', 'rtmdet-ins', 'upernet', 'fpn', 'mask2former-semantic']
+
 
 def main() -> None:
     """Parse the command line and run the steps."""
@@ -22,9 +24,9 @@ def main() -> None:
         '--heads',
         nargs='+',
         default=['cascade'],
-        choices=['cascade', 'dino', 'upernet', 'fpn'],
+        choices=HEADS,
         metavar='HEAD',
-        help='cascade (default), dino, upernet and fpn, one after the other',
+        help=f'one after the other, of {", ".join(HEADS)} (default: cascade)',
     )
     args = parse_strictly(parser)
 

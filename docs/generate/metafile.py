@@ -22,6 +22,9 @@ HEADS = {
     'faster-rcnn-c4': ('faster-rcnn', 'c4_{}', 'VOC0712'),
     'dino': ('dino-4scale', '{}_coco', 'COCO'),
     'dino-5scale': ('dino-5scale', '{}_coco', 'COCO'),
+    'mask2former': ('mask2former', 'lsj-{}_coco', 'COCO'),
+    'mask2former-semantic': ('mask2former', '{}_ade20k-512x512', 'ADE20K'),
+    'rtmdet-ins': ('rtmdet-ins', '{}_coco', 'COCO'),
     'upernet': ('upernet', '{}_ade20k-512x512', 'ADE20K'),
     'fpn': ('fpn', '{}_ade20k-512x512', 'ADE20K'),
 }

@@ -39,6 +39,8 @@ _SECTIONS = {
     'mask-rcnn': 'Other detectors',
     'retinanet': 'Other detectors',
     'faster-rcnn': 'Other detectors',
+    'mask2former': 'Mask2Former: COCO, ADE20K',
+    'rtmdet-ins': 'Other detectors',
     'upernet': 'UPerNet, ADE20K',
     'fpn': 'Semantic FPN, ADE20K',
     'imagenet': 'Classifiers, ImageNet',

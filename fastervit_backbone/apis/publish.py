@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -116,6 +117,7 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     kept = ConfigDict({k: config[k] for k in ('default_scope', 'custom_imports', 'model') if k in config})
     drop_pretrained(kept.model)
     kept.test_dataloader = config.test_dataloader
+    dataset: Any
     for dataset in leaf_datasets(kept.test_dataloader.dataset):
         for key, value in _PLACES.items():
             if key in dataset:
@@ -196,7 +198,7 @@ def _data_lines(config: Config) -> list[str]:
         for dataset in leaf_datasets(loader.dataset) if loader else ():
             place = dataset.get('ann_file') or (dataset.get('data_prefix') or {}).get('seg_map_path')
             parts = Path(str(place or dataset.get('data_root') or '')).parts[-3:]
-            lines.append(f'{split}: `{"/".join(part for part in parts if part != "/")}` ({dataset.type})')
+            lines.append(f'{split}: `{"/".join(part for part in parts if part != "/")}` ({dataset["type"]})')
     return lines
 
 

@@ -144,8 +144,8 @@ def plain(value: Any) -> Any:
     if hasattr(value, 'tolist') and not isinstance(value, Tensor):  # numpy's arrays and numbers
         return value.tolist()
     if isinstance(value, Mapping):
-        items = {str(k): plain(v) for k, v in value.items()}
-        return {k: v for k, v in items.items() if v is not _NOT_PLAIN}
+        entries = {str(k): plain(v) for k, v in value.items()}
+        return {k: v for k, v in entries.items() if v is not _NOT_PLAIN}
     if isinstance(value, list | tuple):
         items = [plain(v) for v in value]
         if any(item is _NOT_PLAIN for item in items):

@@ -111,6 +111,8 @@ class SegmenterGraph(Graph):
                 "test_cfg.mode 'slide' cuts images into crops: export the whole image with --cfg-options "
                 'model.test_cfg.mode=whole, and use tools/predict.py --tile for large images'
             )
+        if type(head).__name__ == 'Mask2FormerHead':
+            raise UserError('export knows no Mask2Former: it knows UPerNet, FPN and the like, or --backbone')
         if isinstance(head, nn.ModuleList) or head.out_channels == 1:
             raise UserError('export knows segmenters with one decode head and a channel for each class')
 

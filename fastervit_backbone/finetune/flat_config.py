@@ -71,7 +71,7 @@ def build_config(
     """
     base = load_config(plan.base)
     config = ConfigDict({key: base[key] for key in _COMMENTS if key in base})
-    masks = data.kind == 'coco' and data.has_masks and _learns_masks(config.model)
+    masks = data.kind == 'coco' and data.has_masks and learns_masks(config.model)
     steps = steps_per_epoch(data, plan.batch_size * plan.processes)
     _set_model(config, data, plan, masks)
     fit_heads(config, len(data.classes))
@@ -167,7 +167,7 @@ def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
             loss.pop('class_weight', None)  # for the classes of the base config
 
 
-def _learns_masks(model: ConfigDict) -> bool:
+def learns_masks(model: ConfigDict) -> bool:
     """Return whether a detector learns masks: Mask R-CNN's kind, Mask2Former, RTMDet-Ins."""
     if 'roi_head' in model:
         return bool(model.roi_head.get('mask_head'))

@@ -26,7 +26,8 @@ from fastervit_backbone.finetune import finetune, memory, plan, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
-from fastervit_backbone.finetune.plan import PRESETS, describe, find_base, make_plan
+from fastervit_backbone.finetune.plan import MODELS, PRESETS, describe, find_base, make_plan
+from fastervit_backbone.inference import Predictor
 from fastervit_backbone.utils.errors import DownloadError, UserError
 from tests.helpers import CASCADE, assert_one_line_error, tool
 from tests.mm_helpers import save_untrained
@@ -135,9 +136,39 @@ def test_memory_is_found_without_computing():
 
 
 def test_every_model_has_its_configs():
-    for model in ('cascade', 'dino', 'upernet', 'mask-rcnn', 'fpn'):
+    for model in MODELS:
         assert find_base(model, '0').is_file()
     assert find_base('fpn', 'nano').name == 'fpn_shapes.py'
+
+
+@pytest.mark.parametrize('model', ['mask2former', 'rtmdet-ins', 'mask2former-semantic'])
+def test_query_and_dense_heads_learn_other_classes(model, shapes, tmp_path):
+    """Two classes instead of the base config's; trained, evaluated, and loaded for prediction."""
+    arguments = coco_arguments(shapes)
+    if model == 'mask2former-semantic':
+        arguments = label_arguments(shapes)
+        arguments['classes'] = [*arguments['classes'], 'hexagon']
+    else:
+        for split in SPLITS:
+            content = json.loads(arguments[split].read_text())
+            content['categories'] = content['categories'][:2]
+            ids = {c['id'] for c in content['categories']}
+            content['annotations'] = [a for a in content['annotations'] if a['category_id'] in ids]
+            arguments[split] = tmp_path / f'{split}.json'
+            arguments[split].write_text(json.dumps(content))
+    result = finetune(**arguments, model=model, arch='nano', epochs=1, batch=2, work_dir=tmp_path / 'run')
+    predictor = Predictor(result.config, result.best, threshold=0)
+    prediction = predictor(sorted((shapes / 'images' / 'val').glob('*.png'))[:1])[0]
+    if model == 'mask2former-semantic':
+        assert len(predictor.categories.names) == 5 and prediction.label_map.shape == (64, 96)
+        assert predictor.config.model.decode_head.loss_cls.class_weight == [1.0] * 5 + [0.1]
+    else:
+        assert len(predictor.categories.names) == 2 and set(prediction.labels) <= {0, 1}
+        assert prediction.masks is not None and len(prediction) > 5
+    if model == 'mask2former':
+        head = predictor.config.model.panoptic_head
+        assert (head.num_things_classes, head.loss_cls.class_weight) == (2, [1.0, 1.0, 0.1])
+        assert predictor.config.model.panoptic_fusion_head.num_things_classes == 2
 
 
 @pytest.mark.parametrize('masks', [True, False])
