@@ -21,11 +21,13 @@ class Converted:
         images: folder that its ``file_name`` are in.
         content: the json.
         skipped: one line for each thing that was left out.
+        notes: one line for each thing worth knowing.
     """
 
     images: Path
     content: dict
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def convert_yolo(path: str | Path) -> dict[str, Converted]:
@@ -95,19 +97,24 @@ def _yolo_split(root: Path, yaml_folder: Path, places: object, names: Mapping[in
         raise UserError(
             f'no image of {places} has a label file: neither {_label_file(files[0])} nor any other exists'
         )
-    annotations = []
+    annotations, unlabeled = [], sum(not _label_file(file).is_file() for _, file in entries)
     for image, file in entries:
         text = _label_file(file)
         for number, line in enumerate(text.read_text().splitlines() if text.is_file() else (), start=1):
             if line.strip():
                 annotations.append(_yolo_object(f'{text}, line {number}', line.split(), image, names))
-    return _finish(
+    split = _finish(
         above,
         [i for i, _ in entries],
         annotations,
         [dict(id=k, name=v) for k, v in sorted(names.items())],
         skipped,
     )
+    if unlabeled:
+        split.notes.append(
+            f'{unlabeled} of {len(entries)} images of {places} have no label file: taken as without objects'
+        )
+    return split
 
 
 def _label_file(image: Path) -> Path:

@@ -57,6 +57,7 @@ def convert(
         splits = convert_yolo(source) if kind == 'yolo' else convert_voc(source, classes)
         for name, split in splits.items():
             yield from (f'skipped: {line}' for line in split.skipped)
+            yield from (f'note: {line}' for line in split.notes)
             yield from _write(split.content, out / f'{name}.json', split.images)
         if set(splits) <= {'train', 'val', 'test'}:
             options = [f'--{name} {out / name}.json' for name in splits]

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ def write_augmented(config: Config, path: Path) -> None:
     """
     with _random_state_kept():
         init_default_scope(config.default_scope)
-        dataset = FaultTolerantDataset(DATASETS.build(config.train_dataloader.dataset))
+        with redirect_stdout(StringIO()):  # pycocotools reports what it does
+            dataset = FaultTolerantDataset(DATASETS.build(config.train_dataloader.dataset))
         names = tuple(dataset.metainfo['classes'])
         categories = Categories(names, tuple(range(len(names))))
         cells = []

@@ -1,5 +1,6 @@
 """Write a plan as one flat, commented config that tools/train.py reads and users edit."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -154,6 +155,9 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
         model.update(type='ImageClassifier', train_cfg=None)  # no MESA, Mixup and CutMix for few images
         model.pop('coefficient')
     if data.kind == 'coco':
+        for part in as_list((model.get('train_cfg') or {}).get('rcnn')):
+            # a quarter of the regions may be objects: room for all those of a crowded image
+            part.sampler.num = max(part.sampler.num, 2 ** math.ceil(math.log2(4 * max(1, data.crowd))))
         model.data_preprocessor.pop('batch_augments', None)  # to the size of the base's crops
     if data.kind == 'labels':
         _set_segmenter(model, plan)

@@ -63,7 +63,7 @@ def read_place(
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
     yaml = place if place.suffix in ('.yaml', '.yml') else place / 'data.yaml'
-    if yaml.is_file():
+    if yaml.is_file() and (yaml == place or not _holds_more(place)):
         return _of_jsons(convert_yolo(yaml), f'YOLO, {yaml}', folder, val_fraction, seed)
     found = discover(place, [str(path) for path in images])
     if found.kind == 'voc':
@@ -80,6 +80,15 @@ def read_place(
     if found.kind == 'coco':
         return _of_coco(found, train, line, folder, val_fraction, seed)
     return _of_folders(found, place, train, line, folder, val_fraction, seed)
+
+
+def _holds_more(place: Path) -> bool:
+    """Return whether a folder with YOLO's data.yaml holds COCO jsons or VOC, too: discover names them."""
+    try:
+        discover(place)
+    except UserError as error:
+        return 'which may differ' in str(error)
+    return False
 
 
 def choose_val(
@@ -135,6 +144,7 @@ def _of_jsons(
     lines = [f'{source}: training on {train}']
     used = [splits[name] for name in (train, 'val') if name in splits]
     lines += [f'skipped: {line}' for split in used for line in split.skipped]
+    lines += [f'note: {line}' for split in used for line in split.notes]
     if 'val' in splits:
         contents, folders = [split.content for split in used], [split.images for split in used]
         lines.append('validating on val')
@@ -152,10 +162,29 @@ def _of_coco(found: Discovered, train: str, line: str, folder: Path, val_fractio
     if 'val' in found.splits:
         val, val_images = found.splits['val']
         assert val is not None
-        return Place(path, val, [images, val_images], lines=[line, 'validating on val'])
+        lines = [line, 'validating on val', *_unlisted(found)]
+        return Place(path, val, [images, val_images], lines=lines)
     contents = _split_coco(found.contents[path], images, val_fraction, seed)
-    lines = [line, _split_line(*(len(content['images']) for content in contents), seed)]
+    lines = [line, _split_line(*(len(content['images']) for content in contents), seed), *_unlisted(found)]
     return Place(*_write_jsons(contents, folder), [images, images], lines=lines)
+
+
+def _unlisted(found: Discovered) -> list[str]:
+    """Report the images beside the jsons that none of them lists."""
+    listed: dict[Path, set[Path]] = {}
+    for path, images in found.splits.values():
+        if path is not None:
+            names = (image['file_name'] for image in found.contents[path]['images'])
+            listed.setdefault(images, set()).update(images / str(name) for name in names)
+    lines = []
+    for folder, names in listed.items():
+        below = images_below(folder)
+        missing = [file for file in below if file not in names]
+        others = [other for other in listed if other != folder and other.is_relative_to(folder)]
+        missing = [file for file in missing if not any(file.is_relative_to(other) for other in others)]
+        if missing:
+            lines.append(f'note: {len(missing)} of {len(below)} images in {folder} are in no json: not used')
+    return lines
 
 
 def _of_folders(

@@ -1,6 +1,7 @@
 """Read a user's data set, as far as training needs to know it, and refuse one with errors."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,7 @@ class OwnData:
         num_images: training images.
         num_empty: training images without objects ('coco').
         median_size: (height, width), the median over the training images.
+        crowd: objects of an image, that of twenty which has the most ('coco').
         image_suffix: file suffix of the images ('labels').
         ignore_index: value of ignored pixels ('labels').
         findings: of the check.
@@ -51,6 +53,7 @@ class OwnData:
     num_images: int
     num_empty: int
     median_size: tuple[int, int]
+    crowd: int = 0
     image_suffix: str = ''
     ignore_index: int = 255
     findings: Sequence[Finding] = ()
@@ -131,6 +134,7 @@ def _read_coco(annotations: tuple[Path, Path], image_folders: tuple[Path, Path])
         num_images=len(sizes),
         num_empty=len({image['id'] for image in train['images']} - images_with_objects),
         median_size=_median_size(sizes),
+        crowd=int(np.percentile(list(Counter(a['image_id'] for a in objects).values()), 95)),
         findings=findings,
     )
 

@@ -178,6 +178,10 @@ def test_the_config_of_detectors(masks, shapes):
     assert data.classes == ['circle', 'square', 'triangle']
     data.has_masks = masks
     config = build_config(data, make_plan(data, model='cascade', arch='2', batch=4), seed=5)
+    assert [part.sampler.num for part in config.model.train_cfg.rcnn] == [512] * 3
+    data.crowd = 20  # of 64 regions a quarter would be too few
+    small = build_config(data, make_plan(data, model='cascade', arch='nano', batch=4), seed=5)
+    assert [part.sampler.num for part in small.model.train_cfg.rcnn] == [128] * 3
     assert ('mask_head' in config.model.roi_head) == masks
     assert config.train_dataloader.dataset.pipeline[1].with_mask == masks
     assert config.val_evaluator.metric == (['bbox', 'segm'] if masks else ['bbox'])

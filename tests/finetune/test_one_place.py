@@ -1,6 +1,7 @@
 """One data set in every layout gives the same images, objects and classes."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -177,3 +178,32 @@ def test_errors(shapes, tmp_path):
             finetune(**arguments, dry_run=True)
     done = tool('finetune', tmp_path / 'missing', '--dry-run', cwd=tmp_path)
     assert_one_line_error(done, 'no file or folder at')
+
+
+def test_mixed_layouts_and_half_the_labels(shapes, tmp_path, capsys):
+    yolo = as_yolo(shapes, tmp_path / 'yolo')
+    folder = yolo.parent if yolo.is_file() else yolo
+    labels = sorted((folder / 'labels').rglob('*.txt'))
+    for path in labels[::2]:
+        path.unlink()
+    finetune(data=yolo, arch='nano', dry_run=True)
+    assert re.search(r'note: \d+ of \d+ images of \S+ have no label file', capsys.readouterr().out)
+    shutil.copytree(shapes / 'annotations', folder / 'annotations')
+    with pytest.raises(
+        UserError, match=r'holds COCO jsons and YOLO \(data.yaml\), which may differ: name one'
+    ):
+        finetune(data=folder, arch='nano', dry_run=True)
+    finetune(data=folder / 'data.yaml', arch='nano', dry_run=True)
+    capsys.readouterr()
+
+    half = tmp_path / 'half'
+    shutil.copytree(shapes, half)
+    shutil.rmtree(half / 'labels', ignore_errors=True)
+    path = half / 'annotations' / 'instances_train.json'
+    content = json.loads(path.read_text())
+    kept = {image['id'] for image in content['images'][::2]}
+    content['images'] = [image for image in content['images'] if image['id'] in kept]
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] in kept]
+    path.write_text(json.dumps(content))
+    finetune(data=half, arch='nano', dry_run=True)
+    assert re.search(r'note: \d+ of \d+ images in \S+train are in no json: not used', capsys.readouterr().out)

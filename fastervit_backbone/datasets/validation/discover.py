@@ -73,7 +73,14 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
     if not place.is_dir():
         raise UserError(f'no file or folder at {place}: give a COCO json or the folder of a data set')
     is_voc = (place / 'JPEGImages').is_dir() and (place / 'Annotations').is_dir()
-    jsons, skipped = ({}, []) if is_voc else _coco_jsons(place)
+    jsons, skipped = _coco_jsons(place)
+    layouts = {'COCO jsons': jsons, 'PASCAL VOC': is_voc, 'YOLO (data.yaml)': (place / 'data.yaml').is_file()}
+    found = [name for name, is_there in layouts.items() if is_there]
+    if len(found) > 1:
+        raise UserError(
+            f'{place} holds {" and ".join(found)}, which may differ: name one, as the path of a json or of '
+            'data.yaml, or move the others away'
+        )
     if jsons:
         return _discover_jsons(jsons, skipped, images)
     if images:
