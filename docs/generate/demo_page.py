@@ -20,7 +20,15 @@ from fastervit_backbone.utils.html import data_uri, render
 from fastervit_backbone.visualization.figures import new_figure, to_png
 from fastervit_cli.console import parse_strictly, run_cli
 
-HEADS = {'cascade': 'Cascade Mask R-CNN', 'dino': 'DINO', 'upernet': 'UPerNet', 'fpn': 'Semantic FPN'}
+HEADS = {
+    'cascade': 'Cascade Mask R-CNN',
+    'dino': 'DINO',
+    'mask2former': 'Mask2Former',
+    'rtmdet-ins': 'RTMDet-Ins',
+    'upernet': 'UPerNet',
+    'fpn': 'Semantic FPN',
+    'mask2former-semantic': 'Mask2Former, semantic',
+}
 #: mmengine's metric -> (name, divisor to 0..1).
 _METRICS = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}
 #: mmengine's folders of runs are named by their start.

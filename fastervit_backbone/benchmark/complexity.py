@@ -50,7 +50,7 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
 
     The backbone is counted on the meta device in a second forward, to leave out what it computes only once
     per size in eval mode (FasterViT's position MLPs). The rest gets maps of zeros: fake tensors, which
-    have no values, but in detectors like DINO, whose shapes depend on values.
+    have no values, but in models like DINO and Mask2Former, whose shapes depend on values.
 
     Args:
         model: built from a config, on the CPU; switched to eval mode.
@@ -64,7 +64,7 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
 
     backbone = model.backbone
     model.backbone = _FixedMaps([m.shape for m in maps])
-    depends_on_values = hasattr(model, 'encoder')
+    depends_on_values = hasattr(model, 'encoder') or _query_head(model) is not None
     try:
         with nullcontext() if depends_on_values else FakeTensorMode(allow_non_fake_inputs=True):
             other_flops = _count_flops(lambda: _predict(model, torch.zeros(1, 3, *size)))
@@ -124,6 +124,8 @@ def _predict(model: nn.Module, images: Tensor) -> None:
     """Run everything that prediction runs, with a fixed number of regions in two-stage detectors."""
     if hasattr(model, 'roi_head'):
         _predict_two_stage(model, images)
+    elif (head := _query_head(model)) is not None:
+        head(model.extract_feat(images), data_samples('mmdet', tuple(images.shape[2:])))
     elif hasattr(model, 'decode_head'):
         model.decode_head(model.extract_feat(images))
     elif hasattr(model, 'bbox_head'):
@@ -132,6 +134,12 @@ def _predict(model: nn.Module, images: Tensor) -> None:
         model(images, mode='tensor')
     else:
         raise ValueError(f'{type(model).__name__} has no head that is known here: cannot count it')
+
+
+def _query_head(model: nn.Module) -> nn.Module | None:
+    """Return Mask2Former's head, of mmdet or mmseg, which also wants image sizes; None of other models."""
+    head = getattr(model, 'panoptic_head', getattr(model, 'decode_head', None))
+    return head if hasattr(head, 'query_feat') else None
 
 
 def _predict_two_stage(model: nn.Module, images: Tensor) -> None:

@@ -13,6 +13,7 @@ PAGES = {
     for path in (
         ROOT / 'README.md',
         *sorted((ROOT / 'docs').glob('*.md')),
+        *sorted((ROOT / 'docs/examples').glob('*.md')),
         ROOT / 'docs/benchmarks/README.md',
     )
 }
