@@ -54,8 +54,8 @@ def main() -> None:
     model = parser.add_argument_group('model')
     model.add_argument(
         '--model',
-        help='COCO json: cascade, mask-rcnn or dino; label maps: upernet or fpn; class folders: '
-        'classifier (default: cascade or classifier)',
+        help='COCO json: cascade, mask-rcnn, dino, mask2former or rtmdet-ins; label maps: upernet, fpn or '
+        'mask2former-semantic; class folders: classifier (default: the first of them)',
     )
     model.add_argument('--arch', help='FasterViT 0 to 4, or nano for a CPU (default: 0)')
     model.add_argument(
@@ -97,7 +97,7 @@ def main() -> None:
     run.add_argument(
         '--work-dir',
         metavar='DIR',
-        help='folder of config, checkpoints and logs (default: work_dirs/finetune/MODEL_ARCH)',
+        help='folder of config, checkpoints and logs (default: work_dirs/finetune/NAME_MODEL_ARCH)',
     )
     run.add_argument(
         '--log',

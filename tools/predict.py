@@ -107,8 +107,9 @@ def main() -> None:
         share=share,
     )
     report = run.run(sources)
-    if share.rank == 0:
-        print('\n'.join(report.lines()), flush=True)
+    if share.rank > 0:
+        return  # an exit code would stop the first process, which writes the results
+    print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)
 
 

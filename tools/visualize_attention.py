@@ -37,6 +37,10 @@ def main() -> None:
     )
     args = parse_strictly(parser, intermixed=True)
 
+    from fastervit_backbone.apis.published import is_published
+
+    if is_published(args.config) and args.image is None:  # it needs no checkpoint: that was an image
+        args.checkpoint, args.image = None, args.checkpoint
     if Path(args.config).suffix in ('.onnx', '.xml', '.pt2'):
         parser.error(f'{args.config} has no attention to look at: give the config and the checkpoint')
     if args.bias == (args.image is not None) or (args.bias and args.query):

@@ -5,6 +5,7 @@ Every process appends to a log of its own. Results stay in the files: memory hol
 
 import hashlib
 import json
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,7 +140,7 @@ class PredictionLog:
 
 def _digest(source: str) -> int:
     """Shorten a path to 8 bytes: a million of them fit into memory."""
-    return int.from_bytes(hashlib.blake2b(source.encode(), digest_size=8).digest(), 'big')
+    return int.from_bytes(hashlib.blake2b(os.fsencode(source), digest_size=8).digest(), 'big')
 
 
 def _repair(path: Path) -> None:

@@ -145,22 +145,19 @@ class PredictionRun:
         self._image_ids = predictor.image_ids() if image_ids is None else image_ids
         self._names = ResultNames()
         self._overwrite, self._run = overwrite, ''
-        if self.share.rank == 0:
-            self.log = self._open_log()
-        self.share.wait()  # the first process repairs the logs
+        self.share.first(self._open_log)  # it repairs the logs, and discards results
         if self.share.rank > 0:
-            self.log = self._open_log()
+            self._open_log()
         self.share.wait()
+
+    def _open_log(self) -> None:
+        overwrite = self._overwrite and self.share.rank == 0
+        self.log = PredictionLog(self.out, self._settings, overwrite, self.share.rank)
         for stem in self.log.discarded:
             for name in (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4', *_label_files(stem)):
                 (self.out / name).unlink(missing_ok=True)
-
-    def _open_log(self) -> PredictionLog:
-        overwrite = self._overwrite and self.share.rank == 0
-        log = PredictionLog(self.out, self._settings, overwrite, self.share.rank)
-        for entry in log.entries():
+        for entry in self.log.entries():
             self._names.reserve(entry['stem'], *(image['file_name'] for image in entry['images']))
-        return log
 
     def run(self, sources: Iterable[Source]) -> PredictionReport:
         """Predict what is not done yet, then write the json of all results; sources that fail are skipped.
@@ -177,7 +174,7 @@ class PredictionRun:
         with closing(self.log):
             digest, images = hashlib.blake2b(digest_size=8), 0
             for source in sources:
-                digest.update(str(source.path).encode() + b'\0')
+                digest.update(os.fsencode(source.path) + b'\0')
                 done = str(source.path) in self.log
                 self.report.done_before += done
                 images += not done and not source.is_video

@@ -2,7 +2,7 @@
 
 import copy
 import json
-import re
+import shlex
 from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
@@ -58,7 +58,7 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     if categories.own and task_of(config) == 'detection':
         meta['category_ids'] = list(categories.ids)
     flat = _flat_config(config, meta)
-    figures = _figures(run, content)
+    figures = _figures(run, content, 'max_epochs' in (config.get('train_cfg') or {}))
     license_id, license_text = _license(config)
     parameters = sum(p.numel() for p in model.parameters())
     card = _card(config, config_path, meta, figures, license_id, license_text, parameters)
@@ -121,7 +121,8 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     for dataset in leaf_datasets(kept.test_dataloader.dataset):
         for key, value in _PLACES.items():
             if key in dataset:
-                dataset[key] = {k: '' for k in dataset[key]} if value is None else value
+                is_dict = isinstance(dataset[key], Mapping)
+                dataset[key] = {k: '' for k in dataset[key]} if is_dict else value or ''
         dataset.metainfo = dict(dataset.get('metainfo') or {}, classes=tuple(meta['classes']))
     kept.test_dataloader.update(num_workers=0, persistent_workers=False)
     kept.test_evaluator = config.test_evaluator
@@ -132,15 +133,15 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     return Config(kept)
 
 
-def _figures(run: Path, content: Mapping) -> dict[str, float]:
-    """Return the metrics of the evaluation that the checkpoint's weights had."""
+def _figures(run: Path, content: Mapping, in_epochs: bool) -> dict[str, float]:
+    """Return the metrics of the evaluation of the checkpoint's weights; none if they were not evaluated."""
     try:
         log = read_log(run)
     except UserError:
         return {}
-    iteration = (content.get('meta') or {}).get('iter')
+    step = (content.get('meta') or {}).get('epoch' if in_epochs else 'iter')
     lines = [line for line in log.lines if any('mAP' in k or 'mIoU' in k or 'accuracy' in k for k in line)]
-    at = [line for line in lines if line['iter'] == iteration] or lines[-1:]
+    at = [line for line in lines if step is not None and line.get('step') == step][-1:]
     known = ('mAP', 'mIoU', 'mAcc', 'aAcc', 'accuracy')
     return {k: v for line in at for k, v in line.items() if any(name in k for name in known) and v >= 0}
 
@@ -148,6 +149,9 @@ def _figures(run: Path, content: Mapping) -> dict[str, float]:
 def _license(config: Config) -> tuple[str, str]:
     """Return the Hub's identifier of the license, and a sentence."""
     start = config.get('load_from') or (config.model.backbone.get('init_cfg') or {}).get('checkpoint')
+    pretrained = config.model.backbone.get('pretrained') or config.model.get('pretrained')
+    if start is None and pretrained:
+        start = str(pretrained)
     if start is None:
         return 'other', 'Trained from random weights: the license is that of whoever trained it.'
     if start == NANO:
@@ -171,7 +175,8 @@ def _card(
     first = config_path.read_text().splitlines()[0]
     command = f'tools/train.py {config_path.name}'
     if first.startswith('# Written by: '):
-        command = re.sub(r'(?<![\w.])/\S*/', '', first.removeprefix('# Written by: '))  # without folders
+        words = shlex.split(first.removeprefix('# Written by: '))
+        command = shlex.join(Path(word).name if word.startswith('/') else word for word in words)
     backbone = config.model.backbone
     return render(
         'card.md.j2',
@@ -197,8 +202,8 @@ def _data_lines(config: Config) -> list[str]:
         loader = config.get(f'{split}_dataloader')
         for dataset in leaf_datasets(loader.dataset) if loader else ():
             place = dataset.get('ann_file') or (dataset.get('data_prefix') or {}).get('seg_map_path')
-            parts = Path(str(place or dataset.get('data_root') or '')).parts[-3:]
-            lines.append(f'{split}: `{"/".join(part for part in parts if part != "/")}` ({dataset["type"]})')
+            name = Path(str(place or dataset.get('data_root') or '')).name
+            lines.append(f'{split}: `{name}` ({dataset["type"]})')
     return lines
 
 

@@ -101,8 +101,9 @@ def _write_yolo(results: Results, categories: Sequence[Mapping], folder: Path) -
                 values = ((x + w / 2) / W, (y + h / 2) / H, w / W, h / H)
                 lines[a['image_id']].append(' '.join([str(index[a['category_id']]), *map(repr, values)]))
         for image in images:
-            name = image['file_name'].replace('#', '_')  # a frame of a video
-            path = folder / 'labels' / Path(name).with_suffix('.txt')
+            path = folder / 'labels' / Path(image['file_name']).with_suffix('.txt')
+            if 'frame' in image:  # of a video, whose name ends in #12
+                path = path.with_name(f'{path.stem}_{image["frame"]}.txt')
             with replacing(path) as temporary:
                 temporary.write_text(''.join(f'{line}\n' for line in lines[image['id']]))
     with replacing(folder / 'data.yaml') as temporary:

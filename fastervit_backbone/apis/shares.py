@@ -4,7 +4,9 @@ torch is imported only where there are several processes: exported files need no
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 T = TypeVar('T')
@@ -30,7 +32,8 @@ class Share:
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            dist.init_process_group('gloo')  # only reports are exchanged
+            # only reports are exchanged; a process waits for the others until all are done
+            dist.init_process_group('gloo', timeout=timedelta(days=30))
         return cls(dist.get_rank(), dist.get_world_size())
 
     def device(self, device: str | None) -> str | None:
@@ -45,6 +48,23 @@ class Share:
     def takes(self, number: int) -> bool:
         """Return whether the source of this number is this process's."""
         return number % self.count == self.rank
+
+    def first(self, work: Callable[[], None]) -> None:
+        """Call ``work`` in the first process, while the others wait; its error ends all of them.
+
+        Raises:
+            OtherProcessError: in the others; the first one raises and reports the error itself.
+        """
+        if self.count == 1:
+            work()
+            return
+        from ..engine.processes import from_first_process
+
+        def report() -> bool:
+            work()
+            return True
+
+        from_first_process(report)
 
     def wait(self) -> None:
         """Wait for the other processes."""

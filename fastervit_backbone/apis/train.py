@@ -97,7 +97,10 @@ def train(
     del weights  # the runner reads the file itself: do not keep a second copy during training
     save_on_signal = SaveOnSignalHook()
     guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
-    for hook in (_CategoryIdsHook(), AccumulatedGradientsHook(), *guards, save_on_signal):
+    hooks = [_CategoryIdsHook(), *guards, save_on_signal]
+    if isinstance(runner, ResumableRunner):
+        hooks.append(AccumulatedGradientsHook())
+    for hook in hooks:
         runner.register_hook(hook)
     try:
         with safe_loading(), _readable_errors(config):

@@ -187,8 +187,7 @@ def safe_loading() -> Iterator[None]:
     """Restrict every ``torch.load``, whoever calls it, to data of published files and mmengine's checkpoints.
 
     Only plain records are allowed: argparse's namespace, numpy arrays and numbers, mmengine's log buffers.
-        No-op
-    where pickles are trusted.
+    No-op where pickles are trusted.
     """
     if pickles_are_trusted():
         yield

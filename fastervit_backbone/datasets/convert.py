@@ -12,6 +12,9 @@ import yaml
 from ..utils.errors import UserError
 from .images import IMAGES, images_below, map_in_threads, open_image, upright_size
 
+#: Splits that are read.
+SPLITS = ('train', 'val', 'test')
+
 
 @dataclass
 class Converted:
@@ -30,7 +33,7 @@ class Converted:
     notes: list[str] = field(default_factory=list)
 
 
-def convert_yolo(path: str | Path) -> dict[str, Converted]:
+def convert_yolo(path: str | Path, splits: Sequence[str] = SPLITS) -> dict[str, Converted]:
     """Read the data set of a YOLO ``data.yaml``.
 
     Labels are boxes (``class x y w h``) or polygons (``class x1 y1 x2 y2 ...``), relative to the image's
@@ -40,6 +43,7 @@ def convert_yolo(path: str | Path) -> dict[str, Converted]:
     Args:
         path: the yaml: ``names`` (list, or dict from 0), ``train``, ``val``, ``test`` (folder, or text file
             of images), and optionally ``path``.
+        splits: those to read.
 
     Returns:
         split -> COCO; category ids are YOLO's class numbers.
@@ -60,13 +64,13 @@ def convert_yolo(path: str | Path) -> dict[str, Converted]:
         raise UserError(f'{path} has no names: a list of class names, or numbers with names')
     root = path.parent / str(content.get('path') or '')
     converted = {}
-    for split in ('train', 'val', 'test'):
+    for split in splits:
         if content.get(split):
             converted[split] = _yolo_split(
                 root, path.parent, content[split], {k: str(v) for k, v in names.items()}
             )
     if not converted:
-        raise UserError(f'{path} names no train, val or test')
+        raise UserError(f'{path} names no {", ".join(splits[:-1])} or {splits[-1]}')
     return converted
 
 
@@ -151,7 +155,9 @@ def _yolo_object(where: str, words: Sequence[str], image: Mapping, names: Mappin
     return _object(image, label, box) | dict(segmentation=[[round(v, 2) for v in points]], area=area)
 
 
-def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dict[str, Converted]:
+def convert_voc(
+    folder: str | Path, classes: Sequence[str] | None = None, splits: Sequence[str] = SPLITS
+) -> dict[str, Converted]:
     """Read PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages`` and the lists of splits.
 
     The splits are those of ``ImageSets/Main/{train,val,test}.txt``; without lists everything is in ``all``.
@@ -161,6 +167,7 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
     Args:
         folder: holds ``Annotations`` and ``JPEGImages``.
         classes: the classes to keep, in this order; None keeps all, sorted.
+        splits: those to read, of those that have a list.
 
     Returns:
         split -> COCO; category ids from 1.
@@ -171,11 +178,11 @@ def convert_voc(folder: str | Path, classes: Sequence[str] | None = None) -> dic
     folder = Path(folder)
     if not (folder / 'Annotations').is_dir() or not (folder / 'JPEGImages').is_dir():
         raise UserError(f'{folder} has no Annotations and JPEGImages: give the folder that holds both')
-    lists = {s: folder / 'ImageSets' / 'Main' / f'{s}.txt' for s in ('train', 'val', 'test')}
+    lists = {s: folder / 'ImageSets' / 'Main' / f'{s}.txt' for s in SPLITS}
     stems = {
         s: [line.split()[0] for line in p.read_text().splitlines() if line.split()]
         for s, p in lists.items()
-        if p.is_file()
+        if p.is_file() and s in splits
     }
     stems = stems or {'all': sorted(p.stem for p in (folder / 'Annotations').glob('*.xml'))}
     images = {p.stem: p for p in sorted((folder / 'JPEGImages').iterdir()) if p.suffix.lower() in IMAGES}

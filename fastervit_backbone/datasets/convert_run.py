@@ -45,7 +45,7 @@ def convert(
             raise UserError('--map and --colors: give one of them')
         counts = convert_masks(source, out, values, None if colors is None else read_colors(colors))
         yield from _describe(counts, out)
-        if set(counts) <= {0, 255} and 255 in counts:
+        if values is None and colors is None and set(counts) <= {0, 255} and 255 in counts:
             yield '255 is ignored in training: if it is a class, --map 255:1'
     elif kind == 'coco':
         yield from _describe(coco_to_label_maps(source, out), out)

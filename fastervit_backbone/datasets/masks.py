@@ -42,7 +42,7 @@ def read_colors(path: str | Path) -> dict[tuple[int, int, int], tuple[int, str]]
             continue
         found = re.search(r'(?<!\S)(?:#([0-9a-fA-F]{6})|(\d{1,3}) +(\d{1,3}) +(\d{1,3}))(?!\S)', text)
         name = '' if found is None else ' '.join((text[: found.start()] + text[found.end() :]).split())
-        if found is None or not name:
+        if found is None or not name or re.search(r'^\d+\b|\b\d+$', name):  # an index beside the color
             raise UserError(f'{path}, line {number}: {line.strip()[:60]!r} is not a color (R G B) and a name')
         rgb = tuple(bytes.fromhex(found[1])) if found[1] else tuple(int(v) for v in found.groups()[1:])
         if max(rgb) > 255 or rgb in colors:
@@ -52,6 +52,8 @@ def read_colors(path: str | Path) -> dict[tuple[int, int, int], tuple[int, str]]
             values[name] = IGNORED
         elif name not in values:
             values[name] = len([v for v in values.values() if v != IGNORED])
+            if values[name] >= IGNORED:
+                raise UserError(f'{path}, line {number}: a label map holds at most {IGNORED} classes')
         colors[rgb[0], rgb[1], rgb[2]] = values[name], name
     if not colors:
         raise UserError(f'--colors {path}: no colors in it')
@@ -157,18 +159,33 @@ def coco_to_label_maps(path: str | Path, out: str | Path) -> Counter[int]:
     without = next((a for a in content['annotations'] if not a.get('segmentation')), None)
     if without is not None:
         raise UserError(f'{path}: annotation {without["id"]} has no segmentation: label maps need masks')
+    images = content['images']
+    targets = Counter(Path(str(image['file_name'])).with_suffix('.png') for image in images)
+    for target, count in targets.items():
+        if target.is_absolute() or '..' in target.parts:
+            raise UserError(
+                f'{path}: the file name {target.with_suffix("")}... leaves the folder of the images'
+            )
+        if count > 1:
+            raise UserError(f'{path}: two images would have the label map {target}: rename one of them')
+    known = {category['id'] for category in categories}
+    wrong = next((a for a in content['annotations'] if a['category_id'] not in known), None)
+    if wrong is not None:
+        raise UserError(f'{path}: annotation {wrong["id"]} has the unknown category {wrong["category_id"]}')
+    if not all(image.get('height') and image.get('width') for image in images):
+        raise UserError(f'{path}: an image has no height and width: tools/check_data.py --fix writes them')
     coco = COCO()
     coco.dataset = content
     coco.createIndex()
     values = {category['id']: i for i, category in enumerate(categories, 1)}
     total: Counter[int] = Counter()
-    for image in content['images']:
+    for image in images:
         label_map = np.zeros((image['height'], image['width']), np.uint8)
         masks = [(a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[image['id']]]
         for a, mask in sorted(masks, key=lambda pair: (not pair[0].get('iscrowd'), -pair[1].sum())):
             label_map[mask] = IGNORED if a.get('iscrowd') else values[a['category_id']]
         _write(label_map, Path(out) / Path(image['file_name']).with_suffix('.png'))
-        total += Counter(label_map.ravel().tolist())
+        total += Counter({value: int(n) for value, n in enumerate(np.bincount(label_map.ravel())) if n})
     _write_classes(Path(out), ['background', *(str(category['name']) for category in categories)])
     return total
 
@@ -179,8 +196,7 @@ def label_maps_to_coco(images: str | Path, labels: str | Path, classes: Sequence
     Args:
         images: folder.
         labels: folder of label maps of the same names.
-        classes: names of the values 0, 1, ...; one named ``background`` is no object, nor are 255 and pixels
-            beyond the classes an object.
+        classes: names of the values 0, 1, ...; one named ``background`` is no object, nor is 255.
 
     Raises:
         UserError: no pair of image and label map, or a value that has no name.

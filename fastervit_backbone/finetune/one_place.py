@@ -18,6 +18,8 @@ from ..utils.files import digest_of, replacing
 
 #: Splits that are trained on, in this order, where a data set has several.
 _TRAINING = ('train', 'trainval', 'data', 'all')
+#: Splits of YOLO and VOC that are read: a test split may have no labels.
+_USED = ('train', 'val')
 #: Files beside label maps that name the values 0, 1, ..., one a line.
 _NAME_FILES = ('classes.txt', 'labels.txt', 'names.txt')
 
@@ -64,10 +66,10 @@ def read_place(
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
     yaml = place if place.suffix in ('.yaml', '.yml') else place / 'data.yaml'
     if yaml.is_file() and (yaml == place or not _holds_more(place)):
-        return _of_jsons(convert_yolo(yaml), f'YOLO, {yaml}', folder, val_fraction, seed)
+        return _of_jsons(convert_yolo(yaml, _USED), f'YOLO, {yaml}', folder, val_fraction, seed)
     found = discover(place, [str(path) for path in images])
     if found.kind == 'voc':
-        return _of_jsons(convert_voc(place), f'VOC, {place}', folder, val_fraction, seed)
+        return _of_jsons(convert_voc(place, splits=_USED), f'VOC, {place}', folder, val_fraction, seed)
     train = next((name for name in _TRAINING if name in found.splits), None)
     others = [name for name in found.splits if name not in ('val', 'test')]
     if train is None and len(others) == 1:
@@ -174,8 +176,9 @@ def _unlisted(found: Discovered) -> list[str]:
     listed: dict[Path, set[Path]] = {}
     for path, images in found.splits.values():
         if path is not None:
-            names = (image['file_name'] for image in found.contents[path]['images'])
-            listed.setdefault(images, set()).update(images / str(name) for name in names)
+            entries = [image for image in found.contents[path]['images'] if isinstance(image, dict)]
+            names = [str(image.get('file_name')) for image in entries]
+            listed.setdefault(images, set()).update(images / name for name in names)
     lines = []
     for folder, names in listed.items():
         below = images_below(folder)

@@ -325,9 +325,10 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
     accumulated = '' if plan.accumulate == 1 else f' x {plan.accumulate} accumulated'
     accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'
     mirrored = '' if plan.flip or plan.augment == 'none' else ', not mirrored'
+    is_cropped = data.kind != 'coco' and plan.augment != 'none'
     return {
         'data': f'{data.num_images} training images{empty}; {len(data.classes)} classes: {classes}',
-        'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if data.kind != 'coco' else ''),
+        'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if is_cropped else ''),
         'batch': f'{plan.batch_size}{accumulated}, loaded by {plan.num_workers} processes',
         'augment': plan.augment + mirrored,
         'epochs': f'{plan.epochs}, evaluated every {plan.val_interval}; in the second half, stopped after '

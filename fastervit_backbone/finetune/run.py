@@ -88,13 +88,14 @@ def finetune(
         data: instead of ``train`` and ``val``, a data set that is recognized, see
             :func:`~.one_place.read_place`.
         val_fraction: of its images, where it has no validation split.
-        model: 'cascade' (the default), 'mask-rcnn', 'dino' (COCO); 'upernet', 'fpn' (label maps);
-            'classifier' (class folders, and the default for them).
+        model: 'cascade' (the default), 'mask-rcnn', 'dino', 'mask2former', 'rtmdet-ins' (COCO); 'upernet'
+            (the default with ``data``), 'fpn', 'mask2former-semantic' (label maps); 'classifier' (class
+            folders).
         arch: of FasterViT: '0' (the default) .. '4', or 'nano', which a CPU trains in minutes.
         preset: 'quick', 'standard' (the default) or 'long'.
         classes: only for label maps: names of the values 0, 1, ...
         ignore: only for label maps: a value that is ignored, in addition to 255.
-        work_dir: default ``work_dirs/finetune/MODEL_ARCH``.
+        work_dir: default ``work_dirs/finetune/MODEL_ARCH``, with ``data`` its name before that.
         start: 'published' backbone weights (the default; of nano those of this package), 'nothing' to train
             from scratch, or a file or work dir: of a backbone, or of a whole model, whose heads start from
             scratch if its classes differ.
@@ -137,7 +138,7 @@ def finetune(
     for option, value, known in (*choices, *(('log', name, LOGGERS) for name in log)):
         if value not in known:
             raise UserError(f'--{option} {value}: choose one of {", ".join(filter(None, known))}')
-    name = f'{model}_{arch}' if data is None else f'{Path(data).resolve().stem}_{model or "default"}_{arch}'
+    name = f'{model}_{arch}' if data is None else f'{_name_of(Path(data))}_{model or "default"}_{arch}'
     work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / name)
     check_folder_writable('--work-dir', work_dir)
     check_loggers(log)
@@ -183,18 +184,24 @@ def finetune(
     return FinetuneResult(config=path, plan=plan)
 
 
+def _name_of(data: Path) -> str:
+    """Name a data set: its folder, also for data.yaml; a json's own name."""
+    path = data.resolve()
+    return path.parent.name if path.suffix in ('.yaml', '.yml') else path.stem
+
+
 def _write(config: Config, description: Mapping[str, str], options: Mapping[str, object], path: Path) -> None:
     """Write the config, the options and the sheet of augmented images; weights are downloaded before."""
     start = config.load_from or (config.model.backbone.get('init_cfg') or {}).get('checkpoint')
     if start is not None:
         _download_weights(start)
+    sheet = path.with_name('augmented.jpg')
+    write_augmented(config, sheet)
     with replacing(path) as temporary:
         temporary.write_text(config_text(config, description, shlex.join(['python', *sys.argv])))
     with replacing(path.with_suffix('.json')) as temporary:
         temporary.write_text(json.dumps(options, indent=2) + '\n')
     rank0_print(f'config: {path}, learning rate {config.optim_wrapper.optimizer.lr:.3g}')
-    sheet = path.with_name('augmented.jpg')
-    write_augmented(config, sheet)
     rank0_print(f'augmented training images: {sheet}')
 
 
@@ -271,11 +278,11 @@ def _check_same(path: Path, options: Mapping[str, object]) -> None:
         UserError: an option differs.
     """
     previous = json.loads(path.read_text()) if path.is_file() else {}
-    not_given = dict(amp=True, flip=True, log=[], accumulate=1)
+    not_given = dict(amp=True, flip=True, log=[], accumulate=1, val_fraction=0.2, images=[])
     for name, value in options.items():
         if value == not_given.get(name) or value == previous.get(name, value):
             continue
-        option = f'--no-{name}' if name in ('amp', 'flip') else f'--{name} {value}'
+        option = f'--no-{name}' if name in ('amp', 'flip') else f'--{name.replace("_", "-")} {value}'
         raise UserError(
             f'{option}: the run in {path.parent} was started with {previous[name]}; leave the option out, '
             f'or edit {path.with_suffix(".py")}'

@@ -12,6 +12,7 @@ pytest.importorskip('mmdet')
 
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.publish import publish, upload
+from fastervit_backbone.apis.published import resolve_published
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import UPERNET, assert_one_line_error, tool
@@ -103,6 +104,39 @@ def test_a_segmenter_from_a_work_dir(segmenter, tmp_path):
     label_maps = [p([pixels])[0].label_map for p in (Predictor(folder), Predictor(UPERNET, segmenter))]
     assert np.array_equal(*label_maps)
     assert 'no log of an evaluation' in (folder / 'README.md').read_text()
+
+
+def test_figures_are_those_of_the_checkpoint(run, tmp_path):
+    copied = tmp_path / 'run'
+    shutil.copytree(run, copied)
+    log = next(copied.glob('*/vis_data/scalars.json'))
+    for epoch, value in ((1, 0.25), (2, 0.125)):
+        line = {'coco/segm_mAP': value, 'step': epoch}
+        log.write_text(log.read_text() + json.dumps(line) + '\n')
+    assert '| coco/segm_mAP | 0.25 |' in (publish(copied, tmp_path / 'a') / 'README.md').read_text()
+    content = torch.load(copied / 'best.pth', weights_only=False)
+    content['meta']['epoch'] = 7  # not evaluated
+    torch.save(content, copied / 'other.pth')
+    card = publish(copied, tmp_path / 'b', checkpoint=copied / 'other.pth') / 'README.md'
+    assert 'no log of an evaluation' in card.read_text()
+
+
+def test_a_config_of_the_hub_is_data(folder, tmp_path, monkeypatch):
+    """Its config is not run unless it only assigns constants."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, 'snapshot_download', lambda repo_id, **_: str(tmp_path / repo_id))
+    shutil.copytree(folder, tmp_path / 'someone' / 'good')
+    assert resolve_published('hf://someone/good')[0].name == 'config.py'
+    for i, code in enumerate(
+        ('import os', 'x = open("y", "w")', '_base_ = "/a.py"', 'a = [print(1)]', 'a = (')
+    ):
+        bad = tmp_path / 'someone' / f'bad{i}'
+        shutil.copytree(folder, bad)
+        with (bad / 'config.py').open('a') as file:
+            file.write(f'\n{code}\n')
+        with pytest.raises(UserError, match=r'its config\.py would run code'):
+            resolve_published(f'hf://someone/bad{i}')
 
 
 def test_the_command_and_its_errors(run, shapes, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ pytest.importorskip('supervision')
 
 from fastervit_backbone.apis.prediction_run import PredictionRun
 from fastervit_backbone.apis.predictor import Predictor
+from fastervit_backbone.apis.save_as import save_as
 from fastervit_backbone.apis.sources import find_sources
 from fastervit_backbone.datasets.convert import convert_yolo
 from fastervit_backbone.structures.prediction import Categories, Prediction, decode_mask, encode_mask
@@ -90,3 +91,11 @@ def test_polygons_draw_the_masks(detector, shapes, tmp_path):
         assert {k: v for k, v in a.items() if k != 'segmentation'} == {
             k: v for k, v in b.items() if k != 'segmentation'
         }
+
+
+def test_frames_of_a_video_have_a_file_each(tmp_path):
+    images = [dict(id=i + 1, file_name=f'clip.mp4#{i}', width=10, height=10, frame=i) for i in range(3)]
+    boxes = [dict(image_id=i + 1, category_id=1, bbox=[i, 0, 2, 2]) for i in range(3)]
+    save_as(lambda: iter([(images, boxes)]), {}, [dict(id=1, name='a')], ['yolo'], tmp_path)
+    texts = [(tmp_path / 'yolo' / 'labels' / f'clip_{i}.txt').read_text() for i in range(3)]
+    assert [float(text.split()[1]) for text in texts] == [0.1, 0.2, 0.3]

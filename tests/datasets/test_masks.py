@@ -134,6 +134,27 @@ def test_coco_to_label_maps_draws_small_objects_last(tmp_path):
     assert np.array_equal(np.asarray(Image.open(tmp_path / 'out' / 'x' / 'a.png')), expected)
 
 
+def test_a_json_cannot_write_elsewhere(tmp_path):
+    def refused(message, **changes):
+        content = dict(
+            images=[dict(id=1, file_name='a.jpg', height=4, width=4)],
+            annotations=[dict(id=3, image_id=1, category_id=1, segmentation=[[0, 0, 2, 0, 2, 2, 0, 2]])],
+            categories=[dict(id=1, name='a')],
+        )
+        (tmp_path / 'a.json').write_text(json.dumps(content | changes))
+        with pytest.raises(UserError, match=message):
+            coco_to_label_maps(tmp_path / 'a.json', tmp_path / 'out')
+        assert not (tmp_path / 'out').exists()
+
+    size = dict(height=4, width=4)
+    refused('leaves the folder', images=[dict(id=1, file_name=str(tmp_path / 'a.png'), **size)])
+    refused('leaves the folder', images=[dict(id=1, file_name='../a.png', **size)])
+    twice = [dict(id=1, file_name='a.png', **size), dict(id=2, file_name='a.jpg', **size)]
+    refused('two images would have the label map a.png', images=twice)
+    refused('annotation 3 has the unknown category 1', categories=[dict(id=2, name='a')])
+    refused('no height and width', images=[dict(id=1, file_name='a.png')])
+
+
 def test_errors_write_nothing(values, tmp_path):
     (tmp_path / 'in').mkdir()
     rgb(values).save(tmp_path / 'in' / 'a.png')
@@ -143,6 +164,11 @@ def test_errors_write_nothing(values, tmp_path):
         ('0 0 0 ground\n0 0 0 road\n', 'line 2: 0 0 0 is the color of two lines'),
         ('0 0 400 ground\n', 'line 1: 0 0 400 has a number above 255'),
         ('ground\n', "line 1: 'ground' is not a color"),
+        ('1 128 64 128 road\n', 'is not a color'),
+        (
+            ''.join(f'0 {i // 9} {i % 9} name{chr(97 + i // 9)}{chr(97 + i % 9)}x\n' for i in range(260)),
+            '255 classes',
+        ),
         ('\n', 'no colors in it'),
     ):
         (tmp_path / 'colors.txt').write_text(text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapper
@@ -184,7 +185,9 @@ def share_gradients(runner: Runner) -> None:
     """
     if get_world_size() > 1 and not step_is_complete(runner):
         for parameter in runner.model.parameters():
-            if parameter.grad is not None:
+            if parameter.requires_grad:
+                if parameter.grad is None:  # this process's batches did not need it
+                    parameter.grad = torch.zeros_like(parameter)
                 all_reduce(parameter.grad, 'mean')
 
 
