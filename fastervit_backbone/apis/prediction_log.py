@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -86,9 +87,6 @@ class PredictionLog:
     def __contains__(self, source: object) -> bool:
         return _digest(str(source)) in self._done
 
-    def __len__(self) -> int:
-        return len(self._done)
-
     def close(self) -> None:
         """Unlock."""
         self._lock.release()
@@ -114,28 +112,41 @@ class PredictionLog:
                 file.readline()  # settings
                 yield from map(json.loads, file)
 
-    def sorted_entries(self) -> Iterator[dict]:
-        """Read all entries of all processes, in the order of their sources; one at a time is in memory."""
-        paths, places, files, offsets = self._paths(), array('q'), array('q'), array('q')
+    def sorted_entries(self) -> 'SortedEntries':
+        """Return all entries of all processes, in the order of their sources."""
+        return SortedEntries(self._paths())
+
+    def _paths(self) -> list[Path]:
+        return sorted(self.folder.glob(f'{LOG_NAME}*'), key=lambda path: (len(path.name), path.name))
+
+
+class SortedEntries:
+    """Entries of logs that are complete, read anew at each iteration: one at a time is in memory.
+
+    Args:
+        paths: the logs.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths, places = paths, array('q')
+        self._files, self._offsets = array('q'), array('q')
         for number, path in enumerate(paths):
             with path.open('rb') as file:
                 offset = len(file.readline())
                 for line in file:
                     places.append(json.loads(line)['place'])
-                    files.append(number)
-                    offsets.append(offset)
+                    self._files.append(number)
+                    self._offsets.append(offset)
                     offset += len(line)
-        opened = [path.open('rb') for path in paths]
-        try:
-            for i in sorted(range(len(places)), key=lambda i: places[i]):
-                opened[files[i]].seek(offsets[i])
-                yield json.loads(opened[files[i]].readline())
-        finally:
-            for file in opened:
-                file.close()
+        self._order = array('q', sorted(range(len(places)), key=lambda i: places[i]))
 
-    def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob(f'{LOG_NAME}*'), key=lambda path: (len(path.name), path.name))
+    def __iter__(self) -> Iterator[dict]:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(path.open('rb')) for path in self._paths]
+            for i in self._order:
+                file = opened[self._files[i]]
+                file.seek(self._offsets[i])
+                yield json.loads(file.readline())
 
 
 def _digest(source: str) -> int:

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,8 @@ from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, replacing
 from ..utils.progress import progress_bar
 from ..visualization.palette import colorize_label_map
-from .prediction_log import PredictionLog
+from .prediction_log import PredictionLog, SortedEntries
+from .prediction_report import PredictionReport
 from .predictor import Predictor
 from .result_names import ResultNames
 from .save_as import save_as, write_coco
@@ -48,52 +50,6 @@ class Task:
 
 #: Tasks and their pixels.
 Batch = tuple[list[Task], list[np.ndarray]]
-
-
-@dataclass
-class PredictionReport:
-    """Outcome of a run.
-
-    Args:
-        images: images predicted in this run, counting every frame of a video.
-        done_before: sources that an earlier run had finished.
-        failed: name of a skipped source -> why reading, predicting or writing failed.
-        seconds: time spent in ``load``, ``model``, ``draw`` and ``write``.
-        elapsed: seconds from the first to the last image; images are loaded while others are processed.
-        json: the file with all results.
-    """
-
-    images: int = 0
-    done_before: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(('load', 'model', 'draw', 'write'), 0.0)
-    )
-    elapsed: float = 0.0
-    json: Path | None = None
-
-    def add(self, other: 'PredictionReport') -> None:
-        """Add that of another process, which ran at the same time."""
-        self.images += other.images
-        self.failed |= other.failed
-        for part, seconds in other.seconds.items():
-            self.seconds[part] += seconds
-        self.elapsed = max(self.elapsed, other.elapsed)
-
-    def lines(self) -> list[str]:
-        """Format the report for the user."""
-        lines = []
-        if self.done_before:
-            lines.append(f'{self.done_before} already done and kept (--overwrite repeats them)')
-        if self.images:
-            parts = ', '.join(f'{name} {self.images / s:.3g}' for name, s in self.seconds.items() if s)
-            rate = f'{self.images / self.elapsed:.3g} images/s'
-            lines.append(
-                f'{self.images} images in {self.elapsed:.1f} s: {rate} (each part by itself: {parts})'
-            )
-        lines += [f'skipped: {reason}' for reason in self.failed.values()]
-        lines.append(f'written: {self.json}' + (f'; {len(self.failed)} failed' if self.failed else ''))
-        return lines
 
 
 class PredictionRun:
@@ -340,15 +296,16 @@ class PredictionRun:
             own_category_ids=self.categories.own,
         )
         path, categories = self.out / 'predictions.json', self.categories.as_coco()
-        write_coco(path, info, categories, self._results)
-        save_as(self._results, info, categories, self.save, self.out)
+        results = partial(self._results, self.log.sorted_entries())
+        write_coco(path, info, categories, results)
+        save_as(results, info, categories, self.save, self.out)
         return path
 
-    def _results(self) -> Iterator[tuple[list[dict], list[dict]]]:
+    def _results(self, entries: SortedEntries) -> Iterator[tuple[list[dict], list[dict]]]:
         """Yield the images and annotations of each source, in the order of the sources, with their ids."""
         image_id = max(self._image_ids.values(), default=0)
         annotation_id = 0
-        for entry in self.log.sorted_entries():
+        for entry in entries:
             images, annotations = entry['images'], entry['annotations']
             for image in images:
                 if image.setdefault('id', None) is None:

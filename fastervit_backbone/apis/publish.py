@@ -11,19 +11,21 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
-from ..checkpoints.io import NANO, plain, read_checkpoint, unwrap_state_dict, write_state_dict
+from ..checkpoints.io import NANO, plain, read_checkpoint, write_state_dict
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list, leaf_datasets
 from ..engine.runner.build import drop_pretrained
 from ..evaluation.curves import read_log
 from ..utils.commit import current_commit
-from ..utils.errors import UserError
+from ..utils.errors import UserError, cause_of
 from ..utils.files import check_folder_writable, replacing
 from ..utils.html import render
 from .load_model import load_model, task_of
 from .published import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 _TAGS = dict(detection='object-detection', segmentation='image-segmentation')
+#: Parts of the names of metrics in a log.
+_METRICS = ('mAP', 'mIoU', 'mAcc', 'aAcc', 'accuracy')
 #: Keys of a data set that are places on this machine -> what stands for them.
 _PLACES = dict(data_root='', ann_file='annotations.json', data_prefix=None)
 
@@ -63,7 +65,7 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     parameters = sum(p.numel() for p in model.parameters())
     card = _card(config, config_path, meta, figures, license_id, license_text, parameters)
     write_state_dict(
-        unwrap_state_dict(dict(state_dict=model.state_dict())),
+        model.state_dict(),
         out / WEIGHTS_NAME,
         dict(meta=json.dumps(dict(dataset_meta=meta)), license=license_text),
     )
@@ -85,10 +87,9 @@ def upload(folder: str | Path, repo_id: str) -> str:
         api.create_repo(repo_id, exist_ok=True)
         api.upload_folder(repo_id=repo_id, folder_path=str(folder))
     except Exception as error:  # the Hub's library raises errors of its HTTP client
-        cause = ' '.join(str(error.__cause__ or error).split())
         raise UserError(
-            f'--upload {repo_id}: {cause[:200]}: {folder} is complete; check the id, the network and '
-            'the login (hf auth login)'
+            f'--upload {repo_id}: {cause_of(error)[:200]}: {folder} is complete; check the id, the '
+            'network and the login (hf auth login)'
         ) from error
     return f'hf://{repo_id}'
 
@@ -140,10 +141,11 @@ def _figures(run: Path, content: Mapping, in_epochs: bool) -> dict[str, float]:
     except UserError:
         return {}
     step = (content.get('meta') or {}).get('epoch' if in_epochs else 'iter')
-    lines = [line for line in log.lines if any('mAP' in k or 'mIoU' in k or 'accuracy' in k for k in line)]
-    at = [line for line in lines if step is not None and line.get('step') == step][-1:]
-    known = ('mAP', 'mIoU', 'mAcc', 'aAcc', 'accuracy')
-    return {k: v for line in at for k, v in line.items() if any(name in k for name in known) and v >= 0}
+    figures: dict[str, float] = {}
+    for line in log.lines:
+        if step is not None and line.get('step') == step:
+            figures |= {k: v for k, v in line.items() if any(name in k for name in _METRICS) and v >= 0}
+    return figures
 
 
 def _license(config: Config) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from ..utils.errors import UserError
+from ..utils.errors import UserError, cause_of
 from ..utils.trust import pickles_are_trusted
 
 WEIGHTS_NAME, CONFIG_NAME, CARD_NAME = 'model.safetensors', 'config.py', 'README.md'
@@ -31,9 +31,8 @@ def resolve_published(name: str | Path) -> tuple[Path, Path]:
 
             folder = Path(snapshot_download(repo_id, allow_patterns=[WEIGHTS_NAME, CONFIG_NAME]))
         except Exception as error:  # the Hub's library raises errors of its HTTP client
-            cause = ' '.join(str(error.__cause__ or error).split())
             raise UserError(
-                f'{name}: {cause[:200]}: check the id and the network, or name a folder'
+                f'{name}: {cause_of(error)[:200]}: check the id and the network, or name a folder'
             ) from error
         if not is_published(folder):
             raise UserError(f'{name} has no {CONFIG_NAME} and {WEIGHTS_NAME}: fastervit publish writes them')

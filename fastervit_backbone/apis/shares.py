@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from ..utils.torchrun import started_by_torchrun
+
 T = TypeVar('T')
 
 
@@ -27,7 +29,7 @@ class Share:
     @classmethod
     def of_environment(cls) -> 'Share':
         """Join the processes that torchrun started; the only process where it did not."""
-        if 'TORCHELASTIC_RUN_ID' not in os.environ or int(os.environ['WORLD_SIZE']) == 1:
+        if not started_by_torchrun() or int(os.environ['WORLD_SIZE']) == 1:
             return cls()
         import torch.distributed as dist
 

@@ -29,14 +29,15 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     """
     if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
         raise CheckpointError(f'{target} is the input: name another file for the output')
-    content = unwrap_state_dict(read_checkpoint(source))
-    if is_released_dino(content):
+    content = read_checkpoint(source)
+    tensors = unwrap_state_dict(content)
+    if is_released_dino(tensors):
         if half:
             raise CheckpointError(f'{source} is a whole detector: --half is for a backbone alone')
-        tensors, report = convert_released_dino(content, str(source))
+        tensors, report = convert_released_dino(tensors, str(source))
         write_state_dict(tensors, target, {'source': Path(source).name, 'license': LICENSE})
         return report
-    file = read_tensors(source)
+    file = read_tensors(content, str(source))
     # output norms are in a detector's checkpoint; they are trained, and kept
     norms = sorted({int(k.split('.')[1]) for k in file.tensors if k.startswith('out_norms.')})
     out_norm: Literal['ln', 'bn'] | None = None

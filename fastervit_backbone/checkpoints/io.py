@@ -17,7 +17,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..utils.errors import CheckpointError, DownloadError
+from ..utils.errors import CheckpointError, DownloadError, cause_of
 from ..utils.files import replacing
 from ..utils.log import log
 from ..utils.trust import pickles_are_trusted
@@ -282,10 +282,8 @@ def _download(url: str) -> Path:
                 log(f'downloading {url} to {path}. {LICENSE_NOTE}')
                 torch.hub.download_url_to_file(url, str(path))
     except Exception as error:  # the Hub's library raises errors of its HTTP client
-        cause = getattr(error, 'reason', None) or error.__cause__ or error
-        reason = ' '.join(str(cause).split())
         otherwise = 'train from scratch with --cfg-options model.backbone.init_cfg=None'
-        raise DownloadError(url, reason, str(path), otherwise) from error
+        raise DownloadError(url, cause_of(error), str(path), otherwise) from error
     return path
 
 

@@ -153,13 +153,17 @@ class FileContent:
     is_partial: bool = False
 
 
-def read_tensors(source: str | Path | Mapping[str, Any]) -> FileContent:
+def read_tensors(source: str | Path | Mapping[str, Any], name: str = '') -> FileContent:
     """Read a file or state dict and sort its tensors.
+
+    Args:
+        source: path, URL, or the content of a file.
+        name: of that file, in errors.
 
     Raises:
         CheckpointError: the file cannot be read, or has tensors that do not belong to a FasterViT.
     """
-    name = 'state dict' if isinstance(source, Mapping) else str(source)
+    name = name or ('state dict' if isinstance(source, Mapping) else str(source))
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     tensors = unwrap_state_dict(content)
     file = FileContent(name, {}, arch=declared_arch(content.get('meta')))
@@ -174,7 +178,7 @@ def read_tensors(source: str | Path | Mapping[str, Any]) -> FileContent:
     if file.is_partial and 'layers.0.downsample.norm.weight' not in tensors:  # timm's: at the stage after it
         tensors = {re.sub(r'layers\.(\d)\.downsample', _before, k): v for k, v in tensors.items()}
     for key, value in tensors.items():
-        our_key = _rename(key, SWIN_TABLE if file.is_partial else KEY_TABLE)
+        our_key = rename(key, SWIN_TABLE if file.is_partial else KEY_TABLE)
         if our_key is None:
             unexpected.append(key)
         elif our_key == REBUILT:
@@ -195,7 +199,7 @@ def _before(match: re.Match) -> str:
     return f'layers.{int(match[1]) - 1}.downsample'
 
 
-def _rename(key: str, table: Sequence[tuple[str, str]]) -> str | None:
+def rename(key: str, table: Sequence[tuple[str, str]]) -> str | None:
     """Return our name of a published tensor, REBUILT or DROPPED; None for an unknown tensor."""
     for pattern, replacement in table:
         match = re.match(pattern, key)

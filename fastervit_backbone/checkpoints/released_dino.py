@@ -5,7 +5,7 @@ category ids; mmdet has the 80 that are in use. Facts about the file: docs/backb
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..models.arch import ARCHS
 from ..models.fastervit import FasterViT
 from ..utils.errors import CheckpointError
-from .published import LoadReport, place_tensors, read_tensors
+from .published import LoadReport, place_tensors, read_tensors, rename
 
 ARCH = '4_21k_224'
 LICENSE = (
@@ -55,8 +55,8 @@ _TABLE: tuple[tuple[str, str], ...] = (
 )
 #: The same for the layers 0, 1, 2 of a box head, which are 0, 2, 4 of mmdet's.
 _BOX_TABLE: tuple[tuple[str, str], ...] = (
-    (r'transformer\.enc_out_bbox_embed\.layers\.(\d)\.', rf'bbox_head.reg_branches.{_NUM_LAYERS}.'),
-    (r'(?:transformer\.decoder\.)?bbox_embed\.(\d)\.layers\.(\d)\.', r'bbox_head.reg_branches.\1.'),
+    (r'transformer\.enc_out_bbox_embed\.layers\.', rf'bbox_head.reg_branches.{_NUM_LAYERS}.'),
+    (r'(?:transformer\.decoder\.)?bbox_embed\.(\d)\.layers\.', r'bbox_head.reg_branches.\1.'),
 )
 
 
@@ -83,14 +83,14 @@ def convert_released_dino(tensors: Mapping[str, Tensor], name: str) -> tuple[dic
     for key, value in tensors.items():
         if key.startswith('backbone.0.'):
             continue
-        our_keys = list(_names_of(key))
-        if not our_keys:
+        our_key = _rename_box_layer(key) or rename(key, _TABLE)
+        if our_key is None:
             unknown.append(key)
-        for our_key in our_keys:
-            ours = _spread_frequencies(our_key, _of_80_classes(our_key, value, name))
-            if our_key in converted and not torch.equal(converted[our_key], ours):
-                raise CheckpointError(f'{name}: {key} and its alias are one tensor but hold different values')
-            converted[our_key] = ours
+            continue
+        ours = _spread_frequencies(our_key, _of_80_classes(our_key, value, name))
+        if our_key in converted and not torch.equal(converted[our_key], ours):
+            raise CheckpointError(f'{name}: {key} and its alias are one tensor but hold different values')
+        converted[our_key] = ours
     if unknown:
         more = '' if len(unknown) == 1 else f' and {len(unknown) - 1} more'
         raise CheckpointError(f'{name}: {unknown[0]}{more}: unexpected in the released DINO')
@@ -108,8 +108,8 @@ def convert_released_dino(tensors: Mapping[str, Tensor], name: str) -> tuple[dic
 def _convert_backbone(tensors: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor], LoadReport]:
     inside = {k.removeprefix('backbone.0.'): v for k, v in tensors.items() if k.startswith('backbone.0.')}
     norms = {k: v for k, v in inside.items() if re.match(r'norm[123]\.', k)}
-    file = read_tensors({k: v for k, v in inside.items() if k not in norms})
-    file.name, file.arch = name, ARCH
+    file = read_tensors({k: v for k, v in inside.items() if k not in norms}, name)
+    file.arch = ARCH
     file.tensors = fold_positions(file.tensors)
     file.tensors |= {f'out_norms.{k.removeprefix("norm")}': v for k, v in norms.items()}
     with torch.device('meta'):
@@ -140,18 +140,13 @@ def fold_positions(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return folded
 
 
-def _names_of(key: str) -> Iterator[str]:
-    """Yield the name or names in mmdet's DINO of a tensor outside the backbone; none for an unknown one."""
-    for pattern, replacement in _BOX_TABLE:
-        match = re.match(pattern, key)
-        if match:
-            yield f'{match.expand(replacement)}{2 * int(match[match.lastindex or 1])}.{key[match.end() :]}'
-            return
-    for pattern, replacement in _TABLE:
-        match = re.match(pattern, key)
-        if match:
-            yield match.expand(replacement) + key[match.end() :]
-            return
+def _rename_box_layer(key: str) -> str | None:
+    """Return the name in mmdet's DINO of a tensor of a box head; None for any other."""
+    renamed = rename(key, _BOX_TABLE)
+    if renamed is None:
+        return None
+    branch, layer, kind = renamed.rsplit('.', 2)
+    return f'{branch}.{2 * int(layer)}.{kind}'
 
 
 def _spread_frequencies(key: str, value: Tensor) -> Tensor:

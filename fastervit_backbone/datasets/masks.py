@@ -5,12 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from pycocotools.coco import COCO
 
-from ..structures.polygons import polygons_of
+from ..structures.polygons import connected_parts, outline_of
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .coco import read_coco
@@ -168,8 +167,8 @@ def coco_to_label_maps(path: str | Path, out: str | Path) -> Counter[int]:
             )
         if count > 1:
             raise UserError(f'{path}: two images would have the label map {target}: rename one of them')
-    known = {category['id'] for category in categories}
-    wrong = next((a for a in content['annotations'] if a['category_id'] not in known), None)
+    values = {category['id']: i for i, category in enumerate(categories, 1)}
+    wrong = next((a for a in content['annotations'] if a['category_id'] not in values), None)
     if wrong is not None:
         raise UserError(f'{path}: annotation {wrong["id"]} has the unknown category {wrong["category_id"]}')
     if not all(image.get('height') and image.get('width') for image in images):
@@ -177,7 +176,6 @@ def coco_to_label_maps(path: str | Path, out: str | Path) -> Counter[int]:
     coco = COCO()
     coco.dataset = content
     coco.createIndex()
-    values = {category['id']: i for i, category in enumerate(categories, 1)}
     total: Counter[int] = Counter()
     for image in images:
         label_map = np.zeros((image['height'], image['width']), np.uint8)
@@ -218,18 +216,12 @@ def label_maps_to_coco(images: str | Path, labels: str | Path, classes: Sequence
                 raise UserError(f'{path} has the value {value}, and --classes names 0 to {len(classes) - 1}')
             if classes[value].lower() == 'background':
                 continue
-            count, parts = cv2.connectedComponents((label_map == value).astype(np.uint8), connectivity=4)
-            for part in range(1, count):
-                a = _region(parts == part)
-                annotations.append(a | dict(id=len(annotations) + 1, image_id=number, category_id=value))
+            for part, corner in connected_parts(label_map == value):
+                a = dict(id=len(annotations) + 1, image_id=number, category_id=value, iscrowd=0)
+                a |= dict(bbox=[*corner, *part.shape[::-1]], area=int(part.sum()))
+                annotations.append(a | dict(segmentation=[outline_of(part, corner)]))
     named = [dict(id=i, name=n) for i, n in enumerate(classes) if n.lower() != 'background']
     return dict(images=entries, annotations=annotations, categories=named)
-
-
-def _region(mask: np.ndarray) -> dict:
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [int(v) for v in (columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0])]
-    return dict(bbox=box, area=int(mask.sum()), iscrowd=0, segmentation=polygons_of(mask))
 
 
 def _write(label_map: np.ndarray, path: Path) -> None:

@@ -12,6 +12,7 @@ from mmengine.dist import get_rank, get_world_size, init_dist
 from fastervit_cli.console import as_typed
 
 from ..utils.errors import OtherProcessError, UserError
+from ..utils.torchrun import started_by_torchrun
 
 T = TypeVar('T')
 
@@ -47,7 +48,7 @@ def join_processes(config: Config, launcher: str) -> None:
 
 def launcher_of_environment() -> str:
     """Return 'pytorch' in a process that torchrun started, else 'none'."""
-    return 'pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none'
+    return 'pytorch' if started_by_torchrun() else 'none'
 
 
 def from_first_process(work: Callable[[], T]) -> T:

@@ -166,10 +166,8 @@ def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> No
 def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
     for key in ('size', 'size_divisor'):
         model.data_preprocessor.pop(key, None)
-    shape = (
-        dict(size_divisor=32) if plan.augment == 'none' else dict(size=plan.size)
-    )  # whole images, or crops
-    model.data_preprocessor.update(**shape, test_cfg=dict(size_divisor=32))
+    whole = dict(size_divisor=32)
+    model.data_preprocessor.update(whole if plan.augment == 'none' else dict(size=plan.size), test_cfg=whole)
     for head in as_list(model.decode_head) + as_list(model.get('auxiliary_head')):
         for loss in as_list(head.get('loss_decode')):
             loss.pop('class_weight', None)  # for the classes of the base config

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..datasets.convert import Converted, convert_voc, convert_yolo
 from ..datasets.images import images_below, open_image
-from ..datasets.validation.discover import Discovered, discover
+from ..datasets.validation.discover import Discovered, check_one_layout, discover
 from ..utils.errors import UserError
 from ..utils.files import digest_of, replacing
 
@@ -65,7 +65,9 @@ def read_place(
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
     yaml = place if place.suffix in ('.yaml', '.yml') else place / 'data.yaml'
-    if yaml.is_file() and (yaml == place or not _holds_more(place)):
+    if yaml.is_file():
+        if yaml != place:
+            check_one_layout(place)
         return _of_jsons(convert_yolo(yaml, _USED), f'YOLO, {yaml}', folder, val_fraction, seed)
     found = discover(place, [str(path) for path in images])
     if found.kind == 'voc':
@@ -82,15 +84,6 @@ def read_place(
     if found.kind == 'coco':
         return _of_coco(found, train, line, folder, val_fraction, seed)
     return _of_folders(found, place, train, line, folder, val_fraction, seed)
-
-
-def _holds_more(place: Path) -> bool:
-    """Return whether a folder with YOLO's data.yaml holds COCO jsons or VOC, too: discover names them."""
-    try:
-        discover(place)
-    except UserError as error:
-        return 'which may differ' in str(error)
-    return False
 
 
 def choose_val(

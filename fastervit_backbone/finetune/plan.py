@@ -10,7 +10,7 @@ import torch
 
 from ..engine.config.load import load_config
 from ..utils.errors import UserError
-from .memory import free_memory, training_bytes
+from .memory import choose_batch
 from .own_data import OwnData
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
@@ -39,18 +39,6 @@ _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folde
 #: --augment -> range of the random scale of training images ('coco').
 RESIZE_RANGES = dict(none=(1.0, 1.0), light=(0.8, 1.25), strong=(0.5, 2.0))
 
-#: Training memory per image over what the backbone keeps for the backward pass: adds neck, heads and buffers.
-_MODEL_OVER_BACKBONE = 1.8
-#: Training memory per image in mixed precision over that in float32.
-_AMP_OVER_FLOAT32 = 0.6
-#: Bytes per parameter: weight, gradient, AdamW's two moments, EMA.
-_STATE_BYTES = 20
-#: Fraction of the free memory that a plan uses.
-_USED_FRACTION = 0.7
-#: Images per step at most. A CPU is no faster with more.
-_MAX_BATCH_GPU, _MAX_BATCH_CPU = 16, 4
-#: The same of small images that are classified.
-_MAX_CLASSIFIED_GPU, _MAX_CLASSIFIED_CPU = 128, 64
 #: Learning rate of a layer over that of the next one, with few images.
 _DECAY_RATE = 0.85
 #: Below these numbers of training images, pretrained stem and first stage, or only the stem, are frozen.
@@ -177,10 +165,9 @@ def make_plan(
     # UPerNet's pooling leaves one pixel, and BatchNorm needs two values
     min_batch = 2 if model == 'upernet' else 1
     if batch is None:
-        enlarged = (
-            RESIZE_RANGES[augment][1] if data.kind == 'coco' and augment == 'light' else 1.0
-        )  # no crops
-        batch, reason = _choose_batch(
+        is_enlarged = data.kind == 'coco' and augment == 'light'  # all else is not, or cropped
+        enlarged = RESIZE_RANGES[augment][1] if is_enlarged else 1.0
+        batch, reason = choose_batch(
             arch, size, min_batch, amp=amp, kind=data.kind, enlarged=enlarged, processes=processes
         )
         reasons.append(reason)
@@ -266,29 +253,6 @@ def _choose_size(data: OwnData, arch: str) -> tuple[int, int]:
     scale = min(1.0, max_short / min(height, width), max_long / max(height, width))
     height, width = (max(64, round(side * scale / 32) * 32) for side in (height, width))
     return height, width
-
-
-def _choose_batch(
-    arch: str, size: tuple[int, int], min_batch: int, *, amp: bool, kind: str, enlarged: float, processes: int
-) -> tuple[int, str]:
-    """Double ``min_batch`` while free memory is estimated to hold the batch; returns it and the reason.
-
-    ``kind``: of the data; ``enlarged``: the largest images of a batch over ``size``.
-    """
-    use_gpu = torch.cuda.is_available()
-    device, max_batch = ('GPU', _MAX_BATCH_GPU) if use_gpu else ('CPU', _MAX_BATCH_CPU)
-    if kind == 'folders':
-        max_batch = _MAX_CLASSIFIED_GPU if use_gpu else _MAX_CLASSIFIED_CPU
-    free_bytes = torch.cuda.mem_get_info()[0] if use_gpu else free_memory() // processes
-    backbone_bytes, num_parameters = training_bytes(arch, size)
-    precision_ratio = _AMP_OVER_FLOAT32 if use_gpu and amp else 1.0
-    image_bytes = backbone_bytes * enlarged**2 * _MODEL_OVER_BACKBONE * precision_ratio
-    batch_bytes = max(0.0, _USED_FRACTION * free_bytes - _STATE_BYTES * num_parameters)
-    batch = min_batch
-    while batch * 2 <= min(batch_bytes / image_bytes, max_batch):
-        batch *= 2
-    estimate = f'about {image_bytes / 2**30:.2g} GiB per image (estimated)'
-    return batch, f'batch {batch}: {estimate}, {free_bytes / 2**30:.3g} GiB free on the {device}'
 
 
 def _choose_ema_momentum(num_steps: int) -> float | None:

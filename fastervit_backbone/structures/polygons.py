@@ -1,5 +1,7 @@
 """Masks as polygons and back, exact to the pixel."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -22,18 +24,28 @@ def polygons_of(mask: np.ndarray) -> list[list[float]]:
     Returns:
         ``[x1, y1, x2, y2, ...]`` for each part; none for an empty mask.
     """
-    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)
-    polygons = []
+    return [outline_of(part, corner) for part, corner in connected_parts(mask)]
+
+
+def connected_parts(mask: np.ndarray) -> Iterator[tuple[np.ndarray, Point]]:
+    """Yield the parts of a mask (H, W), bool, that are connected by the sides of their pixels.
+
+    Yields:
+        the part within its box (h, w), bool, and the box's upper left corner in the mask, (x, y).
+    """
+    count, parts, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
     for part in range(1, count):
-        rows, columns = np.nonzero(parts == part)
-        top, left = rows.min(), columns.min()
-        inside = parts[top : rows.max() + 1, left : columns.max() + 1] == part
-        outline, *holes = _loops(inside)
-        # from top to bottom: what is above a hole is part of the outline then
-        for hole in sorted(map(_from_top, holes), key=lambda hole: hole[0][1]):
-            outline = _join(outline, hole)
-        polygons.append([float(v) for x, y in outline for v in (x + left, y + top)])
-    return polygons
+        x, y, w, h, _ = map(int, boxes[part])
+        yield parts[y : y + h, x : x + w] == part, (x, y)
+
+
+def outline_of(part: np.ndarray, corner: Point) -> list[float]:
+    """Return COCO's polygon of a connected part, as :func:`connected_parts` yields it."""
+    outline, *holes = _loops(part)
+    # from top to bottom: what is above a hole is part of the outline then
+    for hole in sorted(map(_from_top, holes), key=lambda hole: hole[0][1]):
+        outline = _join(outline, hole)
+    return [float(v) for x, y in outline for v in (x + corner[0], y + corner[1])]
 
 
 def _loops(inside: np.ndarray) -> list[list[Point]]:

@@ -7,6 +7,11 @@ class UserError(ValueError):
     exit_code = 2
 
 
+def cause_of(error: Exception) -> str:
+    """Describe on one line why a download or upload failed: libraries wrap the error of their HTTP client."""
+    return ' '.join(str(getattr(error, 'reason', None) or error.__cause__ or error).split())
+
+
 class CheckpointError(UserError):
     """A weight file cannot be read or written, or does not fit."""
 

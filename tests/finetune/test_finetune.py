@@ -22,7 +22,7 @@ from PIL import Image
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.finetune import finetune, memory, plan, run
+from fastervit_backbone.finetune import finetune, memory, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
 from fastervit_backbone.finetune.own_data import OwnData, read_own_data
@@ -333,8 +333,8 @@ def test_the_batch_knows_the_largest_images(monkeypatch):
 
     def set_free_memory(size):
         backbone_bytes, parameters = training_bytes('0', size)
-        needed = 4.2 * backbone_bytes * plan._MODEL_OVER_BACKBONE + plan._STATE_BYTES * parameters
-        monkeypatch.setattr(plan, 'free_memory', lambda: needed / plan._USED_FRACTION)
+        needed = 4.2 * backbone_bytes * memory._MODEL_OVER_BACKBONE + memory._STATE_BYTES * parameters
+        monkeypatch.setattr(memory, 'free_memory', lambda: needed / memory._USED_FRACTION)
 
     set_free_memory((480, 640))  # for four images of the plan's size, but not of the largest size
     assert make_plan(fake_data(500), model='cascade', arch='0').batch_size == 2

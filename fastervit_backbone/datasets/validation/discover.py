@@ -72,20 +72,13 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
         return _discover_jsons({_split_name(place.stem) or 'data': (place, read_coco(place))}, [], images)
     if not place.is_dir():
         raise UserError(f'no file or folder at {place}: give a COCO json or the folder of a data set')
-    is_voc = (place / 'JPEGImages').is_dir() and (place / 'Annotations').is_dir()
     jsons, skipped = _coco_jsons(place)
-    layouts = {'COCO jsons': jsons, 'PASCAL VOC': is_voc, 'YOLO (data.yaml)': (place / 'data.yaml').is_file()}
-    found = [name for name, is_there in layouts.items() if is_there]
-    if len(found) > 1:
-        raise UserError(
-            f'{place} holds {" and ".join(found)}, which may differ: name one, as the path of a json or of '
-            'data.yaml, or move the others away'
-        )
+    _check_one_layout(place, jsons)
     if jsons:
         return _discover_jsons(jsons, skipped, images)
     if images:
         raise UserError(f'--images {images[0]}: {place} has its images in itself; leave the option out')
-    if is_voc:
+    if _is_voc(place):
         return Discovered('voc', _voc_lists(place))
     labels = _label_map_folders(place)
     if labels:
@@ -102,6 +95,26 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
         f'{place} holds no COCO json, no images/ and labels/ folders, no JPEGImages/ and Annotations/, and '
         'no folder of images per class: name the splits with --train, --val and --images'
     )
+
+
+def check_one_layout(folder: Path) -> None:
+    """Raise UserError if a folder holds more than one of COCO jsons, PASCAL VOC and YOLO's data.yaml."""
+    _check_one_layout(folder, _coco_jsons(folder)[0])
+
+
+def _check_one_layout(folder: Path, jsons: Mapping) -> None:
+    is_yolo = (folder / 'data.yaml').is_file()
+    layouts = {'COCO jsons': jsons, 'PASCAL VOC': _is_voc(folder), 'YOLO (data.yaml)': is_yolo}
+    found = [name for name, is_there in layouts.items() if is_there]
+    if len(found) > 1:
+        raise UserError(
+            f'{folder} holds {" and ".join(found)}, which may differ: name one, as the path of a json or of '
+            'data.yaml, or move the others away'
+        )
+
+
+def _is_voc(folder: Path) -> bool:
+    return (folder / 'JPEGImages').is_dir() and (folder / 'Annotations').is_dir()
 
 
 def _split_name(text: str) -> str:

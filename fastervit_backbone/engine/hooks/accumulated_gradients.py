@@ -1,11 +1,11 @@
 """Keep accumulated gradients in checkpoints: a step may have batches from before and after a resume."""
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..config.auto_scale_lr import accumulated_iterations
+from ..runner.build import unwrap_model
 from ..runner.loops import step_is_complete
 
 _KEY = 'gradients'
@@ -37,5 +37,4 @@ class AccumulatedGradientsHook(Hook):
 
 
 def _parameters_of(runner: Runner) -> dict[str, nn.Parameter]:
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return dict(model.named_parameters())
+    return dict(unwrap_model(runner.model).named_parameters())
