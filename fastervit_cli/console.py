@@ -6,6 +6,7 @@ This package imports only the standard library, so that ``--help`` answers at on
 import argparse
 import ast
 import atexit
+import io
 import os
 import re
 import sys
@@ -51,6 +52,8 @@ def _user_errors() -> tuple[type[Exception], ...]:
 def run_cli(main: Callable[[], None]) -> None:
     """Run ``main`` and exit, with 2 after a user error and 128 + its number after a signal."""
     code: str | int | None = 0
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')  # names of files can be no text
     try:
         main()
         sys.stdout.flush()

@@ -26,15 +26,16 @@ def main() -> None:
 
     # after parsing: --help answers at once
     from fastervit_backbone.engine.config.load import find_config, load_config
+    from fastervit_backbone.engine.config.write import as_python
 
     if not args.flat and args.diff is None:
         print(find_config(args.config))
         return
-    text = load_config(args.config).pretty_text
+    text = as_python(load_config(args.config))
     if args.diff is None:
         print(text)
         return
-    other = load_config(args.diff).pretty_text
+    other = as_python(load_config(args.diff))
     lines = difflib.unified_diff(
         text.splitlines(), other.splitlines(), args.config, args.diff, n=0, lineterm=''
     )

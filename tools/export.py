@@ -12,6 +12,7 @@ and was renamed to .rejected.
 """
 
 import warnings
+from pathlib import Path
 
 from fastervit_cli.console import (
     add_cfg_options,
@@ -27,8 +28,12 @@ from fastervit_cli.console import (
 def main() -> None:
     """Parse the command line and export."""
     parser = tool_parser(__doc__)
-    parser.add_argument('config', help='config that the model was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file or URL, or a work dir (its last checkpoint)')
+    parser.add_argument('config', help='config that the model was trained with, or a published folder')
+    parser.add_argument(
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file or URL, or a work dir (its last checkpoint); none if CONFIG is no config',
+    )
     parser.add_argument('--out', metavar='DIR', help='output folder')
     parser.add_argument(
         '--format', choices=['onnx', 'openvino', 'torch-export'], default='onnx', help='default: onnx'
@@ -59,6 +64,7 @@ def main() -> None:
     args = parse_strictly(parser)
 
     from fastervit_backbone.benchmark.advice import advise
+    from fastervit_backbone.checkpoints.model_folder import resolve_model
     from fastervit_backbone.export import run  # after parsing: --help stays fast
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.trust import trusting_pickles
@@ -66,6 +72,8 @@ def main() -> None:
     warnings.filterwarnings('ignore', category=UserWarning, module='mm(det|seg|pretrain)')  # their own
     common = dict(verify=args.verify, annotations=args.annotations, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):
+        name = None if args.checkpoint else Path(args.config).name  # of the folder
+        args.config, args.checkpoint = resolve_model(args.config, args.checkpoint)
         if args.check is not None:
             choices = ('out', 'size', 'dynamic', 'half', 'int8', 'backbone', 'float_input')
             given = [name for name in choices if getattr(args, name)]
@@ -90,6 +98,7 @@ def main() -> None:
             float_input=args.float_input,
             int8=args.int8,
             backbone=args.backbone,
+            name=name,
             **common,
         )
     print('\n'.join([*parity.lines(), f'written: {path}']))

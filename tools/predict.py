@@ -70,9 +70,9 @@ def main() -> None:
     from fastervit_backbone.apis.exported import is_exported
     from fastervit_backbone.apis.prediction_run import PredictionRun
     from fastervit_backbone.apis.predictor import Predictor  # after parsing: --help stays fast
-    from fastervit_backbone.apis.published import is_published
     from fastervit_backbone.apis.shares import Share
     from fastervit_backbone.apis.sources import choose_sources
+    from fastervit_backbone.checkpoints.model_folder import is_published
     from fastervit_backbone.utils.trust import trusting_pickles
 
     is_whole = is_exported(args.config) or is_published(args.config)

@@ -13,9 +13,12 @@ from fastervit_cli.console import add_run_arguments, parse_strictly, run_cli, to
 def main() -> None:
     """Parse the command line and evaluate."""
     parser = tool_parser(__doc__)
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or a published folder')
     parser.add_argument(
-        'checkpoint', help='checkpoint file or URL, a work dir (its last checkpoint), or an exported file'
+        'checkpoint',
+        nargs='?',
+        help='checkpoint file or URL, a work dir (its last checkpoint), or an exported file; none if CONFIG '
+        'is no config',
     )
     parser.add_argument(
         '--data',

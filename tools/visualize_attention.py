@@ -37,7 +37,7 @@ def main() -> None:
     )
     args = parse_strictly(parser, intermixed=True)
 
-    from fastervit_backbone.apis.published import is_published
+    from fastervit_backbone.checkpoints.model_folder import is_published
 
     if is_published(args.config) and args.image is None:  # it needs no checkpoint: that was an image
         args.checkpoint, args.image = None, args.checkpoint

@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoints.classifier import number_of_classes, select_classes, to_classifier
-from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
+from ..checkpoints.io import data_meta, read_checkpoint, safe_loading, unwrap_state_dict
+from ..checkpoints.model_folder import resolve_model
 from ..checkpoints.published import check_fit
 from ..datasets.imagenet import IMAGENET_CLASSES, synsets
 from ..engine.config.validate import classes_of, leaf_datasets
@@ -44,7 +45,7 @@ _PICTURES = {'mmseg': SegmentationPictures, 'mmpretrain': ClassificationPictures
 
 def evaluate(
     config_path: str | Path,
-    checkpoint: str | Path,
+    checkpoint: str | Path | None = None,
     *,
     work_dir: str | Path | None = None,
     show_dir: str | Path | None = None,
@@ -58,8 +59,8 @@ def evaluate(
     """Evaluate a checkpoint on a config's test data.
 
     Args:
-        config_path: config file.
-        checkpoint: file, or a work dir (its last checkpoint); or an exported file.
+        config_path: config file, or a published folder.
+        checkpoint: file, work dir (its last checkpoint), or exported file; None for a published folder.
         work_dir: folder of the log; default ``work_dirs/<config name>``.
         show_dir: folder for a picture of every image with its ground truth and prediction, and an overview.
         out: file for the predictions (``.pkl``) or the metrics (``.json``).
@@ -76,6 +77,9 @@ def evaluate(
     Raises:
         UserError: bad input, or a checkpoint that does not fit the model.
     """
+    if checkpoint is None and work_dir is None:
+        work_dir = Path('work_dirs') / Path(config_path).name  # config.py would be the name of all of them
+    config_path, checkpoint = resolve_model(config_path, checkpoint)
     config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
     given_config = copy.deepcopy(config)
     if tta:
@@ -205,7 +209,7 @@ def _check_weights(runner: Runner, config: Config, path: Path) -> None:
 def _classifier_weights(config: Config, content: Mapping, path: str) -> Callable[[dict], dict]:
     """Return the function that fits a checkpoint's weights to the classifier and the classes of the data."""
     wanted = classes_of(next(leaf_datasets(config.test_dataloader.dataset)))
-    names = ((content.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    names = data_meta(content, path).get('classes')
 
     def adapt(weights: dict) -> dict:
         weights = to_classifier(weights)

@@ -1,6 +1,5 @@
 """An exported file that predicts on pixels, with nothing but its runtime, numpy and OpenCV."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,18 +10,10 @@ from PIL import Image
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
+from .exported_info import info_path, read_info
 from .session import PACKAGES, open_session
 
-#: Version of the json beside an exported file.
-FORMAT = 1
 _FILTERS = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)
-
-
-#: What the json of every file has.
-_KEYS = set(
-    'format task config size bounds batch dtype preprocess outputs align_corners classes own_category_ids '
-    'layers parity'.split()
-)
 
 
 def is_exported(path: str | Path) -> bool:
@@ -56,20 +47,41 @@ class ExportedModel:
                 f'{path} is a backbone, which has maps and no predictions: export the whole model'
             )
         self.session = open_session(self.path, device)
-        if self.path.suffix != '.pt2' and (
-            self.session.inputs != ['images'] or sorted(self.session.outputs) != sorted(self.info['outputs'])
-        ):
-            raise UserError(
-                f'{path} has inputs {", ".join(self.session.inputs)} and outputs '
-                f'{", ".join(self.session.outputs)}, but {info_path(self.path).name} describes '
-                f'{", ".join(self.info["outputs"])}: it was not written by fastervit export with this json'
-            )
+        self._check_session()
         self.device = self.session.device
         self.size = None if self.info['size'] is None else (self.info['size'][0], self.info['size'][1])
         self.batch: int | None = self.info['batch']
         classes = self.info['classes']
         names, ids = (tuple(c[key] for c in classes) for key in ('name', 'id'))
         self.categories = Categories(names, ids, own=self.info['own_category_ids'])
+
+    def _check_session(self) -> None:
+        """Compare names, shapes and dtype of the file's input and results with the json.
+
+        Raises:
+            UserError: they differ.
+        """
+        session, info = self.session, self.info
+        if self.path.suffix == '.pt2':  # it names neither
+            return
+        images = (info['batch'], *(info['size'] or (None, None)), 3)
+        count = len(info['classes'])
+        results = dict(classification=dict(scores=(None, count)), segmentation=dict(logits=(None, count)))
+        pairs: list[tuple[str, object, object]] = [
+            ('inputs', session.inputs, ['images']),
+            ('outputs', sorted(session.outputs), sorted(info['outputs'])),
+            ('dtype', session.dtype, info['dtype']),
+        ]
+        for name, shape in (('images', images), *results.get(self.task, {}).items()):
+            sides = list(zip(session.shapes.get(name, ()), shape, strict=False))
+            known = [(a, b) for a, b in sides if a is not None and b is not None]
+            pairs.append((f'shape of {name}', [a for a, _ in known], [b for _, b in known]))
+        for what, found, described in pairs:
+            if found != described:
+                raise UserError(
+                    f'{self.path} has {what} {found}, but {info_path(self.path).name} describes {described}: '
+                    'it was not written by fastervit export with this json'
+                )
 
     def settings(self) -> dict[str, str]:
         """Return what results depend on: digests of the file and of its json."""
@@ -187,6 +199,8 @@ class ExportedModel:
             label_map = label_map_of(outputs['logits'], canvas, inner, size, self.info['align_corners'])
             return Prediction.of_label_map(label_map, len(self.categories.names), labels)
         keep = (outputs['scores'] >= threshold) & (outputs['labels'] >= 0)
+        if outputs['labels'].max(initial=-1) >= len(self.categories.names):
+            raise UserError(f'{self.path} finds more classes than its json names: export it again')
         if labels is not None:
             keep &= np.isin(outputs['labels'], labels)
         index = np.flatnonzero(keep)
@@ -199,37 +213,6 @@ class ExportedModel:
             masks = [encode_mask(paste_mask(mask, box, size)) for mask, box in pairs]
         scores, found = outputs['scores'][index].astype(np.float32), outputs['labels'][index].astype(int)
         return Prediction(size, boxes, scores, found, masks).within_image()
-
-
-def info_path(path: Path) -> Path:
-    """Return the path of the json that belongs to an exported file: model.onnx.json."""
-    return path.with_name(f'{path.name}.json')
-
-
-def read_info(path: Path) -> dict:
-    """Read the json beside an exported file.
-
-    Raises:
-        UserError: the file or the json is missing, or the json is of something else.
-    """
-    if not path.is_file():
-        raise UserError(f'{path}: no such file')
-    beside = info_path(path)
-    if not beside.is_file():
-        raise UserError(
-            f'{beside} is missing, which fastervit export writes beside {path.name}: copy it, too'
-        )
-    try:
-        info = json.loads(beside.read_text())
-        missing = _KEYS - info.keys()
-    except (ValueError, AttributeError) as error:
-        raise UserError(f'{beside} is broken JSON ({error}): copy it again') from error
-    if missing or info['format'] != FORMAT:
-        what = (
-            f'lacks {", ".join(sorted(missing))}' if missing else f'has format {info["format"]}, not {FORMAT}'
-        )
-        raise UserError(f'{beside} {what}: it is not what this version of fastervit export writes')
-    return info
 
 
 def paste_mask(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,18 +1,20 @@
 """Load a model for prediction from a config and a checkpoint, with the names of its classes."""
 
 import copy
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 
 from ..checkpoints.classifier import to_classifier
-from ..checkpoints.io import read_checkpoint, unwrap_state_dict
+from ..checkpoints.io import data_meta, read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.config.channels import check_channels
 from ..engine.config.classes import fit_heads
@@ -23,6 +25,7 @@ from ..engine.runner.build import drop_pretrained
 from ..engine.runner.work_dir import find_checkpoint
 from ..structures.prediction import Categories
 from ..utils.errors import UserError
+from ..utils.files import read_json
 
 
 def load_model(
@@ -42,8 +45,9 @@ def load_model(
     config = load_config(config_path, options)
     init_default_scope(config.get('default_scope', 'mmengine'))
     check_channels(config)
-    content = read_checkpoint(find_checkpoint(checkpoint))
-    categories = _categories(config, (content.get('meta') or {}).get('dataset_meta') or {})
+    path = find_checkpoint(checkpoint)
+    content = read_checkpoint(path)
+    categories = _categories(config, data_meta(content, path))
     fit_heads(config, len(categories.names))
     fit_to_machine(config, 'none')
     drop_pretrained(config.model)
@@ -52,13 +56,40 @@ def load_model(
     for part in (test_cfg, test_cfg.get('rcnn') or {}):
         if isinstance(part.get('score_thr'), float):
             part['score_thr'] = max(part['score_thr'], threshold)
-    model = MODELS.build(model_config)
     weights = unwrap_state_dict(content)
+    model = _build(model_config, weights, config.filename)
     if config.get('default_scope') == 'mmpretrain':
         weights = to_classifier(weights)
     check_fit(model, weights, str(checkpoint))
     model.load_state_dict(weights, strict=False)  # after check_fit only BatchNorm's counters can be missing
     return model.eval(), config, categories
+
+
+def _build(model: ConfigDict, weights: Mapping[str, Tensor], name: str) -> BaseModel:
+    """Build a model of about as many parameters as its weights: a config that asks for more is another's.
+
+    Raises:
+        UserError: the config names no class, has arguments that its class refuses, or asks for far more
+            parameters.
+    """
+    budget = 4 * sum(tensor.numel() for tensor in weights.values()) + 10**7
+
+    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal budget
+        if parameter is not None and not is_lazy(parameter):
+            budget -= parameter.numel()
+        if budget < 0:
+            raise UserError('it has far more parameters than the checkpoint')
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        with safe_loading():
+            return MODELS.build(model)
+    except Exception as error:  # classes of the toolkits raise anything on arguments that they do not expect
+        reason = ' '.join(f'{error}'.split())[:200] or type(error).__name__
+        raise UserError(f'{name}: the model cannot be built: {reason}') from error
+    finally:
+        handle.remove()
 
 
 def task_of(config: Config) -> str:
@@ -121,11 +152,8 @@ def read_annotations(config: Config) -> dict | None:
     path = Path(dataset.get('data_root') or '') / str(dataset.get('ann_file') or '')
     if path.suffix != '.json' or not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-        return content if {'images', 'categories'} <= set(content) else None
-    except ValueError as error:
-        raise UserError(f'{path} is broken JSON ({error}): download or write it again') from error
+    content = read_json(path, 'download or write it again')
+    return content if isinstance(content, dict) and {'images', 'categories'} <= set(content) else None
 
 
 def test_image_ids(config: Config) -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Prediction behind tools/predict.py: from sources to pictures, label maps and one json."""
 
-import errno
 import hashlib
 import os
 import time
@@ -19,7 +18,7 @@ from PIL import Image
 
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
-from ..utils.files import check_folder_writable, replacing
+from ..utils.files import check_folder_writable, full_disk_behind, replacing
 from ..utils.progress import progress_bar
 from ..visualization.palette import colorize_label_map
 from .prediction_log import PredictionLog, SortedEntries
@@ -188,8 +187,8 @@ class PredictionRun:
         try:
             yield
         except (UserError, OSError) as error:
-            cause = error if isinstance(error, OSError) else error.__cause__
-            if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            cause = full_disk_behind(error)
+            if cause is not None:
                 raise UserError(
                     f'--out {self.out}: {cause.strerror}; finished results are kept: '
                     'free some space, then repeat the command to resume'

@@ -11,11 +11,11 @@ from PIL import Image
 
 from fastervit_cli.suggest import did_you_mean
 
+from ..checkpoints.model_folder import resolve_model
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
 from .exported import ExportedModel, is_exported
-from .published import is_published, resolve_published
 from .sources import ImageLike, as_bgr
 from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
 
@@ -94,12 +94,7 @@ class Predictor:
                 raise UserError(f'{given[0]}: {config} {_FIXED[given[0]]}')
             self._model = ExportedModel(config, None if device is None else str(device))
         else:
-            if checkpoint is None and is_published(config):
-                config, checkpoint = resolve_published(config)
-            if checkpoint is None:
-                raise UserError(
-                    f'{config}: a config needs a checkpoint (exported files and published folders need none)'
-                )
+            config, checkpoint = resolve_model(config, checkpoint)
             from . import toolkit_model  # an exported file needs no torch
 
             self._model = toolkit_model.ToolkitModel(

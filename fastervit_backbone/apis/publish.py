@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
-from ..checkpoints.io import NANO, plain, read_checkpoint, write_state_dict
+from ..checkpoints.io import NANO, data_meta, read_checkpoint, write_state_dict
+from ..checkpoints.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
+from ..engine.config.data_only import parse_data_config
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list, leaf_datasets
+from ..engine.config.write import as_python
 from ..engine.runner.build import drop_pretrained
 from ..evaluation.curves import read_log
 from ..utils.commit import current_commit
 from ..utils.errors import UserError, cause_of
 from ..utils.files import check_folder_writable, replacing
 from ..utils.html import render
+from ..utils.trust import pickles_are_trusted
 from .load_model import load_model, task_of
-from .published import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 
 _TAGS = dict(detection='object-detection', segmentation='image-segmentation')
 #: Parts of the names of metrics in a log.
@@ -45,7 +48,8 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
         the folder.
 
     Raises:
-        UserError: no config or checkpoint in the run, or ``out`` exists.
+        UserError: no config or checkpoint in the run, ``out`` exists, or others could not load the model
+            without running code of yours.
     """
     run, out = Path(run), Path(out)
     config_path = _config_of(run)
@@ -55,13 +59,15 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     check_folder_writable('OUT', out)
     config, content = load_config(config_path), read_checkpoint(path)
     model, _, categories = load_model(config_path, path, None, 0.0)
-    meta = dict(plain(content.get('meta') or {}).get('dataset_meta') or {})
+    meta = data_meta(content, path)
     meta['classes'] = list(categories.names)
     if categories.own and task_of(config) == 'detection':
         meta['category_ids'] = list(categories.ids)
-    flat = _flat_config(config, meta)
-    figures = _figures(run, content, 'max_epochs' in (config.get('train_cfg') or {}))
     license_id, license_text = _license(config)
+    text = f'# Written by fastervit publish. {license_text}\n{as_python(_flat_config(config, meta))}'
+    if not pickles_are_trusted():
+        parse_data_config(text, config_path)  # what others could not load is not published
+    figures = _figures(run, content, 'max_epochs' in (config.get('train_cfg') or {}))
     parameters = sum(p.numel() for p in model.parameters())
     card = _card(config, config_path, meta, figures, license_id, license_text, parameters)
     write_state_dict(
@@ -69,7 +75,7 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
         out / WEIGHTS_NAME,
         dict(meta=json.dumps(dict(dataset_meta=meta)), license=license_text),
     )
-    _write(out / CONFIG_NAME, f'# Written by fastervit publish. {license_text}\n{flat.pretty_text}')
+    _write(out / CONFIG_NAME, text)
     _write(out / CARD_NAME, card)
     return out
 
@@ -211,4 +217,4 @@ def _data_lines(config: Config) -> list[str]:
 
 def _write(path: Path, text: str) -> None:
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding='utf-8')

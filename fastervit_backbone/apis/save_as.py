@@ -74,7 +74,11 @@ def _with_polygons(results: Results) -> Iterator[tuple[list[dict], list[dict]]]:
 def _write_csv(results: Results, categories: Sequence[Mapping], path: Path) -> Path:
     """Write a row for each object or class; a classification has no box."""
     names = {category['id']: category['name'] for category in categories}
-    with replacing(path) as temporary, temporary.open('w', newline='') as file:
+    with (
+        replacing(path) as temporary,
+        # names of files that are not UTF-8 are written as they are
+        temporary.open('w', newline='', encoding='utf-8', errors='surrogateescape') as file,
+    ):
         table = csv.writer(file)
         table.writerow(_COLUMNS)
         for images, annotations in results():

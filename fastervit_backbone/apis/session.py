@@ -27,11 +27,15 @@ class Session(Protocol):
     Attributes:
         inputs: name of each input.
         outputs: name of each result, in order.
+        shapes: of inputs and results, by name, with None where the file leaves a side open.
+        dtype: of the images, 'uint8' or 'float32'.
         device: where it runs.
     """
 
     inputs: list[str]
     outputs: list[str]
+    shapes: dict[str, tuple[int | None, ...]]
+    dtype: str
     device: str
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
@@ -110,6 +114,10 @@ class _OnnxSession:
         self.device = device
         self.inputs = [i.name for i in self._session.get_inputs()]
         self.outputs = [o.name for o in self._session.get_outputs()]
+        ports = [*self._session.get_inputs(), *self._session.get_outputs()]
+        self.shapes = {p.name: tuple(n if isinstance(n, int) else None for n in p.shape) for p in ports}
+        types = {'tensor(uint8)': 'uint8', 'tensor(float)': 'float32'}
+        self.dtype = types.get(ports[0].type, ports[0].type)
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         return self._session.run(None, {self.inputs[0]: images})
@@ -139,6 +147,13 @@ class _OpenVinoSession:
         self.inputs = [_name(port) for port in self._compiled.inputs]
         self._ports = self._compiled.outputs[:number]
         self.outputs = [_name(port) for port in self._ports] + extra_outputs
+        ports = [*self._compiled.inputs, *self._ports]
+        self.shapes = {
+            _name(p): tuple(n.get_length() if n.is_static else None for n in p.partial_shape) for p in ports
+        }
+        types = dict(u8='uint8', f32='float32')
+        name = ports[0].element_type.get_type_name()
+        self.dtype = types.get(name, name)
         self._ports += [self._compiled.output(name) for name in extra_outputs]  # two names can be of one port
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
@@ -159,6 +174,8 @@ class _TorchSession:
         program = torch.export.load(path)
         self._torch, self._module, self._extra = torch, program.module(), list(extra_outputs)
         self.device = 'cpu'
+        self.shapes: dict[str, tuple[int | None, ...]] = {}  # it names none
+        self.dtype = ''
         signature = program.graph_signature
         self.inputs = [str(name) for name in signature.user_inputs]
         self.outputs = [f'output{i}' for i in range(len(signature.user_outputs))] + self._extra

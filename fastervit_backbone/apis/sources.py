@@ -15,6 +15,7 @@ from ..datasets.coco import read_coco
 from ..datasets.images import IMAGES as TRAINING_IMAGES
 from ..datasets.images import open_image
 from ..utils.errors import UserError
+from ..utils.files import check_regular
 
 IMAGES = (*TRAINING_IMAGES, '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
@@ -173,6 +174,7 @@ def _files(source: str) -> Iterator[tuple[Path, str]]:
             if match.lower().endswith(IMAGES + VIDEOS):
                 yield Path(match), Path(match).name
     else:
+        check_regular(path)
         raise UserError(f'{source} does not exist: name an image, a folder, a pattern in quotes or a video')
 
 
@@ -221,6 +223,7 @@ def video_size(path: str | Path) -> tuple[float, int]:
     Raises:
         UserError: OpenCV cannot read the file as a video.
     """
+    check_regular(path)
     capture = cv2.VideoCapture(str(path))
     try:
         if not capture.isOpened():

@@ -46,8 +46,8 @@ class ToolkitModel:
         deploy: bool,
         options: Mapping[str, object] | None,
     ) -> None:
-        self.device, self.checkpoint = _check_device(device), checkpoint
-        self.model, self.config, self.categories = load_model(config, checkpoint, options, threshold)
+        self.device, self.checkpoint = _check_device(device), find_checkpoint(checkpoint)
+        self.model, self.config, self.categories = load_model(config, self.checkpoint, options, threshold)
         self.task = task_of(self.config)
         self._pipeline = Compose(build_test_pipeline(self.config, size))
         self.model.to(self.device)
@@ -66,7 +66,7 @@ class ToolkitModel:
         pipeline = test_dataset(self.config).get('pipeline')
         config = repr((self.config.model.to_dict(), pipeline, self.categories))
         return dict(
-            checkpoint=digest_of(find_checkpoint(self.checkpoint)),
+            checkpoint=digest_of(self.checkpoint),
             config=hashlib.sha256(config.encode()).hexdigest()[:16],
         )
 

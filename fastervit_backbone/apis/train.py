@@ -27,7 +27,7 @@ from ..engine.hooks.unreadable_images import UnreadableImageHook
 from ..engine.processes import rank0_print, world_size
 from ..engine.runner.build import build_runner, drop_pretrained, prepare, unwrap_model
 from ..engine.runner.resumable_runner import ResumableRunner
-from ..engine.runner.work_dir import checkpoints_of
+from ..engine.runner.work_dir import checkpoints_of, locked
 from ..engine.runner.workers import release_workers
 from ..utils.errors import CheckpointError, UserError
 
@@ -88,26 +88,29 @@ def train(
         given_config.randomness = config.randomness
     scale_learning_rate(config, auto_scale_lr, world_size(launcher))
     check_batch(config)
-    runner = build_runner(config, launcher, given_config)
-    if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
-        runner.adapt_weights = to_classifier
-        weights = None if weights is None else to_classifier(weights)
-    if weights is not None and isinstance(runner.model, nn.Module):  # FlexibleRunner builds the model later
-        check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
-    del weights  # the runner reads the file itself: do not keep a second copy during training
-    save_on_signal = SaveOnSignalHook()
-    guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
-    hooks = [_CategoryIdsHook(), *guards, save_on_signal]
-    if isinstance(runner, ResumableRunner):
-        hooks.append(AccumulatedGradientsHook())
-    for hook in hooks:
-        runner.register_hook(hook)
-    try:
-        with safe_loading(), _readable_errors(config):
-            return runner.train()
-    finally:
-        save_on_signal.restore()
-        release_workers()
+    with locked(config.work_dir):
+        runner = build_runner(config, launcher, given_config)
+        if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
+            runner.adapt_weights = to_classifier
+            weights = None if weights is None else to_classifier(weights)
+        if weights is not None and isinstance(
+            runner.model, nn.Module
+        ):  # FlexibleRunner builds the model later
+            check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
+        del weights  # the runner reads the file itself: do not keep a second copy during training
+        save_on_signal = SaveOnSignalHook()
+        guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
+        hooks = [_CategoryIdsHook(), *guards, save_on_signal]
+        if isinstance(runner, ResumableRunner):
+            hooks.append(AccumulatedGradientsHook())
+        for hook in hooks:
+            runner.register_hook(hook)
+        try:
+            with safe_loading(), _readable_errors(config):
+                return runner.train()
+        finally:
+            save_on_signal.restore()
+            release_workers()
 
 
 def amp_options() -> dict[str, object]:
@@ -191,6 +194,7 @@ def _find_start(config: Config, resume: bool | str | Path) -> dict[str, torch.Te
     resumed = _find_resumable(config, resume) if resume else None
     if resumed is not None:
         path, content = resumed
+        rank0_print(f'resuming from {path}')
         drop_pretrained(config.model)  # the checkpoint has all weights
         _restore_seed(config, content['meta'].get('seed'))
         _report_finished(config, path, content['meta'])

@@ -1,6 +1,5 @@
 """Exported files as candidates: of backbones, exported for the measurement, and of whole models."""
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..apis.exported import info_path, read_info
+from ..apis.exported_info import info_path, read_info
 from ..apis.session import open_session
 from ..export.graph import BackboneGraph
 from ..export.int8 import quantize_plainly
@@ -125,7 +124,7 @@ def backbone_step(
 
 
 def _accuracy(path: Path) -> str:
-    if not info_path(path).is_file():
+    if not info_path(path).is_file():  # a file of this process
         return ''
-    metrics = json.loads(info_path(path).read_text()).get('parity', {}).get('metrics', {})
+    metrics = read_info(path)['parity'].get('metrics', {})
     return ', '.join(f'{name} {new:.3f}' for name, (_, new) in metrics.items())

@@ -28,6 +28,8 @@ from rich.progress import (
 from ..utils.errors import UserError
 
 _CHUNK = 1 << 20
+#: Images do not shrink in archives; annotations do, by about ten times.
+_MAX_RATIO = 50
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,16 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
     Raises:
         UserError: not an archive, damaged, a member that points outside, or no disk space.
     """
-    written = 0
+    written, total, most = 0, 0, _MAX_RATIO * path.stat().st_size + 10**8
     try:
         with _progress() as progress:
             bar = progress.add_task(path.name, total=path.stat().st_size)
             for name, size, packed, file in _members(path):
+                total += size
+                if total > most:
+                    raise UserError(
+                        f'{path} would become over {_MAX_RATIO} times as large: this is not the published archive'
+                    )
                 parts = PurePosixPath(name).parts[strip:]
                 if not parts:
                     continue
@@ -127,7 +134,15 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
                     )
                 written += _write(root.joinpath(*parts), root, size, file, path)
                 progress.advance(bar, packed)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError) as error:
+    # zipfile raises the last two for a password and for an unknown compression
+    except (
+        zipfile.BadZipFile,
+        tarfile.TarError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        NotImplementedError,
+    ) as error:
         raise UserError(
             f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and download it again'
         ) from error

@@ -1,11 +1,11 @@
 """Read COCO jsons."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..utils.errors import UserError
+from ..utils.files import read_json
 
 
 def read_coco(path: Path) -> dict:
@@ -14,10 +14,7 @@ def read_coco(path: Path) -> dict:
     Raises:
         UserError: broken JSON, or one without them.
     """
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))  # Windows editors begin a file with a mark
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{path} is broken JSON ({error}): download or write it again') from error
+    content = read_json(path, 'download or write it again')
     lists = ('images', 'annotations', 'categories')
     missing = [k for k in lists if not isinstance(content, dict) or not isinstance(content.get(k), list)]
     if missing:

@@ -10,11 +10,14 @@ from typing import TypeVar
 from PIL import Image
 
 from ..utils.errors import UserError
+from ..utils.files import check_regular
 
 R = TypeVar('R')
 
 #: Suffixes of image files, in lower case.
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+#: OpenCV reads no longer sides.
+_MAX_SIDE = 2**20
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is stored rotated by 90 degrees
 
 
@@ -25,13 +28,16 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     Raises:
         UserError: the file is not an image or is damaged, whether that shows on opening or in the block.
     """
+    check_regular(path)
     try:
         with Image.open(path) as image:
+            if max(image.size) > _MAX_SIDE:
+                raise ValueError(f'a side of {max(image.size)} pixels, at most {_MAX_SIDE}')
             yield image
     except UserError:
         raise
     # Pillow calls a broken PNG a SyntaxError
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(
             f'{path} cannot be read as an image ({error}): write or unpack it again, or remove it'
         ) from error
@@ -45,7 +51,7 @@ def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
 
 def images_below(folder: str | Path) -> list[Path]:
     """List the image files in a folder and its subfolders, sorted."""
-    return sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGES)
+    return sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGES and p.is_file())
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -30,7 +30,10 @@ def unpack_images(source: str | Path, out: str | Path) -> dict[str, int]:
     if not packed or not (source / 'classes.json').is_file():
         raise UserError(f'{source} has no SPLIT.npz and classes.json')
     entries = json.loads((source / 'classes.json').read_text())
-    folders = [entry.get('wnid') or entry['name'] for entry in entries]
+    folders = [str(entry.get('wnid') or entry['name']) for entry in entries]
+    for folder in folders:
+        if Path(folder).name != folder:
+            raise UserError(f'{source / "classes.json"}: {folder!r} is no name of a folder: copy it again')
     for path in packed:
         try:
             with np.load(path) as content:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -11,6 +10,7 @@ from pycocotools.coco import COCO
 
 from ..datasets.coco import complete_for_evaluation, is_box, is_number
 from ..utils.errors import UserError
+from ..utils.files import read_json
 
 
 def read_detections(path: str | Path) -> dict:
@@ -25,10 +25,7 @@ def read_detections(path: str | Path) -> dict:
     path = Path(path)
     if not path.is_file():
         raise UserError(f'no predictions at {path}: tools/predict.py writes predictions.json')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-    except ValueError as error:
-        raise UserError(f'{path} is broken JSON ({error}): predict again') from error
+    content = read_json(path, 'predict again')
     content = dict(annotations=content) if isinstance(content, list) else content
     entries = content.get('annotations') if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(a, dict) for a in entries):
@@ -176,8 +173,8 @@ def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
         UserError: the file is not COCO, or lacks masks although ``kind`` is 'segm'.
     """
     path = Path(path)
+    content = read_json(path, 'download or write it again')
     try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
         truth, annotations = COCO(), content['annotations']
         for a in annotations:
             if not is_box(a['bbox']):

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..apis.exported import FORMAT
+from ..apis.exported_info import FORMAT
 from ..apis.load_model import test_dataset
 from ..structures.prediction import Categories
 from ..utils.commit import current_commit

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..apis.exported import ExportedModel
+from ..apis.session import Session
 
 #: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
 LAST_LAYERS = tuple(
@@ -77,7 +78,7 @@ def quantize(
 
         def validate(compiled: Any, _: object) -> tuple[float, None]:
             clone = copy.copy(exported)
-            clone.session = _Compiled(compiled, exported.session.outputs)
+            clone.session = _Compiled(compiled, exported.session)
             return 1 + metric(clone), None
 
         quantized = _run_nncf(
@@ -133,10 +134,10 @@ def _save(model: Any, path: Path) -> None:
 class _Compiled:
     """A compiled OpenVINO model as a session."""
 
-    device, inputs = 'cpu', ['images']
-
-    def __init__(self, compiled: Any, outputs: list[str]) -> None:
-        self.outputs, self._compiled = outputs, compiled
+    def __init__(self, compiled: Any, like: Session) -> None:
+        self.device, self.inputs, self.outputs = like.device, like.inputs, like.outputs
+        self.shapes, self.dtype = like.shapes, like.dtype
+        self._compiled = compiled
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         """Compute the results of images (B, H, W, 3)."""

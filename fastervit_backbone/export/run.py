@@ -1,6 +1,5 @@
 """Export behind tools/export.py: write, compare, accept or reject."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -12,12 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..apis.exported import ExportedModel, info_path, read_info
+from ..apis.exported import ExportedModel
+from ..apis.exported_info import info_path, read_info, write_info
 from ..apis.load_model import load_model
 from ..apis.sources import find_sources, read_image
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
-from ..utils.files import check_folder_writable, replacing
+from ..utils.files import check_folder_writable, reporting_full_disk
 from ..utils.trust import trusting_pickles
 from .describe import describe
 from .detectors import build_graph
@@ -58,6 +58,7 @@ def export(
     verify: str | Path | None = None,
     annotations: str | Path | None = None,
     backbone: bool = False,
+    name: str | None = None,
     options: Mapping[str, object] | None = None,
 ) -> tuple[Path, Parity]:
     """Export a model to a file, with a json beside it, and compare both.
@@ -76,6 +77,7 @@ def export(
         verify: folder of images to compare on; None: generated ones.
         annotations: truth of these images, see :func:`~.images.read_images`.
         backbone: only the backbone.
+        name: of the model, the start of the file's name; None: the config's.
         options: ``--cfg-options``.
 
     Returns:
@@ -93,14 +95,13 @@ def export(
     calibration = _calibration(int8)
     reference = Reference(model, config, graph)
     suffix = SUFFIXES[format]
-    name = _name(config_path, backbone, size, batch, half, int8 is not None)
-    Path(out).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.export', dir=out) as folder:
+    name = _name(name or Path(config_path).stem, backbone, size, batch, half, int8 is not None)
+    with reporting_full_disk(Path(out)), _temporary_folder(Path(out)) as folder:
         path = Path(folder) / f'{name}{suffix}'
         dtype = torch.float32 if float_input else torch.uint8
         written = write(graph, path, batch=batch, dtype=dtype, half=half, dynamic=dynamic)
         info = describe(config_path, config, graph, categories, batch, float_input) | dict(written, parity={})
-        _write_info(path, info)
+        write_info(path, info)
         precision = 'float16' if half else 'float32'
         if int8 is not None:
             info |= _quantize(path, info, images, calibration)
@@ -110,11 +111,16 @@ def export(
             parity = compare(exported, reference, images, precision)
             layer = _check_layers(parity, exported, graph, info['layers'], images)
         parity.float_layers = info.get('int8', {}).get('kept_in_float', [])
-        _write_info(path, info | dict(parity=asdict(parity)))
+        write_info(path, info | dict(parity=asdict(parity)))
         del exported
         target = _move(Path(folder), Path(out), path.name, rejected=bool(parity.failures))
     _raise_failures(target, parity, layer)
     return target, parity
+
+
+def _temporary_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
+    out.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix='.export', dir=out)
 
 
 def check(
@@ -237,18 +243,13 @@ def _quantize(
 
 
 def _name(
-    config_path: str | Path, backbone: bool, size: tuple[int, int] | None, batch: int, half: bool, int8: bool
+    model: str, backbone: bool, size: tuple[int, int] | None, batch: int, half: bool, int8: bool
 ) -> str:
-    parts = [Path(config_path).stem]
+    parts = [model]
     parts += ['backbone'] * backbone
     parts += ['dynamic' if size is None else f'{size[0]}x{size[1]}']
     parts += [f'b{batch}'] * (batch > 1) + ['fp16'] * half + ['int8'] * int8
     return '_'.join(parts)
-
-
-def _write_info(path: Path, info: Mapping[str, Any]) -> None:
-    with replacing(info_path(path)) as temporary:
-        temporary.write_text(json.dumps(info, indent=1, default=float) + '\n')
 
 
 def _move(folder: Path, out: Path, name: str, *, rejected: bool) -> Path:

@@ -13,6 +13,7 @@ from ..checkpoints.io import NANO
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.validate import as_list
+from ..engine.config.write import as_python, escape
 from ..timm_models import default_cfgs
 from ..utils.errors import UserError
 from .own_data import OwnData
@@ -110,7 +111,7 @@ def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
         '#',
         *(f'# {name}: {text}' for name, text in head.items()),
     ]
-    lines = [' '.join(line.split()) for line in lines]  # no line break in the data may end a comment
+    lines = [escape(' '.join(line.split())) for line in lines]  # no line break in the data may end a comment
     for key, comment in _COMMENTS.items():
         if key not in config:
             continue
@@ -120,7 +121,7 @@ def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
         if alias and config[key] == config[alias]:
             lines.append(f'{key} = {alias}')
         else:
-            lines.append(Config({key: config[key]}).pretty_text.strip())
+            lines.append(as_python(Config({key: config[key]})).strip())
     return '\n'.join(lines) + '\n'
 
 

@@ -1,12 +1,42 @@
-"""Writing files: checks beforehand, and atomic replacement."""
+"""Files: reading of JSON, checks before writing, and atomic replacement."""
 
+import errno
 import hashlib
+import json
 import os
+import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
+
+#: Free space below which a disk counts as full, bytes.
+_LITTLE = 2**16
+
+
+def check_regular(path: str | Path) -> None:
+    """Raise UserError for a pipe, socket or device, which may never end; a missing file is no error."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            kind = 'a folder' if stat.S_ISDIR(mode) else 'a pipe, socket or device'
+            raise UserError(f'{path} is {kind}: name a file')
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """Read JSON in UTF-8, with or without a byte order mark (Windows editors begin a file with one).
+
+    Raises:
+        UserError: the file cannot be read, or is no JSON; the message ends with ``remedy``.
+    """
+    check_regular(path)
+    try:
+        return json.loads(path.read_text(encoding='utf-8-sig'))
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f'{path} is broken JSON ({error}): {remedy}') from error
 
 
 def check_folder_writable(option: str, folder: str | Path) -> None:
@@ -27,6 +57,35 @@ def check_file_writable(option: str, path: str | Path) -> None:
     if Path(path).is_dir():
         raise UserError(f'{option} {path} is a folder: name a file, in it or elsewhere')
     check_folder_writable(option, Path(path).parent)
+
+
+def full_disk_behind(error: BaseException | None) -> OSError | None:
+    """Return the error of a full disk or quota that an exception is, or was caused by; None without one."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@contextmanager
+def reporting_full_disk(folder: Path) -> Iterator[None]:
+    """Turn what libraries make of a full disk into one line.
+
+    Raises:
+        UserError: the disk of ``folder`` is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause = full_disk_behind(error)
+        # C++ writers tell no reason
+        if cause is None and shutil.disk_usage(folder if folder.is_dir() else '.').free >= _LITTLE:
+            if isinstance(error, OSError):
+                raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
+            raise
+        reason = cause.strerror if cause is not None else 'the disk is full'
+        raise UserError(f'cannot write to {folder}: {reason}: make space and run the same again') from error
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from safetensors import safe_open
 
 pytest.importorskip('mmdet')
 
+from fastervit_backbone.apis.published import resolve_published
+
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.publish import publish, upload
-from fastervit_backbone.apis.published import resolve_published
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import UPERNET, assert_one_line_error, tool

@@ -9,8 +9,11 @@ from mmengine.runner import Runner
 from fastervit_cli import own_configs
 from fastervit_cli.suggest import did_you_mean
 
+from ...checkpoints.model_folder import is_published_config
 from ...utils.errors import UserError
+from ...utils.trust import pickles_are_trusted
 from .cfg_options import apply_options
+from .data_only import read_data_config
 from .lookup import arguments_of
 
 
@@ -36,6 +39,8 @@ def find_config(path: str | Path) -> Path:
 def load_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
     """Read a config and apply options to it.
 
+    A Python config is a program and runs; that of a published folder is read as data (:mod:`.data_only`).
+
     Args:
         path: a config file.
         options: dotted paths and their values, as parsed from ``--cfg-options``.
@@ -44,10 +49,10 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         UserError: the file does not exist or cannot be read, or an option names nothing.
     """
     path = find_config(path)
-    try:
-        config = Config.fromfile(str(path))
-    except Exception as error:  # configs are Python code and can raise anything; the file is at fault
-        raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error
+    if is_published_config(path) and not pickles_are_trusted():
+        config = read_data_config(path)
+    else:
+        config = _run_config(path)
     known = arguments_of(Runner)
     for key in config:
         hint = '' if key in known else did_you_mean(key, known, cutoff=0.88)
@@ -55,3 +60,10 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
             raise UserError(f'config {path} has the unknown key {key!r}{hint}')
     apply_options(config, options or {})
     return config
+
+
+def _run_config(path: Path) -> Config:
+    try:
+        return Config.fromfile(str(path))
+    except Exception as error:  # configs are Python code and can raise anything; the file is at fault
+        raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error

@@ -11,7 +11,7 @@ from mmengine.registry import root as registries
 
 
 @cache
-def _import_toolkit(scope: str | None) -> None:
+def import_toolkit(scope: str | None) -> None:
     """Import the registries of a toolkit, and its data sets without the line that some of them print."""
     for module in ('registry', 'datasets'):
         with suppress(ModuleNotFoundError), redirect_stdout(io.StringIO()):
@@ -24,7 +24,7 @@ def find_class(name: object) -> type | None:
         return name
     instance = DefaultScope.get_current_instance()
     scope = instance.scope_name if instance else None
-    _import_toolkit(scope)
+    import_toolkit(scope)
     for registry in vars(registries).values():
         if isinstance(registry, Registry):
             # of a toolkit without this registry mmengine warns

@@ -21,6 +21,7 @@ from ..config.classes import fit_classes, fit_label_loading
 from ..config.load import load_config
 from ..config.machine import fit_to_machine
 from ..config.validate import check_data, replace_test_data
+from ..config.write import as_python
 from ..processes import from_first_process, join_processes, rank0_print
 from .resumable_runner import ResumableRunner
 
@@ -107,7 +108,7 @@ def write_config(config: Config, work_dir: Path) -> None:
     config = copy.deepcopy(config)
     config.resume = False
     with replacing(path) as temporary:
-        temporary.write_text(config.pretty_text)
+        temporary.write_text(as_python(config), encoding='utf-8')
 
 
 def build_untrained(model: ConfigDict) -> nn.Module:

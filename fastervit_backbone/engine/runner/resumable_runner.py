@@ -117,6 +117,10 @@ class ResumableRunner(Runner):
         schedulers = self._schedulers()
         fresh_states = [copy.deepcopy(scheduler.state_dict()) for scheduler in schedulers]
         super().resume(filename, *args, **kwargs)
+        for key, value in self.message_hub.runtime_info.items():
+            if key.startswith(('best_ckpt', 'last_ckpt')) and isinstance(value, str):
+                # recorded with the folder of the run that wrote it, whose best file would be deleted
+                self.message_hub.update_info(key, os.path.join(self.work_dir, os.path.basename(value)))
         if hasattr(self.train_loop, 'restore_position'):
             self.train_loop.restore_position(self._meta)
         groups = self._groups()

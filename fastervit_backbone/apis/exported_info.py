@@ -1,0 +1,177 @@
+"""The json beside an exported file: its schema, and the digests that bind the files to each other."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..utils.errors import UserError
+from ..utils.files import read_json, replacing
+
+#: Version of the json.
+FORMAT = 2
+
+
+def _is_int(value: object, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= 2**53
+
+
+def _is_side(value: object) -> bool:
+    return _is_int(value) and value <= 2**16  # type: ignore[operator]
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_side, value))
+
+
+def _are_numbers(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(type(v) in (int, float) and abs(v) <= 2**16 for v in value)
+    )
+
+
+def _are_classes(value: object) -> bool:
+    if not isinstance(value, list) or not all(
+        isinstance(c, dict) and set(c) == {'id', 'name'} for c in value
+    ):
+        return False
+    ids = [c['id'] for c in value]
+    return (
+        all(_is_int(i, -(2**53)) for i in ids)
+        and len(set(ids)) == len(ids)
+        and all(isinstance(c['name'], str) for c in value)
+    )
+
+
+def _is_preprocess(value: object) -> bool:
+    if not isinstance(value, dict):
+        return False
+    known: dict[str, Callable[[Any], bool]] = dict(
+        resize=lambda v: v in ('stretch', 'fit', 'none', 'edges', 'edge', 'exact'),
+        pad_value=_are_numbers,
+        scale=_is_pair,
+        edge=_is_side,
+        crop=lambda v: v is None or _is_pair(v),
+        interpolation=lambda v: v in ('bilinear', 'bicubic'),
+    )
+    return 'resize' in value and all(name in known and known[name](v) for name, v in value.items())
+
+
+#: Key -> (test of its value, what it must be).
+_SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = dict(
+    format=(lambda v: v == FORMAT, str(FORMAT)),
+    task=(lambda v: v in ('detection', 'segmentation', 'classification', 'backbone'), 'a task'),
+    config=(lambda v: isinstance(v, str), 'a text'),
+    size=(lambda v: v is None or _is_pair(v), 'null or [height, width]'),
+    bounds=(_is_pair, '[least, most]'),
+    batch=(_is_int, 'a number'),
+    dtype=(lambda v: v in ('uint8', 'float32'), 'uint8 or float32'),
+    normalization=(lambda v: isinstance(v, dict), 'mean and std'),
+    preprocess=(_is_preprocess, 'how images are prepared'),
+    outputs=(lambda v: isinstance(v, list) and bool(v) and all(isinstance(n, str) for n in v), 'names'),
+    align_corners=(lambda v: isinstance(v, bool), 'true or false'),
+    classes=(_are_classes, 'a list of classes with different ids'),
+    own_category_ids=(lambda v: isinstance(v, bool), 'true or false'),
+    layers=(
+        lambda v: isinstance(v, dict) and all(isinstance(n, str) for n in v.values()),
+        'names of results',
+    ),
+    parity=(lambda v: isinstance(v, dict), 'a comparison'),
+    files=(lambda v: isinstance(v, dict), 'digests'),
+)
+
+
+def info_path(path: Path) -> Path:
+    """Return the path of the json that belongs to an exported file: model.onnx.json."""
+    return path.with_name(f'{path.name}.json')
+
+
+def files_of(path: Path) -> dict[str, Path]:
+    """Return the files of an export by their role: the model, and its weights if they are apart."""
+    files = dict(model=path)
+    weights = path.with_suffix('.bin') if path.suffix == '.xml' else path.with_name(f'{path.name}.data')
+    if path.suffix == '.xml' or weights.is_file():
+        files['weights'] = weights
+    return files
+
+
+def write_info(path: Path, info: Mapping[str, Any]) -> None:
+    """Write the json of an exported file, with the digests of its files and of the json itself.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    files = {role: _digest(file) for role, file in files_of(path).items()}
+    content = json.loads(json.dumps(dict(info, files=files), default=float))
+    content['sha256'] = _digest_of_info(content)
+    with replacing(info_path(path)) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """Read the json beside an exported file, and check that both belong together.
+
+    Raises:
+        UserError: a file is missing, the json is broken or edited, or it is of other files.
+    """
+    if not path.is_file():
+        raise UserError(f'{path}: no such file')
+    beside = info_path(path)
+    if not beside.is_file():
+        raise UserError(
+            f'{beside} is missing, which fastervit export writes beside {path.name}: copy it, too'
+        )
+    info = read_json(beside, 'copy it again')
+    if not isinstance(info, dict):
+        raise UserError(
+            f'{beside} holds a {type(info).__name__}, not the description of a file: copy it again'
+        )
+    missing = _SCHEMA.keys() - info.keys()
+    if info.get('format') != FORMAT or missing:
+        what = (
+            f'lacks {", ".join(sorted(missing))}' if info.get('format') == FORMAT else 'is of another version'
+        )
+        raise UserError(
+            f'{beside} {what}: it is not what this version of fastervit export writes, export again'
+        )
+    for key, (is_valid, expected) in _SCHEMA.items():
+        if not is_valid(info[key]):
+            raise UserError(f'{beside}: {key} is {str(info[key])[:60]}, expected {expected}: copy it again')
+    _check_digests(path, info)
+    return info
+
+
+def _check_digests(path: Path, info: Mapping[str, Any]) -> None:
+    beside = info_path(path)
+    if info.get('sha256') != _digest_of_info(info):
+        raise UserError(
+            f'{beside} was changed after the export: copy it again, or export with what you want in it'
+        )
+    files = files_of(path)
+    for role, digest in info['files'].items():
+        file = files.get(role, path.with_name(f'{path.name}.data'))
+        if not file.is_file():
+            raise UserError(f'{file} is missing, without which {path.name} cannot run: copy it, too')
+        if _digest(file) != digest:
+            raise UserError(
+                f'{file} is not the file that {beside.name} describes: copy all files of one export again'
+            )
+
+
+def _digest_of_info(info: Mapping[str, Any]) -> str:
+    text = json.dumps({k: v for k, v in info.items() if k != 'sha256'}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest(path: Path) -> dict[str, object]:
+    try:
+        with path.open('rb') as file:
+            digest = hashlib.sha256()
+            while block := file.read(2**20):
+                digest.update(block)
+            return dict(sha256=digest.hexdigest(), bytes=file.tell())
+    except OSError as error:
+        raise UserError(f'cannot read {path}: {error.strerror or error}') from error
