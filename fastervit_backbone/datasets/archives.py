@@ -122,7 +122,7 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
                 total += size
                 if total > most:
                     raise UserError(
-                        f'{path} would become over {_MAX_RATIO} times as large: this is not the published archive'
+                        f'{path} would grow {_MAX_RATIO} times: this is not the published archive'
                     )
                 parts = PurePosixPath(name).parts[strip:]
                 if not parts:

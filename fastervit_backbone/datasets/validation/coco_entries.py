@@ -227,9 +227,9 @@ def count_objects(content: Mapping) -> dict[str, int]:
 
 
 def is_category(value: object) -> bool:
-    """Whether this has an integer id and a printable name without ``{{``, which configs expand."""
+    """Whether this has an integer id and a printable name."""
     name = value.get('name') if isinstance(value, dict) else None
-    if not isinstance(name, str) or not name.strip() or not name.isprintable() or '{{' in name:
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
         return False
     return is_id(value.get('id'))
 
