@@ -1,4 +1,4 @@
-"""What comes from somebody else runs no code and writes nothing: each attack has a canary that must not appear."""
+"""Files from elsewhere run no code and write nothing: each attack has a canary that must not appear."""
 
 import json
 import os

@@ -105,6 +105,7 @@ def export(
         precision = 'float16' if half else 'float32'
         if int8 is not None:
             info |= _quantize(path, info, images, calibration)
+            write_info(path, info)
             precision = 'int8'
         with trusting_pickles():  # a .pt2 of this process
             exported = ExportedModel(path, 'cpu', maps=backbone)

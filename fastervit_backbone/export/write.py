@@ -1,5 +1,6 @@
 """Write a graph as ONNX, OpenVINO or torch.export."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator
@@ -143,7 +144,9 @@ def write(
         with _exportable(), torch.inference_mode(False), torch.no_grad():
             program = torch.export.export(graph, (images,), **_symbols(dynamic))
             if path.suffix == '.pt2':
-                torch.export.save(program, path)
+                buffer = io.BytesIO()  # torch's own writer gives no reason when the disk is full
+                torch.export.save(program, buffer)
+                path.write_bytes(buffer.getbuffer())
                 return dict(layers=_fx_layers(program), versions=_versions('torch', 'torchvision'))
             names: dict[str, Any] = dict(input_names=['images'], output_names=list(graph.outputs))
             onnx_program = torch.onnx.export(program, (images,), dynamo=True, verbose=False, **names)
@@ -268,6 +271,6 @@ def _to_openvino(onnx_file: Path, path: Path, half: bool) -> None:
     try:
         import openvino as ov
     except ModuleNotFoundError as error:
-        raise UserError('--format openvino needs: {INSTALL}') from error
+        raise UserError(f'--format openvino needs the package openvino: {INSTALL}') from error
     model = ov.convert_model(onnx_file)
     ov.save_model(model, path, compress_to_fp16=half)

@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 
 from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.exported import ExportedModel
+from fastervit_backbone.apis.exported_info import info_path, write_info
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.sources import read_image
 from fastervit_backbone.export.describe import describe
@@ -196,6 +197,11 @@ def test_evaluating_the_file(exported_detector, images, tmp_path, monkeypatch):
         evaluate(CASCADE, path, work_dir=tmp_path / 'work', deploy=True)
 
 
+def describe_again(path):
+    """Write the digests of a changed file into its json."""
+    write_info(path, json.loads(info_path(path).read_text()))
+
+
 def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_path):
     path, _ = exported_detector
     for suffix in ('', '.json'):
@@ -208,6 +214,9 @@ def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_pat
     values[0] = -2 * values[1]
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     onnx.save(model, damaged)
+    with pytest.raises(UserError, match=r'model\.onnx is not the file that model\.onnx\.json describes'):
+        check(damaged, CASCADE, detector)
+    describe_again(damaged)
     with pytest.raises(
         RejectedError, match=r'the first layer that differs: neck\.lateral_convs\.1'
     ) as caught:
@@ -226,6 +235,7 @@ def test_masks_of_nothing_are_rejected(exported_detector, detector, tmp_path):
         if 'conv_logits.bias' in weight.name:
             weight.CopyFrom(numpy_helper.from_array(np.full(weight.dims, -50, np.float32), weight.name))
     onnx.save(model, tmp_path / 'model.onnx')
+    describe_again(tmp_path / 'model.onnx')
     with pytest.raises(RejectedError, match='objects without counterpart'):
         check(tmp_path / 'model.onnx', CASCADE, detector)
 
@@ -297,9 +307,11 @@ def test_a_file_of_something_else(exported_detector, segmenter, tmp_path):
         onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid('', 20)]), tmp_path / 'o.onnx'
     )
     shutil.copy(f'{path}.json', tmp_path / 'o.onnx.json')
-    with pytest.raises(UserError, match='has inputs x and outputs y'):
+    describe_again(tmp_path / 'o.onnx')
+    with pytest.raises(UserError, match=r"has inputs \['x'\], but o\.onnx\.json describes \['images'\]"):
         Predictor(tmp_path / 'o.onnx')
     (tmp_path / 'o.onnx').write_bytes(b'no model')
+    describe_again(tmp_path / 'o.onnx')
     with pytest.raises(UserError, match='cannot be loaded'):
         Predictor(tmp_path / 'o.onnx')
     with pytest.raises(UserError, match='leave out the checkpoint'):
