@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .pins import headless_opencv, missing_library
 from .suggest import did_you_mean
 
 #: Packages of the extra ``mm``, without which only the backbone works.
@@ -43,6 +44,11 @@ def as_typed(text: str) -> str:
     )
 
 
+def printable(text: str) -> str:
+    """Replace what would control a terminal, but for line breaks and tabs, by its escape."""
+    return ''.join(c if c.isprintable() or c in '\n\t' else repr(c)[1:-1] for c in text)
+
+
 def _user_errors() -> tuple[type[Exception], ...]:
     """Return the types of errors that are one line; the package is not imported for them."""
     errors = sys.modules.get('fastervit_backbone.utils.errors')
@@ -59,7 +65,14 @@ def run_cli(main: Callable[[], None]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        library = missing_library(error)
+        if library:  # an OpenCV with windows, on a machine without them
+            print(
+                f'error: OpenCV needs {library}, which this system lacks: {headless_opencv()}',
+                file=sys.stderr,
+            )
+            sys.exit(2)
         if error.name not in EXTRAS:
             raise
         message = f"this needs the package {error.name}: pip install 'fastervit-backbone[mm]'"
@@ -74,7 +87,7 @@ def run_cli(main: Callable[[], None]) -> None:
             raise
         kind = {'Interrupted': 'stopped', 'OtherProcessError': ''}.get(type(error).__name__, 'error')
         if kind:  # the other process reports it
-            print(f'{kind}: {as_typed(" ".join(str(error).split()))}', file=sys.stderr)
+            print(f'{kind}: {printable(as_typed(" ".join(str(error).split())))}', file=sys.stderr)
         code = getattr(error, 'exit_code', 2)
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)

@@ -11,7 +11,7 @@ Exit code: 0 without errors (warnings allowed), 1 with errors, 2 if the data cou
 
 import sys
 
-from fastervit_cli.console import as_typed, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import as_typed, parse_strictly, printable, run_cli, tool_parser
 
 
 def main() -> None:
@@ -79,7 +79,7 @@ def main() -> None:
         record=args.json,
         sheet=args.sheet,
     )
-    print(as_typed('\n'.join(lines)), flush=True)
+    print(printable(as_typed('\n'.join(lines))), flush=True)
     sys.exit(1 if errors else 0)
 
 

@@ -15,7 +15,7 @@ Images stay where they are. colors.txt has a line "R G B name" for each class, f
 import argparse
 from pathlib import Path
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import parse_strictly, printable, run_cli, tool_parser
 
 #: Option -> the formats that it is for.
 _OPTIONS = {'classes': ('voc', 'labels'), 'map': ('masks',), 'colors': ('masks',), 'images': ('labels',)}
@@ -74,7 +74,7 @@ def main() -> None:
         colors=args.colors,
         images=args.images,
     ):
-        print(line)
+        print(printable(line))
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ Exit code: 0 if training can run, 1 if not.
 import argparse
 import importlib
 import platform
+import re
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distributions, version
@@ -15,6 +16,10 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # of a checkout that is not installed
+
+from fastervit_cli.pins import headless_opencv, missing_library, pinned_versions  # noqa: E402
+
 #: Import name -> distributions: the fork used here, then those of the original project.
 MM_PACKAGES = {
     'mmengine': ('onedl-mmengine', 'mmengine', 'mmengine-lite'),
@@ -26,7 +31,10 @@ MM_PACKAGES = {
 #: Detectors train without these; segmentation and classification configs and .safetensors files need them.
 OPTIONAL = ('mmseg ', 'mmpretrain ', 'safetensors ')
 PIP = f'{sys.executable} -m pip install'
+VERSIONS = pinned_versions((ROOT / 'requirements.txt').read_text())
 BUILD = f'{PIP} --no-build-isolation'
+#: Packages that ask for an OpenCV with windows (requirements.txt).
+WITHOUT_DEPS = ('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation')
 
 
 @dataclass
@@ -44,8 +52,7 @@ class Report:
 
 def pinned(*names: str) -> str:
     """Return pip's requirements of distributions at their tested versions."""
-    pins = (ROOT / 'requirements.txt').read_text().split()
-    return ' '.join(pin for name in names for pin in pins if pin.startswith(f'{name}=='))
+    return ' '.join(f'{name}=={VERSIONS[name]}' for name in names if name in VERSIONS)
 
 
 def try_import(name: str) -> tuple[ModuleType | None, str]:
@@ -60,9 +67,9 @@ def check_python(report: Report) -> None:
     """Check the version of Python."""
     found = platform.python_version()
     report.rows.append(('python', f'{found} at {sys.executable}'))
-    if not (3, 10) <= sys.version_info[:2] <= (3, 13):
+    if not (3, 10) <= sys.version_info[:2] <= (3, 14):
         fix = 'rm -rf .venv && make setup BOOTSTRAP=python3.11'
-        report.problems.append((f'Python {found} is outside 3.10 to 3.13', fix))
+        report.problems.append((f'Python {found} is outside 3.10 to 3.14', fix))
 
 
 def check_torch(report: Report) -> bool:
@@ -82,6 +89,36 @@ def check_torch(report: Report) -> bool:
         fix = f'{PIP} --upgrade torch=={torch.__version__.partition("+")[0]} torchvision'
         report.problems.append((f'torchvision does not import ({reason})', fix))
     return True
+
+
+def check_opencv(report: Report, packages: dict[str, str]) -> None:
+    """Check that OpenCV imports; mmcv, mmdet and mmseg need it."""
+    loaded, reason = try_import('cv2')
+    wheels = [name for name in ('opencv-python', 'opencv-python-headless') if name in packages]
+    state = getattr(loaded, '__version__', f'does not import: {reason}')
+    report.rows.append(('opencv', f'{state} ({", ".join(wheels) or "not by pip"})'))
+    if loaded is None:
+        library = missing_library(reason)
+        problem = f'OpenCV needs {library}, which this system lacks' if library else f'OpenCV: {reason}'
+        report.problems.append((problem, headless_opencv(pinned('opencv-python-headless'))))
+
+
+def remedy(module: str, reason: str, package: str) -> tuple[str, str] | None:
+    """Return problem and fix of a package that does not import; None where OpenCV is the cause.
+
+    Args:
+        module: its name.
+        reason: why it does not import.
+        package: what to install if it is broken itself.
+    """
+    if 'libGL' in reason or 'cv2' in reason:
+        return None
+    if library := missing_library(reason):
+        return f'{module} needs the system library {library}', f"install {library} with the system's packages"
+    missing = re.search(r"No module named '([\w.]+)'", reason)
+    if missing and missing[1].split('.')[0] != module:
+        return f'{module} needs {missing[1]}, which is missing', f'{PIP} {missing[1].split(".")[0]}'
+    return f'{module} does not import ({reason})', f'{PIP} {package}'
 
 
 def check_families(report: Report, packages: dict[str, str]) -> None:
@@ -109,8 +146,10 @@ def check_mm_packages(report: Report, packages: dict[str, str], has_torch: bool)
             state = f'{packages[name]}, does not import: {reason}' if name else 'missing'
         report.rows.append((f'{module} ({name})' if name else module, state))
         if loaded is None and has_torch:
-            problem = f'{module} does not import ({reason})' if name else f'{module} is missing'
-            report.problems.append((problem, f'{PIP} {pinned(names[0])}'))
+            needed = f'--no-deps {pinned(names[0])}' if names[0] in WITHOUT_DEPS else pinned(names[0])
+            found = remedy(module, reason, needed) if name else (f'{module} is missing', f'{PIP} {needed}')
+            if found is not None:
+                report.problems.append(found)
 
 
 def check_operators(report: Report) -> None:
@@ -154,11 +193,12 @@ def check_others(report: Report, has_torch: bool) -> None:
     state = getattr(package, '__version__', f'does not import: {reason}')
     report.rows.append(('fastervit_backbone', state))
     if package is None and has_torch:
-        problem = f'fastervit_backbone does not import ({reason})'
         source = (
             f'-e {ROOT}' if (ROOT / 'pyproject.toml').is_file() else '--force-reinstall fastervit-backbone'
         )
-        report.problems.append((problem, f'{PIP} --no-deps {source}'))
+        found = remedy('fastervit_backbone', reason, f'--no-deps {source}')
+        if found is not None:
+            report.problems.append(found)
 
 
 def examine() -> Report:
@@ -168,6 +208,7 @@ def examine() -> Report:
     report = Report()
     check_python(report)
     has_torch = check_torch(report)
+    check_opencv(report, packages)
     check_families(report, packages)
     check_mm_packages(report, packages, has_torch)
     if has_torch and try_import('mmcv')[0] is not None:

@@ -8,7 +8,6 @@ Packages at requirements.txt's versions, without torch and what comes with it; -
 code, to compare with (non-commercial license), --python the Python there.
 """
 
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from fastervit_cli import data_folder
 from fastervit_cli.console import UsageError, parse_strictly, run_cli, tool_parser
+from fastervit_cli.pins import pinned_versions
 
 #: A machine with a GPU has torch, torchvision, numpy, opencv, scipy, matplotlib, rich, psutil and pytest.
 PACKAGES = (
@@ -60,7 +60,7 @@ SOURCES = ('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmp
 def gather(folder: Path, python: str, published: bool) -> int:
     """Download and build the wheels; return their bytes."""
     pins = data_folder('tools').parent / 'requirements.txt'
-    versions = dict(re.findall(r'^([\w.-]+)==([\w.]+)', pins.read_text(), re.MULTILINE))
+    versions = pinned_versions(pins.read_text(), python)
 
     def pinned(names: Sequence[str]) -> list[str]:
         return [f'{name}=={versions[name]}' if name in versions else name for name in names]

@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / '.venv'
 LOG = VENV / 'setup.log'
 PINS = ROOT / 'requirements.txt'
-PYTHONS = ((3, 10), (3, 13))
+PYTHONS = ((3, 10), (3, 14))
+#: Starts the part of requirements.txt whose packages are installed without what they ask for.
+NO_DEPS = '# --no-deps'
 NETWORK_ERRORS = (
     'NewConnectionError|Temporary failure in name resolution|ConnectTimeout|ReadTimeout|ProxyError|SSLError|'
     'Network is unreachable'
@@ -99,6 +101,19 @@ def check_compiler() -> None:
         fail('no C++ compiler, which mmcv needs: install one (Debian: apt-get install g++) or set CXX')
 
 
+def split_pins() -> tuple[str, str]:
+    """Return the part of requirements.txt whose packages bring what they need, and the one without."""
+    first, _, rest = PINS.read_text().partition(NO_DEPS)
+    return first, f'#{rest}'
+
+
+def remove_windowed_opencv(python: Path) -> None:
+    """Uninstall an earlier set-up's OpenCV with windows: it writes the same folder as the headless one."""
+    if any((VENV / 'lib').glob('python*/site-packages/opencv_python-*.dist-info')):
+        packages = ['opencv-python', 'opencv-python-headless']
+        run('removing opencv-python', [str(python), '-m', 'pip', 'uninstall', '-y', *packages])
+
+
 def install(compiled: bool) -> None:
     """Create the environment and install everything in order."""
     python = VENV / 'bin' / 'python'
@@ -109,6 +124,7 @@ def install(compiled: bool) -> None:
             fail('cannot create .venv: ' + (done.stdout + done.stderr).strip().replace('\n', ' ')[:300])
     pip = [str(python), '-m', 'pip', 'install', '--disable-pip-version-check', '-c', str(PINS)]
     run('build tools', [*pip, 'pip>=24', 'setuptools', 'wheel'])
+    remove_windowed_opencv(python)
     run('torch (about 3 GB of wheels)', [*pip, 'torch', 'torchvision'])
     if compiled:
         run('tools to compile mmcv', [*pip, 'ninja', 'psutil', 'packaging', 'numpy'])
@@ -116,7 +132,12 @@ def install(compiled: bool) -> None:
         options = ['--no-build-isolation', '--no-cache-dir', '--force-reinstall', '--no-deps']
         title = 'mmcv, compiling its operators (6 to 25 minutes on 2 cores)'
         run(title, [*pip, *options, 'onedl-mmcv'])
-    run('everything else', [*pip, '-r', str(PINS)])
+    for name, part, options in zip(
+        ('everything else', 'mm packages'), split_pins(), ([], ['--no-deps']), strict=True
+    ):
+        path = VENV / f'{name.split()[0]}.txt'
+        path.write_text(part)
+        run(name, [*pip, *options, '-r', str(path)])
     run('this package, editable', [*pip, '--no-build-isolation', '--no-deps', '-e', str(ROOT)])
     doctor = [str(python), str(ROOT / 'tools' / 'doctor.py')]
     done = subprocess.run(doctor, capture_output=True, text=True)

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..checkpoints.classifier import number_of_classes, select_classes, to_classifier
 from ..checkpoints.io import data_meta, read_checkpoint, safe_loading, unwrap_state_dict
-from ..checkpoints.model_folder import resolve_model
+from ..checkpoints.model_folder import one_line, resolve_model
 from ..checkpoints.published import check_fit
 from ..datasets.imagenet import IMAGENET_CLASSES, synsets
 from ..engine.config.validate import classes_of, leaf_datasets
@@ -80,6 +80,34 @@ def evaluate(
     if checkpoint is None and work_dir is None:
         work_dir = Path('work_dirs') / Path(config_path).name  # config.py would be the name of all of them
     config_path, checkpoint = resolve_model(config_path, checkpoint)
+    with one_line(config_path):
+        return _evaluate(
+            config_path,
+            checkpoint,
+            work_dir=work_dir,
+            show_dir=show_dir,
+            out=out,
+            data=data,
+            tta=tta,
+            deploy=deploy,
+            options=options,
+            launcher=launcher,
+        )
+
+
+def _evaluate(
+    config_path: str | Path,
+    checkpoint: str | Path,
+    *,
+    work_dir: str | Path | None,
+    show_dir: str | Path | None,
+    out: str | Path | None,
+    data: str | Path | None,
+    tta: bool,
+    deploy: bool,
+    options: Mapping[str, object] | None,
+    launcher: str,
+) -> dict[str, float]:
     config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
     given_config = copy.deepcopy(config)
     if tta:

@@ -18,19 +18,11 @@ def _is_int(value: object, least: int = 1) -> bool:
 
 
 def _is_side(value: object) -> bool:
-    return _is_int(value) and value <= 2**16  # type: ignore[operator]
+    return _is_int(value) and value <= 2**14  # type: ignore[operator]
 
 
 def _is_pair(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_is_side, value))
-
-
-def _are_numbers(value: object) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(type(v) in (int, float) and abs(v) <= 2**16 for v in value)
-    )
 
 
 def _are_classes(value: object) -> bool:
@@ -46,20 +38,44 @@ def _are_classes(value: object) -> bool:
     )
 
 
-def _is_preprocess(value: object) -> bool:
-    if not isinstance(value, dict):
+#: How images are resized -> the keys beside it.
+_PREPROCESS = dict(
+    stretch={'pad_value', 'scale'},
+    fit={'pad_value'},
+    none={'pad_value', 'scale'},
+    edges={'pad_value', 'scale'},
+    edge={'edge', 'crop', 'interpolation'},
+    exact={'scale', 'crop', 'interpolation'},
+)
+_PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
+    pad_value=lambda v: (
+        isinstance(v, list) and len(v) == 3 and all(type(n) is int and 0 <= n < 256 for n in v)
+    ),
+    scale=_is_pair,
+    edge=_is_side,
+    crop=lambda v: v is None or _is_pair(v),
+    interpolation=lambda v: v in ('bilinear', 'bicubic'),
+)
+
+
+def _is_preprocess(info: Mapping[str, Any]) -> bool:
+    """Whether an image can be prepared as the json says, for its task and size."""
+    value, of_classifier = info['preprocess'], info['task'] == 'classification'
+    how = value.get('resize') if isinstance(value, dict) else None
+    if not isinstance(how, str) or how not in _PREPROCESS or (how in ('edge', 'exact')) != of_classifier:
         return False
-    known: dict[str, Callable[[Any], bool]] = dict(
-        resize=lambda v: v in ('stretch', 'fit', 'none', 'edges', 'edge', 'exact'),
-        pad_value=_are_numbers,
-        scale=_is_pair,
-        edge=_is_side,
-        crop=lambda v: v is None or _is_pair(v),
-        interpolation=lambda v: v in ('bilinear', 'bicubic'),
+    needed = _PREPROCESS[how] - ({'scale'} if info['size'] is not None and not of_classifier else set())
+    return (
+        needed <= value.keys() <= _PREPROCESS[how] | {'resize'}
+        and all(_PREPROCESS_VALUES[name](v) for name, v in value.items() if name != 'resize')
+        and (info['size'] is not None or how not in ('fit', 'edge', 'exact'))
     )
-    return 'resize' in value and all(name in known and known[name](v) for name, v in value.items())
 
 
+#: Task -> results that predictions are made of.
+_RESULTS = dict(
+    detection={'boxes', 'scores', 'labels'}, segmentation={'logits', 'label_map'}, classification={'scores'}
+)
 #: Key -> (test of its value, what it must be).
 _SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = dict(
     format=(lambda v: v == FORMAT, str(FORMAT)),
@@ -70,7 +86,7 @@ _SCHEMA: dict[str, tuple[Callable[[Any], bool], str]] = dict(
     batch=(_is_int, 'a number'),
     dtype=(lambda v: v in ('uint8', 'float32'), 'uint8 or float32'),
     normalization=(lambda v: isinstance(v, dict), 'mean and std'),
-    preprocess=(_is_preprocess, 'how images are prepared'),
+    preprocess=(lambda v: isinstance(v, dict), 'how images are prepared'),
     outputs=(lambda v: isinstance(v, list) and bool(v) and all(isinstance(n, str) for n in v), 'names'),
     align_corners=(lambda v: isinstance(v, bool), 'true or false'),
     classes=(_are_classes, 'a list of classes with different ids'),
@@ -137,20 +153,28 @@ def read_info(path: Path) -> dict[str, Any]:
         raise UserError(
             f'{beside} {what}: it is not what this version of fastervit export writes, export again'
         )
+    if info.get('sha256') != _digest_of_info(info):
+        raise UserError(
+            f'{beside} was changed after the export: copy it again, or export with what you want in it'
+        )
     for key, (is_valid, expected) in _SCHEMA.items():
         if not is_valid(info[key]):
             raise UserError(f'{beside}: {key} is {str(info[key])[:60]}, expected {expected}: copy it again')
+    if not _is_preprocess(info):
+        raise UserError(
+            f'{beside}: preprocess is {str(info["preprocess"])[:90]}, which fits no {info["task"]}'
+        )
+    results = _RESULTS.get(info['task'], set())
+    if not results <= set(info['outputs']):
+        raise UserError(f'{beside}: outputs are {info["outputs"]}, expected {", ".join(sorted(results))}')
+    if info['task'] == 'segmentation' and not all(0 <= c['id'] < 65535 for c in info['classes']):
+        raise UserError(f'{beside}: classes have ids that are no values of a label map, 0 to 65534')
     _check_digests(path, info)
     return info
 
 
 def _check_digests(path: Path, info: Mapping[str, Any]) -> None:
-    beside = info_path(path)
-    if info.get('sha256') != _digest_of_info(info):
-        raise UserError(
-            f'{beside} was changed after the export: copy it again, or export with what you want in it'
-        )
-    files = files_of(path)
+    files, beside = files_of(path), info_path(path)
     for role, digest in info['files'].items():
         file = files.get(role, path.with_name(f'{path.name}.data'))
         if not file.is_file():

@@ -10,7 +10,10 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.nn.parameter import is_lazy
 
 from ..checkpoints.classifier import to_classifier
@@ -72,16 +75,26 @@ def _build(model: ConfigDict, weights: Mapping[str, Tensor], name: str) -> BaseM
         UserError: the config names no class, has arguments that its class refuses, or asks for far more
             parameters.
     """
-    budget = 4 * sum(tensor.numel() for tensor in weights.values()) + 10**7
+    parameters = 4 * sum(tensor.numel() for tensor in weights.values()) + 10**7
+    modules = 50 * len(weights) + 10**4
 
-    def count(module: nn.Module, name: str, parameter: Tensor | None) -> None:
-        nonlocal budget
+    def count_parameters(module: nn.Module, name: str, parameter: Tensor | None) -> None:
+        nonlocal parameters
         if parameter is not None and not is_lazy(parameter):
-            budget -= parameter.numel()
-        if budget < 0:
+            parameters -= parameter.numel()
+        if parameters < 0:
             raise UserError('it has far more parameters than the checkpoint')
 
-    handle = register_module_parameter_registration_hook(count)
+    def count_modules(module: nn.Module, name: str, part: nn.Module | None) -> None:
+        nonlocal modules
+        modules -= 1
+        if modules < 0:
+            raise UserError('it has far more parts than the checkpoint')
+
+    handles = [
+        register_module_parameter_registration_hook(count_parameters),
+        register_module_module_registration_hook(count_modules),
+    ]
     try:
         with safe_loading():
             return MODELS.build(model)
@@ -89,7 +102,8 @@ def _build(model: ConfigDict, weights: Mapping[str, Tensor], name: str) -> BaseM
         reason = ' '.join(f'{error}'.split())[:200] or type(error).__name__
         raise UserError(f'{name}: the model cannot be built: {reason}') from error
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def task_of(config: Config) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fastervit_cli.suggest import did_you_mean
 
-from ..checkpoints.model_folder import resolve_model
+from ..checkpoints.model_folder import one_line, resolve_model
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
@@ -97,9 +97,11 @@ class Predictor:
             config, checkpoint = resolve_model(config, checkpoint)
             from . import toolkit_model  # an exported file needs no torch
 
-            self._model = toolkit_model.ToolkitModel(
-                config, checkpoint, device=device, threshold=threshold, **arguments
-            )
+            with one_line(config):
+                self._model = toolkit_model.ToolkitModel(
+                    config, checkpoint, device=device, threshold=threshold, **arguments
+                )
+        self._config = config
         self.threshold, self.tile, self.overlap = threshold, tile, overlap
         self.seconds = dict(load=0.0, model=0.0)
         if self.classification and tile is not None:
@@ -245,7 +247,8 @@ class Predictor:
 
     def _infer(self, pixels: Sequence[np.ndarray]) -> list[Prediction]:
         """Run the model on images without tiling."""
-        return self._model.infer(pixels, self.threshold, self._labels)
+        with one_line(self._config):
+            return self._model.infer(pixels, self.threshold, self._labels)
 
 
 def _crop(pixels: np.ndarray, box: Box) -> np.ndarray:

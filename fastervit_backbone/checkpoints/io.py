@@ -124,8 +124,11 @@ def data_meta(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     Raises:
         CheckpointError: classes that are no list of names, or ids that are not one integer for each.
     """
-    meta = content.get('meta') or {}
-    found = plain(meta.get('dataset_meta') or {}) if isinstance(meta, Mapping) else meta
+    meta = content.get('meta')
+    found: object = meta if meta is not None else {}
+    if isinstance(found, Mapping):
+        found = found.get('dataset_meta')
+        found = {} if found is None else plain(found)
     if not isinstance(found, Mapping):
         raise CheckpointError(
             f'{source}: its metadata has {str(found)[:60]!r} instead of a dict: write it again'
@@ -153,7 +156,14 @@ def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
     for key in ('state_dict', 'model'):
         if isinstance(content.get(key), Mapping):
             content = content[key]
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)}
+    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+    unusual = next(
+        (k for k, v in tensors.items() if v.layout != torch.strided or v.is_meta or v.is_quantized), None
+    )
+    if unusual is not None:
+        raise CheckpointError(
+            f'{unusual} in the checkpoint is no plain tensor: save the weights as plain tensors'
+        )
     if not tensors:
         raise CheckpointError(f'no tensors in the checkpoint, its keys are {sorted(map(str, content))[:8]}')
     if all(k.startswith('module.') for k in tensors):
@@ -176,17 +186,20 @@ def write_plain_checkpoint(content: Mapping[str, Any], path: str | Path) -> None
 
 
 _NOT_PLAIN = object()
+_MAX_DEPTH = 100
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """Convert to what ``weights_only=True`` allows; entries of a dict that have no such form are dropped."""
+    if depth > _MAX_DEPTH:
+        return _NOT_PLAIN
     if hasattr(value, 'tolist') and not isinstance(value, Tensor):  # numpy's arrays and numbers
         return value.tolist()
     if isinstance(value, Mapping):
-        entries = {str(k): plain(v) for k, v in value.items()}
+        entries = {str(k): plain(v, depth + 1) for k, v in value.items()}
         return {k: v for k, v in entries.items() if v is not _NOT_PLAIN}
     if isinstance(value, list | tuple):
-        items = [plain(v) for v in value]
+        items = [plain(v, depth + 1) for v in value]
         if any(item is _NOT_PLAIN for item in items):
             return _NOT_PLAIN
         return tuple(items) if isinstance(value, tuple) else items

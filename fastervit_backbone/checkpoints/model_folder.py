@@ -1,5 +1,7 @@
 """Folders that fastervit publish wrote, here or on the Hugging Face Hub."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..utils.errors import UserError, cause_of
@@ -56,3 +58,25 @@ def resolve_model(config: str | Path, checkpoint: str | Path | None) -> tuple[st
     if str(config).endswith('.rejected'):
         raise UserError(f'{config}: fastervit export rejected this file, as it differs from its model')
     raise UserError(f'{config}: a config needs a checkpoint (exported files and published folders need none)')
+
+
+@contextmanager
+def one_line(config: str | Path) -> Iterator[None]:
+    """Turn whatever the toolkits raise on the config of a published folder into one line; others pass.
+
+    Such a config is somebody else's: a traceback through the toolkits helps nobody who got it.
+
+    Raises:
+        UserError: the block raised anything.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not is_published_config(config):
+            raise
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        raise UserError(
+            f'{config} does not work ({reason}): ask who published it, or predict with your own config'
+        ) from error

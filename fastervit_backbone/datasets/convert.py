@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import yaml
 
 from ..utils.errors import UserError
+from ..utils.files import check_regular, is_file, read_text
 from .images import IMAGES, images_below, map_in_threads, open_image, upright_size
 
 #: Splits that are read.
@@ -52,59 +53,69 @@ def convert_yolo(path: str | Path, splits: Sequence[str] = SPLITS) -> dict[str, 
         UserError: with file, line and what is wrong.
     """
     path = Path(path)
+    check_regular(path)
     if not path.is_file():
         raise UserError(f'no file at {path}: give the data.yaml')
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8-sig'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f'{path} is broken YAML ({" ".join(str(error).split())})') from error
+        content = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f'{path} is broken YAML ({" ".join(str(error).split())[:200]})') from error
     names = content.get('names') if isinstance(content, Mapping) else None
     names = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(names, Mapping) or not names or not all(isinstance(k, int) and k >= 0 for k in names):
         raise UserError(f'{path} has no names: a list of class names, or numbers with names')
-    root = path.parent / str(content.get('path') or '')
+    # a few lines of YAML can stand for gigabytes
+    if not all(isinstance(name, str | int | float) for name in names.values()):
+        raise UserError(f'{path}: names must be texts, and one of them is a list or dict')
+    root = path.parent / _place(path, content.get('path') or '')
     converted = {}
     for split in splits:
         if content.get(split):
-            converted[split] = _yolo_split(
-                root, path.parent, content[split], {k: str(v) for k, v in names.items()}
-            )
+            places = content[split] if isinstance(content[split], list) else [content[split]]
+            places = [_place(path, place) for place in places]
+            converted[split] = _yolo_split(root, path.parent, places, {k: str(v) for k, v in names.items()})
     if not converted:
         raise UserError(f'{path} names no {", ".join(splits[:-1])} or {splits[-1]}')
     return converted
 
 
-def _yolo_split(root: Path, yaml_folder: Path, places: object, names: Mapping[int, str]) -> Converted:
+def _place(path: Path, place: object) -> str:
+    """Return a folder or list that the yaml names."""
+    if not isinstance(place, str | int | float) or len(str(place)) > 4000 or '\0' in str(place):
+        raise UserError(f'{path}: {type(place).__name__!s} in place of a folder or list of images')
+    return str(place)
+
+
+def _yolo_split(root: Path, yaml_folder: Path, places: Sequence[str], names: Mapping[int, str]) -> Converted:
     files: list[Path] = []
-    for place in places if isinstance(places, list) else [places]:
+    for place in places:
         tried = (
-            root / str(place),
-            yaml_folder / str(place),
-            yaml_folder / str(place).removeprefix('../'),  # as Roboflow exports it
+            root / place,
+            yaml_folder / place,
+            yaml_folder / place.removeprefix('../'),  # as Roboflow exports it
         )
         folder = next((p for p in tried if p.exists()), None)
         if folder is None:
             raise UserError(
-                f'no folder or list of images at {os.path.abspath(root / str(place))}: correct path or '
+                f'no folder or list of images at {os.path.abspath(root / place)}: correct path or '
                 f'{place} in the data.yaml'
             )
         if folder.is_dir():
             files += images_below(folder)
         else:
-            files += [
-                folder.parent / line.strip() for line in folder.read_text().splitlines() if line.strip()
-            ]
+            files += [folder.parent / line.strip() for line in read_text(folder).splitlines() if line.strip()]
     if not files:
-        raise UserError(f'{os.path.abspath(root / str(places))} has no images')
+        raise UserError(f'{os.path.abspath(root / places[0])} has no images')
     above, entries, skipped = _images(files)
-    if not any(_label_file(file).is_file() for file in files):
+    if not any(is_file(_label_file(file)) for file in files):
         raise UserError(
-            f'no image of {places} has a label file: neither {_label_file(files[0])} nor any other exists'
+            f'no image of {", ".join(places)} has a label file: neither '
+            f'{_label_file(files[0])} nor any other exists'
         )
-    annotations, unlabeled = [], sum(not _label_file(file).is_file() for _, file in entries)
+    annotations, unlabeled = [], sum(not is_file(_label_file(file)) for _, file in entries)
     for image, file in entries:
         text = _label_file(file)
-        for number, line in enumerate(text.read_text().splitlines() if text.is_file() else (), start=1):
+        for number, line in enumerate(read_text(text).splitlines() if is_file(text) else (), start=1):
             if line.strip():
                 annotations.append(_yolo_object(f'{text}, line {number}', line.split(), image, names))
     split = _finish(
@@ -116,7 +127,8 @@ def _yolo_split(root: Path, yaml_folder: Path, places: object, names: Mapping[in
     )
     if unlabeled:
         split.notes.append(
-            f'{unlabeled} of {len(entries)} images of {places} have no label file: taken as without objects'
+            f'{unlabeled} of {len(entries)} images of {", ".join(places)} have no label file: '
+            'taken as without objects'
         )
     return split
 
@@ -180,7 +192,7 @@ def convert_voc(
         raise UserError(f'{folder} has no Annotations and JPEGImages: give the folder that holds both')
     lists = {s: folder / 'ImageSets' / 'Main' / f'{s}.txt' for s in SPLITS}
     stems = {
-        s: [line.split()[0] for line in p.read_text().splitlines() if line.split()]
+        s: [line.split()[0] for line in read_text(p).splitlines() if line.split()]
         for s, p in lists.items()
         if p.is_file() and s in splits
     }
@@ -223,6 +235,7 @@ def convert_voc(
 
 
 def _voc_objects(path: Path) -> list[tuple[str, list[float], int]]:
+    check_regular(path)
     try:
         tree = ElementTree.parse(path).getroot()
         objects = []
@@ -232,7 +245,7 @@ def _voc_objects(path: Path) -> list[tuple[str, list[float], int]]:
             if not name:
                 raise ValueError('an object without a name')
             objects.append((name.strip(), box, int(entry.findtext('difficult') or 0)))
-    except (ElementTree.ParseError, OSError, TypeError, ValueError) as error:
+    except (ElementTree.ParseError, OSError, TypeError, ValueError, LookupError) as error:
         reason = (
             'an object without xmin, ymin, xmax, ymax'
             if isinstance(error, TypeError)

@@ -151,7 +151,19 @@ def coco_to_label_maps(path: str | Path, out: str | Path) -> Counter[int]:
     Raises:
         UserError: an object has no segmentation, or there are more than 254 categories.
     """
-    content = read_coco(path)
+    content = read_coco(Path(path))
+    try:
+        return _draw_objects(content, path, Path(out))
+    except UserError:
+        raise
+    except Exception as error:  # pycocotools raises anything
+        reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+        raise UserError(
+            f'{path} is no valid COCO ({reason}): tools/check_data.py lists what is wrong'
+        ) from error
+
+
+def _draw_objects(content: dict, path: str | Path, out: Path) -> Counter[int]:
     categories = content['categories']
     if len(categories) >= IGNORED:
         raise UserError(f'{path} has {len(categories)} categories: a label map holds at most {IGNORED - 1}')
@@ -182,9 +194,9 @@ def coco_to_label_maps(path: str | Path, out: str | Path) -> Counter[int]:
         masks = [(a, coco.annToMask(a).astype(bool)) for a in coco.imgToAnns[image['id']]]
         for a, mask in sorted(masks, key=lambda pair: (not pair[0].get('iscrowd'), -pair[1].sum())):
             label_map[mask] = IGNORED if a.get('iscrowd') else values[a['category_id']]
-        _write(label_map, Path(out) / Path(image['file_name']).with_suffix('.png'))
+        _write(label_map, out / Path(image['file_name']).with_suffix('.png'))
         total += Counter({value: int(n) for value, n in enumerate(np.bincount(label_map.ravel())) if n})
-    _write_classes(Path(out), ['background', *(str(category['name']) for category in categories)])
+    _write_classes(out, ['background', *(str(category['name']) for category in categories)])
     return total
 
 

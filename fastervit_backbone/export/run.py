@@ -15,6 +15,7 @@ from ..apis.exported import ExportedModel
 from ..apis.exported_info import info_path, read_info, write_info
 from ..apis.load_model import load_model
 from ..apis.sources import find_sources, read_image
+from ..checkpoints.model_folder import one_line
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, reporting_full_disk
@@ -89,8 +90,9 @@ def export(
     """
     _check(format, size, batch, dynamic, half, int8, backbone)
     check_folder_writable('--out', out)
-    model, config, categories = load_model(config_path, checkpoint, options, 0.0)
-    graph = build_graph(model, config, size, backbone=backbone)
+    with one_line(config_path):
+        model, config, categories = load_model(config_path, checkpoint, options, 0.0)
+        graph = build_graph(model, config, size, backbone=backbone)
     images = read_images(verify, annotations, graph.task, categories)
     calibration = _calibration(int8)
     reference = Reference(model, config, graph)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 
+from fastervit_cli import data_folder
+
 from ..engine.config.load import load_config
 from ..utils.errors import UserError
 from .memory import choose_batch
 from .own_data import OwnData
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
 #: Kind of data -> model, unless another is asked for.
 DEFAULT_MODELS = dict(coco='cascade', labels='upernet', folders='classifier')
 #: --model -> (pattern of its configs, config for the nano backbone).
@@ -124,9 +125,10 @@ def find_base(model: str, arch: str) -> Path:
     """
     pattern, nano_config = MODELS[model]
     name = nano_config if arch == 'nano' else pattern.format(arch)
-    if name and (CONFIGS / name).is_file():
-        return CONFIGS / name
-    supported = [a for a in ('0', '1', '2', '3', '4') if (CONFIGS / pattern.format(a)).is_file()]
+    configs = data_folder('configs')
+    if name and (configs / name).is_file():
+        return configs / name
+    supported = [a for a in ('0', '1', '2', '3', '4') if (configs / pattern.format(a)).is_file()]
     supported += ['nano'] if nano_config else []
     raise UserError(f'--model {model} --arch {arch}: {model} supports --arch {", ".join(supported)}')
 

@@ -26,6 +26,29 @@ def check_regular(path: str | Path) -> None:
             raise UserError(f'{path} is {kind}: name a file')
 
 
+def is_file(path: Path) -> bool:
+    """Return whether this is a regular file; a name that no file can have is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: it cannot be read, or is no such text.
+    """
+    check_regular(path)
+    try:
+        return path.read_text(encoding='utf-8-sig')
+    except OSError as error:
+        raise UserError(f'cannot read {path}: {error.strerror or error}') from error
+    except ValueError as error:
+        raise UserError(f'{path} is not a text file in UTF-8 ({error}): save it as one') from error
+
+
 def read_json(path: Path, remedy: str) -> Any:
     """Read JSON in UTF-8, with or without a byte order mark (Windows editors begin a file with one).
 

@@ -4,8 +4,8 @@ import itertools
 import re
 
 import pytest
+from variants import variant_table
 
-from fastervit_backbone.__main__ import variant_table
 from tests.helpers import ROOT
 
 PAGES = {

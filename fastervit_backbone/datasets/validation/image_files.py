@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...utils.errors import UserError
+from ...utils.files import is_file
 from ...utils.progress import progress_bar
 from ..images import map_in_threads, open_image, upright_size
 
@@ -27,7 +28,7 @@ class ImageFile:
 
 def look(path: Path, read: bool = True) -> ImageFile:
     """Open an image file, or with ``read=False`` only check that it exists."""
-    if not path.is_file():
+    if not is_file(path):
         return ImageFile('image-missing')
     if not read:
         return ImageFile()

@@ -9,6 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ...utils.errors import UserError
+from ...utils.files import check_regular, read_text
 from .findings import Collector, Finding, repeated_content
 from .image_files import look_all
 from .rules import VOC_RULES, Violation
@@ -77,12 +78,7 @@ def image_names(list_file: Path | None, folder: Path) -> list[str]:
     """
     if list_file is None:
         return sorted(p.stem for p in (folder / 'Annotations').glob('*.xml'))
-    try:
-        return list_file.read_text(encoding='utf-8').splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f'{list_file} is not a text file ({error}): it needs one image name per line'
-        ) from error
+    return read_text(list_file).splitlines()
 
 
 def voc_violations(split: VocSplit, names: Sequence[str]) -> Iterator[Violation]:
@@ -113,8 +109,9 @@ def listing(folder: Path) -> set[str]:
 
 def _xml_violations(split: VocSplit, name: str) -> Iterator[Violation]:
     try:
+        check_regular(split.folder / 'Annotations' / name)
         tree = ElementTree.parse(split.folder / 'Annotations' / name)
-    except (ElementTree.ParseError, OSError) as error:
+    except (ElementTree.ParseError, OSError, LookupError, UserError) as error:
         yield _violation('xml-unreadable', f'{name}: {error}')
         return
     size = tree.find('size')

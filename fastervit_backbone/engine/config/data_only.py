@@ -7,7 +7,8 @@ registries import whatever a dotted ``type`` names. A published folder comes fro
 - there are only the keys that fastervit publish writes;
 - every ``type`` is a registered class of a fixed part of the toolkits (:data:`_MODULES`) or one of the named
   transforms, data sets and metrics (:data:`_NAMES`), never a path to something that can be imported;
-- every other text is a plain word: no path, URL or expression (some classes open or evaluate what they get).
+- every other text is a plain word under a key that is known to take one (:data:`_TEXTS`): classes of the
+  toolkits open, unpickle, download or evaluate texts that they get under other keys.
 """
 
 import ast
@@ -66,16 +67,44 @@ _NAMES = dict(
     ),
     test_cfg=frozenset({'TestLoop'}),
 )
-#: Types that mmengine's registries do not have: functions and operators of mmcv, mixtures of mmpretrain.
-_FUNCTIONS = frozenset('nms soft_nms nms_match RoIAlign RoIPool Mixup CutMix ResizeMix'.split())
+#: Parent -> types that mmengine's registries lack: functions and operators of mmcv, mixtures of mmpretrain.
+_FUNCTIONS = dict(
+    nms=('nms', 'soft_nms', 'nms_match'),
+    nms_cfg=('nms', 'soft_nms', 'nms_match'),
+    roi_layer=('RoIAlign', 'RoIPool'),
+    augments=('Mixup', 'CutMix', 'ResizeMix'),
+)
+#: Section -> keys that take a word. Of all keys of the toolkits' own configs these open no file.
+_TEXTS = dict(
+    model=frozenset(
+        'add_extra_convs aggregation arch attention_type bbox_reg_loss_type block bottleneck_type box_format '
+        'ffn_type fusion_types input_transform interpolate_mode interpolation iou_mode log_scale loss_name '
+        'method mode model_name norm order out_norm out_type padding_mode paths pooling_type position '
+        'psa_type readout_type reduction refine_type stdc_type style upsample_method'.split()
+    ),
+    test_dataloader=frozenset(
+        'ann_file data_root sub_data_root data_prefix img img_path seg seg_map_path folders img_suffix '
+        'seg_map_suffix backend imdecode_backend color_type edge interpolation padding_mode meta_keys'.split()
+    ),
+    test_evaluator=frozenset('ann_file eval_mode iou_metrics metric metric_items average'.split()),
+    test_cfg=frozenset(),
+)
 #: Options of metrics that write files.
 _WRITES = ('outfile_prefix', 'output_dir', 'format_only', 'collect_dir', 'dump_matches')
 #: Options that only say where initial weights come from; a published folder has the trained ones.
 _DROPPED = ('init_cfg', 'pretrained')
-_WORD = re.compile(r'\.?[\w+-]{0,64}')
-_FILE_NAME = re.compile(r'[\w-]{1,64}(\.(json|txt))?|')
-_TIMM_NAME = re.compile(r'\w{1,64}(\.\w{1,64})?')
-_MAX_NUMBER = 1e9
+_WORD = re.compile(r'[\w+-]{0,64}')
+#: Key -> form of its text, where that is no word.
+_FORMS = dict(
+    ann_file=re.compile(r'([\w-]{1,64}\.(json|txt))?'),
+    img_suffix=re.compile(r'[\w-]{0,16}\.\w{1,8}'),
+    seg_map_suffix=re.compile(r'[\w-]{0,16}\.\w{1,8}'),
+    model_name=re.compile(r'\w{1,64}(\.\w{1,64})?'),
+    folders=re.compile(r'(?!\.{1,2}$)[^/\\\0]{1,255}'),  # names of classes
+)
+#: Largest integer, and of options that make as many layers, anchors or images.
+_MAX_INTEGER, _MAX_NUMBER = 10**5, 1e9
+_MOST = dict(num_outs=16, scales_per_octave=32, num_stages=16, num_convs=64, batch_size=256)
 _MAX_BYTES, _MAX_DEPTH = 4_000_000, 40
 
 
@@ -166,9 +195,7 @@ class _Checker:
         for key in tree:
             if key not in KEYS:
                 raise self._error(key, f'no key of a published config ({", ".join(KEYS)})')
-        for key in ('model', 'test_dataloader'):
-            if not isinstance(tree.get(key), dict):
-                raise self._error(key, 'must be a dict')
+        self._check_form(tree)
         scope = tree.get('default_scope', 'mmdet')
         if scope not in _SCOPES[:3]:
             raise self._error('default_scope', f'{scope!r}: expected one of {", ".join(_SCOPES[:3])}')
@@ -184,24 +211,46 @@ class _Checker:
             import_toolkit(str(name).partition('.')[0])
         kept = {k: tree[k] for k in ('default_scope', 'custom_imports') if k in tree}
         sections = {k: v for k, v in tree.items() if k not in kept}
-        return kept | {k: self._node(v, k, k, scope) for k, v in sections.items()}
+        checked = kept | {k: self._node(v, k, k, scope) for k, v in sections.items()}
+        checked['test_dataloader'].update(num_workers=0, persistent_workers=False)
+        return checked
+
+    def _check_form(self, tree: Mapping[str, Any]) -> None:
+        """Raise UserError unless the parts that are looked up by name are there."""
+        for key in ('model', 'model.backbone', 'test_dataloader', 'test_dataloader.dataset'):
+            node: Any = tree
+            for name in key.split('.'):
+                node = node.get(name) if isinstance(node, Mapping) else None
+            if not isinstance(node, Mapping) or ('type' not in node and key != 'test_dataloader'):
+                raise self._error(key, 'expected a dict with a type')
 
     def _node(self, value: Any, key: str, section: str, scope: str) -> Any:
         """Check a value; ``key`` is its dotted path."""
         name = key.rpartition('.')[2]
         if isinstance(value, dict):
             return self._dict(value, key, section, scope)
+        if name == 'pipeline' and not (
+            isinstance(value, list | tuple) and all(isinstance(v, dict) and 'type' in v for v in value)
+        ):
+            raise self._error(key, 'expected a list of dicts with a type')
         if isinstance(value, list | tuple):
             return type(value)(self._node(v, f'{key}.{i}', section, scope) for i, v in enumerate(value))
         if isinstance(value, str):
             if name == 'type':
                 return self._type(value, key, section, scope)
-            form = dict(ann_file=_FILE_NAME, model_name=_TIMM_NAME).get(name, _WORD)
-            if not form.fullmatch(value):
-                raise self._error(key, f'{value[:60]!r} is no plain word')
-        elif isinstance(value, int | float) and not abs(value) <= _MAX_NUMBER:
-            raise self._error(key, f'{str(value)[:30]} is more than {_MAX_NUMBER:g}')
+            self._text(value, key, section)
+        elif isinstance(value, int | float):
+            most = _MOST.get(name, _MAX_INTEGER) if isinstance(value, int) else _MAX_NUMBER
+            if not abs(value) <= most:
+                raise self._error(key, f'{str(value)[:30]} is more than {most:g}')
         return value
+
+    def _text(self, value: str, key: str, section: str) -> None:
+        name = _last_name(key)
+        if name not in _TEXTS[section]:
+            raise self._error(key, f'{value[:60]!r}: no text is expected here')
+        if not _FORMS.get(name, _WORD).fullmatch(value):
+            raise self._error(key, f'{value[:60]!r} is no plain word')
 
     def _dict(self, value: dict, key: str, section: str, scope: str) -> dict:
         scope = value.get('_scope_', scope)
@@ -214,21 +263,28 @@ class _Checker:
                 raise self._error(key, f'has the key {str(name)[:60]!r}')
             if name in _DROPPED:
                 continue
+            if name == '_scope_':
+                result[name] = item
+                continue
             if name == 'type' and not isinstance(item, str):
                 raise self._error(place, f'{str(item)[:60]}: expected the name of a class')
             if section == 'test_evaluator' and name in _WRITES and item:
                 raise self._error(place, f'{str(item)[:60]!r}: results of a foreign config are not written')
-            if name in ('backend_args', 'file_client_args') and item:
+            if name in ('backend_args', 'file_client_args', 'download') and item:
                 raise self._error(place, 'only files of this machine are read')
-            result[name] = (
-                self._metainfo(item, place) if name == 'metainfo' else self._node(item, place, section, scope)
-            )
+            if name == 'metainfo' and section == 'test_dataloader':
+                result[name] = self._metainfo(item, place)
+            else:
+                result[name] = self._node(item, place, section, scope)
+        if str(value.get('type')).rpartition('.')[2] in ('CIFAR10', 'CIFAR100'):
+            result['download'] = False
         return result
 
     def _metainfo(self, value: Any, key: str) -> Any:
         """Check names of classes and colors: any text, but no dicts in them."""
-        if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
-            raise self._error(key, 'expected a dict of names and colors')
+        # mmengine opens a text as a file
+        if not isinstance(value, dict) or not all(isinstance(item, list | tuple) for item in value.values()):
+            raise self._error(key, 'expected lists of names and colors')
 
         def is_plain(item: Any) -> bool:
             return all(map(is_plain, item)) if isinstance(item, list | tuple) else not isinstance(item, dict)
@@ -239,7 +295,10 @@ class _Checker:
 
     def _type(self, name: str, key: str, section: str, scope: str) -> str:
         """Check that a type is a class that may be built here."""
-        if section == 'model' and name in _FUNCTIONS:
+        parent = _last_name(key.rpartition('.')[0])
+        if section == 'model' and parent in _FUNCTIONS:
+            if name not in _FUNCTIONS[parent]:
+                raise self._error(key, f'{name[:60]!r}: expected one of {", ".join(_FUNCTIONS[parent])}')
             return name
         prefix, _, bare = name.rpartition('.')
         if prefix and prefix not in _SCOPES:
@@ -255,6 +314,11 @@ class _Checker:
 
     def _error(self, key: str, reason: str) -> UserError:
         return _refused(self.path, f'{key}: {reason}')
+
+
+def _last_name(key: str) -> str:
+    """Return the last part of a dotted path that is no index."""
+    return next((part for part in reversed(key.split('.')) if not part.isdecimal()), '')
 
 
 def _is_part(target: object) -> bool:

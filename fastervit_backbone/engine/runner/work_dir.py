@@ -27,11 +27,14 @@ def checkpoints_of(work_dir: str | Path) -> list[Path]:
     comes first.
     """
     work_dir = Path(work_dir)
-    found = [p for pattern in ('epoch_*.pth', 'iter_*.pth', INTERRUPTED) for p in work_dir.glob(pattern)]
+    patterns = ('epoch_*.pth', 'iter_*.pth', INTERRUPTED)
+    found = [p for pattern in patterns for p in work_dir.glob(pattern) if p.is_file()]
     found.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     record = work_dir / 'last_checkpoint'
     text = record.read_text(encoding='utf-8', errors='replace').strip() if record.is_file() else ''
-    if text and len(text) < 4096 and '\0' not in text:  # it is empty if the run was killed while writing it
+    if (
+        text and len(text) < 4096 and len(PureWindowsPath(text).name) < 256 and '\0' not in text
+    ):  # it is empty if the run was killed while writing it
         name = PureWindowsPath(text).name  # of either system's paths
         last = next((p for p in (work_dir / name, Path(text)) if p.is_file()), work_dir / name)
         found.sort(key=lambda p: p.name != last.name)
