@@ -7,7 +7,7 @@ Stages:         python tools/benchmark.py fastervit:2:deploy --stages
 Data pipeline:  python tools/benchmark.py --data configs/cascade_fastervit0_3x.py
 
 MODEL is one of
-  fastervit:ARCH[:deploy]  this package, ARCH as in `python -m fastervit_backbone`; :carrier_window=N after ARCH
+  fastervit:ARCH[:deploy]  this package, ARCH as in docs/backbone.md; :carrier_window=N after ARCH
                            for carriers of higher order
   fastervit:ARCH:onnx      the same exported, run by onnxruntime; :openvino, :openvino-int8
   FILE.onnx or FILE.xml    a file of tools/export.py, with its size and its accuracy

@@ -28,10 +28,11 @@ def main() -> None:
         metavar='HEAD',
         help=f'one after the other, of {", ".join(HEADS)} (default: cascade)',
     )
+    parser.add_argument('--images', type=int, default=700, metavar='N', help='training images (default: 700)')
     args = parse_strictly(parser)
 
     data = Path(args.out) / 'data'
-    steps: list[tuple] = [('make_shapes', data)]
+    steps: list[tuple] = [('make_shapes', data, '--train', args.images)]
     for head in args.heads:
         run, config = Path(args.out) / head, data_folder('configs') / 'demo' / f'{head}_shapes.py'
         steps.append(('train', config, '--work-dir', run, '--seed', args.seed))
