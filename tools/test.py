@@ -44,8 +44,9 @@ def main() -> None:
 
     from fastervit_backbone.apis.evaluate import evaluate  # after parsing: --help stays fast
     from fastervit_backbone.utils.trust import trusting_pickles
+    from fastervit_backbone.utils.verbosity import verbosely
 
-    with trusting_pickles(args.trust_pickle):
+    with trusting_pickles(args.trust_pickle), verbosely(args.verbose):
         evaluate(
             args.config,
             args.checkpoint,

@@ -59,8 +59,9 @@ def main() -> None:
 
     from fastervit_backbone.apis.train import train  # after parsing: --help stays fast
     from fastervit_backbone.utils.trust import trusting_pickles
+    from fastervit_backbone.utils.verbosity import verbosely
 
-    with trusting_pickles(args.trust_pickle):
+    with trusting_pickles(args.trust_pickle), verbosely(args.verbose):
         train(
             args.config,
             work_dir=args.work_dir,

@@ -23,22 +23,13 @@ from ..engine.processes import rank0_print
 from ..engine.runner.build import build_runner, prepare, unwrap_model
 from ..engine.runner.resumable_runner import ResumableRunner
 from ..engine.runner.work_dir import find_checkpoint
+from ..evaluation.main_metrics import describe_metrics
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from ..utils.files import check_file_writable, check_folder_writable, replacing
 from .exported import ExportedModel, is_exported
 from .exported_in_toolkit import ExportedInToolkit, check_classes
 
-#: The main metrics: mmengine's name -> (short name, divisor that scales the value to 0..1).
-MAIN_METRICS = {
-    'coco/bbox_mAP': ('box AP', 1),
-    'coco/segm_mAP': ('mask AP', 1),
-    'pascal_voc/mAP': ('mAP', 1),
-    'mIoU': ('mIoU', 100),
-    'aAcc': ('pixel accuracy', 100),
-    'accuracy/top1': ('top-1', 100),
-    'accuracy/top5': ('top-5', 100),
-}
 #: Hooks of ours that write pictures, by toolkit.
 _PICTURES = {'mmseg': SegmentationPictures, 'mmpretrain': ClassificationPictures}
 
@@ -278,12 +269,8 @@ def _write_metrics(path: Path, metrics: Mapping[str, float], **source: str) -> N
 
 def _summary(metrics: Mapping[str, float], show_dir: Path | None, out: Path | None) -> list[str]:
     """Format the main metrics, and what was written where."""
-    values = [
-        f'{name} {metrics[key] / divisor:.3f}'
-        for key, (name, divisor) in MAIN_METRICS.items()
-        if key in metrics
-    ]
-    lines = [', '.join(values)] if values else []
+    text = describe_metrics(metrics)
+    lines = [text] if text else []
     if not metrics:
         lines.append('no detections in any image, so there is nothing to score: AP 0')
     if show_dir is not None:

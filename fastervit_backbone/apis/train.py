@@ -20,6 +20,7 @@ from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, 
 from ..checkpoints.published import check_fit
 from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
 from ..engine.config.batch_norm import check_batch
+from ..engine.console import close_bars
 from ..engine.hooks.accumulated_gradients import AccumulatedGradientsHook
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
@@ -110,6 +111,7 @@ def train(
                 return runner.train()
         finally:
             save_on_signal.restore()
+            close_bars(runner)
             release_workers()
 
 

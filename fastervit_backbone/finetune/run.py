@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..apis.evaluate import MAIN_METRICS
 from ..apis.train import train as train_config
 from ..checkpoints.classifier import number_of_classes, to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict, write_plain_checkpoint
@@ -23,6 +22,7 @@ from ..engine.processes import (
     world_size,
 )
 from ..engine.runner.work_dir import find_checkpoint
+from ..evaluation.main_metrics import MAIN_METRICS
 from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .augmented import write_augmented

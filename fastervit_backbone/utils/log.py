@@ -6,8 +6,9 @@ import sys
 def log(message: str) -> None:
     """Log to mmengine's current logger where mmengine is in use, else to stderr."""
     if 'mmengine' in sys.modules:
-        from mmengine.logging import print_log
+        from mmengine.logging import MMLogger
 
-        print_log(message, logger='current')
+        # not print_log: a run's screen shows what is logged from this package
+        MMLogger.get_current_instance().info(message)
     else:
         print(message, file=sys.stderr)

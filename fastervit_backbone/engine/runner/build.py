@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS, RUNNERS
 from mmengine.runner import Runner
@@ -15,6 +16,7 @@ from ...ops import stand_in
 from ...ops.float32 import run_in_float32
 from ...utils.errors import UserError
 from ...utils.files import check_folder_writable, replacing
+from ...utils.verbosity import is_verbose
 from ..config.batch_norm import fit_norm_eval
 from ..config.channels import check_channels, check_model
 from ..config.classes import fit_classes, fit_label_loading
@@ -22,6 +24,7 @@ from ..config.load import load_config
 from ..config.machine import fit_to_machine
 from ..config.validate import check_data, replace_test_data
 from ..config.write import as_python
+from ..console import ConsoleHook, quiet_coco, quiet_logger
 from ..processes import from_first_process, join_processes, rank0_print
 from .resumable_runner import ResumableRunner
 
@@ -49,6 +52,8 @@ def prepare(
     Raises:
         UserError: bad input.
     """
+    if not is_verbose():
+        quiet_logger(MMLogger.get_current_instance())  # until the run has a log of its own
     config = load_config(path, options)
     config.launcher = launcher
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(path).stem)
@@ -84,6 +89,8 @@ def build_runner(config: Config, launcher: str, written_config: Config | None = 
     """
     if config.get('default_scope') == 'mmdet':
         patch_coco_metric()
+        if not is_verbose():
+            quiet_coco()
         run_in_float32()
     # with a fixed name, a second run of this process would log to the first one's folder
     (config.get('visualizer') or {}).pop('name', None)
@@ -94,6 +101,8 @@ def build_runner(config: Config, launcher: str, written_config: Config | None = 
             raise
         reason = str(error.args[0]).split('. ')[0]
         raise UserError(f'a type in the config does not exist: {reason}') from error
+    if isinstance(runner, ResumableRunner) and not is_verbose():
+        runner.register_hook(ConsoleHook())
     if runner.rank == 0:
         write_config(config if written_config is None else written_config, Path(runner.work_dir))
     return runner

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mmengine.dist import is_main_process
+from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.runner import EpochBasedTrainLoop, Runner
@@ -14,6 +15,8 @@ from mmengine.runner.checkpoint import load_state_dict
 
 from ...checkpoints.io import read_checkpoint, unwrap_state_dict
 from ...utils.errors import UserError
+from ...utils.verbosity import is_verbose
+from ..console import quiet_logger, silent_stderr
 from .loops import (
     RESUMABLE_LOOPS,
     RepeatEvaluationHook,
@@ -58,6 +61,17 @@ class ResumableRunner(Runner):
             param_scheduler=param_scheduler,
             **kwargs,
         )
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """Show only our own lines on the screen, unless ``--verbose``."""
+        logger = super().build_logger(*args, **kwargs)
+        if not is_verbose():
+            quiet_logger(logger)
+        return logger
+
+    def _log_env(self, env_cfg: dict) -> None:
+        with silent_stderr():  # it asks for compilers that need not be there
+            super()._log_env(env_cfg)
 
     def dump_config(self) -> None:
         """No-op: :func:`~fastervit_backbone.engine.runner.build.build_runner` writes the config."""
