@@ -168,12 +168,17 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='launcher that started the processes',
     )
-    parser.add_argument(
-        '--verbose', action='store_true', help="show the toolkits' whole log, which always is in the log file"
-    )
+    add_verbose(parser)
     add_threads(parser)
     add_trust_argument(parser)
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verbose``."""
+    parser.add_argument(
+        '--verbose', action='store_true', help="show the toolkits' whole log, which always is in the log file"
+    )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

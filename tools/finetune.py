@@ -15,6 +15,7 @@ torchrun --nproc-per-node 8 tools/finetune.py my_data
 
 from fastervit_cli.console import (
     add_trust_argument,
+    add_verbose,
     parse_size,
     parse_strictly,
     run_cli,
@@ -113,13 +114,15 @@ def main() -> None:
         help='only write the config, to edit it',
     )
     run.add_argument('--dry-run', action='store_true', help='only print what would be done')
+    add_verbose(parser)
     add_trust_argument(parser)
     args = vars(parse_strictly(parser, intermixed=True))
 
     from fastervit_backbone.finetune import finetune
     from fastervit_backbone.utils.trust import trusting_pickles  # after parsing: --help stays fast
+    from fastervit_backbone.utils.verbosity import verbosely
 
-    with trusting_pickles(args.pop('trust_pickle')):
+    with trusting_pickles(args.pop('trust_pickle')), verbosely(args.pop('verbose')):
         finetune(**args)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..evaluation.main_metrics import describe_metrics
@@ -88,7 +89,11 @@ class ConsoleHook(Hook):
         if isinstance(loop, EpochBasedTrainLoop):
             length = f'{runner.max_epochs} epochs of {len(loop.dataloader)} steps'
         where = f', from step {runner.iter}' if runner.iter else ''
-        rank0_print(f'training: {length}{where}, {len(loop.dataloader.dataset)} images')
+        line = f'training: {length}{where}, {len(loop.dataloader.dataset)} images'
+        if isinstance(runner.optim_wrapper, OptimWrapper):
+            groups = runner.optim_wrapper.param_groups
+            line += f', learning rate {max(group.get("initial_lr", group["lr"]) for group in groups):.3g}'
+        rank0_print(line)
         self._begin(total, runner.iter, 'training', runner)
 
     def after_train_iter(
@@ -120,8 +125,9 @@ class ConsoleHook(Hook):
         rank0_print(f'{when}: {text}')
 
     def after_train(self, runner: Runner) -> None:
-        """Close the bar."""
+        """Close the bar, and say how to go on."""
         self.close()
+        rank0_print(f'evaluate: python tools/test.py {runner.cfg.filename} {runner.work_dir}')
 
     def before_test(self, runner: Runner) -> None:
         """Say what is evaluated."""
