@@ -35,9 +35,16 @@ def test_the_table_of_variants_is_the_commands():
     assert variant_table() in PAGES['docs/backbone.md']
 
 
-def test_readme_links_every_page():
-    linked = set(re.findall(r'\]\(((?:docs/)[^)#]+\.md)', README))
-    assert linked == {name for name in PAGES if name.startswith('docs/')}
+def test_the_contents_link_every_page():
+    linked = set(re.findall(r'\]\(([^).#][^)#]*\.md)', PAGES['docs/contents.md']))
+    assert {f'docs/{name}' for name in linked} | {'docs/contents.md'} == {
+        n for n in PAGES if n.startswith('docs/')
+    }
+
+
+def test_readme_is_short():
+    assert len(README.splitlines()) <= 120 and '](docs/contents.md)' in README
+    assert len({link for link in re.findall(r'\]\(([^)]+)\)', README) if not link.endswith('.jpg')}) <= 8 + 1
 
 
 @pytest.mark.parametrize('page', PAGES)
@@ -61,7 +68,7 @@ def test_links_to_sections_exist(page):
 
 def test_configs_in_braces_exist():
     """`dino_fastervit{0,1}_12e.py` stands for two files."""
-    patterns = re.findall(r'`((?:demo/)?[\w-]*\{[\w,]+\}[\w{},]*\.py)`', README)
+    patterns = re.findall(r'`((?:demo/)?[\w-]*\{[\w,]+\}[\w{},]*\.py)`', PAGES['docs/models.md'])
     assert len(patterns) >= 6
     for pattern in patterns:
         parts = re.split(r'\{([^}]+)\}', pattern)
