@@ -3,9 +3,13 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -117,11 +121,43 @@ def environment(**variables):
     return inherited | fixed | variables
 
 
+#: Starts of the names of variables that are read when Python or a library starts: a process of its own then.
+_OF_THE_START = ('PYTHON', 'OMP', 'MKL', 'CUDA', 'HF_', 'TORCH', 'LD_')
+
+
 def tool(name, *arguments, cwd, **variables):
-    command = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+    """Run a tool, in a fork of a process that has the toolkits (tests/tool_server.py) if that is the same."""
+    command = [str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
+    if name != 'doctor' and not any(variable.startswith(_OF_THE_START) for variable in variables):
+        return _run_in_a_fork(command, cwd, environment(**variables))
     return subprocess.run(
-        command, cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=900
+        [sys.executable, *command],
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
+
+
+@cache
+def _tool_server():
+    """Start the process that forks, which ends with this one."""
+    server = [sys.executable, str(ROOT / 'tests' / 'tool_server.py')]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(server, env=environment(), cwd=ROOT, **pipes), Lock()
+
+
+def _run_in_a_fork(command, cwd, variables):
+    server, lock = _tool_server()
+    with tempfile.TemporaryDirectory() as folder, lock:
+        request = dict(argv=command, cwd=str(cwd), environment=variables, output=f'{folder}/o', timeout=900)
+        request['file_limit'] = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        server.stdin.write(json.dumps(request) + '\n')
+        server.stdin.flush()
+        code = json.loads(server.stdout.readline())['returncode']
+        output = [Path(f'{folder}/o.{end}').read_text(errors='replace') for end in ('out', 'err')]
+    return subprocess.CompletedProcess(command, code, *output)
 
 
 def assert_one_line_error(done, message):

@@ -431,8 +431,8 @@ def test_changed_folders_are_built_of_registered_classes_or_refused_in_one_line(
         return
     assert set(os.listdir('.')) == before
     for node in nodes(as_lists(config.to_dict())):
-        if isinstance(node, dict) and 'type' in node:
-            prefix, _, name = str(node['type']).rpartition('.')
+        if isinstance(node, dict) and isinstance(node.get('type'), str):
+            prefix, _, name = node['type'].rpartition('.')
             assert prefix in ('', 'mmdet', 'mmseg', 'mmpretrain', 'mmengine', 'mmcv') and name.isidentifier()
 
 

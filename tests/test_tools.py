@@ -63,7 +63,16 @@ def trained(shapes, tmp_path_factory):
     """A run killed in its second epoch and resumed: (work dir, output until the kill, output after)."""
     folder = tmp_path_factory.mktemp('run')
     options = [*QUICK, *TWO_EPOCHS, 'train_dataloader.batch_size=2']
-    arguments = [CASCADE, '--work-dir', folder / 'work', '--seed', '1', '--cfg-options', *options]
+    arguments = [
+        CASCADE,
+        '--work-dir',
+        folder / 'work',
+        '--seed',
+        '1',
+        '--verbose',
+        '--cfg-options',
+        *options,
+    ]
     return folder / 'work', *kill_and_resume(arguments, folder, SHAPES_ROOT=str(shapes))
 
 
@@ -147,7 +156,7 @@ def test_checkpoints_keep_the_category_ids(trained, shapes):
 def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
     """torchrun with gloo: SyncBN becomes BN, the learning rate counts both processes; resume and evaluate."""
     launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-    options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--cfg-options']
+    options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--verbose', '--cfg-options']
     short = [*options, *QUICK, 'train_dataloader.batch_size=2', *TWO_EPOCHS[2:], 'train_cfg.val_interval=1']
 
     def run(name, *arguments):

@@ -47,7 +47,7 @@ set; use it on your own.""",
 Cascade Mask R-CNN with the `nano` backbone. `fastervit train` takes a config's name or your own file.""",
     """\
 !fastervit train demo/cascade_shapes --work-dir work_dirs/demo/cascade --seed 0 \\
-    --cfg-options train_cfg.max_epochs={EPOCHS}""",
+    --cfg-options train_cfg.max_epochs={EPOCHS} 2>&1 | cat""",
     """\
 !fastervit plot-logs work_dirs/demo/cascade --out work_dirs/demo/curves.png
 

@@ -10,7 +10,6 @@ from safetensors import safe_open
 
 pytest.importorskip('mmdet')
 
-from fastervit_backbone.apis.published import resolve_published
 
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.publish import publish, upload
@@ -120,24 +119,6 @@ def test_figures_are_those_of_the_checkpoint(run, tmp_path):
     torch.save(content, copied / 'other.pth')
     card = publish(copied, tmp_path / 'b', checkpoint=copied / 'other.pth') / 'README.md'
     assert 'no log of an evaluation' in card.read_text()
-
-
-def test_a_config_of_the_hub_is_data(folder, tmp_path, monkeypatch):
-    """Its config is not run unless it only assigns constants."""
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, 'snapshot_download', lambda repo_id, **_: str(tmp_path / repo_id))
-    shutil.copytree(folder, tmp_path / 'someone' / 'good')
-    assert resolve_published('hf://someone/good')[0].name == 'config.py'
-    for i, code in enumerate(
-        ('import os', 'x = open("y", "w")', '_base_ = "/a.py"', 'a = [print(1)]', 'a = (')
-    ):
-        bad = tmp_path / 'someone' / f'bad{i}'
-        shutil.copytree(folder, bad)
-        with (bad / 'config.py').open('a') as file:
-            file.write(f'\n{code}\n')
-        with pytest.raises(UserError, match=r'its config\.py would run code'):
-            resolve_published(f'hf://someone/bad{i}')
 
 
 def test_the_command_and_its_errors(run, shapes, tmp_path, monkeypatch):

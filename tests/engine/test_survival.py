@@ -83,6 +83,7 @@ def start(work, shapes, config, options):
         '--seed',
         '3',
         '--resume',
+        '--verbose',
     ]
     log = (work.parent / f'{work.name}.log').open('a')
     return subprocess.Popen(

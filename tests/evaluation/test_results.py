@@ -300,7 +300,7 @@ def test_user_errors(tmp_path):
             'truth.json',
             r'image 0 \(other\.png\) of the predictions is not in the ground truth, and neither is any other',
         ),
-        ('predictions.json', bad, 'cannot be read as COCO'),
+        ('predictions.json', bad, 'is broken JSON'),
     ):
         with pytest.raises(UserError, match=message):
             analyze_files(tmp_path, predictions, truth, 'report')
