@@ -1,8 +1,8 @@
 """Run a tool in a fork of a process that has imported torch and the toolkits, which takes each tool seconds.
 
 Exit code, output, folder, environment and limits are those of a process of its own. A request is a line of
-JSON on stdin, the answer one on stdout: ``{"argv", "cwd", "environment", "output", "file_limit", "timeout"}`` ->
-``{"returncode"}``; what the tool prints is in the files OUTPUT.out and OUTPUT.err.
+JSON on stdin, the answer one on stdout: ``{"argv", "cwd", "environment", "output", "file_limit",
+"timeout"}`` -> ``{"returncode"}``; what the tool prints is in the files OUTPUT.out and OUTPUT.err.
 """
 
 import atexit

@@ -13,7 +13,8 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..checkpoints.classifier import number_of_classes, select_classes, to_classifier
-from ..checkpoints.io import data_meta, read_checkpoint, safe_loading, unwrap_state_dict
+from ..checkpoints.data_meta import data_meta
+from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.model_folder import one_line, resolve_model
 from ..checkpoints.published import check_fit
 from ..datasets.imagenet import IMAGENET_CLASSES, synsets

@@ -17,7 +17,8 @@ from torch.nn.modules.module import (
 from torch.nn.parameter import is_lazy
 
 from ..checkpoints.classifier import to_classifier
-from ..checkpoints.io import data_meta, read_checkpoint, safe_loading, unwrap_state_dict
+from ..checkpoints.data_meta import data_meta
+from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.config.channels import check_channels
 from ..engine.config.classes import fit_heads

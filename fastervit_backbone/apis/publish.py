@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from mmengine.config import Config, ConfigDict
 
-from ..checkpoints.io import NANO, data_meta, read_checkpoint, write_state_dict
+from ..checkpoints.data_meta import data_meta
+from ..checkpoints.io import NANO, read_checkpoint, write_state_dict
 from ..checkpoints.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from ..engine.config.data_only import parse_data_config
 from ..engine.config.load import load_config

@@ -5,16 +5,17 @@ registries import whatever a dotted ``type`` names. A published folder comes fro
 
 - the file may only assign literals, and the values are taken from the syntax tree;
 - there are only the keys that fastervit publish writes;
-- every ``type`` is a registered class of a fixed part of the toolkits (:data:`_MODULES`) or one of the named
-  transforms, data sets and metrics (:data:`_NAMES`), never a path to something that can be imported;
-- every other text is a plain word under a key that is known to take one (:data:`_TEXTS`): classes of the
-  toolkits open, unpickle, download or evaluate texts that they get under other keys.
+- every ``type`` is a registered class of a fixed part of the toolkits or one of some named transforms, data
+  sets and metrics, never a path to something that can be imported;
+- every other text is a plain word under a key that is known to take one: classes of the toolkits open,
+  unpickle, download or evaluate texts that they get under other keys.
+
+:mod:`.published_rules` has the lists.
 """
 
 import ast
 import importlib
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -25,87 +26,8 @@ from mmengine.registry import Registry
 from mmengine.registry import root as registries
 
 from ...utils.errors import UserError
+from . import published_rules as rules
 from .lookup import import_toolkit
-
-#: Keys of a published config.
-KEYS = (
-    *('default_scope', 'custom_imports', 'model'),
-    *('test_dataloader', 'test_evaluator', 'test_cfg'),
-)
-_SCOPES = ('mmdet', 'mmseg', 'mmpretrain', 'mmengine', 'mmcv')
-#: What ``custom_imports`` may name.
-_IMPORTS = ('fastervit_backbone', 'mmdet.models', 'mmseg.models', 'mmpretrain.models')
-#: Modules whose registered classes a model may consist of.
-_MODULES = re.compile(
-    r'(torch\.nn|mmcv\.(cnn|ops)|mmengine\.(model|utils\.dl_utils\.parrots_wrapper)|fastervit_backbone'
-    r'|mmdet\.models\.(backbones|necks|dense_heads|roi_heads|seg_heads|mask_heads|detectors|layers|losses|utils'
-    r'|data_preprocessors|task_modules\.(assigners|samplers|coders|prior_generators))'
-    r'|mmseg\.models\.(backbones|necks|decode_heads|segmentors|losses|utils|data_preprocessor|assigners)'
-    r'|mmpretrain\.models\.(backbones|necks|heads|classifiers|losses|utils))(\.|$)'
-)
-#: Of these, modules whose classes read files or download when they are built.
-_READERS = re.compile(
-    r'mmdet\.models\.(detectors\.(d2_wrapper|glip|grounding_dino|kd_one_stage|lad)'
-    r'|dense_heads\.(atss_vlfusion_head|grounding_dino_head))'
-    r'|mmseg\.models\.backbones\.(timm_backbone|vpd)'
-    r'|mmpretrain\.models\.(backbones\.timm_backbone|classifiers\.(timm|hugging_face)|heads\.vqa_head'
-    r'|utils\.(huggingface|tokenizer|vector_quantizer))'
-)
-#: Section -> types in it.
-_NAMES = dict(
-    test_dataloader=frozenset(
-        'LoadImageFromFile LoadAnnotations Resize ResizeEdge FixScaleResize FixShapeResize '
-        'ResizeShortestEdge ResizeToMultiple Pad Normalize CenterCrop EfficientNetCenterCrop '
-        'PackDetInputs PackSegInputs PackInputs '
-        'CocoDataset CocoPanopticDataset LVISV05Dataset LVISV1Dataset VOCDataset XMLDataset ConcatDataset '
-        'LabelMapDataset ADE20KDataset BaseSegDataset CityscapesDataset PascalVOCDataset '
-        'ImageFolderDataset CustomDataset ImageNet ImageNet21k CIFAR10 CIFAR100 '
-        'DefaultSampler pseudo_collate default_collate'.split()
-    ),
-    test_evaluator=frozenset(
-        'CocoMetric CocoPanopticMetric LVISMetric VOCMetric IoUMetric Accuracy SingleLabelMetric'.split()
-    ),
-    test_cfg=frozenset({'TestLoop'}),
-)
-#: Parent -> types that mmengine's registries lack: functions and operators of mmcv, mixtures of mmpretrain.
-_FUNCTIONS = dict(
-    nms=('nms', 'soft_nms', 'nms_match'),
-    nms_cfg=('nms', 'soft_nms', 'nms_match'),
-    roi_layer=('RoIAlign', 'RoIPool'),
-    augments=('Mixup', 'CutMix', 'ResizeMix'),
-)
-#: Section -> keys that take a word. Of all keys of the toolkits' own configs these open no file.
-_TEXTS = dict(
-    model=frozenset(
-        'add_extra_convs aggregation arch attention_type bbox_reg_loss_type block bottleneck_type box_format '
-        'ffn_type fusion_types input_transform interpolate_mode interpolation iou_mode log_scale loss_name '
-        'method mode model_name norm order out_norm out_type padding_mode paths pooling_type position '
-        'psa_type readout_type reduction refine_type stdc_type style upsample_method'.split()
-    ),
-    test_dataloader=frozenset(
-        'ann_file data_root sub_data_root data_prefix img img_path seg seg_map_path folders img_suffix '
-        'seg_map_suffix backend imdecode_backend color_type edge interpolation padding_mode meta_keys'.split()
-    ),
-    test_evaluator=frozenset('ann_file eval_mode iou_metrics metric metric_items average'.split()),
-    test_cfg=frozenset(),
-)
-#: Options of metrics that write files.
-_WRITES = ('outfile_prefix', 'output_dir', 'format_only', 'collect_dir', 'dump_matches')
-#: Options that only say where initial weights come from; a published folder has the trained ones.
-_DROPPED = ('init_cfg', 'pretrained')
-_WORD = re.compile(r'[\w+-]{0,64}')
-#: Key -> form of its text, where that is no word.
-_FORMS = dict(
-    ann_file=re.compile(r'([\w-]{1,64}\.(json|txt))?'),
-    img_suffix=re.compile(r'[\w-]{0,16}\.\w{1,8}'),
-    seg_map_suffix=re.compile(r'[\w-]{0,16}\.\w{1,8}'),
-    model_name=re.compile(r'\w{1,64}(\.\w{1,64})?'),
-    folders=re.compile(r'(?!\.{1,2}$)[^/\\\0]{1,255}'),  # names of classes
-)
-#: Largest integer, and of options that make as many layers, anchors or images.
-_MAX_INTEGER, _MAX_NUMBER = 10**5, 1e9
-_MOST = dict(num_outs=16, scales_per_octave=32, num_stages=16, num_convs=64, batch_size=256)
-_MAX_BYTES, _MAX_DEPTH = 4_000_000, 40
 
 
 def read_data_config(path: str | Path) -> Config:
@@ -116,8 +38,8 @@ def read_data_config(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f'{path} has more than {_MAX_BYTES} bytes: fastervit publish writes less')
+        if path.stat().st_size > rules.MAX_BYTES:
+            raise UserError(f'{path} has more than {rules.MAX_BYTES} bytes: fastervit publish writes less')
         text = path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f'cannot read {path}: {error}') from error
@@ -133,7 +55,7 @@ def parse_data_config(text: str, path: str | Path) -> Config:
     checker = _Checker(path)
     tree = checker.check(_literals(text, path))
     for module in (tree.get('custom_imports') or {}).get('imports', ()):
-        importlib.import_module(module)  # of _IMPORTS
+        importlib.import_module(module)  # of rules.IMPORTS
     return Config(tree, cfg_text=text, filename=str(path))
 
 
@@ -155,8 +77,8 @@ def _literals(text: str, path: str | Path) -> dict[str, Any]:
 
 def _literal(node: ast.expr, depth: int = 0) -> Any:
     """Evaluate constants, lists, tuples, dicts and calls of ``dict`` with keywords; ValueError for others."""
-    if depth > _MAX_DEPTH:
-        raise ValueError(f'line {node.lineno} is nested more than {_MAX_DEPTH} times')
+    if depth > rules.MAX_DEPTH:
+        raise ValueError(f'line {node.lineno} is nested more than {rules.MAX_DEPTH} times')
     match node:
         case ast.Constant(value=value) if value is None or type(value) in (bool, int, float, str):
             return value
@@ -193,20 +115,20 @@ class _Checker:
     def check(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tree without options of initial weights; raise UserError if it is more than data."""
         for key in tree:
-            if key not in KEYS:
-                raise self._error(key, f'no key of a published config ({", ".join(KEYS)})')
+            if key not in rules.KEYS:
+                raise self._error(key, f'no key of a published config ({", ".join(rules.KEYS)})')
         self._check_form(tree)
         scope = tree.get('default_scope', 'mmdet')
-        if scope not in _SCOPES[:3]:
-            raise self._error('default_scope', f'{scope!r}: expected one of {", ".join(_SCOPES[:3])}')
+        if scope not in rules.SCOPES[:3]:
+            raise self._error('default_scope', f'{scope!r}: expected one of {", ".join(rules.SCOPES[:3])}')
         imports = tree.get('custom_imports')
         if imports is not None:
             names = imports.get('imports') if isinstance(imports, dict) else None
             if not isinstance(names, list) or set(imports) - {'imports', 'allow_failed_imports'}:
                 raise self._error('custom_imports', 'expected dict(imports=[...])')
             for name in names:
-                if name not in _IMPORTS:
-                    raise self._error('custom_imports', f'{name!r} is not one of {", ".join(_IMPORTS)}')
+                if name not in rules.IMPORTS:
+                    raise self._error('custom_imports', f'{name!r} is not one of {", ".join(rules.IMPORTS)}')
         for name in (scope, *((imports or {}).get('imports') or ())):
             import_toolkit(str(name).partition('.')[0])
         kept = {k: tree[k] for k in ('default_scope', 'custom_imports') if k in tree}
@@ -240,35 +162,37 @@ class _Checker:
                 return self._type(value, key, section, scope)
             self._text(value, key, section)
         elif isinstance(value, int | float):
-            most = _MOST.get(name, _MAX_INTEGER) if isinstance(value, int) else _MAX_NUMBER
+            most = rules.MOST.get(name, rules.MAX_INTEGER) if isinstance(value, int) else rules.MAX_NUMBER
             if not abs(value) <= most:
                 raise self._error(key, f'{str(value)[:30]} is more than {most:g}')
         return value
 
     def _text(self, value: str, key: str, section: str) -> None:
         name = _last_name(key)
-        if name not in _TEXTS[section]:
+        if name not in rules.TEXTS[section]:
             raise self._error(key, f'{value[:60]!r}: no text is expected here')
-        if not _FORMS.get(name, _WORD).fullmatch(value):
+        if not rules.FORMS.get(name, rules.WORD).fullmatch(value):
             raise self._error(key, f'{value[:60]!r} is no plain word')
 
     def _dict(self, value: dict, key: str, section: str, scope: str) -> dict:
         scope = value.get('_scope_', scope)
-        if scope not in _SCOPES:
-            raise self._error(f'{key}._scope_', f'{str(scope)[:60]!r}: expected one of {", ".join(_SCOPES)}')
+        if scope not in rules.SCOPES:
+            raise self._error(
+                f'{key}._scope_', f'{str(scope)[:60]!r}: expected one of {", ".join(rules.SCOPES)}'
+            )
         result = {}
         for name, item in value.items():
             place = f'{key}.{name}'
             if not isinstance(name, str) or not name.isidentifier() or name.startswith('__'):
                 raise self._error(key, f'has the key {str(name)[:60]!r}')
-            if name in _DROPPED:
+            if name in rules.DROPPED:
                 continue
             if name == '_scope_':
                 result[name] = item
                 continue
             if name == 'type' and not isinstance(item, str):
                 raise self._error(place, f'{str(item)[:60]}: expected the name of a class')
-            if section == 'test_evaluator' and name in _WRITES and item:
+            if section == 'test_evaluator' and name in rules.WRITES and item:
                 raise self._error(place, f'{str(item)[:60]!r}: results of a foreign config are not written')
             if name in ('backend_args', 'file_client_args', 'download') and item:
                 raise self._error(place, 'only files of this machine are read')
@@ -296,17 +220,17 @@ class _Checker:
     def _type(self, name: str, key: str, section: str, scope: str) -> str:
         """Check that a type is a class that may be built here."""
         parent = _last_name(key.rpartition('.')[0])
-        if section == 'model' and parent in _FUNCTIONS:
-            if name not in _FUNCTIONS[parent]:
-                raise self._error(key, f'{name[:60]!r}: expected one of {", ".join(_FUNCTIONS[parent])}')
+        if section == 'model' and parent in rules.FUNCTIONS:
+            if name not in rules.FUNCTIONS[parent]:
+                raise self._error(key, f'{name[:60]!r}: expected one of {", ".join(rules.FUNCTIONS[parent])}')
             return name
         prefix, _, bare = name.rpartition('.')
-        if prefix and prefix not in _SCOPES:
+        if prefix and prefix not in rules.SCOPES:
             raise self._error(key, f'{name[:60]!r} is no registered class')
         found = _registered(section, prefix or scope, bare)
         if not found:
             raise self._error(key, f'{name[:60]!r} is no registered class')
-        names = _NAMES.get(section)
+        names = rules.NAMES.get(section)
         allowed: Callable[[object], bool] = _is_part if names is None else lambda _: bare in names
         if not all(map(allowed, found)):
             raise self._error(key, f'{name[:60]} is not one of the classes that a published config may build')
@@ -326,7 +250,7 @@ def _is_part(target: object) -> bool:
     if inspect.isfunction(target) and hasattr(target, 'load'):  # one of ours, registered lazily
         return True
     module = str(getattr(target, '__module__', ''))
-    return bool(_MODULES.match(module)) and not _READERS.match(module)
+    return bool(rules.MODULES.match(module)) and not rules.READERS.match(module)
 
 
 @cache
