@@ -67,16 +67,14 @@ def run_cli(main: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except ImportError as error:
         library = missing_library(error)
-        if library:  # an OpenCV with windows, on a machine without them
-            print(
-                f'error: OpenCV needs {library}, which this system lacks: {headless_opencv()}',
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        if error.name not in EXTRAS:
+        if library and 'cv2' in f'{error.name} {error.path}':  # an OpenCV with windows, on a machine without
+            message = f'OpenCV needs {library}, which this system lacks: {headless_opencv()}'
+        elif isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            message = f"this needs the package {error.name}: pip install 'fastervit-backbone[mm]' "
+            message += '(in a checkout: make setup)'
+        else:
             raise
-        message = f"this needs the package {error.name}: pip install 'fastervit-backbone[mm]'"
-        print(f'error: {message} (in a checkout: make setup)', file=sys.stderr)
+        print(f'error: {message}', file=sys.stderr)
         code = 2
     except Exception as error:
         if 'torchvision::nms does not exist' in str(error):  # at the import of torchvision

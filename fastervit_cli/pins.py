@@ -1,4 +1,4 @@
-"""The tested versions in requirements.txt, for one version of Python."""
+"""The tested versions in requirements.txt, and what to install where OpenCV cannot be imported."""
 
 import re
 import sys

@@ -155,7 +155,11 @@ def _run_in_a_fork(command, cwd, variables):
         request['file_limit'] = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
         server.stdin.write(json.dumps(request) + '\n')
         server.stdin.flush()
-        code = json.loads(server.stdout.readline())['returncode']
+        answer = server.stdout.readline()
+        assert answer, f'tests/tool_server.py ended with {server.poll()}: run it by hand to see why'
+        code = json.loads(answer)['returncode']
+        if code is None:
+            raise subprocess.TimeoutExpired(command, 900)
         output = [Path(f'{folder}/o.{end}').read_text(errors='replace') for end in ('out', 'err')]
     return subprocess.CompletedProcess(command, code, *output)
 

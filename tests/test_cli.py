@@ -1,5 +1,6 @@
 """The ``fastervit`` command: every tool is a verb, help needs no torch, and a wheel has all it needs."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -111,6 +112,55 @@ def test_without_the_extra(tmp_path):
     message = "error: this needs the package mmengine: pip install 'fastervit-backbone[mm]' "
     message += '(in a checkout: make setup)'
     assert done.returncode == 2 and done.stderr.splitlines()[-1] == message
+
+
+LIBRARY = 'libGL.so.1: cannot open shared object file: No such file or directory'
+
+
+def test_an_opencv_that_needs_a_library_of_the_system(tmp_path):
+    pytest.importorskip('mmdet')
+    (tmp_path / 'cv2.py').write_text(f"raise ImportError({LIBRARY!r}, name='cv2')")
+    path = f'{tmp_path}{os.pathsep}{ROOT}'
+    done = command('train', 'cascade_shapes', cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('error: OpenCV needs libGL.so.1, which this system lacks: ')
+    assert last.endswith('-m pip install --no-deps opencv-python-headless')
+    done = command('doctor', cwd=tmp_path, PYTHONPATH=path)
+    problems = re.findall(r'^problem: (.*)\n    fix: (.*)$', done.stdout, re.MULTILINE)
+    assert done.returncode == 1 and len(problems) == 1, done.stdout
+    assert problems[0][0] == 'OpenCV needs libGL.so.1, which this system lacks'
+    assert re.search(r'--no-deps opencv-python-headless==[\d.]+$', problems[0][1])
+
+
+def test_other_import_errors_keep_their_traceback(tmp_path):
+    for text in (
+        "'libcudnn.so.9: cannot open shared object file', name='torch'",
+        "'cannot import', name='mmcv'",
+    ):
+        (tmp_path / 'mmengine.py').write_text(f'raise ImportError({text})')
+        done = command('train', 'x', cwd=tmp_path, PYTHONPATH=f'{tmp_path}{os.pathsep}{ROOT}')
+        assert done.returncode == 1 and 'Traceback' in done.stderr and 'OpenCV' not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ('module', 'reason', 'expected'),
+    [
+        ('mmdet', "No module named 'mmcv'", '--no-deps onedl-mmcv=='),
+        ('mmdet', "No module named 'skimage.draw'", 'scikit-image'),
+        ('mmdet', "No module named 'terminaltables'", 'install terminaltables'),
+        ('mmseg', 'libXext.so.6: cannot open shared object file', 'install libXext.so.6 with the system'),
+        ('mmcv', 'AttributeError: x', 'again'),
+    ],
+)
+def test_remedies_name_what_is_missing(module, reason, expected):
+    spec = importlib.util.spec_from_file_location('doctor', ROOT / 'tools' / 'doctor.py')
+    doctor = importlib.util.module_from_spec(spec)
+    sys.modules['doctor'] = doctor  # its dataclass looks itself up
+    spec.loader.exec_module(doctor)
+    problem, fix = doctor.remedy(module, reason, 'again')
+    assert problem.startswith(module) and expected in fix
+    assert doctor.remedy(module, LIBRARY, 'again') is None  # reported with OpenCV
 
 
 def test_torchvision_of_another_torch(tmp_path):

@@ -10,6 +10,7 @@ import zipfile
 
 import pytest
 
+from fastervit_cli import VERBS
 from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
@@ -87,12 +88,14 @@ STEPS = [
     ('publish', ['run', 'model'], 'written: model; use it: fastervit predict model'),
     ('predict', ['model', f'{DATA}/images/val', '--no-draw', '--out', 'from_folder'], 'written: from_folder'),
     ('benchmark', ['fastervit:nano', '--size', '64x96', '--rounds', '2'], 'nano'),
+    ('convert-checkpoint', ['--help'], 'usage: fastervit convert-checkpoint'),
     ('ablate', ['--help'], 'usage: fastervit ablate'),
     ('prepare-data', ['--help'], 'usage: fastervit prepare-data'),
 ]
 
 
 def test_every_verb(tmp_path):
+    assert {verb for verb, *_ in STEPS} | {'app'} == set(VERBS)
     wheels, site, cwd = (tmp_path / name for name in ('wheels', 'site', 'empty'))
     source = tmp_path / 'source'
     clone = ['git', 'clone', '-q', '--depth', '1', f'file://{ROOT}', str(source)]

@@ -1,6 +1,7 @@
 """Run a tool in a fork of a process that has imported torch and the toolkits, which takes each tool seconds.
 
-Exit code, output, folder, environment and limits are those of a process of its own. A request is a line of
+Exit code, output, folder, environment and limits are those of a process of its own; imports are not, so
+that tests/test_wheel.py runs each verb in a new one. A request is a line of
 JSON on stdin, the answer one on stdout: ``{"argv", "cwd", "environment", "output", "file_limit",
 "timeout"}`` -> ``{"returncode"}``; what the tool prints is in the files OUTPUT.out and OUTPUT.err.
 """
@@ -53,8 +54,8 @@ def main() -> None:
         answers.flush()
 
 
-def wait(child: int, timeout: float) -> int:
-    """Return the exit code as subprocess does: -N after signal N."""
+def wait(child: int, timeout: float) -> int | None:
+    """Return the exit code as subprocess does, -N after signal N; None after the timeout."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         found, status = os.waitpid(child, os.WNOHANG)
@@ -63,7 +64,7 @@ def wait(child: int, timeout: float) -> int:
         time.sleep(0.01)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return -int(signal.SIGALRM)
+    return None
 
 
 def run(request: dict) -> None:

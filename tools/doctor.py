@@ -97,10 +97,23 @@ def check_opencv(report: Report, packages: dict[str, str]) -> None:
     wheels = [name for name in ('opencv-python', 'opencv-python-headless') if name in packages]
     state = getattr(loaded, '__version__', f'does not import: {reason}')
     report.rows.append(('opencv', f'{state} ({", ".join(wheels) or "not by pip"})'))
-    if loaded is None:
+    if loaded is None or not hasattr(loaded, '__version__'):  # a folder that an uninstalled wheel left
         library = missing_library(reason)
         problem = f'OpenCV needs {library}, which this system lacks' if library else f'OpenCV: {reason}'
         report.problems.append((problem, headless_opencv(pinned('opencv-python-headless'))))
+
+
+#: Import name -> distribution, where they differ.
+DISTRIBUTIONS = dict(skimage='scikit-image', yaml='pyyaml', PIL='pillow', cv2='opencv-python-headless')
+
+
+def distribution_of(module: str) -> str:
+    """Return what pip installs for a module, at its tested version."""
+    if module in MM_PACKAGES:
+        fork = MM_PACKAGES[module][0]
+        return f'--no-deps {pinned(fork)}' if fork in WITHOUT_DEPS else pinned(fork)
+    name = DISTRIBUTIONS.get(module, module)
+    return pinned(name) or name
 
 
 def remedy(module: str, reason: str, package: str) -> tuple[str, str] | None:
@@ -111,13 +124,13 @@ def remedy(module: str, reason: str, package: str) -> tuple[str, str] | None:
         reason: why it does not import.
         package: what to install if it is broken itself.
     """
-    if 'libGL' in reason or 'cv2' in reason:
-        return None
+    if 'libGL' in reason or ('cv2' in reason and not hasattr(try_import('cv2')[0], '__version__')):
+        return None  # reported already
     if library := missing_library(reason):
         return f'{module} needs the system library {library}', f"install {library} with the system's packages"
-    missing = re.search(r"No module named '([\w.]+)'", reason)
-    if missing and missing[1].split('.')[0] != module:
-        return f'{module} needs {missing[1]}, which is missing', f'{PIP} {missing[1].split(".")[0]}'
+    missing = re.search(r"No module named '(\w+)", reason)
+    if missing and missing[1] != module:
+        return f'{module} needs {missing[1]}, which is missing', f'{PIP} {distribution_of(missing[1])}'
     return f'{module} does not import ({reason})', f'{PIP} {package}'
 
 
@@ -133,7 +146,7 @@ def check_families(report: Report, packages: dict[str, str]) -> None:
     if modules:
         problem = f'both families of {", ".join(modules)} are installed; they overwrite each other'
         uninstall = f'{sys.executable} -m pip uninstall -y {" ".join(originals + forks)}'
-        report.problems.append((problem, f'{uninstall} && {PIP} {pinned(*forks)}'))
+        report.problems.append((problem, f'{uninstall} && {PIP} --no-deps {pinned(*forks)}'))
 
 
 def check_mm_packages(report: Report, packages: dict[str, str], has_torch: bool) -> None:
@@ -146,7 +159,7 @@ def check_mm_packages(report: Report, packages: dict[str, str], has_torch: bool)
             state = f'{packages[name]}, does not import: {reason}' if name else 'missing'
         report.rows.append((f'{module} ({name})' if name else module, state))
         if loaded is None and has_torch:
-            needed = f'--no-deps {pinned(names[0])}' if names[0] in WITHOUT_DEPS else pinned(names[0])
+            needed = distribution_of(module)
             found = remedy(module, reason, needed) if name else (f'{module} is missing', f'{PIP} {needed}')
             if found is not None:
                 report.problems.append(found)

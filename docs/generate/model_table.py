@@ -192,8 +192,8 @@ def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:
     modules = ', '.join(f'{m.__name__} {m.__version__}' for m in (torch, mmdet, mmseg, mmpretrain, timm))
     machine = f'{platform.machine()}, {os.cpu_count()} cores'
     written = f'Written by `{command}` (Python {sys.version.split()[0]}, {modules}; {machine}).'
-    configs = (Path(__file__).parent / 'templates' / 'configs.md').read_text()
-    return f'# Models\n\n{written}\n\n{_EXPLANATION}\n\n{configs.strip()}'
+    table = (Path(__file__).parent / 'templates' / 'configs.md').read_text()
+    return f'# Models\n\n{written}\n\n{_EXPLANATION}\n\n{table.strip()}'
 
 
 def main() -> None:

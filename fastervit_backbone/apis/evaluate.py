@@ -15,10 +15,11 @@ from torch import nn
 from ..checkpoints.classifier import number_of_classes, select_classes, to_classifier
 from ..checkpoints.data_meta import data_meta
 from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
-from ..checkpoints.model_folder import one_line, resolve_model
+from ..checkpoints.model_folder import HUB, one_line, resolve_model
 from ..checkpoints.published import check_fit
 from ..datasets.imagenet import IMAGENET_CLASSES, synsets
 from ..engine.config.validate import classes_of, leaf_datasets
+from ..engine.console import restore_screen
 from ..engine.hooks.pictures import ClassificationPictures, SegmentationPictures, write_overview
 from ..engine.processes import rank0_print
 from ..engine.runner.build import build_runner, prepare, unwrap_model
@@ -70,7 +71,9 @@ def evaluate(
         UserError: bad input, or a checkpoint that does not fit the model.
     """
     if checkpoint is None and work_dir is None:
-        work_dir = Path('work_dirs') / Path(config_path).name  # config.py would be the name of all of them
+        # config.py would be the name of all of them
+        name = str(config_path) if str(config_path).startswith(HUB) else os.path.abspath(config_path)
+        work_dir = Path('work_dirs') / Path(name).name
     config_path, checkpoint = resolve_model(config_path, checkpoint)
     with one_line(config_path):
         return _evaluate(
@@ -126,8 +129,11 @@ def _evaluate(
         _register_deploy(runner)
     if tta:
         runner.register_hook(_TTAHook(config.tta_model))
-    with safe_loading():
-        metrics = runner.test()
+    try:
+        with safe_loading():
+            metrics = runner.test()
+    finally:
+        restore_screen(runner)
     if runner.rank == 0:
         if out is not None and out.suffix == '.json':
             _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))

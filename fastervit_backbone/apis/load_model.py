@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from ..checkpoints.classifier import to_classifier
 from ..checkpoints.data_meta import data_meta
 from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
+from ..checkpoints.model_folder import is_published_config
 from ..checkpoints.published import check_fit
 from ..engine.config.channels import check_channels
 from ..engine.config.classes import fit_heads
@@ -69,7 +70,7 @@ def load_model(
     return model.eval(), config, categories
 
 
-def _build(model: ConfigDict, weights: Mapping[str, Tensor], name: str) -> BaseModel:
+def _build(model: ConfigDict, weights: Mapping[str, Tensor], config_name: str) -> BaseModel:
     """Build a model of about as many parameters as its weights: a config that asks for more is another's.
 
     Raises:
@@ -84,13 +85,13 @@ def _build(model: ConfigDict, weights: Mapping[str, Tensor], name: str) -> BaseM
         if parameter is not None and not is_lazy(parameter):
             parameters -= parameter.numel()
         if parameters < 0:
-            raise UserError('it has far more parameters than the checkpoint')
+            raise UserError(f'{config_name}: the model has far more parameters than the checkpoint')
 
     def count_modules(module: nn.Module, name: str, part: nn.Module | None) -> None:
         nonlocal modules
         modules -= 1
         if modules < 0:
-            raise UserError('it has far more parts than the checkpoint')
+            raise UserError(f'{config_name}: the model has far more parts than the checkpoint')
 
     handles = [
         register_module_parameter_registration_hook(count_parameters),
@@ -99,9 +100,13 @@ def _build(model: ConfigDict, weights: Mapping[str, Tensor], name: str) -> BaseM
     try:
         with safe_loading():
             return MODELS.build(model)
+    except UserError:
+        raise
     except Exception as error:  # classes of the toolkits raise anything on arguments that they do not expect
+        if not is_published_config(config_name):
+            raise
         reason = ' '.join(f'{error}'.split())[:200] or type(error).__name__
-        raise UserError(f'{name}: the model cannot be built: {reason}') from error
+        raise UserError(f'{config_name}: the model cannot be built: {reason}') from error
     finally:
         for handle in handles:
             handle.remove()

@@ -20,7 +20,7 @@ from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, 
 from ..checkpoints.published import check_fit
 from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
 from ..engine.config.batch_norm import check_batch
-from ..engine.console import close_bars
+from ..engine.console import restore_screen
 from ..engine.hooks.accumulated_gradients import AccumulatedGradientsHook
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
@@ -81,22 +81,22 @@ def train(
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     _keep_two_checkpoints(config)
-    given_config = copy.deepcopy(config)
-    weights = _find_start(config, resume or config.get('resume', False))
-    if config.get('resume') and given_config.get('resume'):
-        given_config.load_from = None  # a later run need not find the checkpoint that this one resumes from
-    if config.get('randomness') is not None:
-        given_config.randomness = config.randomness
-    scale_learning_rate(config, auto_scale_lr, world_size(launcher))
-    check_batch(config)
     with locked(config.work_dir):
+        given_config = copy.deepcopy(config)
+        weights = _find_start(config, resume or config.get('resume', False))
+        if config.get('resume') and given_config.get('resume'):
+            # a later run need not find the checkpoint that this one resumes from
+            given_config.load_from = None
+        if config.get('randomness') is not None:
+            given_config.randomness = config.randomness
+        scale_learning_rate(config, auto_scale_lr, world_size(launcher))
+        check_batch(config)
         runner = build_runner(config, launcher, given_config)
         if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
             runner.adapt_weights = to_classifier
             weights = None if weights is None else to_classifier(weights)
-        if weights is not None and isinstance(
-            runner.model, nn.Module
-        ):  # FlexibleRunner builds the model later
+        # FlexibleRunner builds the model later
+        if weights is not None and isinstance(runner.model, nn.Module):
             check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
         del weights  # the runner reads the file itself: do not keep a second copy during training
         save_on_signal = SaveOnSignalHook()
@@ -111,7 +111,7 @@ def train(
                 return runner.train()
         finally:
             save_on_signal.restore()
-            close_bars(runner)
+            restore_screen(runner)
             release_workers()
 
 

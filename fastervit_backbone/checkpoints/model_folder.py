@@ -71,10 +71,11 @@ def one_line(config: str | Path) -> Iterator[None]:
     """
     try:
         yield
-    except UserError:
+    except (UserError, OSError, MemoryError):  # of this machine
         raise
     except Exception as error:
-        if not is_published_config(config):
+        is_of_machine = 'out of memory' in str(error).lower() or 'DataLoader worker' in str(error)
+        if is_of_machine or not is_published_config(config):
             raise
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
         raise UserError(

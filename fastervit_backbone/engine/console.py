@@ -2,24 +2,26 @@
 
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..evaluation.main_metrics import describe_metrics
-from .processes import rank0_print
+from ..utils.verbosity import is_verbose
+from .processes import process_rank, rank0_print
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: Steps between two updates of the bar's loss: reading it waits for the device.
 _LOSS_INTERVAL = 10
 
@@ -39,14 +41,17 @@ class _Plain(logging.Formatter):
 
 def quiet_logger(logger: logging.Logger) -> None:
     """Show only our own lines on the screen; warnings of libraries go to the log file, too."""
+    files = [handler for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
     for handler in logger.handlers:
-        if isinstance(handler, logging.FileHandler):
-            warnings = logging.getLogger('py.warnings')
-            warnings.handlers, warnings.propagate = [handler], False
-            logging.captureWarnings(True)
-        elif isinstance(handler, logging.StreamHandler):
+        if isinstance(handler, logging.StreamHandler) and handler not in files:
             handler.addFilter(_OursOnly())
             handler.setFormatter(_Plain())
+            if process_rank() > 0:
+                handler.setLevel(logging.ERROR)
+    if files or process_rank() > 0:
+        warnings = logging.getLogger('py.warnings')
+        warnings.handlers, warnings.propagate = files or [logging.NullHandler()], False
+        logging.captureWarnings(True)
 
 
 def quiet_coco() -> None:
@@ -80,6 +85,7 @@ class ConsoleHook(Hook):
         self._task: TaskID | None = None
         self._total, self._first, self._start = 0, 0, 0.0
         self._waited, self._paused_at, self._shown = 0.0, 0.0, -1
+        self._streams: list[tuple[logging.StreamHandler, Any]] = []
 
     def before_train(self, runner: Runner) -> None:
         """Say what begins, and where its log is."""
@@ -119,7 +125,10 @@ class ConsoleHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Print the figures of an evaluation."""
-        text = describe_metrics(metrics or {}) or 'nothing found'
+        text = describe_metrics(metrics or {})
+        if not text:
+            first = list((metrics or {}).items())[:4]
+            text = ', '.join(f'{name} {value:.4g}' for name, value in first) or 'nothing found'
         is_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
         when = f'epoch {runner.epoch}' if is_epoch else f'step {runner.iter}'
         rank0_print(f'{when}: {text}')
@@ -127,7 +136,8 @@ class ConsoleHook(Hook):
     def after_train(self, runner: Runner) -> None:
         """Close the bar, and say how to go on."""
         self.close()
-        rank0_print(f'evaluate: python tools/test.py {runner.cfg.filename} {runner.work_dir}')
+        written = Path(runner.work_dir) / Path(runner.cfg.filename or 'config').with_suffix('.py').name
+        rank0_print('evaluate: python tools/test.py ' + shlex.join([str(written), str(runner.work_dir)]))
 
     def before_test(self, runner: Runner) -> None:
         """Say what is evaluated."""
@@ -141,6 +151,8 @@ class ConsoleHook(Hook):
         """Advance."""
         if self._bar is not None:
             self._bar.update(self._task, completed=batch_idx + 1)
+        elif self._is_tenth(batch_idx + 1):
+            self._show(batch_idx + 1, '')
 
     def after_test(self, runner: Runner) -> None:
         """Close the bar."""
@@ -151,6 +163,8 @@ class ConsoleHook(Hook):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+            for handler, stream in self._streams:
+                handler.setStream(stream)
 
     def _begin(self, total: int, done: int, title: str, runner: Runner) -> None:
         self._total, self._first, self._start, self._waited = total, done, time.monotonic(), 0.0
@@ -168,6 +182,10 @@ class ConsoleHook(Hook):
         )
         self._task = self._bar.add_task(title, total=total, completed=done, text='')
         self._bar.start()
+        self._streams = []
+        for handler in runner.logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
+                self._streams.append((handler, handler.setStream(sys.stdout)))  # above the bar
 
     def _is_tenth(self, done: int) -> bool:
         tenth = done * 10 // max(1, self._total)
@@ -185,8 +203,12 @@ class ConsoleHook(Hook):
         rank0_print(f'step {done} of {self._total} ({done * 100 // self._total}%): {", ".join(parts)}')
 
 
-def close_bars(runner: Runner) -> None:
-    """Close the bar of a run that ended before its time."""
+def restore_screen(runner: Runner) -> None:
+    """Close the bar of a run, also of one that ended before its time, and let Python show warnings again."""
+    if not is_verbose():
+        logging.captureWarnings(False)
+        warnings = logging.getLogger('py.warnings')
+        warnings.handlers, warnings.propagate = [], True
     for hook in runner.hooks:
         if isinstance(hook, ConsoleHook):
             hook.close()

@@ -19,11 +19,12 @@ _LITTLE = 2**16
 
 def check_regular(path: str | Path) -> None:
     """Raise UserError for a pipe, socket or device, which may never end; a missing file is no error."""
-    with suppress(FileNotFoundError, NotADirectoryError):
+    mode = stat.S_IFREG
+    with suppress(OSError, ValueError):  # whoever opens it says why it cannot be opened
         mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            kind = 'a folder' if stat.S_ISDIR(mode) else 'a pipe, socket or device'
-            raise UserError(f'{path} is {kind}: name a file')
+    if not stat.S_ISREG(mode):
+        kind = 'a folder' if stat.S_ISDIR(mode) else 'a pipe, socket or device'
+        raise UserError(f'{path} is {kind}: name a file')
 
 
 def is_file(path: Path) -> bool:
@@ -58,7 +59,9 @@ def read_json(path: Path, remedy: str) -> Any:
     check_regular(path)
     try:
         return json.loads(path.read_text(encoding='utf-8-sig'))
-    except (ValueError, RecursionError, OSError) as error:
+    except OSError as error:
+        raise UserError(f'cannot read {path}: {error.strerror or error}') from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f'{path} is broken JSON ({error}): {remedy}') from error
 
 
@@ -104,7 +107,7 @@ def reporting_full_disk(folder: Path) -> Iterator[None]:
         cause = full_disk_behind(error)
         # C++ writers tell no reason
         if cause is None and shutil.disk_usage(folder if folder.is_dir() else '.').free >= _LITTLE:
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and str(error.filename or '').startswith(str(folder)):
                 raise UserError(f'cannot write to {folder}: {error.strerror or error}') from error
             raise
         reason = cause.strerror if cause is not None else 'the disk is full'

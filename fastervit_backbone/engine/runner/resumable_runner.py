@@ -4,6 +4,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -70,7 +71,9 @@ class ResumableRunner(Runner):
         return logger
 
     def _log_env(self, env_cfg: dict) -> None:
-        with silent_stderr():  # it asks for compilers that need not be there
+        with (
+            nullcontext() if is_verbose() else silent_stderr()
+        ):  # it asks for compilers that need not be there
             super()._log_env(env_cfg)
 
     def dump_config(self) -> None:

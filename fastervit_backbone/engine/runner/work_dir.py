@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
 from filelock import FileLock, Timeout
+from mmengine.dist import get_rank
 
 from ...checkpoints.io import resolve_checkpoint
 from ...checkpoints.model_folder import is_published, resolve_published
@@ -68,12 +69,14 @@ def locked(work_dir: str | Path) -> Iterator[None]:
     Raises:
         UserError: another run is writing into it.
     """
-    lock = FileLock(Path(work_dir) / LOCK_NAME, timeout=0)
+    folder = Path(work_dir)
+    is_new = not folder.exists()
+    lock = FileLock(folder / LOCK_NAME, timeout=0)
 
     def acquire() -> None:
         check_folder_writable('--work-dir', work_dir)
         try:
-            Path(work_dir).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout as error:
             raise UserError(
@@ -87,3 +90,7 @@ def locked(work_dir: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if is_new and get_rank() == 0 and {p.name for p in folder.iterdir()} <= {LOCK_NAME}:
+            lock_file = folder / LOCK_NAME  # nothing came of it
+            lock_file.unlink(missing_ok=True)
+            folder.rmdir()
