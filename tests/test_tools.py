@@ -134,14 +134,16 @@ def test_learning_rate_is_scaled_and_logged(trained):
     assert written.optim_wrapper.optimizer.lr == lr  # the written config is not scaled
 
 
-def test_readmes_prediction_in_python(trained, shapes, monkeypatch):
+def test_readmes_prediction_in_python(trained, shapes):
     blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
     block = next(b for b in blocks if 'Predictor(' in b)
-    for demo_path, path in (('work_dirs/demo/cascade', trained[0]), ('work_dirs/demo/data', shapes)):
-        block = block.replace(demo_path, str(path))
-    monkeypatch.chdir(ROOT)
+    run, image = 'work_dirs/finetune/my_data_default_0', shapes / 'images' / 'val' / '000001.png'
+    paths = {f'{run}/finetune.py': CASCADE, f'{run}/best.pth': trained[0] / 'epoch_2.pth', 'photo.jpg': image}
+    for named, path in paths.items():
+        assert named in block
+        block = block.replace(named, str(path))
     scope = {}
-    exec(block.replace('threshold=0.5', 'threshold=0.01'), scope)
+    exec(block, scope)
     prediction = scope['prediction']
     assert prediction.size == (96, 128) and len(prediction.masks) == len(prediction.boxes)
 

@@ -66,6 +66,7 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
         raise CheckpointError(_refusal(path) or _not_a_checkpoint(path)) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a checkpoint dict')
+    _check_plain(content, path)
     return dict(content)
 
 
@@ -87,6 +88,20 @@ def resolve_checkpoint(source: str | Path) -> Path:
         reason = 'it is a folder' if path.is_dir() else 'check the path'
         raise CheckpointError(f'no checkpoint at {path}: {reason}')
     return path
+
+
+def _check_plain(content: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError for weights that have no values to copy: sparse, quantized, or without any."""
+    parts = [
+        content,
+        *(content[key] for key in ('state_dict', 'model') if isinstance(content.get(key), Mapping)),
+    ]
+    for part in parts:
+        for key, value in part.items():
+            if isinstance(value, Tensor) and (
+                value.layout != torch.strided or value.is_meta or value.is_quantized
+            ):
+                raise CheckpointError(f'{path}: {key} is no plain tensor: save the weights as plain tensors')
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -120,13 +135,6 @@ def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
         if isinstance(content.get(key), Mapping):
             content = content[key]
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    unusual = next(
-        (k for k, v in tensors.items() if v.layout != torch.strided or v.is_meta or v.is_quantized), None
-    )
-    if unusual is not None:
-        raise CheckpointError(
-            f'{unusual} in the checkpoint is no plain tensor: save the weights as plain tensors'
-        )
     if not tensors:
         raise CheckpointError(f'no tensors in the checkpoint, its keys are {sorted(map(str, content))[:8]}')
     if all(k.startswith('module.') for k in tensors):

@@ -1,7 +1,7 @@
 """Checkpoints in a run's work dir."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PureWindowsPath
 
 from filelock import FileLock, Timeout
@@ -70,7 +70,7 @@ def locked(work_dir: str | Path) -> Iterator[None]:
         UserError: another run is writing into it.
     """
     folder = Path(work_dir)
-    is_new = not folder.exists()
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     lock = FileLock(folder / LOCK_NAME, timeout=0)
 
     def acquire() -> None:
@@ -90,7 +90,14 @@ def locked(work_dir: str | Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-        if is_new and get_rank() == 0 and {p.name for p in folder.iterdir()} <= {LOCK_NAME}:
-            lock_file = folder / LOCK_NAME  # nothing came of it
-            lock_file.unlink(missing_ok=True)
+        if get_rank() == 0:
+            _remove_empty(new)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, that hold nothing but a lock: nothing came of the run."""
+    with suppress(OSError):
+        for folder in folders:
+            if {path.name for path in folder.iterdir()} == {LOCK_NAME}:
+                (folder / LOCK_NAME).unlink()
             folder.rmdir()
