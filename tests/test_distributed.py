@@ -207,7 +207,7 @@ def test_interrupted(shapes, tmp_path):
         '--launcher',
         'pytorch',
     ]
-    command += ['--work-dir', 'work', '--cfg-options', *options]
+    command += ['--work-dir', 'work', '--verbose', '--cfg-options', *options]
     log = tmp_path / 'run.log'
     with log.open('w') as file:
         run = dict(
