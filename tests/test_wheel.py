@@ -124,7 +124,9 @@ def test_every_verb(tmp_path):
 
     for verb, arguments, expected in STEPS:
         options = dict(cwd=cwd, env=environment, capture_output=True, text=True, timeout=900)
+        start = time.monotonic()
         done = subprocess.run(command(verb, *arguments), **options)
+        print(f'{verb}: {time.monotonic() - start:.0f} s', flush=True)
         output = done.stdout + done.stderr
         assert done.returncode == 0, f'{verb}: {output[-3000:]}'
         assert re.search(expected, output), f'{verb}: {output[-3000:]}'
