@@ -102,6 +102,7 @@ def test_errors_are_one_line(tmp_path):
     with pytest.raises(UserError, match=r'model\.onnx\.json is missing'):
         read_info(file)
     file.write_bytes(b'x')
-    write_info(file, info(task='backbone'))
+    fit = dict(resize='fit', pad_value=[0, 0, 0])
+    write_info(file, info(task='backbone', preprocess=fit, outputs=['stage1']))
     with pytest.raises(UserError, match='has maps and no predictions'):
         ExportedModel(file)
