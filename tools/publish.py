@@ -6,7 +6,7 @@ Example: python tools/publish.py my_run my_model
 Hub:     python tools/publish.py my_run my_model --upload USER/NAME   (then its name is hf://USER/NAME)
 """
 
-from fastervit_cli.console import add_trust_argument, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import add_trust_argument, as_typed, parse_strictly, run_cli, tool_parser
 
 
 def main() -> None:
@@ -24,7 +24,8 @@ def main() -> None:
 
     with trusting_pickles(args.trust_pickle):
         folder = publish(args.run, args.out, checkpoint=args.checkpoint)
-    print(f'written: {folder}; use it: python tools/predict.py {folder} photos/ --out predictions')
+    line = f'written: {folder}; use it: python tools/predict.py {folder} photos/ --out predictions'
+    print(as_typed(line))
     if args.upload:
         print(f'uploaded: {upload(folder, args.upload)}')
 
