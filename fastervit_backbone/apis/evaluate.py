@@ -76,70 +76,44 @@ def evaluate(
         work_dir = Path('work_dirs') / Path(name).name
     config_path, checkpoint = resolve_model(config_path, checkpoint)
     with one_line(config_path):
-        return _evaluate(
-            config_path,
-            checkpoint,
-            work_dir=work_dir,
-            show_dir=show_dir,
-            out=out,
-            data=data,
-            tta=tta,
-            deploy=deploy,
-            options=options,
-            launcher=launcher,
-        )
-
-
-def _evaluate(
-    config_path: str | Path,
-    checkpoint: str | Path,
-    *,
-    work_dir: str | Path | None,
-    show_dir: str | Path | None,
-    out: str | Path | None,
-    data: str | Path | None,
-    tta: bool,
-    deploy: bool,
-    options: Mapping[str, object] | None,
-    launcher: str,
-) -> dict[str, float]:
-    config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
-    given_config = copy.deepcopy(config)
-    if tta:
-        _check_tta(config)
-        config.test_dataloader.dataset.pipeline = config.tta_pipeline
-    if deploy:
-        _check_deploy(config, config_path)
-    if out is not None:
-        out = _check_out(out)
-    if show_dir is not None:
-        check_folder_writable('--show-dir', show_dir)
-        show_dir = Path(os.path.abspath(show_dir))  # mmdet would join a relative path to its own run folder
-    exported = _open_exported(checkpoint, config, options, data=data, tta=tta, deploy=deploy)
-    path = find_checkpoint(checkpoint) if exported is None else exported.path
-    # resuming would also need an optimizer
-    config.update(load_from=str(path) if exported is None else None, resume=False)
-    scope = config.get('default_scope')
-    if show_dir is not None:
-        _draw_pictures(config, scope, show_dir)
-    runner = build_runner(config, launcher, given_config)
-    _set_model(runner, config, path, exported)
-    _register_outputs(runner, scope, show_dir, out)
-    if deploy:
-        _register_deploy(runner)
-    if tta:
-        runner.register_hook(_TTAHook(config.tta_model))
-    try:
-        with safe_loading():
-            metrics = runner.test()
-    finally:
-        restore_screen(runner)
-    if runner.rank == 0:
-        if out is not None and out.suffix == '.json':
-            _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
-        for line in _summary(metrics, show_dir, out):
-            rank0_print(line)
-    return metrics
+        config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
+        given_config = copy.deepcopy(config)
+        if tta:
+            _check_tta(config)
+            config.test_dataloader.dataset.pipeline = config.tta_pipeline
+        if deploy:
+            _check_deploy(config, config_path)
+        if out is not None:
+            out = _check_out(out)
+        if show_dir is not None:
+            check_folder_writable('--show-dir', show_dir)
+            # mmdet would join a relative path to its own run folder
+            show_dir = Path(os.path.abspath(show_dir))
+        exported = _open_exported(checkpoint, config, options, data=data, tta=tta, deploy=deploy)
+        path = find_checkpoint(checkpoint) if exported is None else exported.path
+        # resuming would also need an optimizer
+        config.update(load_from=str(path) if exported is None else None, resume=False)
+        scope = config.get('default_scope')
+        if show_dir is not None:
+            _draw_pictures(config, scope, show_dir)
+        runner = build_runner(config, launcher, given_config)
+        _set_model(runner, config, path, exported)
+        _register_outputs(runner, scope, show_dir, out)
+        if deploy:
+            _register_deploy(runner)
+        if tta:
+            runner.register_hook(_TTAHook(config.tta_model))
+        try:
+            with safe_loading():
+                metrics = runner.test()
+        finally:
+            restore_screen(runner)
+        if runner.rank == 0:
+            if out is not None and out.suffix == '.json':
+                _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
+            for line in _summary(metrics, show_dir, out):
+                rank0_print(line)
+        return metrics
 
 
 class _DeployHook(Hook):

@@ -134,14 +134,13 @@ def unpack(path: Path, root: Path, strip: int = 0) -> int:
                     )
                 written += _write(root.joinpath(*parts), root, size, file, path)
                 progress.advance(bar, packed)
-    # zipfile raises the last two for a password and for an unknown compression
+    # zipfile raises a RuntimeError for a password and for an unknown compression
     except (
         zipfile.BadZipFile,
         tarfile.TarError,
         EOFError,
         OSError,
         RuntimeError,
-        NotImplementedError,
     ) as error:
         raise UserError(
             f'{path} cannot be unpacked ({type(error).__name__}: {error}): move it away and download it again'

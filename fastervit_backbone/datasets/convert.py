@@ -82,7 +82,7 @@ def convert_yolo(path: str | Path, splits: Sequence[str] = SPLITS) -> dict[str, 
 def _place(path: Path, place: object) -> str:
     """Return a folder or list that the yaml names."""
     if not isinstance(place, str | int | float) or len(str(place)) > 4000 or '\0' in str(place):
-        raise UserError(f'{path}: {type(place).__name__!s} in place of a folder or list of images')
+        raise UserError(f'{path}: {type(place).__name__} in place of a folder or list of images')
     return str(place)
 
 
