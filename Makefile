@@ -24,7 +24,7 @@ demo-all: setup
 
 # two to four processes, a thread each
 test: setup
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
 test-slow: setup
 	@$(RUN) -m pytest -q -m slow

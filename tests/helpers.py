@@ -1,15 +1,8 @@
-"""Shared helpers without mm packages: reference cases, tools as subprocesses, unusual images."""
+"""Shared helpers without mm packages: reference cases, errors of tools, unusual images."""
 
 import json
-import os
 import re
-import resource
-import subprocess
-import sys
-import tempfile
-from functools import cache
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import pytest
@@ -102,7 +95,11 @@ class ReferenceCase:
 SMALL_CASES = sorted(p.stem for p in REFERENCE.glob('small_*.npz'))
 PAPER_CASES = sorted(p.stem for p in REFERENCE.glob('faster_vit_*.npz'))
 TOLERANCE = 1e-5  # relative to the largest stored value
-HUGE = ('faster_vit_5_224', 'faster_vit_6_224')  # 4 and 5 GB of weights
+#: Without and with layer scales; the others are slow: they have up to 5 GB of weights.
+QUICK_CASES = ('faster_vit_0_224', 'faster_vit_4_21k_224')
+ALL_CONV = type(
+    'AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'}
+)()
 
 
 def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
@@ -112,56 +109,6 @@ def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
 
 QUICK = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
 QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
-
-
-def environment(**variables):
-    roots = ('COCO_ROOT', 'ADE_ROOT', 'VOC_ROOT', 'SHAPES_ROOT')
-    inherited = {k: v for k, v in os.environ.items() if k not in roots}
-    fixed = {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
-    return inherited | fixed | variables
-
-
-#: Starts of the names of variables that are read when Python or a library starts: a process of its own then.
-_OF_THE_START = ('PYTHON', 'OMP', 'MKL', 'CUDA', 'HF_', 'TORCH', 'LD_')
-
-
-def tool(name, *arguments, cwd, **variables):
-    """Run a tool, in a fork of a process that has the toolkits (tests/tool_server.py) if that is the same."""
-    command = [str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-    if name != 'doctor' and not any(variable.startswith(_OF_THE_START) for variable in variables):
-        return _run_in_a_fork(command, cwd, environment(**variables))
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=cwd,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-
-
-@cache
-def _tool_server():
-    """Start the process that forks, which ends with this one."""
-    server = [sys.executable, str(ROOT / 'tests' / 'tool_server.py')]
-    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    return subprocess.Popen(server, env=environment(), cwd=ROOT, **pipes), Lock()
-
-
-def _run_in_a_fork(command, cwd, variables):
-    server, lock = _tool_server()
-    with tempfile.TemporaryDirectory() as folder, lock:
-        request = dict(argv=command, cwd=str(cwd), environment=variables, output=f'{folder}/o', timeout=900)
-        request['file_limit'] = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-        server.stdin.write(json.dumps(request) + '\n')
-        server.stdin.flush()
-        answer = server.stdout.readline()
-        assert answer, f'tests/tool_server.py ended with {server.poll()}: run it by hand to see why'
-        code = json.loads(answer)['returncode']
-        if code is None:
-            raise subprocess.TimeoutExpired(command, 900)
-        output = [Path(f'{folder}/o.{end}').read_text(errors='replace') for end in ('out', 'err')]
-    return subprocess.CompletedProcess(command, code, *output)
 
 
 def assert_one_line_error(done, message):

@@ -20,6 +20,7 @@ import fastervit_backbone  # noqa: F401 (before any config is read: lets mmengin
 from fastervit_backbone import FasterViT
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.config.machine import fit_to_machine
+from fastervit_backbone.engine.config.validate import as_list
 from fastervit_backbone.engine.runner.build import build_untrained
 
 NANO = [32, 64, 128, 256]
@@ -66,6 +67,18 @@ def with_nano(config):
             model.auxiliary_head.in_channels = channels[model.auxiliary_head.in_index]
     if model.type == 'DINO':
         model.num_queries = 50  # 900 need as many positions, more than small images have
+    return config
+
+
+def with_less_work(config):
+    """Let two-stage detectors look at few regions, and do not pad the images of segmenters to 512 x 512."""
+    model = config.model
+    if model.data_preprocessor.get('size'):
+        model.data_preprocessor.size = (64, 96)
+    if 'roi_head' in model:
+        model.train_cfg.rpn_proposal.max_per_img = model.test_cfg.rpn.max_per_img = 50
+        for stage in as_list(model.train_cfg.rcnn):
+            stage.sampler.num = 32
     return config
 
 

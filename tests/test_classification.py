@@ -2,9 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -29,15 +26,8 @@ from fastervit_backbone.engine.mesa import mesa_loss
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.models.fastervit import FasterViT
 from fastervit_backbone.utils.errors import CheckpointError, UserError
-from tests.helpers import (
-    ROOT,
-    TOLERANCE,
-    ReferenceCase,
-    assert_one_line_error,
-    environment,
-    relative_error,
-    tool,
-)
+from tests.helpers import ROOT, TOLERANCE, ReferenceCase, assert_one_line_error, relative_error
+from tests.processes import start_tool, tool
 
 FOLDER = ROOT / 'configs' / 'classification'
 CIFAR, MESA = FOLDER / 'cifar10_nano.py', FOLDER / 'imagenet200_nano.py'
@@ -89,7 +79,6 @@ def trained(colors, tmp_path_factory):
 
 @pytest.fixture
 def root(colors, monkeypatch):
-    time.sleep(1)  # mmengine names runs by the second
     monkeypatch.setenv('CIFAR10_ROOT', str(colors))
     return colors
 
@@ -290,11 +279,9 @@ MESA_RUN = [
 
 
 def start_mesa(work, root):
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), str(MESA), '--work-dir', str(work)]
-    command += ['--seed', '3', '--resume', '--cfg-options', *MESA_RUN]
-    log = (work.parent / f'{work.name}.log').open('a')
-    variables = environment(IMAGENET200_ROOT=str(root))
-    return subprocess.Popen(command, env=variables, stdout=log, stderr=log, start_new_session=True)
+    arguments = [MESA, '--work-dir', work, '--seed', '3', '--resume', '--cfg-options', *MESA_RUN]
+    place = dict(cwd=work.parent, log=work.parent / f'{work.name}.log')
+    return start_tool('train', *arguments, **place, IMAGENET200_ROOT=str(root))
 
 
 def test_mesa_begins_after_a_quarter_and_survives_kill_9(imagenet, tmp_path):
@@ -305,8 +292,7 @@ def test_mesa_begins_after_a_quarter_and_survives_kill_9(imagenet, tmp_path):
     deadline = time.time() + 200
     while not (broken / 'iter_13.pth').exists() and time.time() < deadline:  # within the fourth epoch
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert start_mesa(broken, imagenet).wait(300) == 0, (tmp_path / 'broken.log').read_text()[-3000:]
     first, second = (torch.load(path / 'iter_20.pth', weights_only=False) for path in (whole, broken))
     for part in ('state_dict', 'ema_state_dict'):

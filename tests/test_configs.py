@@ -18,7 +18,15 @@ from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
 from fastervit_backbone.finetune.flat_config import learns_masks
 from tests.helpers import ROOT
-from tests.mm_helpers import build, check_detector, check_segmenter, load, semantic_batch, with_nano
+from tests.mm_helpers import (
+    build,
+    check_detector,
+    check_segmenter,
+    load,
+    semantic_batch,
+    with_less_work,
+    with_nano,
+)
 
 LEAVES = sorted(p for p in (ROOT / 'configs').rglob('*.py') if '_base_' not in p.parts)
 CLASSIFIERS = [p for p in LEAVES if p.stem.startswith(('imagenet', 'cifar10'))]
@@ -277,7 +285,7 @@ def test_baselines_differ_only_in_the_backbone():
 )
 def test_loss_and_predict_with_nano(path):
     """A mixed batch (H != W), then one without any object or label; then prediction."""
-    config = with_nano(load(path))
+    config = with_less_work(with_nano(load(path)))
     model = build(config)
     if config.default_scope == 'mmseg':
         check_segmenter(model, config.model.decode_head.num_classes)

@@ -18,10 +18,10 @@ pytest.importorskip('mmseg')
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks import save_on_signal
-from tests.helpers import QUICK, ROOT, environment, tool
+from tests.helpers import QUICK, ROOT
 from tests.mm_helpers import save_untrained
+from tests.processes import TORCHRUN, environment, ranks, script, tool
 
-LAUNCH = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 #: Keeps losses and image names. The configs below use no randomness and no batch statistics, so that the loss
 #: does not depend on how a batch is split.
 KEEP_LOSSES = """
@@ -74,30 +74,18 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
     variables = dict(SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}:{tmp_path}')
     options = [config, '--seed', '3', '--cfg-options', *QUICK]
 
-    def losses(command, size, work):
-        arguments = [
-            str(ROOT / 'tools' / 'train.py'),
-            *map(str, options),
-            f'train_dataloader.batch_size={size}',
-            'work_dir=' + str(work),
-        ]
+    def losses(run, size, work):
+        arguments = [*options, f'train_dataloader.batch_size={size}', f'work_dir={work}']
         if size == 2:
             arguments += ['--launcher', 'pytorch']
-        done = subprocess.run(
-            [*command, *arguments],
-            cwd=tmp_path,
-            env=environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
+        done = run(ROOT / 'tools' / 'train.py', *arguments, cwd=tmp_path, **variables)
         assert done.returncode == 0, done.stdout + done.stderr
         records = [json.loads(path.read_text()) for path in sorted(work.glob('losses_*.json'))]  # per process
         means = {key: sum(losses[key] for losses, _ in records) / len(records) for key in records[0][0]}
         return means, [set(images) for _, images in records]
 
-    single, all_images = losses([sys.executable], 4, tmp_path / 'one')
-    distributed, shares = losses(LAUNCH, 2, tmp_path / 'two')
+    single, all_images = losses(script, 4, tmp_path / 'one')
+    distributed, shares = losses(ranks, 2, tmp_path / 'two')
     assert len(shares) == 2 and shares[0] | shares[1] == all_images[0] and not shares[0] & shares[1]
     # each process draws its own noise for denoising queries
     compared = [k for k in single if 'loss_' in k and 'dn_' not in k]
@@ -154,18 +142,8 @@ def test_the_same_miou(shapes, tmp_path):
         test = [config, 'work', '--work-dir', 'test', *tta, '--cfg-options', *QUICK]
         single = tool('test', *test, '--out', 'single.json', cwd=tmp_path, **variables)
         assert single.returncode == 0, single.stderr
-        command = [
-            *LAUNCH,
-            str(ROOT / 'tools' / 'test.py'),
-            *map(str, test),
-            '--launcher',
-            'pytorch',
-            '--out',
-            'distributed.json',
-        ]
-        distributed = subprocess.run(
-            command, cwd=tmp_path, env=environment(**variables), capture_output=True, text=True, timeout=600
-        )
+        both = [*test, '--launcher', 'pytorch', '--out', 'distributed.json']
+        distributed = ranks(ROOT / 'tools' / 'test.py', *both, cwd=tmp_path, **variables)
         assert distributed.returncode == 0, distributed.stderr
         metrics = [
             json.loads((tmp_path / f'{name}.json').read_text())['metrics']
@@ -201,7 +179,7 @@ def test_interrupted(shapes, tmp_path):
         'default_hooks.logger.interval=1',
     ]
     command = [
-        *LAUNCH,
+        *TORCHRUN,
         str(ROOT / 'tools' / 'train.py'),
         str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'),
         '--launcher',
@@ -244,8 +222,8 @@ def test_a_signal_while_the_processes_agree_stops_all_one_step_later(monkeypatch
 
 def test_an_infinite_loss_in_one_of_two(tmp_path):
     """Both processes skip the step, and both stop after two in a row: neither waits for the other."""
-    script = tmp_path / 'infinite.py'
-    script.write_text(
+    path = tmp_path / 'infinite.py'
+    path.write_text(
         """
 import sys
 from types import SimpleNamespace
@@ -282,8 +260,7 @@ except UserError as error:
 dist.barrier()
 """
     )
-    command = [*LAUNCH, str(script), str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300)
+    done = ranks(path, tmp_path, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f'{rank}.txt').read_text() for rank in (0, 1)] == [
         '1 True the loss was not finite in 2 s'
@@ -309,7 +286,7 @@ def test_one_process_checks_the_data(shapes, tmp_path):
         "custom_imports = dict(imports=['fastervit_backbone', 'record_checks'])\n"
     )
     command = [
-        *LAUNCH,
+        *TORCHRUN,
         str(ROOT / 'tools' / 'train.py'),
         str(config),
         '--launcher',
@@ -336,28 +313,27 @@ def test_prediction_in_two_processes(shapes, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source[i % len(source)].read_bytes())
     (tmp_path / 'many' / 'broken.png').write_text('no image')
-    tool_path = str(ROOT / 'tools' / 'predict.py')
+    predict = ROOT / 'tools' / 'predict.py'
     arguments = [str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), str(checkpoint), 'many', '--threshold']
     arguments += ['0', '--device', 'cpu', '--out']
-
-    def run(command, out):
-        options = dict(cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
-        return subprocess.run([*command, tool_path, *arguments, out], **options)
 
     def results(out):
         files = {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob('*.jpg')}
         return json.loads((tmp_path / out / 'predictions.json').read_text()), files
 
-    whole = run([sys.executable], 'whole')
+    whole = script(predict, *arguments, 'whole', cwd=tmp_path)
     assert whole.returncode == 1 and 'skipped' in whole.stdout, whole.stderr
-    both = run([*LAUNCH], 'both')
+    both = ranks(predict, *arguments, 'both', cwd=tmp_path)
     assert '30 images' in both.stdout and both.stdout.count('skipped') == 1, both.stdout + both.stderr
     assert results('both') == results('whole') and len(results('whole')[1]) == 30
     logs = sorted((tmp_path / 'both').glob('.journal.jsonl*'))
     assert [path.read_bytes().count(b'\n') for path in logs] in ([16, 16], [17, 15])
 
     process = subprocess.Popen(
-        [*LAUNCH, tool_path, *arguments, 'killed'], cwd=tmp_path, env=environment(), start_new_session=True
+        [*TORCHRUN, str(predict), *arguments, 'killed'],
+        cwd=tmp_path,
+        env=environment(),
+        start_new_session=True,
     )
     log = tmp_path / 'killed' / '.journal.jsonl.1'
     while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'\n') > 4):
@@ -367,7 +343,7 @@ def test_prediction_in_two_processes(shapes, tmp_path):
     time.sleep(0.5)
     with log.open('a') as file:
         file.write('{"source": "half a li')
-    again = run([sys.executable], 'killed')
+    again = script(predict, *arguments, 'killed', cwd=tmp_path)
     assert 'already done' in again.stdout, again.stdout + again.stderr
     assert results('killed') == results('whole')
 
@@ -376,10 +352,9 @@ def test_finetuning_in_two_processes(shapes, tmp_path):
     """One command: a plan, a training in both processes, one best checkpoint, and a resume."""
     splits = [str(shapes / 'annotations' / f'instances_{split}.json') for split in ('train', 'val')]
     images = [str(shapes / 'images' / split) for split in ('train', 'val')]
-    command = [*LAUNCH, str(ROOT / 'tools' / 'finetune.py'), '--train', splits[0], '--val', splits[1]]
+    command = [ROOT / 'tools' / 'finetune.py', '--train', splits[0], '--val', splits[1]]
     command += ['--images', *images, '--arch', 'nano', '--preset', 'quick', '--work-dir', 'run']
-    options = dict(cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600)
-    done = subprocess.run([*command, '--batch', '1', '--accumulate', '2', '--epochs', '3'], **options)
+    done = ranks(*command, '--batch', '1', '--accumulate', '2', '--epochs', '3', cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert '1 x 2 accumulated x 2 processes' in done.stdout
     assert done.stdout.count('best: mask AP') == 1 and (tmp_path / 'run' / 'best.pth').is_file()
@@ -388,9 +363,9 @@ def test_finetuning_in_two_processes(shapes, tmp_path):
     assert meta['iter'] == 6  # 4 images: 2 iterations an epoch in 2 processes
     (tmp_path / 'run' / 'epoch_3.pth').unlink()
     (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'epoch_2.pth'))
-    done = subprocess.run([*command, '--resume'], **options)
+    done = ranks(*command, '--resume', cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / 'run' / 'epoch_3.pth').is_file(), done.stdout + done.stderr
-    bad = subprocess.run([*command[:-1], 'other', '--model', 'fpn'], **options)
+    bad = ranks(*command[:-1], 'other', '--model', 'fpn', cwd=tmp_path)
     assert bad.returncode != 0 and bad.stderr.count('error: --model fpn learns from label-map') == 1, (
         bad.stderr
     )

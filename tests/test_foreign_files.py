@@ -30,8 +30,9 @@ from fastervit_backbone.finetune import finetune
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
 from fastervit_cli import own_configs
-from tests.helpers import CASCADE, QUICK, assert_one_line_error, tool
+from tests.helpers import CASCADE, QUICK, assert_one_line_error
 from tests.mm_helpers import save_untrained
+from tests.processes import tool
 
 CLASSES = ('circle', 'square', 'triangle')
 

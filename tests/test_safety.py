@@ -22,8 +22,9 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.utils.trust import trusting_pickles
-from tests.helpers import CASCADE, QUICK, assert_one_line_error, tool
+from tests.helpers import CASCADE, QUICK, assert_one_line_error
 from tests.mm_helpers import save_untrained
+from tests.processes import tool
 
 LOADERS = {
     f'{s}_dataloader.{k}': v

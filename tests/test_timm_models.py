@@ -11,15 +11,12 @@ import timm
 from fastervit_backbone import FasterViT
 from fastervit_backbone.timm_models import FasterViTClassifier, default_cfgs
 from fastervit_backbone.utils.errors import CheckpointError
-from tests.helpers import PAPER_CASES, TOLERANCE, ReferenceCase, randomize, relative_error
+from tests.helpers import PAPER_CASES, QUICK_CASES, TOLERANCE, ReferenceCase, randomize, relative_error
 
 NAMES = [
     *(f'fastervit_{arch}' for arch in ('nano', *range(7))),
     *(f'fastervit_4_21k_{size}' for size in (224, 384, 512, 768)),
 ]
-
-
-QUICK_CASES = ('faster_vit_0_224', 'faster_vit_3_224', 'faster_vit_4_21k_224')
 
 
 def test_every_name_is_registered():

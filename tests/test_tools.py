@@ -3,9 +3,7 @@
 import json
 import re
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,17 +18,8 @@ from PIL import Image
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import (
-    CASCADE,
-    FPN,
-    QUICK,
-    ROOT,
-    UPERNET,
-    ReferenceCase,
-    assert_one_line_error,
-    environment,
-    tool,
-)
+from tests.helpers import CASCADE, FPN, QUICK, ROOT, UPERNET, ReferenceCase, assert_one_line_error
+from tests.processes import TORCHRUN, environment, ranks, start_tool, tool
 
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
 #: Makes a config of the paper run in seconds on two cores: nano backbone, few images, few regions.
@@ -78,18 +67,14 @@ def trained(shapes, tmp_path_factory):
 
 def kill_and_resume(arguments, cwd, **variables):
     work = Path(arguments[arguments.index('--work-dir') + 1])
-    command = [sys.executable, str(ROOT / 'tools' / 'train.py'), *map(str, arguments)]
     log = cwd / 'first.log'
-    with log.open('w') as file:
-        options = dict(cwd=cwd, env=environment(**variables), stdout=file, stderr=subprocess.STDOUT)
-        process = subprocess.Popen(command, **options)
+    process = start_tool('train', *arguments, cwd=cwd, log=log, **variables)
     deadline = time.monotonic() + 800
     while 'Epoch(train) [2][1/' not in re.sub(' +', ' ', log.read_text()).replace('[ ', '['):
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
     assert (work / 'epoch_1.pth').is_file() and not (work / 'epoch_2.pth').exists()
     done = tool('train', *arguments, '--resume', cwd=cwd, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -157,18 +142,19 @@ def test_checkpoints_keep_the_category_ids(trained, shapes):
 
 def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
     """torchrun with gloo: SyncBN becomes BN, the learning rate counts both processes; resume and evaluate."""
-    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
     options = ['--launcher', 'pytorch', '--work-dir', tmp_path / 'work', '--verbose', '--cfg-options']
     short = [*options, *QUICK, 'train_dataloader.batch_size=2', *TWO_EPOCHS[2:], 'train_cfg.val_interval=1']
 
     def run(name, *arguments):
-        command = [sys.executable, *launch, str(ROOT / 'tools' / f'{name}.py'), *map(str, arguments)]
-        env = environment(SHAPES_ROOT=str(shapes))
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=600)
+        done = ranks(ROOT / 'tools' / f'{name}.py', *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    first = run('train', CASCADE, *short, 'train_cfg.max_epochs=1')
+    command = [*TORCHRUN, ROOT / 'tools' / 'train.py', CASCADE, *short, 'train_cfg.max_epochs=1']
+    env = environment(SHAPES_ROOT=str(shapes))
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first = done.stdout
     assert 'is for batch' not in first  # 2 processes x 2 images are the config's batch of 4
     assert len(rates(first)) == 2  # 8 images
     assert 'resumed epoch: 1' in run('train', CASCADE, '--resume', *short, 'train_cfg.max_epochs=2')
@@ -270,9 +256,7 @@ def test_two_processes_with_different_sizes(tmp_path):
         'assert torch.equal(others[0], others[1]) and weights.isfinite().all()\n'
         "print('agreed', flush=True)\n"
     )
-    launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
-    command = [sys.executable, *launch, str(script)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300)
+    done = ranks(script, cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.count('agreed') == 2, done.stderr
 
 

@@ -1,9 +1,10 @@
-"""Run a tool in a fork of a process that has imported torch and the toolkits, which takes each tool seconds.
+"""Run tools in forks of a process that has imported torch and the toolkits, which takes each tool seconds.
 
-Exit code, output, folder, environment and limits are those of a process of its own; imports are not, so
-that tests/test_wheel.py runs each verb in a new one. A request is a line of
-JSON on stdin, the answer one on stdout: ``{"argv", "cwd", "environment", "output", "file_limit",
-"timeout"}`` -> ``{"returncode"}``; what the tool prints is in the files OUTPUT.out and OUTPUT.err.
+Exit code, output, folder, environment, process group and limits are those of a process of its own;
+imports are not, so that tests/test_wheel.py runs each verb in a new one. tests/processes.py asks. A
+request is a line of JSON on stdin, the answer one on stdout:
+``{"argv", "cwd", "environment", "stdout", "stderr", "file_limit"}`` -> ``{"pid"}``;
+``{"wait": pid, "seconds"}`` -> ``{"returncode"}``, null while it runs.
 """
 
 import atexit
@@ -13,7 +14,6 @@ import json
 import os
 import resource
 import runpy
-import signal
 import sys
 import time
 import traceback
@@ -33,7 +33,7 @@ MODULES = (
         'fastervit_backbone.apis.evaluate',
         'fastervit_backbone.apis.predictor',
     ),
-    *('fastervit_backbone.finetune', 'yapf.yapflib.yapf_api'),
+    'fastervit_backbone.finetune',
 )
 
 
@@ -45,36 +45,36 @@ def main() -> None:
             importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
-        if not child:
-            answers.close()
-            run(request)
-        code = wait(child, request['timeout'])
-        answers.write(json.dumps(dict(returncode=code)) + '\n')
+        if 'wait' in request:
+            answer = dict(returncode=wait(request['wait'], request['seconds']))
+        else:
+            child = os.fork()
+            if not child:
+                answers.close()
+                run(request)
+            answer = dict(pid=child)
+        answers.write(json.dumps(answer) + '\n')
         answers.flush()
 
 
-def wait(child: int, timeout: float) -> int | None:
-    """Return the exit code as subprocess does, -N after signal N; None after the timeout."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
+def wait(child: int, seconds: float) -> int | None:
+    """Return the exit code as subprocess does, -N after signal N; None if it runs on."""
+    end = time.monotonic() + seconds
+    while True:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= end:
+            return None
         time.sleep(0.01)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
 
 
 def run(request: dict) -> None:
     """Be the tool; never returns."""
-    os.setpgid(0, 0)
-    files = [
-        os.open(f'{request["output"]}.{end}', os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for end in ('out', 'err')
-    ]
-    for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (files[0], 1), (files[1], 2)):
-        os.dup2(source, target)
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for target, name in enumerate(('stdout', 'stderr'), 1):
+        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND), target)
     sys.stdin = open(0)
     sys.stdout = open(1, 'w', encoding='utf-8', closefd=False)
     sys.stderr = open(2, 'w', encoding='utf-8', closefd=False, errors='backslashreplace')
@@ -83,7 +83,8 @@ def run(request: dict) -> None:
     os.chdir(request['cwd'])
     resource.setrlimit(resource.RLIMIT_FSIZE, (request['file_limit'], resource.RLIM_INFINITY))
     sys.argv = request['argv']
-    sys.path[0] = os.path.dirname(sys.argv[0])
+    given = request['environment'].get('PYTHONPATH', '').split(os.pathsep)
+    sys.path[:1] = [os.path.dirname(sys.argv[0]), *(path for path in given if path and path not in sys.path)]
     reseed()
     code: object = 0
     try:

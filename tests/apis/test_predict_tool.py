@@ -3,9 +3,6 @@
 import errno
 import json
 import shutil
-import signal
-import subprocess
-import sys
 import time
 
 import cv2
@@ -19,18 +16,9 @@ from fastervit_backbone.apis.prediction_log import LOG_NAME, PredictionLog
 from fastervit_backbone.apis.prediction_run import PredictionRun
 from fastervit_backbone.apis.sources import find_sources
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import (
-    CASCADE,
-    QUICK,
-    ROOT,
-    UPERNET,
-    assert_one_line_error,
-    environment,
-    make_video,
-    odd_images,
-    tool,
-)
+from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, assert_one_line_error, make_video, odd_images
 from tests.mm_helpers import save_untrained
+from tests.processes import start_tool, tool
 
 ALL = ['--threshold', '0']
 
@@ -136,19 +124,16 @@ def test_killed_and_started_again(shapes, detector, tmp_path):
     arguments = [str(CASCADE), str(detector), 'many', *ALL]
     whole = predict(*arguments, '--out', 'whole', cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    command = [sys.executable, str(ROOT / 'tools' / 'predict.py'), *arguments, '--out', 'killed']
     kills = 0
     log = tmp_path / 'killed' / LOG_NAME
     for lines in (3, 11):
-        output = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **output)
+        process = start_tool('predict', *arguments, '--out', 'killed', cwd=tmp_path, log=tmp_path / 'log')
         deadline = time.monotonic() + 120
         while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'\n') > lines):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         kills += process.poll() is None
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
     assert kills >= 1
     with log.open('a') as file:
         file.write('{"source": "half a li')  # killed while writing

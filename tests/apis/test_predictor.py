@@ -12,8 +12,9 @@ from fastervit_backbone.apis.sources import read_image
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.structures.prediction import decode_mask
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, tool
+from tests.helpers import CASCADE, QUICK, ROOT, UPERNET
 from tests.mm_helpers import save_untrained
+from tests.processes import tool
 
 ALL_SCORES = {'model.test_cfg.rcnn.score_thr': 0.0}
 

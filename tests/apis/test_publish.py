@@ -15,7 +15,8 @@ from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.publish import publish, upload
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import UPERNET, assert_one_line_error, tool
+from tests.helpers import UPERNET, assert_one_line_error
+from tests.processes import tool
 
 
 @pytest.fixture(scope='module')

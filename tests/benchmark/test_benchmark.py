@@ -195,6 +195,7 @@ def test_data_path(tmp_path, monkeypatch, capsys):
         run([], data=f'{DEMOS}/fpn_shapes.py')
 
 
+@pytest.mark.slow
 def test_exported_backbones_and_files(tmp_path, capsys):
     for package in ('onnx', 'onnxruntime', 'openvino', 'nncf', 'mmdet'):
         pytest.importorskip(package)

@@ -10,7 +10,8 @@ from PIL import Image
 from fastervit_backbone.datasets.convert import convert_voc, convert_yolo
 from fastervit_backbone.datasets.validation.coco import check_coco_split, read_split
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error
+from tests.processes import tool
 
 
 def save_image(path, width, height):

@@ -15,7 +15,8 @@ from fastervit_backbone.datasets.masks import (
 )
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error
+from tests.processes import tool
 
 COLORS = {0: (0, 0, 0), 1: (128, 0, 64), 2: (10, 200, 30), 255: (255, 255, 255)}
 FILE = '0 0 0 ground\n# a remark\nroad, big: 128, 0, 64\n#0ac81e\tsky\n255 255 255 void\n'

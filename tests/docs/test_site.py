@@ -21,6 +21,7 @@ def test_the_site_builds_without_a_warning(tmp_path):
     assert not re.search(r'<(script|img|link)[^>]*(src|href)="https?:', pages)  # it works offline
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path):
     """With few images: every cell as it is committed, and something in every output."""
     nbformat = pytest.importorskip('nbformat')

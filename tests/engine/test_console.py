@@ -14,7 +14,8 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.console import quiet_logger, restore_screen
 from fastervit_backbone.utils.log import log
 from fastervit_backbone.utils.verbosity import is_verbose, verbosely
-from tests.helpers import CASCADE, QUICK, tool
+from tests.helpers import CASCADE, QUICK
+from tests.processes import tool
 
 
 def test_training_and_evaluation_in_few_lines(tmp_path):

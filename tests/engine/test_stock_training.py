@@ -16,7 +16,8 @@ from mmengine.config import Config
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
-from tests.helpers import FPN, QUICK, environment
+from tests.helpers import FPN, QUICK
+from tests.processes import environment
 
 
 @pytest.fixture(scope='module')
@@ -26,16 +27,11 @@ def shapes(tmp_path_factory):
 
 def train_with(toolkit, config, work_dir, *options):
     """Run the installed tools/train.py of a toolkit; return its log and the weights of its checkpoint."""
-    script = Path(toolkit.__file__).parent / '.mim' / 'tools' / 'train.py'
-    command = [sys.executable, script, config, '--work-dir', work_dir, '--cfg-options', *QUICK, *options]
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=work_dir.parent,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    path = Path(toolkit.__file__).parent / '.mim' / 'tools' / 'train.py'
+    command = [sys.executable, path, config, '--work-dir', work_dir, '--cfg-options', *QUICK, *options]
+    # imported by custom_imports only: in a process of its own
+    run = dict(cwd=work_dir.parent, env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(list(map(str, command)), **run)
     log = done.stdout + done.stderr
     assert done.returncode == 0, log
     last = (work_dir / 'last_checkpoint').read_text()

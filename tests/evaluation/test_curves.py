@@ -8,7 +8,8 @@ from PIL import Image
 
 from fastervit_backbone.evaluation.curves import plot_logs, read_log
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import QUICK, ROOT, assert_one_line_error, tool
+from tests.helpers import QUICK, ROOT, assert_one_line_error
+from tests.processes import tool
 
 
 def write_log(folder, stamp, iterations, scale=1.0, torn=False):

@@ -22,7 +22,8 @@ from fastervit_backbone.evaluation.label_maps import analyze_label_maps
 from fastervit_backbone.evaluation.objects import analyze_objects, confusion_matrix
 from fastervit_backbone.structures.prediction import encode_mask
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error
+from tests.processes import tool
 
 NAMES = {3: 'ant', 0: 'bee', 90: 'cat'}
 

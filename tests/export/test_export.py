@@ -29,8 +29,9 @@ from fastervit_backbone.export.run import RejectedError, check, export
 from fastervit_backbone.structures.prediction import Categories, Prediction
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
-from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error, tool
+from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error
 from tests.mm_helpers import build, load, with_nano
+from tests.processes import tool
 
 #: Runs the fastervit command where only onnxruntime, numpy, OpenCV, Pillow, pycocotools and filelock are.
 WITHOUT_TORCH = """

@@ -7,7 +7,7 @@ from tests.export.test_export import make_it_detect
 from tests.helpers import ROOT
 from tests.mm_helpers import build, load, with_nano
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 
 def test_a_detector_on_coco(real_data, tmp_path):

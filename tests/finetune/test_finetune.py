@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +28,9 @@ from fastervit_backbone.finetune.own_data import OwnData, read_own_data
 from fastervit_backbone.finetune.plan import MODELS, PRESETS, describe, find_base, make_plan
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.utils.errors import DownloadError, UserError
-from tests.helpers import CASCADE, assert_one_line_error, tool
+from tests.helpers import CASCADE, assert_one_line_error
 from tests.mm_helpers import save_untrained
+from tests.processes import tool
 
 SPLITS = ('train', 'val')
 
@@ -233,7 +233,6 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
     with pytest.raises(UserError, match=r'--train .*other\.json: the run in '):
         finetune(**(arguments | dict(train='other.json')), **options, resume=True)
     for repeated in (options, dict(work_dir=run)):
-        time.sleep(1)  # mmengine names runs by the second
         resumed = finetune(**arguments, **repeated, resume=True)
         assert resumed.value == pytest.approx(result.value) and resumed.plan is None
     logs = ''.join(path.read_text() for path in run.glob('*/*.log'))

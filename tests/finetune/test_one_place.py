@@ -18,7 +18,8 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.finetune.one_place import choose_val, read_place
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error
+from tests.processes import tool
 
 CLASSES = ('circle', 'square', 'triangle')
 

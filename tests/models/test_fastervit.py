@@ -290,9 +290,10 @@ def test_pure_bf16(nano):
 
 
 @torch.no_grad()
-def test_compiled_equals_eager_at_two_sizes():
+@pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)])
+def test_compiled_equals_eager_at_two_sizes(backend):
     net = randomize(FasterViT(ArchSpec(**{**TINY, 'depths': (1, 1, 1, 1)}))).eval()
-    compiled = torch.compile(net)
+    compiled = torch.compile(net, backend=backend)
     for size in [(64, 96), (97, 131)]:
         images = torch.randn(1, 3, *size)
         for a, b in zip(net(images), compiled(images), strict=True):

@@ -136,8 +136,9 @@ def test_user_errors(nano, arguments, message):
 def test_pictures_of_any_size(tmp_path):
     """Run the tool on 480x640 and on an odd size."""
     pytest.importorskip('mmdet')
-    from tests.helpers import CASCADE, assert_one_line_error, tool
+    from tests.helpers import CASCADE, assert_one_line_error
     from tests.mm_helpers import save_untrained
+    from tests.processes import tool
 
     checkpoint = save_untrained(CASCADE, tmp_path / 'model.pth')
     rng = np.random.default_rng(0)

@@ -15,6 +15,7 @@ from ...utils.trust import pickles_are_trusted
 from .cfg_options import apply_options
 from .data_only import read_data_config
 from .lookup import arguments_of
+from .write import ReadableConfig
 
 
 def find_config(path: str | Path) -> Path:
@@ -36,7 +37,7 @@ def find_config(path: str | Path) -> Path:
     raise UserError(f'no config at {path}{hint}: check the path')
 
 
-def load_config(path: str | Path, options: Mapping[str, object] | None = None) -> Config:
+def load_config(path: str | Path, options: Mapping[str, object] | None = None) -> ReadableConfig:
     """Read a config and apply options to it.
 
     A Python config is a program and runs; that of a published folder is read as data (:mod:`.data_only`).
@@ -50,9 +51,9 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
     """
     path = find_config(path)
     if is_published_config(path) and not pickles_are_trusted():
-        config = read_data_config(path)
+        config = ReadableConfig(read_data_config(path))
     else:
-        config = _run_config(path)
+        config = ReadableConfig(_run_config(path))
     known = arguments_of(Runner)
     for key in config:
         hint = '' if key in known else did_you_mean(key, known, cutoff=0.88)

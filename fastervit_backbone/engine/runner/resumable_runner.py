@@ -5,9 +5,10 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, _ParamScheduler
@@ -27,6 +28,8 @@ from .loops import (
 )
 from .schedules import describe_changes, fast_forward, schedule_of
 from .workers import with_signal_proof_workers
+
+_TIMESTAMP = '%Y%m%d_%H%M%S'  # mmengine's
 
 
 class ResumableRunner(Runner):
@@ -62,6 +65,23 @@ class ResumableRunner(Runner):
             param_scheduler=param_scheduler,
             **kwargs,
         )
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Name the run by its second, and one that begins within the second of another by the next free one.
+
+        Otherwise both would write the same log.
+        """
+        super().setup_env(env_cfg)
+        names = [self._free_timestamp(self._timestamp)]
+        broadcast_object_list(names)
+        self._timestamp = names[0]
+
+    def _free_timestamp(self, timestamp: str) -> str:
+        started = [name for name in MMLogger._instance_dict if name.endswith(timestamp)]
+        if not started and not os.path.exists(os.path.join(self.work_dir, timestamp)):
+            return timestamp
+        later = datetime.strptime(timestamp, _TIMESTAMP) + timedelta(seconds=1)
+        return self._free_timestamp(later.strftime(_TIMESTAMP))
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Show only our own lines on the screen, unless ``--verbose``."""

@@ -18,7 +18,8 @@ from fastervit_backbone.datasets.validation.findings import overlap
 from fastervit_backbone.datasets.validation.repair import repair
 from fastervit_backbone.evaluation.coco_files import read_truth
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error
+from tests.processes import tool
 
 GOOD = dict(
     images=[dict(id=i, file_name=f'{i}.png', width=40, height=30) for i in (1, 2, 3)],

@@ -9,7 +9,8 @@ from fastervit_backbone.datasets.validation.label_maps import (
     LabelValues,
     check_label_map_split,
 )
-from tests.helpers import assert_one_line_error, tool
+from tests.helpers import assert_one_line_error
+from tests.processes import tool
 
 
 def write(folder, name, values, image=None):
