@@ -10,7 +10,7 @@ endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
 
-.PHONY: setup browser demo demo-all test test-slow gpu lint format clean
+.PHONY: setup browser demo demo-all test test-unit test-slow gpu lint format clean
 
 setup:
 	@$(SETUP)
@@ -26,8 +26,16 @@ demo-all: setup
 test: setup
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist worksteal
 
+# of files that name no toolkit and start no process: under two minutes
+test-unit: setup
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 -m 'unit and not slow and not gpu'
+
+# also on bare Debians, as root where debootstrap is installed
 test-slow: setup
 	@$(RUN) -m pytest -q -m slow
+	@if [ "$$(id -u)" = 0 ] && command -v debootstrap >/dev/null; then \
+	  tools/bare_machine.sh trixie && tools/bare_machine.sh sid; \
+	else echo 'test-slow: no bare machines: they need root and debootstrap'; fi
 
 # on a machine with a GPU: writes docs/benchmarks/gpu_*.md; STEPS="tests peers" runs some
 gpu: setup

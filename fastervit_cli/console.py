@@ -10,6 +10,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -177,6 +178,11 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--verbose', action='store_true', help="show the toolkits' whole log, which always is in the log file"
     )
+
+
+def hide_toolkit_warnings() -> None:
+    """Keep the toolkits' warnings about their own code from the screen; other warnings are shown once."""
+    warnings.filterwarnings('ignore', category=UserWarning, module='mm(cv|det|engine|pretrain|seg)')
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,9 @@
 """Fixtures that several test files share."""
 
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,20 @@ import torch
 
 from fastervit_backbone import FasterViT
 from tests.helpers import ROOT, randomize
+
+_NOT_UNIT = re.compile(r'\b(mmengine|mmcv|mmdet|mmseg|mmpretrain|mm_helpers|processes|subprocess|timm)\b')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of files that name no toolkit and start no process as ``unit``."""
+
+    @cache
+    def is_unit(path: Path) -> bool:
+        return not _NOT_UNIT.search(path.read_text())
+
+    for item in items:
+        if is_unit(item.path):
+            item.add_marker(pytest.mark.unit)
 
 
 @pytest.fixture(autouse=True)

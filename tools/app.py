@@ -8,7 +8,13 @@ Then open http://127.0.0.1:7860; Ctrl-C stops the server. Only this machine can 
 --host 0.0.0.0 everyone in the network can, and can run the model.
 """
 
-from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import (
+    add_model_arguments,
+    hide_toolkit_warnings,
+    parse_strictly,
+    run_cli,
+    tool_parser,
+)
 
 
 def main() -> None:
@@ -31,6 +37,7 @@ def main() -> None:
         '--max-megabytes', type=int, default=50, metavar='N', help='reject larger files (default: 50)'
     )
     args = parse_strictly(parser, intermixed=True)
+    hide_toolkit_warnings()
 
     from pathlib import Path
 

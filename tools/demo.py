@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from fastervit_cli import data_folder
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import as_typed, parse_strictly, run_cli, tool_parser
 
 HEADS = ['cascade', 'dino', 'mask2former', 'rtmdet-ins', 'upernet', 'fpn', 'mask2former-semantic']
 
@@ -44,6 +44,9 @@ def main() -> None:
         code = subprocess.run(command, env=environment).returncode
         if code:
             sys.exit(code)
+    model = f'{data_folder("configs") / "demo" / args.heads[-1]}_shapes.py {Path(args.out) / args.heads[-1]}'
+    print(as_typed(f'predict: python tools/predict.py {model} IMAGES --out predictions'))
+    print(as_typed('your own data: python tools/finetune.py DATA'))
 
 
 if __name__ == '__main__':

@@ -11,13 +11,15 @@ The file takes RGB images and is a model for predict, test and app. Exit code 1:
 and was renamed to .rejected.
 """
 
-import warnings
+import shlex
 from pathlib import Path
 
 from fastervit_cli.console import (
     add_cfg_options,
     add_threads,
     add_trust_argument,
+    as_typed,
+    hide_toolkit_warnings,
     parse_size,
     parse_strictly,
     run_cli,
@@ -69,7 +71,7 @@ def main() -> None:
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.trust import trusting_pickles
 
-    warnings.filterwarnings('ignore', category=UserWarning, module='mm(det|seg|pretrain)')  # their own
+    hide_toolkit_warnings()
     common = dict(verify=args.verify, annotations=args.annotations, options=args.cfg_options)
     with trusting_pickles(args.trust_pickle):
         name = None if args.checkpoint else Path(args.config).name  # of the folder
@@ -101,7 +103,12 @@ def main() -> None:
             name=name,
             **common,
         )
-    print('\n'.join([*parity.lines(), f'written: {path}']))
+    lines = [*parity.lines(), f'written: {path}']
+    if not args.backbone:
+        lines.append(
+            as_typed(f'predict: python tools/predict.py {shlex.quote(str(path))} IMAGES --out predictions')
+        )
+    print('\n'.join(lines))
 
 
 if __name__ == '__main__':

@@ -14,7 +14,13 @@ Repeat the command to resume a run that was stopped. Exit code 1: some inputs fa
 
 import sys
 
-from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import (
+    add_model_arguments,
+    hide_toolkit_warnings,
+    parse_strictly,
+    run_cli,
+    tool_parser,
+)
 
 
 def main() -> None:
@@ -66,6 +72,7 @@ def main() -> None:
     )
     results.add_argument('--overwrite', action='store_true', help='replace existing results in --out')
     args = parse_strictly(parser, intermixed=True)
+    hide_toolkit_warnings()
 
     from fastervit_backbone.apis.exported import is_exported
     from fastervit_backbone.apis.prediction_run import PredictionRun

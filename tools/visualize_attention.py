@@ -9,7 +9,13 @@ With --bias it needs no image and writes kernels_*.png: the bias of every offset
 
 from pathlib import Path
 
-from fastervit_cli.console import add_model_arguments, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import (
+    add_model_arguments,
+    hide_toolkit_warnings,
+    parse_strictly,
+    run_cli,
+    tool_parser,
+)
 
 
 def main() -> None:
@@ -36,6 +42,7 @@ def main() -> None:
         help='block of the stage, from 0; negative from the end (default: -1)',
     )
     args = parse_strictly(parser, intermixed=True)
+    hide_toolkit_warnings()
 
     from fastervit_backbone.checkpoints.model_folder import is_published
 

@@ -46,5 +46,7 @@ class PredictionReport:
                 f'{self.images} images in {self.elapsed:.1f} s: {rate} (each part by itself: {parts})'
             )
         lines += [f'skipped: {reason}' for reason in self.failed.values()]
-        lines.append(f'written: {self.json}' + (f'; {len(self.failed)} failed' if self.failed else ''))
-        return lines
+        pictures = self.json.with_name('pictures') if self.json else None
+        also = f', pictures in {pictures}' if pictures and pictures.is_dir() else ''
+        failed = f'; {len(self.failed)} failed' if self.failed else ''
+        return [*lines, f'written: {self.json}{also}{failed}']

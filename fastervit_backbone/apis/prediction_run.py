@@ -19,6 +19,7 @@ from PIL import Image
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, full_disk_behind, replacing
+from ..utils.log import log
 from ..utils.progress import progress_bar
 from ..visualization.palette import colorize_label_map
 from .prediction_log import PredictionLog, SortedEntries
@@ -127,13 +128,17 @@ class PredictionRun:
             UserError: the disk is full.
         """
         with closing(self.log):
-            digest, images = hashlib.blake2b(digest_size=8), 0
+            digest, images, clips = hashlib.blake2b(digest_size=8), 0, 0
             for source in sources:
                 digest.update(os.fsencode(source.path) + b'\0')
                 done = str(source.path) in self.log
                 self.report.done_before += done
                 images += not done and not source.is_video
+                clips += not done and source.is_video
             self._run = digest.hexdigest()
+            if self.share.rank == 0:
+                what = f'{images} images' + (f' and {clips} videos' if clips else '')
+                log(f'predicting {what} on {self.predictor.device} into {self.out}')
             videos: list[Task] = []
             start = time.perf_counter()
             self._predict_images(self._tasks(sources, videos), -(-images // self.share.count))
@@ -163,7 +168,8 @@ class PredictionRun:
 
     def _predict_images(self, tasks: Iterator[Task], number: int) -> None:
         batches = -(-number // self.batch)
-        for group, pixels in progress_bar(self._batches(tasks), batches, 'batches of images'):
+        what = 'batches of images' if self.batch > 1 else 'images'
+        for group, pixels in progress_bar(self._batches(tasks), batches, what):
             for task, image, prediction in zip(group, pixels, self._predict(group, pixels), strict=True):
                 if prediction is not None:
                     with self._skip_on_error(task.source):

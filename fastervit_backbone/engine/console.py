@@ -15,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from ..evaluation.main_metrics import describe_metrics
+from ..utils.progress import duration
 from ..utils.verbosity import is_verbose
 from .processes import process_rank, rank0_print
 
@@ -93,7 +94,8 @@ class ConsoleHook(Hook):
         loop, total = runner.train_loop, runner.max_iters
         length = f'{total} steps'
         if isinstance(loop, EpochBasedTrainLoop):
-            length = f'{runner.max_epochs} epochs of {len(loop.dataloader)} steps'
+            epochs = f'{runner.max_epochs} epoch{"s" * (runner.max_epochs > 1)}'
+            length = f'{epochs} of {len(loop.dataloader)} steps'
         where = f', from step {runner.iter}' if runner.iter else ''
         line = f'training: {length}{where}, {len(loop.dataloader.dataset)} images'
         if isinstance(runner.optim_wrapper, OptimWrapper):
@@ -199,7 +201,7 @@ class ConsoleHook(Hook):
         seconds = (time.monotonic() - self._start - self._waited) / max(1, done - self._first)
         left = seconds * (self._total - done)
         parts = [text] if text else []
-        parts += [f'{seconds:.2f} s a step'] + [f'{_duration(left)} left'] * (done < self._total)
+        parts += [f'{seconds:.2f} s a step'] + [f'{duration(left)} left'] * (done < self._total)
         rank0_print(f'step {done} of {self._total} ({done * 100 // self._total}%): {", ".join(parts)}')
 
 
@@ -212,11 +214,6 @@ def restore_screen(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, ConsoleHook):
             hook.close()
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = int(seconds // 3600), int(seconds % 3600 // 60)
-    return f'{hours} h {minutes} min' if hours else f'{minutes} min' if minutes else f'{seconds:.0f} s'
 
 
 def _log_file(runner: Runner) -> str:

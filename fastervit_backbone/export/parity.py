@@ -12,6 +12,7 @@ from ..apis.exported import ExportedModel, resize_channels
 from ..apis.session import open_session
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
+from ..utils.progress import progress_bar
 from .graph import Graph
 from .images import Images, score
 from .reference import Reference, layers_of
@@ -119,7 +120,8 @@ def compare(exported: ExportedModel, reference: Reference, images: Images, preci
     counts = np.zeros(2, np.int64)  # pixels with another class, all pixels
     # images of any size do not fit into one batch
     step = (exported.batch or 1) if exported.size is not None else 1
-    for start in range(0, len(images), step):
+    starts = range(0, len(images), step)
+    for start in progress_bar(starts, len(starts), 'comparing'):
         indices = range(start, min(start + step, len(images)))
         group = images.read(indices)
         prepared = [

@@ -19,6 +19,7 @@ from ..checkpoints.model_folder import one_line
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, reporting_full_disk
+from ..utils.log import log
 from ..utils.trust import trusting_pickles
 from .describe import describe
 from .detectors import build_graph
@@ -94,6 +95,7 @@ def export(
         model, config, categories = load_model(config_path, checkpoint, options, 0.0)
         graph = build_graph(model, config, size, backbone=backbone)
     images = read_images(verify, annotations, graph.task, categories)
+    log(f'exporting as {format}, then comparing with the model on {len(images)} {images.kind}')
     calibration = _calibration(int8)
     reference = Reference(model, config, graph)
     suffix = SUFFIXES[format]

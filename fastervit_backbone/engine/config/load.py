@@ -11,6 +11,7 @@ from fastervit_cli.suggest import did_you_mean
 
 from ...checkpoints.model_folder import is_published_config
 from ...utils.errors import UserError
+from ...utils.log import without_info
 from ...utils.trust import pickles_are_trusted
 from .cfg_options import apply_options
 from .data_only import read_data_config
@@ -65,6 +66,7 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
 
 def _run_config(path: Path) -> Config:
     try:
-        return Config.fromfile(str(path))
+        with without_info():
+            return Config.fromfile(str(path))
     except Exception as error:  # configs are Python code and can raise anything; the file is at fault
         raise UserError(f'cannot read config {path}: {type(error).__name__}: {error}') from error
