@@ -9,6 +9,7 @@ SETUP := $(BOOTSTRAP) tools/setup_env.py
 endif
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 .PHONY: setup browser demo demo-all test test-unit test-slow gpu lint format clean
 
@@ -22,13 +23,13 @@ demo-all: setup
 	@$(RUN) tools/demo.py --out $(DEMO) --heads cascade dino mask2former rtmdet-ins upernet fpn mask2former-semantic
 	@$(RUN) docs/generate/demo_page.py $(DEMO)
 
-# two to four processes, a thread each
+# one process more than cores, a thread each: some wait for others
 test: setup
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 --dist worksteal
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
 
 # of files that name no toolkit and start no process: under two minutes
 test-unit: setup
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n auto --maxprocesses 4 -m 'unit and not slow and not gpu'
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n $(WORKERS) -m 'unit and not slow and not gpu'
 
 # also on bare Debians, as root where debootstrap is installed
 test-slow: setup

@@ -70,13 +70,13 @@ def with_nano(config):
     return config
 
 
-def with_less_work(config):
+def with_less_work(config, *, regions=50):
     """Let two-stage detectors look at few regions, and do not pad the images of segmenters to 512 x 512."""
     model = config.model
     if model.data_preprocessor.get('size'):
         model.data_preprocessor.size = (64, 96)
     if 'roi_head' in model:
-        model.train_cfg.rpn_proposal.max_per_img = model.test_cfg.rpn.max_per_img = 50
+        model.train_cfg.rpn_proposal.max_per_img = model.test_cfg.rpn.max_per_img = regions
         for stage in as_list(model.train_cfg.rcnn):
             stage.sampler.num = 32
     return config

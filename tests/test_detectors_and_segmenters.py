@@ -138,7 +138,9 @@ SEGMENTERS = {'upernet_fastervit2_160k': CROPS | UPERNET_HEADS, 'fpn_fastervit1_
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize('name', SEGMENTERS)
+@pytest.mark.parametrize(
+    'name', ['fpn_fastervit1_40k', pytest.param('upernet_fastervit2_160k', marks=pytest.mark.slow)]
+)
 def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
     """One training image; label 0 is ignored, and 150 classes are learned."""
     monkeypatch.setenv('ADE_ROOT', str(real_data / 'ADEChallengeData2016'))
@@ -174,7 +176,9 @@ def camvid_config(path, base, root, **dataset):
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize('name', SEGMENTERS)
+@pytest.mark.parametrize(
+    'name', ['upernet_fastervit2_160k', pytest.param('fpn_fastervit1_40k', marks=pytest.mark.slow)]
+)
 def test_segmenters_on_camvid(name, real_data, tmp_path, capsys):
     """The data set's void label 11 is ignored by loss and metrics, and 11 classes are learned."""
     config = camvid_config(tmp_path / 'camvid.py', f'{name}.py', real_data / 'camvid_mini', ignore_index=11)

@@ -110,7 +110,7 @@ ATTACKS = {
     'stars': (lambda f: append(f, 'test_cfg = dict(**{})'), 'has an expression'),
     'a base': (lambda f: append(f, "_base_ = 'evil.py'"), '_base_: no key of a published config'),
     'custom imports': (
-        lambda f: replace(f, "'fastervit_backbone',", "'fastervit_backbone', 'evil',"),
+        lambda f: replace(f, "'fastervit_backbone'", "'fastervit_backbone', 'evil'"),
         "custom_imports: 'evil'",
     ),
     'a hook': (

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -17,8 +19,8 @@ from playwright.sync_api import sync_playwright
 
 from fastervit_backbone.apis.app import Uploads
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, UPERNET, assert_one_line_error
-from tests.processes import start_tool, tool
+from tests.helpers import CASCADE, ROOT, UPERNET, assert_one_line_error
+from tests.processes import environment, tool
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
 FLAGS = [
@@ -46,7 +48,10 @@ def serve(tmp_path):
     def start(*arguments):
         port = free_port()
         log = tmp_path / f'{port}.log'
-        processes.append(start_tool('app', *arguments, '--port', port, cwd=tmp_path, log=log))
+        command = [sys.executable, ROOT / 'tools' / 'app.py', *arguments, '--port', port]
+        with log.open('w') as file:
+            options = dict(cwd=tmp_path, env=environment(), stdout=file, stderr=subprocess.STDOUT)
+            processes.append(subprocess.Popen(list(map(str, command)), **options))
         deadline = time.monotonic() + 120
         while f'http://127.0.0.1:{port}' not in log.read_text():
             assert processes[-1].poll() is None and time.monotonic() < deadline, log.read_text()
@@ -56,6 +61,7 @@ def serve(tmp_path):
     yield start
     for process in processes:
         process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -1,8 +1,5 @@
 """The detector that the authors released becomes mmdet's DINO; the file is not here, its names are."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -20,6 +17,7 @@ from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.models.layers.position import PositionMlp
 from fastervit_backbone.utils.errors import CheckpointError
 from tests.helpers import ROOT, ReferenceCase, randomize
+from tests.processes import tool
 
 CONFIG = ROOT / 'configs' / 'dino_fastervit4_21k_224_12e.py'
 C = 256
@@ -235,15 +233,15 @@ def test_a_box_is_encoded_as_the_detector_does(released):
 def test_the_command(released, tmp_path):
     """The file as DINO's training writes it; the result is read by stock torch and holds the backbone."""
     torch.save(dict(model={f'module.{k}': v for k, v in released.items()}, epoch=11), tmp_path / 'dino.pth')
-    command = [sys.executable, str(ROOT / 'tools' / 'convert_checkpoint.py'), str(tmp_path / 'dino.pth')]
-    done = subprocess.run([*command, str(tmp_path / 'ours.pth')], capture_output=True, text=True)
+    command = ['convert_checkpoint', tmp_path / 'dino.pth']
+    done = tool(*command, tmp_path / 'ours.pth', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'not for commercial use' in done.stdout and '91 classes -> 80' in done.stdout
     content = torch.load(tmp_path / 'ours.pth', weights_only=True)
     net = FasterViT('4_21k_224', out_norm='bn', out_indices=(1, 2, 3))
     report = load_published(net, content)
     assert not report.fresh
-    done = subprocess.run([*command, str(tmp_path / 'half.pth'), '--half'], capture_output=True, text=True)
+    done = tool(*command, tmp_path / 'half.pth', '--half', cwd=tmp_path)
     assert done.returncode == 2 and '--half is for a backbone alone' in done.stderr
 
 

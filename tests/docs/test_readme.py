@@ -52,7 +52,8 @@ def test_files_that_it_names_exist(page):
     links = re.findall(r'\]\((?!http)([^)#]+)\)', PAGES[page])
     assert all(((ROOT / page).parent / name).exists() for name in links), links
     named = re.findall(r'(?:tools|configs|tests|demo|baselines)/[\w/.-]+\.(?:py|md)', PAGES[page])
-    assert len(links) + len(named) > 3
+    verbs = re.findall(r'fastervit ([a-z-]+)', PAGES[page])
+    assert len(links) + len(named) + len(verbs) > 3
     for name in named:
         assert (ROOT / name).exists() or (ROOT / 'configs' / name).exists(), name
 

@@ -30,7 +30,7 @@ from fastervit_backbone.structures.prediction import Categories, Prediction
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error
-from tests.mm_helpers import build, load, with_nano
+from tests.mm_helpers import build, load, with_less_work, with_nano
 from tests.processes import tool
 
 #: Runs the fastervit command where only onnxruntime, numpy, OpenCV, Pillow, pycocotools and filelock are.
@@ -93,7 +93,7 @@ def make_it_detect(model):
 def test_the_graph_of_every_family_is_its_model(name, size):
     config = load(ROOT / 'configs' / f'{name}.py')
     if '/' not in name:
-        config = with_nano(config)
+        config = with_less_work(with_nano(config), regions=200)
     if config.model.type == 'DINO':
         config.model.num_queries = 20
     model = build(config).eval()
@@ -118,7 +118,7 @@ def test_the_graph_of_every_family_is_its_model(name, size):
 
 
 def test_a_batch_gives_the_same_as_single_images():
-    config = with_nano(load(ROOT / 'configs/mask-rcnn_fastervit0_1x.py'))
+    config = with_less_work(with_nano(load(ROOT / 'configs/mask-rcnn_fastervit0_1x.py')), regions=200)
     model = build(config).eval()
     make_it_detect(model)
     graph = build_graph(model, config, (96, 128), backbone=False)
@@ -291,6 +291,7 @@ def test_a_classifier_prepares_images_as_its_pipeline():
         assert (torch.from_numpy(canvas.copy()) == expected.permute(1, 2, 0).flip(2)).all(), name
 
 
+@pytest.mark.slow
 def test_formats_beside_each_other(fpn, tmp_path):
     for format in ('openvino', 'onnx', 'openvino'):
         export(FPN, fpn, tmp_path, size=(32, 64), format=format, backbone=True)

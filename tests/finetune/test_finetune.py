@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -212,10 +210,8 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
     assert 'train: images without objects: they are kept' in printed
     assert "'" not in printed.split('classes: ')[1].split('\n')[0]
     assert result.metric == 'mask AP' and 0 <= result.value <= 1 and result.best == run / 'best.pth'
-    code = f'import torch; meta = torch.load({str(result.best)!r}, weights_only=True)["meta"]\n'
-    code += 'print(*meta["dataset_meta"]["classes"])'
-    stock = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
-    assert stock.stdout.split() == ['circle', 'square', 'triangle', 'hexagon'], stock.stderr
+    meta = torch.load(result.best, weights_only=True)['meta']  # by stock torch
+    assert list(meta['dataset_meta']['classes']) == ['circle', 'square', 'triangle', 'hexagon']
     log = next(run.glob('*/*.log')).read_text()
     assert 'have a different shape in this model' in log
     assert 'initialized from scratch: roi_head.bbox_head.0.fc_cls.weight' in log

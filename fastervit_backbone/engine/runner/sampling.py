@@ -91,6 +91,7 @@ class ResumableBatchSampler(Sampler):
 class FaultTolerantDataset(Dataset):
     """A data set that seeds each sample by its :class:`SeededIndex` and replaces unreadable images by others.
 
+    Everything else is the wrapped data set's: what a hook reads, and what it sets, such as another pipeline.
     The ``data_samples`` of a replaced one have ``unreadable``, a list of (path, reason), in their metainfo.
 
     Args:
@@ -105,6 +106,13 @@ class FaultTolerantDataset(Dataset):
         if name == 'dataset':  # during unpickling
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute of the wrapped data set."""
+        if name == 'dataset' and 'dataset' not in self.__dict__:
+            super().__setattr__(name, value)
+        else:
+            setattr(self.dataset, name, value)
 
     def __len__(self) -> int:
         """Return the length of the wrapped data set."""
