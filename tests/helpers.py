@@ -1,12 +1,15 @@
 """Shared helpers without mm packages: reference cases, errors of tools, unusual images."""
 
 import json
+import os
+import pickle
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from fastervit_backbone import ArchSpec
@@ -100,6 +103,18 @@ QUICK_CASES = ('faster_vit_0_224', 'faster_vit_4_21k_224')
 ALL_CONV = type(
     'AllConv', (dict,), {'__contains__': lambda self, key: True, '__getitem__': lambda self, key: 'conv'}
 )()
+
+
+def once(tmp_path_factory, name, make):
+    """Return ``make(folder)``, made by the first process that asks; the others wait and read it."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if 'PYTEST_XDIST_WORKER' in os.environ else root) / f'once_{name}'
+    result = folder.with_suffix('.pickle')
+    with FileLock(folder.with_suffix('.lock')):
+        if not result.exists():
+            folder.mkdir()
+            result.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(result.read_bytes())
 
 
 def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:

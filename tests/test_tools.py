@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from PIL import Image
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, FPN, QUICK, ROOT, UPERNET, ReferenceCase, assert_one_line_error
+from tests.helpers import CASCADE, FPN, QUICK, ROOT, UPERNET, ReferenceCase, assert_one_line_error, once
 from tests.processes import TORCHRUN, environment, ranks, start_tool, tool
 
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
@@ -44,25 +45,20 @@ TWO_EPOCHS = ['train_cfg.max_epochs=2', 'train_cfg.val_interval=2', 'default_hoo
 
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=8, val=3, size=(96, 128))
+    make = partial(make_shapes, train=8, val=3, size=(96, 128))
+    return once(tmp_path_factory, 'shapes_of_tools', lambda folder: make(folder / 'shapes'))
 
 
 @pytest.fixture(scope='module')
 def trained(shapes, tmp_path_factory):
     """A run killed in its second epoch and resumed: (work dir, output until the kill, output after)."""
-    folder = tmp_path_factory.mktemp('run')
-    options = [*QUICK, *TWO_EPOCHS, 'train_dataloader.batch_size=2']
-    arguments = [
-        CASCADE,
-        '--work-dir',
-        folder / 'work',
-        '--seed',
-        '1',
-        '--verbose',
-        '--cfg-options',
-        *options,
-    ]
-    return folder / 'work', *kill_and_resume(arguments, folder, SHAPES_ROOT=str(shapes))
+    options = ['--seed', '1', '--verbose', '--cfg-options', *QUICK, *TWO_EPOCHS]
+
+    def make(folder):
+        arguments = [CASCADE, '--work-dir', folder / 'work', *options, 'train_dataloader.batch_size=2']
+        return folder / 'work', *kill_and_resume(arguments, folder, SHAPES_ROOT=str(shapes))
+
+    return once(tmp_path_factory, 'trained', make)
 
 
 def kill_and_resume(arguments, cwd, **variables):

@@ -18,7 +18,7 @@ from torch import nn
 from ..checkpoints.classifier import to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
-from ..engine.config.auto_scale_lr import accumulated_iterations, scale_learning_rate
+from ..engine.config.auto_scale_lr import accumulated_iterations, count_in_steps, scale_learning_rate
 from ..engine.config.batch_norm import check_batch
 from ..engine.console import restore_screen
 from ..engine.hooks.accumulated_gradients import AccumulatedGradientsHook
@@ -82,6 +82,7 @@ def train(
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     _keep_two_checkpoints(config)
     with locked(config.work_dir):
+        count_in_steps(config)
         given_config = copy.deepcopy(config)
         weights = _find_start(config, resume or config.get('resume', False))
         if config.get('resume') and given_config.get('resume'):

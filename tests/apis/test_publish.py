@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,17 +16,17 @@ from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.publish import publish, upload
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import UPERNET, assert_one_line_error
+from tests.helpers import UPERNET, assert_one_line_error, once
 from tests.processes import tool
 
 
 @pytest.fixture(scope='module')
 def run(shapes, tmp_path_factory):
     """A short training of a detector."""
-    work_dir = tmp_path_factory.mktemp('publish') / 'my_run'
     splits = [shapes / 'annotations' / f'instances_{split}.json' for split in ('train', 'val')]
     images = [shapes / 'images' / split for split in ('train', 'val')]
-    return finetune(*splits, images, arch='nano', epochs=1, batch=2, work_dir=work_dir).best.parent
+    short = partial(finetune, *splits, images, arch='nano', epochs=1, batch=2)
+    return once(tmp_path_factory, 'run', lambda folder: short(work_dir=folder / 'my_run').best.parent)
 
 
 @pytest.fixture(scope='module')

@@ -1,5 +1,7 @@
 """Untrained models and images, as for the predictor, and their exported files."""
 
+from functools import partial
+
 import pytest
 
 pytest.importorskip('mmdet')
@@ -10,7 +12,7 @@ pytest.importorskip('onnxruntime')
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.export.run import export
 from tests.apis.conftest import detector, segmenter  # noqa: F401 (fixtures)
-from tests.helpers import CASCADE, FPN
+from tests.helpers import CASCADE, FPN, once
 from tests.mm_helpers import save_untrained
 
 SIZE = (128, 160)
@@ -18,7 +20,8 @@ SIZE = (128, 160)
 
 @pytest.fixture(scope='session')
 def images(tmp_path_factory):
-    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=2, val=4, size=SIZE)
+    make = partial(make_shapes, train=2, val=4, size=SIZE)
+    return once(tmp_path_factory, 'images', lambda folder: make(folder / 'shapes'))
 
 
 @pytest.fixture(scope='session')
@@ -29,6 +32,6 @@ def fpn(tmp_path_factory):
 @pytest.fixture(scope='session')
 def exported_detector(detector, images, tmp_path_factory):  # noqa: F811
     """The detector as ONNX, and how it compares on labeled images."""
-    folder = tmp_path_factory.mktemp('exported')
     data = dict(verify=images / 'images/val', annotations=images / 'annotations/instances_val.json')
-    return export(CASCADE, detector, folder, size=SIZE, **data)
+    make = partial(export, CASCADE, detector, size=SIZE, **data)
+    return once(tmp_path_factory, 'exported', make)

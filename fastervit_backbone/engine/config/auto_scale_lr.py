@@ -1,14 +1,68 @@
-"""Scale the learning rate to the number of images per optimizer step."""
+"""What follows the batch: learning rates with their ends, warm-ups and averages that count steps."""
 
-from mmengine.config import Config
+from collections.abc import Iterator
+
+from mmengine.config import Config, ConfigDict
 
 from ...utils.errors import UserError
 from ..processes import rank0_print
+from .validate import as_list
+
+#: Rates that a schedule names as they are; all others are factors of the optimizer's.
+_RATES = ('eta_min', 'eta_max', 'min_value')
 
 
 def accumulated_iterations(config: Config) -> int:
     """Return how many iterations accumulate their gradients for one optimizer step."""
     return config.optim_wrapper.get('accumulative_counts', 1)
+
+
+def count_in_steps(config: Config) -> None:
+    """Let averages and warm-ups count optimizer steps where iterations accumulate their gradients.
+
+    The schedule of a file is for the file's own ``accumulative_counts``; where an option changes them, what
+    is counted in iterations, but for the end of the run, is stretched. An average without ``interval`` is one
+    over steps.
+
+    Args:
+        config: changed in place.
+
+    Raises:
+        UserError: the run ends before its warm-up.
+    """
+    accumulated = accumulated_iterations(config)
+    factor = accumulated / getattr(config, 'accumulation_of_file', accumulated)
+    changes = []
+    for hook in as_list(config.get('custom_hooks')):
+        if hook['type'].rpartition('.')[2] == 'EMAHook' and accumulated > 1:
+            stretched = round(hook['interval'] * factor) if 'interval' in hook else accumulated
+            changes += [f'an average every {stretched} iterations'] * (hook.get('interval') != stretched)
+            hook['interval'] = stretched
+    total = config.train_cfg.get('max_iters')
+    for schedule in _rates_of(config):
+        for key in ('begin', 'end'):
+            if factor == 1 or schedule.get('by_epoch', True) or schedule.get(key) in (None, 0, total):
+                continue
+            stretched = round(schedule[key] * factor)
+            if total is not None and stretched >= total:
+                raise UserError(
+                    f'param_scheduler: {schedule[key]} steps with accumulative_counts={accumulated} take '
+                    f'{stretched} iterations, but the run has {total}: raise train_cfg.max_iters'
+                )
+            changes += [f'{schedule[key]} steps of warm-up in {stretched} iterations'] * (key == 'end')
+            schedule[key] = stretched
+    if changes:
+        rank0_print(f'accumulative_counts={accumulated}: {", ".join(changes)}')
+
+
+def _rates_of(config: Config) -> Iterator[ConfigDict]:
+    """Yield the schedules of the learning rate."""
+    schedulers = config.get('param_scheduler')
+    if isinstance(schedulers, dict) and 'type' not in schedulers:  # one list for each optimizer
+        schedulers = [schedule for several in schedulers.values() for schedule in as_list(several)]
+    for schedule in as_list(schedulers):
+        if isinstance(schedule.get('type'), str) and schedule['type'].endswith('LR'):
+            yield schedule
 
 
 def scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
@@ -34,13 +88,20 @@ def scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
     if lr is not None and not isinstance(lr, int | float):
         raise UserError(f'optim_wrapper.optimizer.lr must be a number, got {lr!r}')
     scaling['enable'] = enabled and base is not None
-    if base is None or lr is None:
+    if lr is None:
+        return
+    if base is None:
+        _check_ends(config, lr)
         return
     per_iteration = batch * processes
     per_step = per_iteration * accumulated
     if enabled and accumulated > 1:
         # mmengine compares it with the images of an iteration
         scaling['base_batch_size'] = base / accumulated
+    factor = per_step / base if enabled else 1.0
+    for schedule in _rates_of(config):  # mmengine scales the optimizer's rate only
+        schedule.update({key: schedule[key] * factor for key in _RATES if schedule.get(key)})
+    _check_ends(config, lr * factor)
     if per_step != base:
         factors = f' ({per_iteration} x {accumulated} accumulated)' if accumulated > 1 else ''
         scaled = f'{lr:g} -> {lr * per_step / base:g} (--no-auto-scale-lr keeps it)'
@@ -54,3 +115,14 @@ def scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
             f'as many images as the recipe with batch {base}: to match it, set '
             f'train_cfg.max_iters={round(iterations * base / per_iteration)} and adapt the schedule'
         )
+
+
+def _check_ends(config: Config, lr: float) -> None:
+    """Raise UserError if a rate would rise to its minimum."""
+    for schedule in _rates_of(config):
+        end = schedule.get('eta_min') or 0.0
+        if end > lr:
+            raise UserError(
+                f'param_scheduler: the learning rate {lr:g} would rise to the eta_min {end:g} of '
+                f'{schedule["type"]}: lower eta_min, or give eta_min_ratio instead'
+            )

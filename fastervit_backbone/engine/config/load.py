@@ -60,6 +60,7 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         hint = '' if key in known else did_you_mean(key, known, cutoff=0.88)
         if hint:  # other unknown names are variables from which the file builds the rest
             raise UserError(f'config {path} has the unknown key {key!r}{hint}')
+    config.remember_accumulation()
     apply_options(config, options or {})
     return config
 
