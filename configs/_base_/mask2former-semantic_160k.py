@@ -21,6 +21,12 @@ model = dict(
     decode_head=dict(in_channels=[64, 128, 256, 512]),
 )
 
+# The backbone learns at a tenth; norms, biases, layer scales and queries do not decay (docs/train.md).
+optim_wrapper = dict(
+    constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(_delete_=True, backbone_lr_mult=0.1, decay_embeddings=False),
+)
+
 data_root = '{{$ADE_ROOT:data/ade/ADEChallengeData2016}}'
 train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))

@@ -19,6 +19,12 @@ model = dict(
     panoptic_head=dict(in_channels=[64, 128, 256, 512]),
 )
 
+# The backbone learns at a tenth; norms, biases, layer scales and queries do not decay (docs/train.md).
+optim_wrapper = dict(
+    constructor='LayerDecayOptimWrapperConstructor',
+    paramwise_cfg=dict(_delete_=True, backbone_lr_mult=0.1, decay_embeddings=False),
+)
+
 data_root = '{{$COCO_ROOT:data/coco}}/'
 train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))

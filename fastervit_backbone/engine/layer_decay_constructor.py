@@ -12,6 +12,8 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 from ..models.layer_decay import parameter_groups
 from ..utils.errors import UserError
 
+_KEYS = ('decay_rate', 'backbone_lr_mult', 'decay_embeddings')
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor:
@@ -22,7 +24,7 @@ class LayerDecayOptimWrapperConstructor:
 
     Args:
         optim_wrapper_cfg: the rest of the config's ``optim_wrapper``.
-        paramwise_cfg: ``decay_rate`` in (0, 1] (default 1), see
+        paramwise_cfg: ``decay_rate``, ``backbone_lr_mult`` and ``decay_embeddings`` of
             :func:`~fastervit_backbone.models.layer_decay.parameter_groups`.
 
     Raises:
@@ -33,10 +35,11 @@ class LayerDecayOptimWrapperConstructor:
     def __init__(self, optim_wrapper_cfg: Mapping, paramwise_cfg: Mapping | None = None) -> None:
         self.optim_wrapper_cfg = copy.deepcopy(dict(optim_wrapper_cfg))
         self.paramwise_cfg = dict(paramwise_cfg or {})
-        unknown = set(self.paramwise_cfg) - {'decay_rate'}
+        unknown = set(self.paramwise_cfg) - set(_KEYS)
         if unknown:
             raise UserError(
-                f'optim_wrapper.paramwise_cfg has unknown key(s) {sorted(unknown)}, expected decay_rate'
+                f'optim_wrapper.paramwise_cfg has unknown key(s) {sorted(unknown)}, expected '
+                f'{", ".join(_KEYS)}'
             )
         if 'lr' not in self.optim_wrapper_cfg.get('optimizer', {}):
             raise UserError('optim_wrapper.optimizer needs lr: the rates of the layers are scaled from it')

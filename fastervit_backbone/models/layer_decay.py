@@ -55,26 +55,37 @@ class ParameterGroup(TypedDict):
 
 
 def parameter_groups(
-    model: nn.Module, lr: float, weight_decay: float, decay_rate: float = 1.0
+    model: nn.Module,
+    lr: float,
+    weight_decay: float,
+    decay_rate: float = 1.0,
+    backbone_lr_mult: float = 1.0,
+    decay_embeddings: bool = True,
 ) -> list[ParameterGroup]:
     """Build groups for a torch optimizer: one per layer, split into parameters with and without weight decay.
 
     Vectors (biases, norms, layer scales) get no weight decay anywhere in the model, and neither do Swin's
     position tables. The learning rate of layer l of a :class:`FasterViT` with n = sum(depths) + 1 is ``lr *
-    decay_rate**(n - l)``; everything else has ``lr``.
+    backbone_lr_mult * decay_rate**(n - l)``, that of another ``model.backbone`` ``lr * backbone_lr_mult``;
+    everything else has ``lr``.
 
     Args:
         model: any module that contains zero or more FasterViT.
         lr: learning rate of the head, above 0.
         weight_decay: at least 0.
         decay_rate: in (0, 1]; 1 gives every layer the same learning rate.
+        backbone_lr_mult: factor of the backbone's learning rate, above 0.
+        decay_embeddings: whether nn.Embedding gets weight decay, such as learned queries.
 
     Returns:
-        groups named ``layer_3``, ``layer_3_no_decay``, ..., ``head``; frozen parameters are in none.
+        groups named ``layer_3``, ``layer_3_no_decay``, ..., ``backbone``, ``head``; frozen parameters are in
+        none.
 
     Raises:
-        UserError: decay_rate out of range.
+        UserError: decay_rate or backbone_lr_mult out of range.
     """
+    if not backbone_lr_mult > 0.0:
+        raise UserError(f'backbone_lr_mult must be above 0, got {backbone_lr_mult}')
     if not 0.0 < decay_rate <= 1.0:
         raise UserError(f'decay_rate must be in (0, 1], got {decay_rate}')
     layers: dict[int, tuple[int, int]] = {}  # id of a parameter -> (its layer, last layer of its backbone)
@@ -83,6 +94,10 @@ def parameter_groups(
             depths = module.spec.depths
             for name, parameter in module.named_parameters():
                 layers[id(parameter)] = (layer_index(name, depths), sum(depths) + 1)
+    embeddings = set()
+    if not decay_embeddings:
+        tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+        embeddings = {id(module.weight) for module in tables}
     groups: dict[str, ParameterGroup] = {}
     for path, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -90,8 +105,10 @@ def parameter_groups(
         name, layer_lr = 'head', lr
         if id(parameter) in layers:
             layer, last_layer = layers[id(parameter)]
-            name, layer_lr = f'layer_{layer}', lr * decay_rate ** (last_layer - layer)
-        decays = parameter.ndim > 1 and not path.endswith(_SWIN_POSITIONS)
+            name, layer_lr = f'layer_{layer}', lr * backbone_lr_mult * decay_rate ** (last_layer - layer)
+        elif path.startswith('backbone.') and backbone_lr_mult != 1.0:
+            name, layer_lr = 'backbone', lr * backbone_lr_mult
+        decays = parameter.ndim > 1 and not path.endswith(_SWIN_POSITIONS) and id(parameter) not in embeddings
         if not decays:
             name += '_no_decay'
         decay = weight_decay if decays else 0.0
