@@ -59,10 +59,9 @@ def rule_of(path: Path) -> tuple[dict[str, str], float]:
             if id(parameter) in decays:
                 found[kind_of(module, name, parameter)].add(decays[id(parameter)])
     words = {(): '-', (True,): 'yes', (False,): 'no', (False, True): 'some'}
-    largest = max(rates[id(p)] for p in model.backbone.parameters() if id(p) in rates)
-    return {kind: words[tuple(sorted(values))] for kind, values in found.items()}, largest / max(
-        rates.values()
-    )
+    largest = max((rates[id(p)] for p in model.backbone.parameters() if id(p) in rates), default=0.0)
+    rule = {kind: words[tuple(sorted(values))] for kind, values in found.items()}
+    return rule, largest / max(rates.values())
 
 
 def table() -> str:

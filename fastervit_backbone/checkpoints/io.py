@@ -1,6 +1,7 @@
 """Reading and writing of weight files: never runs code from a file, never leaves a partial file."""
 
 import argparse
+import hashlib
 import json
 import os
 import pickletools
@@ -267,6 +268,8 @@ def _refusal(path: Path) -> str:
     )
 
 
+#: Of the published weights, on huggingface.co.
+PUBLISHED_REPOSITORY = 'ahatamiz/FasterViT'
 _TORCH_GLOBALS = ('torch.', 'collections.OrderedDict')
 
 
@@ -291,13 +294,19 @@ def _not_a_checkpoint(path: Path) -> str:
 def _download(url: str) -> Path:
     """Download a file once: one process does it, all others, of this run or another, wait for the file.
 
-    A file in torch's hub folder takes precedence, so that users can put it there by hand.
+    A file in torch's hub folder takes precedence, so that users can put it there by hand: the published
+    weights under their own name, any other with a digest of its URL, as two URLs can end in the same name.
     """
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+    hub_file, name = _split_hub_url(url), Path(urlparse(url).path)
+    file_name = name.name
+    if hub_file is None or hub_file[0] != PUBLISHED_REPOSITORY:
+        file_name = f'{name.stem}-{hashlib.sha256(url.encode()).hexdigest()[:12]}{name.suffix}'
+    path = Path(torch.hub.get_dir()) / 'checkpoints' / file_name
     if path.is_file():
+        log(f'{url}: using {path}')
         return path
     try:
-        if hub_file := _split_hub_url(url):
+        if hub_file:
             return _download_from_hub(url, *hub_file)
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f'{path.name}.lock')):

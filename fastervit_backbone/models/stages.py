@@ -12,6 +12,7 @@ from .layers.conv import ConvBlock, Downsample, PatchMerging
 from .layers.edgevit import EdgeVitBlock
 from .layers.hat import AttentionBlock
 from .layers.inplace import is_eager_inference
+from .layers.position import AUTOCAST_DEVICES
 from .layers.position_cache import PositionCache
 from .layers.recompute import recomputed
 from .layers.twins import TwinsBlock
@@ -124,7 +125,7 @@ class AttentionStage(nn.Module):
             else:
                 x, higher = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
             if self.repools:
-                up = propagate_carriers(x[:, :L], block.carrier_size or 0, w)
+                up = propagate_carriers(x[:, :L], self.tokenizer.carrier_size, w)
                 x = torch.cat((x[:, :L], x[:, L:] + up), 1)
         # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
         return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
@@ -167,5 +168,5 @@ def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype of a Linear's output for ``x``: autocast's, or that of ``x``."""
     device = x.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta has none
+    autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if autocast else x.dtype

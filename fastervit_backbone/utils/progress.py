@@ -18,7 +18,7 @@ def progress_bar(items: Iterable[T], total: int | None, description: str) -> Ite
         total: number of items; None where it is unknown.
         description: label in front of the bar.
     """
-    if not total or not sys.stderr.isatty():
+    if total == 0 or not sys.stderr.isatty():
         yield from _with_lines(items, total or 0, description)
         return
     from rich.console import Console  # only needed on a terminal

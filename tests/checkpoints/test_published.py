@@ -384,6 +384,23 @@ def test_archs_that_weights_cannot_distinguish_are_not_guessed(tmp_path, monkeyp
     assert read_checkpoint(tmp_path / 'trained.safetensors')['meta']['arch'] == 'wide_24'
 
 
+def test_two_urls_that_end_alike_are_two_files(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'hub'))
+    for run in (1, 2):
+        (tmp_path / f'run{run}').mkdir()
+        save({'x': torch.full((2,), float(run))}, tmp_path / f'run{run}' / 'best.pth')
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f'http://127.0.0.1:{server.server_port}/run%d/best.pth'
+        assert [read_checkpoint(url % run)['x'][0].item() for run in (1, 2)] == [1, 2]
+        server.shutdown()
+    assert [read_checkpoint(url % run)['x'][0].item() for run in (1, 2)] == [1, 2]  # from their files
+    bare = tmp_path / 'hub' / 'hub' / 'checkpoints' / 'best.pth'  # of anything else
+    save({'x': torch.zeros(2)}, bare)
+    assert read_checkpoint(url % 1)['x'][0] == 1
+
+
 def test_several_processes_download_once(tmp_path):
     """Without a process group, as before training: one downloads, the others wait for the file."""
     served = tmp_path / 'served'

@@ -117,3 +117,10 @@ def test_what_cannot_be_removed():
         ablate(FasterViT('nano'), 'attention')
     with pytest.raises(ValueError, match='hat: this variant has no carriers'):
         ablate(FasterViT(ArchSpec(**TINY, hat=(False,) * 4)), 'hat')
+
+
+def test_propagation_of_swin_with_carriers():
+    """Its blocks carry through every second one; the others pass the carriers on."""
+    net = ablate(randomize(FasterViT('swin_t_hat', out_norm=None)), 'propagation').eval()
+    with torch.no_grad():
+        assert all(torch.isfinite(m).all() for m in net(torch.randn(1, 3, 64, 96)))

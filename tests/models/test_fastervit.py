@@ -290,6 +290,38 @@ def test_pure_bf16(nano):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize('grad', [False, True])
+@pytest.mark.parametrize('mode', [False, True])
+def test_the_whole_backbone_is_one_graph(nano, mode, grad):
+    torch._dynamo.reset()
+    nano.train(mode)
+    with torch.set_grad_enabled(grad):
+        explained = torch._dynamo.explain(nano)(torch.randn(2, 3, 64, 96))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0), explained.break_reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('training', [False, True])
+def test_compiled_for_dynamic_sizes(training):
+    """Values, and in training gradients, are those of eager mode; sizes of other paddings compile again."""
+    torch._dynamo.reset()
+    net = randomize(FasterViT(ArchSpec(**{**TINY, 'depths': (1, 1, 1, 1)}))).train(training)
+    again = copy.deepcopy(net)
+    compiled = torch.compile(again, backend='aot_eager', dynamic=True)
+    for size in ((64, 96), (97, 131), (224, 35)):
+        images = torch.randn(2, 3, *size)
+        with torch.set_grad_enabled(training):
+            expected, found = net(images), compiled(images)
+            for a, b in zip(expected, found, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+            if training:
+                for maps in (expected, found):
+                    sum(m.square().mean() for m in maps).backward()
+    for (name, a), b in zip(net.named_parameters(), again.parameters(), strict=True):
+        if training and a.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4, msg=name)
+
+
 @pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)])
 def test_compiled_equals_eager_at_two_sizes(backend):
     net = randomize(FasterViT(ArchSpec(**{**TINY, 'depths': (1, 1, 1, 1)}))).eval()

@@ -61,11 +61,13 @@ def pool_carriers(y_BHWC: Tensor, w: int, c: int) -> Tensor:
     if c > w:  # more carriers than tokens: the pooling windows overlap, as torch's adaptive pooling has them
         y = F.adaptive_avg_pool2d(y_BHWC.permute(0, 3, 1, 2), (H // w * c, W // w * c))
         return y.flatten(2).transpose(1, 2)
-    area = pooling_kernel(w, c) ** 2
+    kernel = pooling_kernel(w, c)
     # rows: (K_H, H) x (B, H, W*C) -> (B, K_H, W*C); columns: (K_W, W) x (B*K_H, W, C) -> (B*K_H, K_W, C)
     y = _pooling_matrix(H // w, w, c, y_BHWC) @ y_BHWC.reshape(B, H, W * C)
+    if y.dtype == torch.float16:  # the sum over a whole window can be too large
+        y, kernel = y / kernel, kernel**0.5
     y = _pooling_matrix(W // w, w, c, y) @ y.reshape(-1, W, C)
-    return y.reshape(B, -1, C) / area
+    return y.reshape(B, -1, C) / kernel**2
 
 
 def higher_carriers(carriers: Tensor, grid: tuple[int, int], n: int, c: int) -> tuple[Tensor, ...]:

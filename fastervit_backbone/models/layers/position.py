@@ -256,9 +256,15 @@ class NoPosition(nn.Module, Generic[PositionT]):
 PositionModule = PositionMlp[PositionT] | FixedPosition[PositionT] | NoPosition[PositionT]
 
 
+#: Types of devices that have autocast: not meta. Asked once, as torch.compile cannot trace the question.
+AUTOCAST_DEVICES = frozenset(
+    filter(torch.amp.is_autocast_available, ('cpu', 'cuda', 'hpu', 'mps', 'mtia', 'xla', 'xpu'))
+)
+
+
 def _no_autocast(device: str) -> AbstractContextManager[None]:
     """Disable autocast on a device; a no-op where the device has none (meta)."""
-    if torch.amp.is_autocast_available(device):
+    if device in AUTOCAST_DEVICES:
         return torch.autocast(device, enabled=False)
     return nullcontext()
 

@@ -8,7 +8,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.models.layers import position_cache
-from fastervit_backbone.models.layers.carrier import CarrierTokenizer, pooling_windows, propagate_carriers
+from fastervit_backbone.models.layers.carrier import (
+    CarrierTokenizer,
+    pool_carriers,
+    pooling_windows,
+    propagate_carriers,
+)
 from tests.helpers import randomize
 
 
@@ -99,3 +104,12 @@ def test_nothing_is_cached_while_a_graph_is_captured(nano, monkeypatch):
     nano(images)
     nano(torch.randn(1, 3, 160, 128))  # another size: computed, not cached
     assert min(cached) > 0 and [len(c) for c in caches] == cached
+
+
+def test_pooling_in_half_precision_does_not_overflow():
+    y = torch.full((1, 24, 48, 2), 500.0, dtype=torch.float16)
+    assert (pool_carriers(y, 24, 2) == 500).all()
+    y = torch.randn(2, 14, 21, 3)
+    torch.testing.assert_close(
+        pool_carriers(y.half(), 7, 2).float(), pool_carriers(y, 7, 2), atol=2e-3, rtol=2e-3
+    )
