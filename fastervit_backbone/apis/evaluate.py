@@ -12,6 +12,7 @@ from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from torch import nn
 
+from ..checkpoints.class_rows import meet_classes
 from ..checkpoints.classifier import number_of_classes, select_classes, to_classifier
 from ..checkpoints.data_meta import data_meta
 from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
@@ -191,9 +192,16 @@ def _register_deploy(runner: Runner) -> None:
 
 
 def _check_weights(runner: Runner, config: Config, path: Path) -> None:
-    """Raise CheckpointError unless the weights fit the model; tell the runner how to adapt a classifier's."""
+    """Raise an error unless the weights fit the model and the data; tell the runner how to adapt them."""
     content = read_checkpoint(path)
     weights = unwrap_state_dict(content)
+    if config.get('default_scope') != 'mmpretrain' and isinstance(runner, ResumableRunner):
+        names = data_meta(content, str(path)).get('classes')
+        wanted = classes_of(next(leaf_datasets(config.test_dataloader.dataset)))
+        runner.adapt_weights = lambda tensors: meet_classes(tensors, names, wanted, str(path), fresh=False)[0]
+        weights, said = meet_classes(weights, names, wanted, str(path), fresh=False)
+        if said:
+            rank0_print(said)
     if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
         runner.adapt_weights = _classifier_weights(config, content, str(path))
         weights = to_classifier(weights)

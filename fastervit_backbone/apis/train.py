@@ -15,11 +15,14 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from ..checkpoints.class_rows import first_difference, meet_classes
 from ..checkpoints.classifier import to_classifier
+from ..checkpoints.data_meta import data_meta
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.published import check_fit
 from ..engine.config.auto_scale_lr import accumulated_iterations, count_in_steps, scale_learning_rate
 from ..engine.config.batch_norm import check_batch
+from ..engine.config.validate import classes_of, leaf_datasets
 from ..engine.console import restore_screen
 from ..engine.hooks.accumulated_gradients import AccumulatedGradientsHook
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
@@ -84,7 +87,7 @@ def train(
     with locked(config.work_dir):
         count_in_steps(config)
         given_config = copy.deepcopy(config)
-        weights = _find_start(config, resume or config.get('resume', False))
+        weights, names = _find_start(config, resume or config.get('resume', False))
         if config.get('resume') and given_config.get('resume'):
             # a later run need not find the checkpoint that this one resumes from
             given_config.load_from = None
@@ -93,9 +96,8 @@ def train(
         scale_learning_rate(config, auto_scale_lr, world_size(launcher))
         check_batch(config)
         runner = build_runner(config, launcher, given_config)
-        if config.get('default_scope') == 'mmpretrain' and isinstance(runner, ResumableRunner):
-            runner.adapt_weights = to_classifier
-            weights = None if weights is None else to_classifier(weights)
+        if weights is not None and isinstance(runner, ResumableRunner):
+            weights = _adapt(runner, config, weights, names)
         # FlexibleRunner builds the model later
         if weights is not None and isinstance(runner.model, nn.Module):
             check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
@@ -189,8 +191,44 @@ class _CategoryIdsHook(Hook):
         dataset._metainfo['category_ids'] = [int(i) for i in leaf.cat_ids]
 
 
-def _find_start(config: Config, resume: bool | str | Path) -> dict[str, torch.Tensor] | None:
-    """Find the checkpoint that training starts from and read its weights.
+def _adapt(
+    runner: ResumableRunner, config: Config, weights: dict[str, torch.Tensor], names: Sequence[str] | None
+) -> dict[str, torch.Tensor]:
+    """Return the weights as the model has them, with rows in the order of the data's classes.
+
+    The runner, which reads the file itself, will do the same.
+
+    Raises:
+        UserError: a run is resumed with other classes.
+    """
+    is_classifier = config.get('default_scope') == 'mmpretrain'
+    if is_classifier:
+        weights = to_classifier(weights)
+    wanted, source = classes_of(next(leaf_datasets(config.train_dataloader.dataset))), str(config.load_from)
+    if config.resume:
+        if names and wanted and list(names) != list(wanted):
+            raise UserError(
+                f'{source} was trained on other classes, or in another order, than the data has '
+                f'({first_difference(names, wanted)}): resume with the same data, or start from it with '
+                f'--cfg-options load_from={source}'
+            )
+        return weights
+
+    def adapt(tensors: dict) -> dict:
+        tensors = to_classifier(tensors) if is_classifier else tensors
+        return meet_classes(tensors, names, wanted, source, fresh=True)[0]
+
+    runner.adapt_weights = adapt
+    weights, said = meet_classes(weights, names, wanted, source, fresh=True)
+    if said:
+        rank0_print(said)
+    return weights
+
+
+def _find_start(
+    config: Config, resume: bool | str | Path
+) -> tuple[dict[str, torch.Tensor] | None, list[str] | None]:
+    """Find the checkpoint that training starts from; return its weights and the names of its classes.
 
     Sets ``config.load_from`` to a local file or None, and ``config.resume`` to whether it is resumed.
     """
@@ -208,9 +246,9 @@ def _find_start(config: Config, resume: bool | str | Path) -> dict[str, torch.Te
             drop_pretrained(config.model)  # the file has the backbone's weights: download none
     else:
         config.update(resume=False, load_from=None)
-        return None
+        return None, None
     config.update(resume=resumed is not None, load_from=str(path))
-    return unwrap_state_dict(content)
+    return unwrap_state_dict(content), data_meta(content, path).get('classes')
 
 
 def _find_resumable(config: Config, resume: bool | str | Path) -> tuple[Path, dict] | None:
