@@ -29,3 +29,6 @@ test_evaluator = val_evaluator
 
 # lr is for batch 256; tools/train.py scales it to the actual batch
 auto_scale_lr = dict(base_batch_size=256)
+
+# mmdet's test-time augmentation merges boxes and has no masks
+tta_model = tta_pipeline = None

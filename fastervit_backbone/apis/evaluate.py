@@ -19,7 +19,7 @@ from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.model_folder import HUB, one_line, resolve_model
 from ..checkpoints.published import check_fit
 from ..datasets.imagenet import IMAGENET_CLASSES, synsets
-from ..engine.config.validate import classes_of, leaf_datasets
+from ..engine.config.validate import as_list, classes_of, leaf_datasets
 from ..engine.console import restore_screen
 from ..engine.hooks.pictures import ClassificationPictures, SegmentationPictures, write_overview
 from ..engine.processes import rank0_print
@@ -84,6 +84,9 @@ def evaluate(
             config.test_dataloader.dataset.pipeline = config.tta_pipeline
         if deploy:
             _check_deploy(config, config_path)
+            # it would swap the weights before testing; those of a checkpoint are the averaged ones already
+            hooks = as_list(config.get('custom_hooks'))
+            config.custom_hooks = [hook for hook in hooks if not str(hook.type).endswith('EMAHook')]
         if out is not None:
             out = _check_out(out)
         if show_dir is not None:
@@ -183,11 +186,6 @@ def _check_out(out: str | Path) -> Path:
 
 
 def _register_deploy(runner: Runner) -> None:
-    if any(type(hook).__name__ == 'EMAHook' for hook in runner.hooks):
-        raise UserError(
-            '--deploy: EMAHook swaps the weights before testing, which deploy mode does not support: '
-            'remove one of them'
-        )
     runner.register_hook(_DeployHook())
 
 

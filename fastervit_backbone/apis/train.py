@@ -25,6 +25,7 @@ from ..engine.config.batch_norm import check_batch
 from ..engine.config.validate import classes_of, leaf_datasets
 from ..engine.console import restore_screen
 from ..engine.hooks.accumulated_gradients import AccumulatedGradientsHook
+from ..engine.hooks.look_before_training import LookBeforeTrainingHook
 from ..engine.hooks.non_finite_guard import NonFiniteGuardHook
 from ..engine.hooks.save_on_signal import SaveOnSignalHook
 from ..engine.hooks.unreadable_images import UnreadableImageHook
@@ -104,7 +105,7 @@ def train(
         del weights  # the runner reads the file itself: do not keep a second copy during training
         save_on_signal = SaveOnSignalHook()
         guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
-        hooks = [_CategoryIdsHook(), *guards, save_on_signal]
+        hooks = [_CategoryIdsHook(), LookBeforeTrainingHook(), *guards, save_on_signal]
         if isinstance(runner, ResumableRunner):
             hooks.append(AccumulatedGradientsHook())
         for hook in hooks:

@@ -124,7 +124,7 @@ class AttentionStage(nn.Module):
                 x = torch.cat((x[:, :L], tokens), 1)
             else:
                 x, higher = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
-            if self.repools:
+            if self.repools and self.tokenizer is not None:
                 up = propagate_carriers(x[:, :L], self.tokenizer.carrier_size, w)
                 x = torch.cat((x[:, :L], x[:, L:] + up), 1)
         # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)

@@ -71,9 +71,11 @@ def _fit_query_heads(model: ConfigDict, num_classes: int) -> list[str]:
         messages = [f'num_things_classes {before.pop()} -> {num_classes}, to match the data set']
     for head in (model.get('panoptic_head'), model.get('decode_head')):
         loss = (head.get('loss_cls') or {}) if isinstance(head, Mapping) else {}
-        weights, stuff = loss.get('class_weight'), head.get('num_stuff_classes', 0) if loss else 0
-        if weights is not None and len(weights) != num_classes + stuff + 1 and len(set(weights[:-1])) == 1:
-            loss.class_weight = [weights[0]] * (num_classes + stuff) + [weights[-1]]
+        weights = loss.get('class_weight')
+        if weights is None or head.get('num_stuff_classes'):  # panoptic: its config counts things and stuff
+            continue
+        if len(weights) != num_classes + 1 and len(set(weights[:-1])) == 1:
+            loss.class_weight = [weights[0]] * num_classes + [weights[-1]]
     return messages
 
 

@@ -1,0 +1,56 @@
+"""Evaluation with options that do not go together at first sight."""
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+
+from fastervit_backbone.apis.evaluate import evaluate
+from fastervit_backbone.apis.train import train
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.config.classes import fit_heads
+from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.utils.errors import UserError
+from tests.helpers import FPN, ROOT
+
+OPTIONS = {f'{split}_dataloader.num_workers': 0 for split in ('train', 'val', 'test')}
+OPTIONS |= {f'{split}_dataloader.persistent_workers': False for split in ('train', 'val', 'test')}
+EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.3, update_buffers=True)]
+
+
+def test_deploy_mode_of_averaged_weights(tmp_path, monkeypatch):
+    root = make_shapes(tmp_path / 'shapes', train=4, val=2, size=(64, 96))
+    monkeypatch.setenv('SHAPES_ROOT', str(root))
+    averaged = OPTIONS | {'custom_hooks': EMA}
+    steps = {'train_cfg.max_iters': 3, 'train_cfg.val_interval': 9, 'default_hooks.checkpoint.interval': 3}
+    train(FPN, work_dir=tmp_path / 'run', seed=0, options=averaged | steps)
+    content = torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=False)
+    key = 'backbone.stem.conv1.weight'
+    assert not torch.equal(content['state_dict'][key], content['ema_state_dict'][f'module.{key}'])
+    plain = evaluate(FPN, tmp_path / 'run', work_dir=tmp_path / 'plain', options=averaged)
+    deployed = evaluate(FPN, tmp_path / 'run', work_dir=tmp_path / 'deployed', deploy=True, options=averaged)
+    assert deployed == pytest.approx(plain, abs=0.1) and plain['aAcc'] > 0
+
+
+def test_rtmdet_has_no_test_time_augmentation(tmp_path, monkeypatch):
+    monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=1, val=1, size=(64, 96))))
+    monkeypatch.setenv('COCO_ROOT', str(tmp_path))
+    config = load_config(ROOT / 'configs' / 'rtmdet-ins_fastervit0_300e.py')
+    assert config.tta_model is None and config.tta_pipeline is None
+    path = tmp_path / 'own.py'
+    demo = ROOT / 'configs' / 'demo' / 'rtmdet-ins_shapes.py'
+    path.write_text(f'_base_ = {str(demo)!r}\ntta_model = tta_pipeline = None\n')
+    with pytest.raises(UserError, match=r'--tta: .*has no tta_model and no tta_pipeline'):
+        evaluate(path, tmp_path / 'absent.pth', work_dir=tmp_path / 'w', tta=True, options=OPTIONS)
+
+
+def test_heads_of_panoptic_models_keep_their_weights(tmp_path):
+    own = tmp_path / 'own.py'
+    own.write_text(
+        "_base_ = 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco-panoptic.py'\n"
+        "custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)\n"
+    )
+    config = load_config(own)
+    fit_heads(config, 133)  # 80 things and 53 stuff
+    assert len(config.model.panoptic_head.loss_cls.class_weight) == 134

@@ -1,0 +1,98 @@
+"""A run whose train pipeline loses all that could be learned stops in one line; any other is not changed."""
+
+import json
+import random
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+pytest.importorskip('mmdet')
+pytest.importorskip('mmseg')
+
+from fastervit_backbone.apis.train import train
+from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook, _same_random_numbers
+from fastervit_backbone.utils.errors import UserError
+from tests.helpers import CASCADE, FPN, ROOT
+
+OPTIONS = {f'{split}_dataloader.num_workers': 0 for split in ('train', 'val')}
+OPTIONS |= {f'{split}_dataloader.persistent_workers': False for split in ('train', 'val')}
+EPOCH = OPTIONS | {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 2}
+RTMDET = ROOT / 'configs' / 'demo' / 'rtmdet-ins_shapes.py'
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=6, val=2, size=(64, 96))
+
+
+@pytest.fixture
+def shapes(whole, tmp_path, monkeypatch):
+    shutil.copytree(whole, tmp_path / 'shapes')
+    monkeypatch.setenv('SHAPES_ROOT', str(tmp_path / 'shapes'))
+    return tmp_path / 'shapes'
+
+
+def own(tmp_path, base, pipeline):
+    path = tmp_path / 'own.py'
+    path.write_text(f'_base_ = {str(base)!r}\ntrain_dataloader = dict(dataset=dict(pipeline={pipeline}))\n')
+    return path
+
+
+LOAD = "dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True, with_mask=True%s)"
+PACK = "dict(type='PackDetInputs')"
+
+
+def test_masks_that_are_not_read(shapes, tmp_path):
+    assert isinstance(
+        json.loads((shapes / 'annotations/instances_train.json').read_text())['annotations'][0][
+            'segmentation'
+        ],
+        dict,
+    ), 'RLE'
+    pipeline = f'[{LOAD % ", poly2mask=False"}, {PACK}]'
+    message = (
+        r'^nothing to learn: of 6 training images no object is left after step 1 of the train pipeline, '
+        r'LoadAnnotations, which reads no RLE with poly2mask=False: '
+    )
+    with pytest.raises(UserError, match=message):
+        train(own(tmp_path, CASCADE, pipeline), work_dir=tmp_path / 'work', options=EPOCH)
+
+
+def test_a_step_that_removes_all_objects(shapes, tmp_path):
+    pipeline = f"[{LOAD % ''}, dict(type='FilterAnnotations', min_gt_bbox_wh=(500, 500)), {PACK}]"
+    with pytest.raises(UserError, match='no object is left after step 2 of the train pipeline, FilterAnno'):
+        train(own(tmp_path, CASCADE, pipeline), work_dir=tmp_path / 'work', options=EPOCH)
+
+
+def test_label_maps_of_one_value(shapes, tmp_path):
+    for path in (shapes / 'labels' / 'train').iterdir():
+        Image.fromarray(np.ones_like(np.array(Image.open(path)))).save(path)
+    with pytest.raises(UserError, match=r'no second value of the label maps is left after step 1 .*LoadAnno'):
+        train(FPN, work_dir=tmp_path / 'work', options=OPTIONS | {'train_cfg.max_iters': 2})
+
+
+def test_images_of_one_value(shapes, tmp_path):
+    for path in (shapes / 'images' / 'train').iterdir():
+        Image.new('RGB', (96, 64), (7, 7, 7)).save(path)
+    with pytest.raises(UserError, match='6 training images come out of the train pipeline with a'):
+        train(own(tmp_path, CASCADE, f'[{LOAD % ""}, {PACK}]'), work_dir=tmp_path / 'work', options=EPOCH)
+
+
+def test_random_numbers_stay():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with _same_random_numbers():
+        random.random(), np.random.rand(), torch.rand(1)
+    drawn = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    assert drawn == (random.random(), np.random.rand(), torch.rand(1).item())
+
+
+def test_a_run_is_the_same_with_it(shapes, tmp_path, monkeypatch):
+    one = train(CASCADE, work_dir=tmp_path / 'one', seed=0, options=EPOCH)
+    monkeypatch.setattr(LookBeforeTrainingHook, 'before_train', lambda *_: None)
+    other = train(CASCADE, work_dir=tmp_path / 'other', seed=0, options=EPOCH)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
