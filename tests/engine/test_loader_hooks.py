@@ -25,13 +25,14 @@ SEEN: list[set[int]] = []  # values of the pixels, a set a step
 
 @TRANSFORMS.register_module()
 class Paint(BaseTransform):
-    """Replaces the image by one of a single value."""
+    """Replaces the image by one of a single value, but for a corner."""
 
     def __init__(self, value):
         self.value = value
 
     def transform(self, results):
         results['img'] = np.full_like(results['img'], self.value)
+        results['img'][0, 0] = 0  # a constant image would stop the run
         return results
 
 
@@ -45,7 +46,7 @@ class PixelRecorder(BaseModel):
         self.bbox_head = SimpleNamespace(use_l1=False)
 
     def forward(self, inputs, data_samples=None, mode='loss'):
-        SEEN.append({int(value) for image in inputs for value in image.unique()})
+        SEEN.append({int(value) for image in inputs for value in image.unique() if value})
         return dict(loss=self.weight.square().sum())
 
 

@@ -4,7 +4,6 @@ Legend: B images, nH x nW windows of w x w tokens, C channels, c x c carriers pe
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -220,7 +219,7 @@ class AttentionBlock(PositionedLayer):
             positioned[:, :L] = windowed if self.gate is None else self.gate * windowed
         bias = look_up(cache, self.bias, grid, L, bias_dtype)
         if isinstance(bias, OverlapBias):
-            bias = replace(bias, windows_hw=windows_hw)
+            bias = OverlapBias(bias.inner, bias.outer, windows_hw)
         joined = _run_layer(self.layer, positioned, bias, groups=nH * nW)
         if self.carrier is None or not self.propagate:
             return joined, higher
