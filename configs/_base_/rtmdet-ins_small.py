@@ -30,7 +30,7 @@ model = dict(
         act_cfg=dict(type='SiLU', inplace=True),
         anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32]),
         bbox_coder=dict(type='DistancePointBBoxCoder'),
-        loss_cls=dict(type='QualityFocalLoss', beta=2.0),
+        loss_cls=dict(type='QualityFocalLoss', use_sigmoid=True, beta=2.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=2.0),
         loss_mask=dict(type='DiceLoss', loss_weight=2.0, eps=5e-6),
     ),

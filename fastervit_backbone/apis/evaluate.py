@@ -19,6 +19,7 @@ from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.model_folder import HUB, one_line, resolve_model
 from ..checkpoints.published import check_fit
 from ..datasets.imagenet import IMAGENET_CLASSES, synsets
+from ..engine.config.auto_scale_lr import is_hook
 from ..engine.config.validate import as_list, classes_of, leaf_datasets
 from ..engine.console import restore_screen
 from ..engine.hooks.pictures import ClassificationPictures, SegmentationPictures, write_overview
@@ -86,7 +87,7 @@ def evaluate(
             _check_deploy(config, config_path)
             # it would swap the weights before testing; those of a checkpoint are the averaged ones already
             hooks = as_list(config.get('custom_hooks'))
-            config.custom_hooks = [hook for hook in hooks if not str(hook.type).endswith('EMAHook')]
+            config.custom_hooks = [hook for hook in hooks if not is_hook(hook, 'EMAHook')]
         if out is not None:
             out = _check_out(out)
         if show_dir is not None:

@@ -97,7 +97,7 @@ def train(
         scale_learning_rate(config, auto_scale_lr, world_size(launcher))
         check_batch(config)
         runner = build_runner(config, launcher, given_config)
-        if weights is not None and isinstance(runner, ResumableRunner):
+        if weights is not None:
             weights = _adapt(runner, config, weights, names)
         # FlexibleRunner builds the model later
         if weights is not None and isinstance(runner.model, nn.Module):
@@ -193,7 +193,7 @@ class _CategoryIdsHook(Hook):
 
 
 def _adapt(
-    runner: ResumableRunner, config: Config, weights: dict[str, torch.Tensor], names: Sequence[str] | None
+    runner: Runner, config: Config, weights: dict[str, torch.Tensor], names: Sequence[str] | None
 ) -> dict[str, torch.Tensor]:
     """Return the weights as the model has them, with rows in the order of the data's classes.
 
@@ -212,6 +212,13 @@ def _adapt(
                 f'{source} was trained on other classes, or in another order, than the data has '
                 f'({first_difference(names, wanted)}): resume with the same data, or start from it with '
                 f'--cfg-options load_from={source}'
+            )
+        return weights
+    if not isinstance(runner, ResumableRunner):  # it reads the file as it is
+        meet_classes(weights, names, wanted, source, fresh=False)
+        if names and wanted and list(names) != list(wanted) and len(names) == len(wanted):
+            raise UserError(
+                f'{source} has the classes of the data in another order: the FlexibleRunner cannot order them'
             )
         return weights
 

@@ -9,16 +9,25 @@ from torch import Tensor
 
 from ..utils.errors import UserError
 
-#: Ends of the names of tensors with a row for each class; (pattern, values of a class that lie together).
-_ROWS = (
-    (re.compile(r'(^|\.)bbox_head(\.\d+)?\.fc_reg\.(weight|bias)$'), 4),
-    (
-        re.compile(
-            r'(^|\.)(fc_cls|conv_logits|retina_cls|rtm_cls(\.\d+)?|conv_cls|atss_cls|gfl_cls|vfnet_cls|rpn_cls_'
-            r'|cls_branches\.\d+|cls_embed|conv_seg|head\.fc)\.(weight|bias)$|(^|\.)label_embedding\.weight$'
-        ),
-        1,
-    ),
+#: Name of a tensor -> how many rows it has for C classes; such of another length are none of the classes.
+#: 'background': C + 1; 'boxes': 4 C; 'maybe one more': C or C + 1; 'anchors': A C, A from the boxes beside.
+_LAYOUTS = {
+    r'bbox_head(\.\d+)?\.fc_cls\.(weight|bias)': 'background',
+    r'bbox_head(\.\d+)?\.fc_reg\.(weight|bias)': 'boxes',
+    r'mask_head(\.\d+)?\.conv_logits\.(weight|bias)': 'classes',
+    r'bbox_head\.retina_cls\.(weight|bias)': 'anchors',
+    r'bbox_head\.(rtm_cls(\.\d+)?|conv_cls|atss_cls|gfl_cls|vfnet_cls)\.(weight|bias)': 'classes',
+    r'cls_branches\.\d+\.(weight|bias)': 'classes',
+    r'label_embedding\.weight': 'maybe one more',
+    r'(panoptic_head|decode_head)\.cls_embed\.(weight|bias)': 'background',
+    r'(decode_head|auxiliary_head)(\.\d+)?\.conv_seg\.(weight|bias)': 'classes',
+    r'(^|\.)head\.fc\.(weight|bias)': 'classes',
+}
+#: Other tensors of heads that may have rows or columns for classes: with them nothing is known.
+_UNKNOWN = re.compile(
+    r'(bbox_head|roi_head|panoptic_head|decode_head|auxiliary_head|mask_head)\b.*'
+    r'(fc_seg|fc_logits|fc_mask_iou|conv_cls|multi_level_conv_cls|cls_score|tood_cls|heatmap|cls_emb\b|convs_pred|'
+    r'_cls\b|fc_cls|retina_cls|conv_logits|conv_seg|fc_reg)'
 )
 
 
@@ -43,31 +52,32 @@ def meet_classes(
         the weights, and one line on what was done, or None.
 
     Raises:
-        UserError: the classes are others, as many, and not ``fresh``.
+        UserError: other classes, as many, or rows that cannot be told apart, and not ``fresh``.
     """
     weights = dict(weights)
-    if not wanted:
+    if not wanted or (names is not None and (list(names) == list(wanted) or len(names) != len(wanted))):
         return weights, None
     count = len(wanted)
-    rows = {key: size for key, size in _class_tensors(weights, count)}
+    rows, unknown = _rows(weights, count)
     if names is None:
-        said = (
-            f'{source} does not name its classes: they are taken as the {count} of the data, in their order'
-        )
+        said = f'{source} does not name its classes: they are taken as those of the data, in their order'
         return weights, said if rows else None
     names, wanted = list(names), list(wanted)
-    if names == wanted or len(names) != count or not rows:
-        return weights, None
-    if set(names) != set(wanted) or len(set(names)) < count:
-        said = f'{source} has other classes than the data ({first_difference(names, wanted)})'
-        if not fresh:
-            raise UserError(f'{said}: use data with its classes, or fine-tune it')
-        kept = {key: value for key, value in weights.items() if key not in rows}
-        return kept, f'{said}: its heads start anew'
-    order = torch.tensor([names.index(name) for name in wanted])
-    for key, size in rows.items():
-        weights[key] = _reordered(weights[key], order, size)
-    return weights, f'{source} has the classes of the data in another order: its rows are ordered by name'
+    same = set(names) == set(wanted) and len(set(names)) == count
+    if same and rows and not unknown:
+        order = torch.tensor([names.index(name) for name in wanted])
+        for key, layout in rows.items():
+            weights[key] = _reordered(weights[key], order, 4 if layout == 'boxes' else 1)
+        return weights, f'{source} has the classes of the data in another order: its rows are ordered by name'
+    what = 'the classes of the data in another order' if same else 'other classes than the data'
+    said = f'{source} has {what} ({first_difference(names, wanted)})'
+    if not fresh:
+        why = f', and the rows of {unknown[0]} cannot be ordered' if same and unknown else ''
+        raise UserError(f'{said}{why}: use data with its classes, or fine-tune it')
+    if not rows and not unknown:
+        return weights, f'{said}, and no head whose rows are known: it is kept as it is'
+    kept = {key: value for key, value in weights.items() if key not in rows and key not in unknown}
+    return kept, f'{said}: its heads start anew'
 
 
 def first_difference(names: Sequence[str], wanted: Sequence[str]) -> str:
@@ -78,19 +88,36 @@ def first_difference(names: Sequence[str], wanted: Sequence[str]) -> str:
     return 'no difference'
 
 
-def _class_tensors(weights: Mapping[str, Tensor], count: int) -> list[tuple[str, int]]:
-    """Return (name, values of a class that lie together) of the tensors with rows for ``count`` classes."""
-    found = []
+def _rows(weights: Mapping[str, Tensor], count: int) -> tuple[dict[str, str], list[str]]:
+    """Return name -> layout of the tensors with rows for the classes, and names that are not understood."""
+    rows, unknown = {}, []
     for key, value in weights.items():
-        size = next((size for pattern, size in _ROWS if pattern.search(key)), 0)
+        layout = next((layout for name, layout in _LAYOUTS.items() if re.search(f'{name}$', key)), None)
         length = len(value) if value.ndim else 0
-        if size == 4:
-            is_of_classes = length == 4 * count and count > 1
-        else:  # one more row, for the background, or several anchors
-            is_of_classes = bool(size) and length >= count and (length == count + 1 or length % count == 0)
-        if is_of_classes:
-            found.append((key, size))
-    return found
+        if layout is not None and _has_rows(weights, key, layout, length, count):
+            rows[key] = layout
+        elif _UNKNOWN.search(key) and not _is_agnostic(layout, length):
+            unknown.append(key)
+    return rows, unknown
+
+
+def _has_rows(weights: Mapping[str, Tensor], key: str, layout: str, length: int, count: int) -> bool:
+    match layout:
+        case 'background':
+            return length == count + 1
+        case 'boxes':
+            return length == 4 * count and count > 1
+        case 'maybe one more':
+            return length in (count, count + 1)
+        case 'anchors':
+            boxes = weights.get(key.replace('_cls.', '_reg.'))
+            return boxes is not None and length == len(boxes) // 4 * count
+    return length == count
+
+
+def _is_agnostic(layout: str | None, length: int) -> bool:
+    """Whether a tensor is the same for all classes: boxes or masks of any class."""
+    return (layout == 'boxes' and length == 4) or (layout == 'classes' and length == 1)
 
 
 def _reordered(tensor: Tensor, order: Tensor, size: int) -> Tensor:

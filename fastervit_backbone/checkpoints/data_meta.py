@@ -27,6 +27,8 @@ def data_meta(content: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     if isinstance(found, Mapping):
         found = found.get('dataset_meta')
         found = {} if found is None else plain(found)
+        if isinstance(found, list) and found:  # mmdet's ConcatDataset, whose parts differ in other things
+            found = found[0]
     if not isinstance(found, Mapping):
         raise CheckpointError(
             f'{source}: its metadata has {str(found)[:60]!r} instead of a dict: write it again'

@@ -39,11 +39,16 @@ def test_reordered_detectors_give_the_same_objects(name):
     config = with_less_work(with_nano(load(ROOT / 'configs' / f'{path}.py')))
     if name == 'retinanet':
         config.model.bbox_head.num_classes = 3
+    if name == 'rtmdet-ins':
+        config.model.test_cfg.score_thr = 0.0
     if name == 'cascade':  # boxes of each class
         for head in config.model.roi_head.bbox_head:
             head.reg_class_agnostic = False
     model, other = build(config), build(config)
     make_it_detect(model)
+    for key, parameter in model.named_parameters():
+        if 'rtm_cls' in key:
+            parameter.data.normal_(0, 0.3)
     weights, said = meet_classes(model.state_dict(), NAMES, OTHER, 'a.pth', fresh=False)
     assert 'rows are ordered by name' in said
     changed = {key for key, value in model.state_dict().items() if not torch.equal(value, weights[key])}
@@ -79,7 +84,8 @@ def test_rows_by_an_independent_formula():
     anchors = torch.arange(12.0).reshape(12, 1)  # 4 anchors x 3 classes
     weights = {
         'bbox_head.retina_cls.weight': anchors,
-        'bbox_head.fc_cls.bias': torch.tensor([0.0, 1, 2, 9]),
+        'bbox_head.retina_reg.weight': torch.zeros(16, 1),
+        'roi_head.bbox_head.fc_cls.bias': torch.tensor([0.0, 1, 2, 9]),
         'roi_head.bbox_head.0.fc_reg.bias': torch.arange(12.0),
         'roi_head.bbox_head.fc_reg.bias': torch.arange(4.0),
         'neck.weight': torch.arange(3.0),
@@ -87,7 +93,7 @@ def test_rows_by_an_independent_formula():
     found, _ = meet_classes(weights, NAMES, OTHER, 'a.pth', fresh=False)
     expected = [3 * (i // 3) + ORDER[i % 3] for i in range(12)]
     assert found['bbox_head.retina_cls.weight'].flatten().tolist() == expected
-    assert found['bbox_head.fc_cls.bias'].tolist() == [2, 0, 1, 9]
+    assert found['roi_head.bbox_head.fc_cls.bias'].tolist() == [2, 0, 1, 9]
     assert found['roi_head.bbox_head.0.fc_reg.bias'].tolist() == [8, 9, 10, 11, 0, 1, 2, 3, 4, 5, 6, 7]
     assert found['roi_head.bbox_head.fc_reg.bias'].tolist() == [0, 1, 2, 3]
     assert found['neck.weight'].tolist() == [0, 1, 2]
@@ -103,6 +109,36 @@ def test_other_names_are_an_error_or_a_fresh_head():
     assert 'does not name its classes' in meet_classes(weights, None, NAMES, 'a.pth', fresh=False)[1]
     for names, wanted in ((NAMES, NAMES), (NAMES[:2], NAMES), (NAMES, None)):
         assert meet_classes(weights, names, wanted, 'a.pth', fresh=True)[1] is None
+
+
+@pytest.mark.parametrize(
+    ('key', 'rows'),
+    [
+        ('decode_head.1.fc_seg.weight', 3),  # PointRend
+        ('roi_head.mask_iou_head.fc_mask_iou.weight', 3),
+        ('roi_head.bbox_head.fc_cls.bias', 5),  # seesaw loss: C + 2
+        ('bbox_head.multi_level_conv_cls.0.weight', 3),
+        ('bbox_head.retina_cls.weight', 36),  # softmax: A x (C + 1)
+        ('roi_head.semantic_head.conv_logits.weight', 3),
+    ],
+)
+def test_heads_that_are_not_understood_are_not_ordered_in_part(key, rows):
+    weights = {'roi_head.mask_head.conv_logits.weight': torch.zeros(3, 1), key: torch.zeros(rows, 1)}
+    if 'retina' in key:
+        weights['bbox_head.retina_reg.weight'] = torch.zeros(36, 1)
+    with pytest.raises(UserError, match=r'another order .* cannot be ordered'):
+        meet_classes(weights, NAMES, OTHER, 'a.pth', fresh=False)
+    found, said = meet_classes(weights, NAMES, OTHER, 'a.pth', fresh=True)
+    assert key not in found and 'start anew' in said
+
+
+def test_nothing_is_said_of_heads_of_other_sizes():
+    weights = {'head.fc.weight': torch.zeros(1000, 4)}
+    wanted = [f'class {i}' for i in range(10)]
+    assert meet_classes(weights, None, wanted, 'a.pth', fresh=True)[1] is None
+    binary = {'decode_head.conv_seg.weight': torch.zeros(1, 4)}
+    with pytest.raises(UserError, match='another order'):
+        meet_classes(binary, ['bg', 'fg'], ['fg', 'bg'], 'a.pth', fresh=False)
 
 
 def test_test_and_train(tmp_path, monkeypatch, capsys):

@@ -111,5 +111,40 @@ def test_a_rate_that_would_rise_to_its_minimum(enabled):
 
 def test_a_warm_up_that_does_not_fit():
     options = {'optim_wrapper.accumulative_counts': 200}
-    with pytest.raises(UserError, match=r'1500 steps .* take 300000 iterations, but the run has 160000'):
+    with pytest.raises(UserError, match=r'1500 steps take 300000 iterations .* but the run has 160000'):
         count_in_steps(load_config(ROOT / 'configs' / 'upernet_fastervit0_160k.py', options))
+
+
+def test_options_that_follow_the_advice_or_set_the_schedule():
+    path = ROOT / 'configs' / 'upernet_fastervit0_160k.py'
+    accumulated = {'optim_wrapper.accumulative_counts': 4}
+    config = load_config(path, accumulated | {'train_cfg.max_iters': 640000})
+    count_in_steps(config)
+    assert (config.param_scheduler[0].end, config.param_scheduler[1].begin) == (6000, 6000)
+    config = load_config(path, accumulated | {'train_cfg.max_iters': 20000})
+    count_in_steps(config)
+    assert config.param_scheduler[0].end == 6000
+    config = load_config(path, accumulated | {'param_scheduler.0.end': 6000, 'param_scheduler.1.begin': 6000})
+    count_in_steps(config)
+    assert (config.param_scheduler[0].end, config.param_scheduler[1].begin) == (6000, 6000)
+
+
+def test_odd_values_are_left_to_the_checks():
+    config = Config(
+        dict(
+            train_cfg=dict(max_epochs=3),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=1e-3), accumulative_counts=None),
+            custom_hooks=[dict(type=EMAHook), EMAHook()],
+            param_scheduler=[dict(type='ReduceOnPlateauLR', min_value=[1e-5])],
+            train_dataloader=dict(batch_size=8),
+            auto_scale_lr=dict(base_batch_size=4),
+        )
+    )
+    count_in_steps(config)
+    with pytest.raises(UserError, match='accumulative_counts must be an integer'):
+        scale_learning_rate(config, True, 1)
+    config.optim_wrapper.accumulative_counts = 2
+    count_in_steps(config)
+    assert config.custom_hooks[0]['interval'] == 2
+    scale_learning_rate(config, True, 1)
+    assert config.param_scheduler[0].min_value == [1e-5]

@@ -55,7 +55,7 @@ def test_masks_that_are_not_read(shapes, tmp_path):
     ), 'RLE'
     pipeline = f'[{LOAD % ", poly2mask=False"}, {PACK}]'
     message = (
-        r'^nothing to learn: of 6 training images no object is left after step 1 of the train pipeline, '
+        r'^nothing to learn: in 60 tries no object is left after step 1 of the train pipeline, '
         r'LoadAnnotations, which reads no RLE with poly2mask=False: '
     )
     with pytest.raises(UserError, match=message):
@@ -78,8 +78,22 @@ def test_label_maps_of_one_value(shapes, tmp_path):
 def test_images_of_one_value(shapes, tmp_path):
     for path in (shapes / 'images' / 'train').iterdir():
         Image.new('RGB', (96, 64), (7, 7, 7)).save(path)
-    with pytest.raises(UserError, match='6 training images come out of the train pipeline with a'):
+    with pytest.raises(UserError, match='in 60 tries an image comes out of the train pipeline with a single'):
         train(own(tmp_path, CASCADE, f'[{LOAD % ""}, {PACK}]'), work_dir=tmp_path / 'work', options=EPOCH)
+
+
+def test_maps_of_one_class_each_are_fine(shapes, tmp_path):
+    for i, path in enumerate(sorted((shapes / 'labels' / 'train').iterdir())):
+        labels = np.full_like(np.array(Image.open(path)), 255)
+        labels[:20] = i % 3
+        Image.fromarray(labels).save(path)
+    options = OPTIONS | {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 9}
+    train(FPN, work_dir=tmp_path / 'work', options=options)
+
+
+def test_a_crop_that_misses_often(shapes, tmp_path):
+    crop = "dict(type='RandomCrop', crop_size=(48, 48), allow_negative_crop=True)"
+    train(own(tmp_path, CASCADE, f'[{LOAD % ""}, {crop}, {PACK}]'), work_dir=tmp_path / 'work', options=EPOCH)
 
 
 def test_random_numbers_stay():

@@ -1,6 +1,6 @@
 """What follows the batch: learning rates with their ends, warm-ups and averages that count steps."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 
 from mmengine.config import Config, ConfigDict
 
@@ -21,8 +21,8 @@ def count_in_steps(config: Config) -> None:
     """Let averages and warm-ups count optimizer steps where iterations accumulate their gradients.
 
     The schedule of a file is for the file's own ``accumulative_counts``; where an option changes them, what
-    is counted in iterations, but for the end of the run, is stretched. An average without ``interval`` is one
-    over steps.
+    is counted in iterations, but for the end of the run, is stretched, unless options set the schedule, too.
+    An average without ``interval`` is one over steps.
 
     Args:
         config: changed in place.
@@ -31,28 +31,53 @@ def count_in_steps(config: Config) -> None:
         UserError: the run ends before its warm-up.
     """
     accumulated = accumulated_iterations(config)
-    factor = accumulated / getattr(config, 'accumulation_of_file', accumulated)
+    file = getattr(config, 'as_in_file', {})
+    before = file.get('accumulated', accumulated)
+    if not all(isinstance(count, int) and count > 0 for count in (accumulated, before)):
+        return  # scale_learning_rate reports it
+    factor = accumulated / before
     changes = []
     for hook in as_list(config.get('custom_hooks')):
-        if hook['type'].rpartition('.')[2] == 'EMAHook' and accumulated > 1:
+        if is_hook(hook, 'EMAHook') and (accumulated > 1 or factor != 1):
             stretched = round(hook['interval'] * factor) if 'interval' in hook else accumulated
             changes += [f'an average every {stretched} iterations'] * (hook.get('interval') != stretched)
             hook['interval'] = stretched
-    total = config.train_cfg.get('max_iters')
-    for schedule in _rates_of(config):
-        for key in ('begin', 'end'):
-            if factor == 1 or schedule.get('by_epoch', True) or schedule.get(key) in (None, 0, total):
-                continue
-            stretched = round(schedule[key] * factor)
-            if total is not None and stretched >= total:
-                raise UserError(
-                    f'param_scheduler: {schedule[key]} steps with accumulative_counts={accumulated} take '
-                    f'{stretched} iterations, but the run has {total}: raise train_cfg.max_iters'
-                )
-            changes += [f'{schedule[key]} steps of warm-up in {stretched} iterations'] * (key == 'end')
-            schedule[key] = stretched
+            if hook.get('begin_iter'):
+                hook['begin_iter'] = round(hook['begin_iter'] * factor)
+    if factor != 1 and not file.get('schedule_by_option'):
+        ends = {file.get('max_iters'), config.train_cfg.get('max_iters'), None, 0}
+        for schedule in _rates_of(config):
+            if not schedule.get('by_epoch', True):
+                changes += _stretch(schedule, factor, ends, config.train_cfg.get('max_iters'))
     if changes:
         rank0_print(f'accumulative_counts={accumulated}: {", ".join(changes)}')
+
+
+def is_hook(hook: object, name: str) -> bool:
+    """Whether an item of ``custom_hooks`` is the config of a class of this name."""
+    kind = hook.get('type') if isinstance(hook, Mapping) else None
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
+
+
+def _stretch(schedule: ConfigDict, factor: float, ends: Set[int | None], total: int | None) -> list[str]:
+    """Multiply what a schedule counts in iterations, but for the end of the run; return what was done."""
+    said, length = [], (schedule.get('end') or 0) - (schedule.get('begin') or 0)
+    for key in ('begin', 'end'):
+        if schedule.get(key) in ends:
+            continue
+        stretched = round(schedule[key] * factor)
+        if total is not None and stretched >= total:
+            raise UserError(
+                f'param_scheduler: {schedule[key]} steps take {stretched} iterations with accumulated '
+                f'gradients, but the run has {total}: raise train_cfg.max_iters'
+            )
+        said += [f'{schedule[key]} steps of warm-up in {stretched} iterations'] * (key == 'end')
+        schedule[key] = stretched
+    if schedule.get('T_max') == length and length:
+        schedule['T_max'] = schedule['end'] - (schedule.get('begin') or 0)
+    if schedule.get('milestones') and total is None:  # in a run of epochs
+        schedule['milestones'] = [round(milestone * factor) for milestone in schedule['milestones']]
+    return said
 
 
 def _rates_of(config: Config) -> Iterator[ConfigDict]:
@@ -100,7 +125,8 @@ def scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
         scaling['base_batch_size'] = base / accumulated
     factor = per_step / base if enabled else 1.0
     for schedule in _rates_of(config):  # mmengine scales the optimizer's rate only
-        schedule.update({key: schedule[key] * factor for key in _RATES if schedule.get(key)})
+        rates = {key: schedule.get(key) for key in _RATES}
+        schedule.update({key: rate * factor for key, rate in rates.items() if isinstance(rate, int | float)})
     _check_ends(config, lr * factor)
     if per_step != base:
         factors = f' ({per_iteration} x {accumulated} accumulated)' if accumulated > 1 else ''
@@ -120,8 +146,8 @@ def scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
 def _check_ends(config: Config, lr: float) -> None:
     """Raise UserError if a rate would rise to its minimum."""
     for schedule in _rates_of(config):
-        end = schedule.get('eta_min') or 0.0
-        if end > lr:
+        end = schedule.get('eta_min')
+        if isinstance(end, int | float) and end > lr:
             raise UserError(
                 f'param_scheduler: the learning rate {lr:g} would rise to the eta_min {end:g} of '
                 f'{schedule["type"]}: lower eta_min, or give eta_min_ratio instead'

@@ -60,7 +60,8 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         hint = '' if key in known else did_you_mean(key, known, cutoff=0.88)
         if hint:  # other unknown names are variables from which the file builds the rest
             raise UserError(f'config {path} has the unknown key {key!r}{hint}')
-    config.remember_accumulation()
+    config.remember_file()
+    config.as_in_file['schedule_by_option'] = any(key.startswith('param_scheduler') for key in options or {})
     apply_options(config, options or {})
     return config
 

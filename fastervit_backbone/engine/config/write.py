@@ -21,10 +21,11 @@ class ReadableConfig(Config):
         super().__init__(config._cfg_dict, **described, format_python_code=False)
         object.__setattr__(self, '_imported_names', config._imported_names)
 
-    def remember_accumulation(self) -> None:
-        """Keep the file's ``accumulative_counts``: its schedule is for them, whatever options change."""
-        wrapper = self._cfg_dict.get('optim_wrapper') or {}
-        object.__setattr__(self, 'accumulation_of_file', wrapper.get('accumulative_counts', 1))
+    def remember_file(self) -> None:
+        """Keep what the file's schedule was written for, whatever options change."""
+        wrapper, loop = (self._cfg_dict.get(key) or {} for key in ('optim_wrapper', 'train_cfg'))
+        kept = dict(accumulated=wrapper.get('accumulative_counts', 1), max_iters=loop.get('max_iters'))
+        object.__setattr__(self, 'as_in_file', kept)
 
     @property
     def pretty_text(self) -> str:

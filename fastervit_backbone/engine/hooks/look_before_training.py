@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import cycle, islice
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...utils.errors import UserError
+from ..processes import from_first_process
 
 #: Samples that are looked at until one is fine, seconds for that, and samples that prove the opposite: a crop
 #: can miss small objects, and many label maps of a rare class have none of it.
@@ -31,74 +33,88 @@ class LookBeforeTrainingHook(Hook):
         Raises:
             UserError: nothing to learn comes out of the pipeline; it names the step after which it was gone.
         """
-        if runner.rank == 0:
-            dataset = runner.train_loop.dataloader.dataset
-            while hasattr(dataset, 'dataset') and not hasattr(dataset, 'get_data_info'):
-                dataset = dataset.dataset
-            steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
-            if steps and hasattr(dataset, 'get_data_info'):
-                with _same_random_numbers():
-                    look(dataset, copy.deepcopy(steps))
+        dataset = runner.train_loop.dataloader.dataset
+        while hasattr(dataset, 'dataset') and not hasattr(dataset, 'get_data_info'):
+            dataset = dataset.dataset
+        steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
+        if steps and hasattr(dataset, 'get_data_info'):
+            with _same_random_numbers():
+                from_first_process(lambda: look(dataset, copy.deepcopy(steps)))
 
 
 def look(dataset: torch.utils.data.Dataset, steps: list) -> None:
     """Send samples through the steps of a pipeline; see :class:`LookBeforeTrainingHook`."""
-    end, lost, seen, constant, every = time.monotonic() + _SECONDS, [], 0, 0, True
-    for index in range(0, len(dataset), max(1, len(dataset) // _TRIES)):
+    end, found = time.monotonic() + _SECONDS, _Found()
+    stride = max(1, len(dataset) // _TRIES)
+    for index in islice(cycle(range(0, len(dataset), stride)), _TRIES):  # again: crops are random
         if time.monotonic() > end:
-            every = False
             break
         info = dataset.get_data_info(index)
         if 'instances' in info and not any(not one.get('ignore_flag') for one in info['instances']):
             continue  # an image without objects is no sign of anything
-        seen += 1
-        gone = _step_that_loses(info, steps)
-        if gone is None:
+        try:
+            found.add(info, steps)
+        except Exception:  # an image that cannot be read, for example: the run reports or replaces it
+            continue
+        if found.is_fine:
             return
-        if gone == -1:
-            constant += 1
-        else:
-            lost.append(gone)
-    if seen < _PROOF and not (every and len(dataset) <= _TRIES):
+    if found.seen < _PROOF:
         return
-    if seen and len(lost) == seen:
-        name = type(steps[min(lost)]).__name__
+    if len(found.lost) == found.seen:
+        step = steps[min(found.lost)]
         what = 'object' if 'instances' in info else 'second value of the label maps'
-        hint = ', which reads no RLE with poly2mask=False' if _reads_polygons_only(steps[min(lost)]) else ''
+        hint = ', which reads no RLE with poly2mask=False' if _reads_polygons_only(step) else ''
         raise UserError(
-            f'nothing to learn: of {seen} training images no {what} is left after step {min(lost)} of the '
-            f'train pipeline, {name}{hint}: check its settings and the annotations'
+            f'nothing to learn: in {found.seen} tries no {what} is left after step {min(found.lost)} of the '
+            f'train pipeline, {type(step).__name__}{hint}: check its settings and the annotations'
         )
-    if seen and constant == seen:
+    if found.constant == found.seen:
         raise UserError(
-            f'nothing to learn: {seen} training images come out of the train pipeline with a single value: '
-            'check the images and the steps that change colors'
+            f'nothing to learn: in {found.seen} tries an image comes out of the train pipeline with a single '
+            'value: check the images and the steps that change colors'
         )
 
 
-def _step_that_loses(info: Mapping, steps: list) -> int | None:
-    """Return the step after which nothing to learn is left; -1: the image is constant; None: it is fine."""
-    results, had = copy.deepcopy(dict(info)), False
-    for number, step in enumerate(steps):
-        after = step(results)
-        if after is None:  # the data set draws another sample then
-            return number
-        count = _amount(after)
-        if count == 0 and (had or type(step).__name__.endswith('LoadAnnotations')):
-            return number
-        had |= bool(count)
-        results = after
-    image = results.get('inputs')
-    if isinstance(image, torch.Tensor) and image.numel() and image.min() == image.max():
-        return -1
-    return None
+class _Found:
+    """What came out of a pipeline: steps that lost everything, constant images, and values of label maps."""
+
+    def __init__(self) -> None:
+        self.seen = self.constant = 0
+        self.lost: list[int] = []
+        self.is_fine = False
+        self._values: dict[int, set[int]] = {}  # after each step, of all images together
+
+    def add(self, info: Mapping, steps: list) -> None:
+        """Send a sample through the steps."""
+        results, had, lost = copy.deepcopy(dict(info)), False, None
+        for number, step in enumerate(steps):
+            results = step(results)
+            count = 0 if results is None else self._amount(results, number)
+            if count == 0 and (had or results is None or type(step).__name__.endswith('LoadAnnotations')):
+                lost = number
+                break
+            had |= bool(count)
+        self.seen += 1
+        if lost is not None:
+            self.lost.append(lost)
+            return
+        image = results.get('inputs')
+        is_constant = isinstance(image, torch.Tensor) and image.numel() and image.min() == image.max()
+        self.constant += bool(is_constant)
+        self.is_fine = not is_constant
+
+    def _amount(self, results: Mapping, step: int) -> int | None:
+        """Return the objects with an area, or the values of label maps but the first; None without both."""
+        labels = results.get('gt_seg_map')
+        if isinstance(labels, np.ndarray):
+            values = self._values.setdefault(step, set())
+            values.update(np.unique(labels[labels != 255]).tolist())
+            return max(0, len(values) - 1)
+        return _objects(results)
 
 
-def _amount(results: Mapping) -> int | None:
-    """Return the objects with an area, or the values of a label map beyond the first; None without both."""
-    labels = results.get('gt_seg_map')
-    if isinstance(labels, np.ndarray):
-        return len(np.unique(labels[labels != 255])) - 1 if labels.size else 0
+def _objects(results: Mapping) -> int | None:
+    """Return the number of objects with an area; None where there are no boxes."""
     boxes = results.get('gt_bboxes')
     if boxes is None:
         return None
