@@ -193,8 +193,8 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         'import os\nfrom torch.utils.data import get_worker_info\n'
         'from mmcv.transforms import BaseTransform\nfrom mmengine.registry import TRANSFORMS\n'
         '@TRANSFORMS.register_module()\nclass Dies(BaseTransform):\n'
-        '    def transform(self, results):\n        if get_worker_info():\n            os.kill(os.getpid(), 9)\n'
-        '        return results\n'
+        '    def transform(self, results):\n        if get_worker_info():\n'
+        '            os.kill(os.getpid(), 9)\n        return results\n'
     )
     (tmp_path / 'config.py').write_text(
         f"_base_ = '{FPN}'\n"
