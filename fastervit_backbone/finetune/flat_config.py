@@ -244,7 +244,7 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
     if plan.accumulate > 1:
         wrapper.accumulative_counts = plan.accumulate
     if wrapper.get('constructor') == 'LayerDecayOptimWrapperConstructor':
-        wrapper.paramwise_cfg = dict(decay_rate=plan.decay_rate)
+        wrapper.paramwise_cfg = dict(wrapper.get('paramwise_cfg') or {}, decay_rate=plan.decay_rate)
     if not wrapper.get('clip_grad'):
         wrapper.clip_grad = dict(max_norm=10)
     if plan.amp:

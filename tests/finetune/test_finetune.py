@@ -169,6 +169,15 @@ def test_query_and_dense_heads_learn_other_classes(model, shapes, tmp_path):
         assert predictor.config.model.panoptic_fusion_head.num_things_classes == 2
 
 
+def test_mask2former_keeps_the_rates_of_its_recipe(shapes, tmp_path):
+    options = dict(
+        model='mask2former', arch='0', start='nothing', config_only=True, work_dir=tmp_path / 'run'
+    )
+    made = finetune(**coco_arguments(shapes), **options)
+    rule = Config.fromfile(made.config).optim_wrapper.paramwise_cfg
+    assert (rule.backbone_lr_mult, rule.decay_embeddings) == (0.1, False) and 0 < rule.decay_rate <= 1
+
+
 @pytest.mark.parametrize('masks', [True, False])
 def test_the_config_of_detectors(masks, shapes):
     data = read_own_data(**coco_arguments(shapes), classes=None, ignore=None)
