@@ -1,5 +1,6 @@
 """Shared helpers without mm packages: reference cases, errors of tools, unusual images."""
 
+import ast
 import json
 import os
 import pickle
@@ -124,6 +125,8 @@ def relative_error(ours: np.ndarray, stored: np.ndarray) -> float:
 
 QUICK = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
 QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
+#: The same for Python.
+IN_PROCESS = {key: ast.literal_eval(value) for key, value in (option.split('=') for option in QUICK)}
 
 
 def assert_one_line_error(done, message):

@@ -15,6 +15,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / 'tools'))
+from setup_env import split_pins  # noqa: E402 (a script beside the package)
+
 PYTHONS = ('3.10', '3.11', '3.12', '3.13', '3.14')
 #: Platform as in the table -> uv's name. OpenVINO's wheel for aarch64 needs glibc 2.35.
 PLATFORMS = {
@@ -22,7 +25,6 @@ PLATFORMS = {
     'Linux aarch64': 'aarch64-manylinux_2_35',
     'macOS 14 arm64': 'aarch64-apple-darwin',
 }
-NO_DEPS = '# --no-deps'
 SOURCES = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmpretrain')
 
 
@@ -55,13 +57,13 @@ def main() -> None:
     """Resolve and print."""
     if not shutil.which('uv'):
         sys.exit('pins: needs uv: pip install uv')
-    with_needs, _, without = (ROOT / 'requirements.txt').read_text().partition(NO_DEPS)
+    with_needs, without = split_pins()
     print(f'| Python | {" | ".join(PLATFORMS)} |', f'|---|{"---|" * len(PLATFORMS)}', sep='\n')
     failures = []
     for python in PYTHONS:
         cells = []
         for title, platform in PLATFORMS.items():
-            parts = ((with_needs, ()), (f'#{without}', ('--no-deps',)))
+            parts = ((with_needs, ()), (without, ('--no-deps',)))
             reasons = [resolve(text, python, platform, *options) for text, options in parts]
             failures += [f'Python {python}, {title}: {reason}' for reason in reasons if reason]
             cells.append('no' if any(reasons) else 'resolves')

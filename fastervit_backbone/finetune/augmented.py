@@ -1,8 +1,6 @@
 """Sheet of training images as the model will see them: after augmentation, with their annotations."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from ..engine.runner.sampling import FaultTolerantDataset, SeededIndex
+from ..engine.runner.sampling import FaultTolerantDataset, SeededIndex, random_state_kept
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..visualization.contact_sheet import cell, evenly_spaced, save_grid
 
@@ -27,7 +25,7 @@ def write_augmented(config: Config, path: Path) -> None:
     Raises:
         UserError: no image can be read.
     """
-    with _random_state_kept():
+    with random_state_kept():
         init_default_scope(config.default_scope)
         with redirect_stdout(StringIO()):  # pycocotools reports what it does
             dataset = FaultTolerantDataset(DATASETS.build(config.train_dataloader.dataset))
@@ -62,14 +60,3 @@ def _annotations(sample: BaseDataElement, num_classes: int) -> tuple[Prediction,
         masks = [encode_mask(mask > 0) for mask in objects.masks.to_ndarray()]
     scores = np.ones(len(boxes), np.float32)
     return Prediction((height, width), boxes, scores, labels, masks), f', {len(boxes)} objects'
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

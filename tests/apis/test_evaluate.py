@@ -12,17 +12,15 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.config.classes import fit_heads
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import FPN, ROOT
+from tests.helpers import FPN, IN_PROCESS, ROOT
 
-OPTIONS = {f'{split}_dataloader.num_workers': 0 for split in ('train', 'val', 'test')}
-OPTIONS |= {f'{split}_dataloader.persistent_workers': False for split in ('train', 'val', 'test')}
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.3, update_buffers=True)]
 
 
 def test_deploy_mode_of_averaged_weights(tmp_path, monkeypatch):
     root = make_shapes(tmp_path / 'shapes', train=4, val=2, size=(64, 96))
     monkeypatch.setenv('SHAPES_ROOT', str(root))
-    averaged = OPTIONS | {'custom_hooks': EMA}
+    averaged = IN_PROCESS | {'custom_hooks': EMA}
     steps = {'train_cfg.max_iters': 3, 'train_cfg.val_interval': 9, 'default_hooks.checkpoint.interval': 3}
     train(FPN, work_dir=tmp_path / 'run', seed=0, options=averaged | steps)
     content = torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=False)
@@ -42,7 +40,7 @@ def test_rtmdet_has_no_test_time_augmentation(tmp_path, monkeypatch):
     demo = ROOT / 'configs' / 'demo' / 'rtmdet-ins_shapes.py'
     path.write_text(f'_base_ = {str(demo)!r}\ntta_model = tta_pipeline = None\n')
     with pytest.raises(UserError, match=r'--tta: .*has no tta_model and no tta_pipeline'):
-        evaluate(path, tmp_path / 'absent.pth', work_dir=tmp_path / 'w', tta=True, options=OPTIONS)
+        evaluate(path, tmp_path / 'absent.pth', work_dir=tmp_path / 'w', tta=True, options=IN_PROCESS)
 
 
 def test_heads_of_panoptic_models_keep_their_weights(tmp_path):

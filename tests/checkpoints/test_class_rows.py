@@ -1,6 +1,5 @@
 """Classes of weights and data meet by name: rows are ordered, heads start anew, or it is an error."""
 
-import ast
 import json
 
 import numpy as np
@@ -18,14 +17,13 @@ from fastervit_backbone.checkpoints.class_rows import meet_classes
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
 from tests.export.test_export import make_it_detect
-from tests.helpers import CASCADE, FPN, QUICK, ROOT
+from tests.helpers import CASCADE, FPN, IN_PROCESS, ROOT
 from tests.mm_helpers import build, load, save_untrained, semantic_batch, with_less_work, with_nano
 
 NAMES = ['circle', 'square', 'triangle']
 ORDER = [2, 0, 1]
 OTHER = [NAMES[i] for i in ORDER]  # the data's
 DETECTORS = ['cascade', 'dino', 'mask2former', 'rtmdet-ins']
-IN_PROCESS = {key: ast.literal_eval(value) for key, value in (option.split('=') for option in QUICK)}
 
 
 def answers(model, batch):

@@ -14,14 +14,12 @@ pytest.importorskip('mmseg')
 
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook, _same_random_numbers
+from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook
+from fastervit_backbone.engine.runner.sampling import random_state_kept
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, FPN, ROOT
+from tests.helpers import CASCADE, FPN, IN_PROCESS
 
-OPTIONS = {f'{split}_dataloader.num_workers': 0 for split in ('train', 'val')}
-OPTIONS |= {f'{split}_dataloader.persistent_workers': False for split in ('train', 'val')}
-EPOCH = OPTIONS | {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 2}
-RTMDET = ROOT / 'configs' / 'demo' / 'rtmdet-ins_shapes.py'
+EPOCH = IN_PROCESS | {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 2}
 
 
 @pytest.fixture(scope='module')
@@ -72,7 +70,7 @@ def test_label_maps_of_one_value(shapes, tmp_path):
     for path in (shapes / 'labels' / 'train').iterdir():
         Image.fromarray(np.ones_like(np.array(Image.open(path)))).save(path)
     with pytest.raises(UserError, match=r'no second value of the label maps is left after step 1 .*LoadAnno'):
-        train(FPN, work_dir=tmp_path / 'work', options=OPTIONS | {'train_cfg.max_iters': 2})
+        train(FPN, work_dir=tmp_path / 'work', options=IN_PROCESS | {'train_cfg.max_iters': 2})
 
 
 def test_images_of_one_value(shapes, tmp_path):
@@ -87,18 +85,21 @@ def test_maps_of_one_class_each_are_fine(shapes, tmp_path):
         labels = np.full_like(np.array(Image.open(path)), 255)
         labels[:20] = i % 3
         Image.fromarray(labels).save(path)
-    options = OPTIONS | {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 9}
+    options = IN_PROCESS | {'train_cfg.max_iters': 2, 'train_cfg.val_interval': 9}
     train(FPN, work_dir=tmp_path / 'work', options=options)
+    assert (tmp_path / 'work' / 'iter_2.pth').is_file()
 
 
 def test_a_crop_that_misses_often(shapes, tmp_path):
     crop = "dict(type='RandomCrop', crop_size=(48, 48), allow_negative_crop=True)"
     train(own(tmp_path, CASCADE, f'[{LOAD % ""}, {crop}, {PACK}]'), work_dir=tmp_path / 'work', options=EPOCH)
 
+    assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
+
 
 def test_random_numbers_stay():
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
-    with _same_random_numbers():
+    with random_state_kept():
         random.random(), np.random.rand(), torch.rand(1)
     drawn = random.random(), np.random.rand(), torch.rand(1).item()
     random.seed(1), np.random.seed(1), torch.manual_seed(1)

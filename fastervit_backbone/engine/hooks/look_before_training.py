@@ -1,10 +1,8 @@
 """Look at a few samples of the train pipeline before a run: whether anything to learn comes out of it."""
 
 import copy
-import random
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import cycle, islice
 
 import numpy as np
@@ -14,6 +12,7 @@ from mmengine.runner import Runner
 
 from ...utils.errors import UserError
 from ..processes import from_first_process
+from ..runner.sampling import random_state_kept
 
 #: Samples that are looked at until one is fine, seconds for that, and samples that prove the opposite: a crop
 #: can miss small objects, and many label maps of a rare class have none of it.
@@ -38,7 +37,7 @@ class LookBeforeTrainingHook(Hook):
             dataset = dataset.dataset
         steps = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
         if steps and hasattr(dataset, 'get_data_info'):
-            with _same_random_numbers():
+            with random_state_kept():
                 from_first_process(lambda: look(dataset, copy.deepcopy(steps)))
 
 
@@ -129,14 +128,3 @@ def _objects(results: Mapping) -> int | None:
 
 def _reads_polygons_only(step: object) -> bool:
     return type(step).__name__ == 'LoadAnnotations' and getattr(step, 'poly2mask', True) is False
-
-
-@contextmanager
-def _same_random_numbers() -> Iterator[None]:
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])

@@ -6,6 +6,7 @@ Unreadable images are replaced.
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,18 @@ def seed_all(*numbers: int, devices: bool = True) -> None:
     random.seed(int(seeds[0]))
     np.random.seed(seeds[1])
     (torch.manual_seed if devices else torch.default_generator.manual_seed)(int(seeds[2]))
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore the state of Python's, numpy's and torch's random numbers (of the CPU) after the block."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 class SeededIndex(int):
