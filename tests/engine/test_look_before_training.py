@@ -93,7 +93,6 @@ def test_maps_of_one_class_each_are_fine(shapes, tmp_path):
 def test_a_crop_that_misses_often(shapes, tmp_path):
     crop = "dict(type='RandomCrop', crop_size=(48, 48), allow_negative_crop=True)"
     train(own(tmp_path, CASCADE, f'[{LOAD % ""}, {crop}, {PACK}]'), work_dir=tmp_path / 'work', options=EPOCH)
-
     assert (tmp_path / 'work' / 'epoch_1.pth').is_file()
 
 
