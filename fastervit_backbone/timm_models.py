@@ -227,7 +227,8 @@ class FasterViTClassifier(nn.Module):
         conv = 'stem.conv1.weight'
         if conv in tensors and tensors[conv].shape[1] != self.in_chans:
             tensors[conv] = adapt_input_conv(self.in_chans, tensors[conv])
-        check_fit(self, tensors | {name: expected[name] for name in fresh}, str(source))
+        whole_model = tensors | {name: expected[name] for name in fresh}
+        check_fit(self, whole_model, str(source), meta=content.get('meta'))
         self.load_state_dict(tensors, strict=False)
         kept = f', newly initialized: {", ".join(fresh)}' if fresh else ''
         log(f'{source}: {len(tensors)} tensors loaded, {len(file.rebuilt)} position buffers rebuilt{kept}')

@@ -210,7 +210,7 @@ def _check_weights(runner: Runner, config: Config, path: Path) -> None:
             rank0_print(f'the data has {after} of the {before} classes: only those are possible answers')
         weights = adapted
     if isinstance(runner.model, nn.Module):  # mmengine's FlexibleRunner builds the model later
-        check_fit(unwrap_model(runner.model), weights, str(path))
+        check_fit(unwrap_model(runner.model), weights, str(path), meta=content.get('meta'))
 
 
 def _classifier_weights(config: Config, content: Mapping, path: str) -> Callable[[dict], dict]:

@@ -65,7 +65,7 @@ def load_model(
     model = _build(model_config, weights, config.filename)
     if config.get('default_scope') == 'mmpretrain':
         weights = to_classifier(weights)
-    check_fit(model, weights, str(checkpoint))
+    check_fit(model, weights, str(checkpoint), meta=content.get('meta'))
     model.load_state_dict(weights, strict=False)  # after check_fit only BatchNorm's counters can be missing
     return model.eval(), config, categories
 

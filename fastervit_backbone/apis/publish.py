@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints.data_meta import data_meta
+from ..checkpoints.declared import declare
 from ..checkpoints.io import NANO, read_checkpoint, write_state_dict
 from ..checkpoints.model_folder import CARD_NAME, CONFIG_NAME, WEIGHTS_NAME
 from ..engine.config.data_only import parse_data_config
@@ -20,6 +21,7 @@ from ..engine.config.validate import as_list, leaf_datasets
 from ..engine.config.write import as_python
 from ..engine.runner.build import drop_pretrained
 from ..evaluation.curves import read_log
+from ..models.fastervit import FasterViT
 from ..utils.commit import current_commit
 from ..utils.errors import UserError, cause_of
 from ..utils.files import check_folder_writable, replacing
@@ -71,10 +73,13 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     figures = _figures(run, content, 'max_epochs' in (config.get('train_cfg') or {}))
     parameters = sum(p.numel() for p in model.parameters())
     card = _card(config, config_path, meta, figures, license_id, license_text, parameters)
+    backbone = model.backbone
+    is_ours = isinstance(backbone, FasterViT)
+    declaration = declare(backbone.spec, backbone.in_chans) if is_ours else {}
     write_state_dict(
         model.state_dict(),
         out / WEIGHTS_NAME,
-        dict(meta=json.dumps(dict(dataset_meta=meta)), license=license_text),
+        declaration | dict(meta=json.dumps(dict(dataset_meta=meta)), license=license_text),
     )
     _write(out / CONFIG_NAME, text)
     _write(out / CARD_NAME, card)

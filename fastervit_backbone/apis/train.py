@@ -88,7 +88,7 @@ def train(
     with locked(config.work_dir):
         count_in_steps(config)
         given_config = copy.deepcopy(config)
-        weights, names = _find_start(config, resume or config.get('resume', False))
+        weights, meta = _find_start(config, resume or config.get('resume', False))
         if config.get('resume') and given_config.get('resume'):
             # a later run need not find the checkpoint that this one resumes from
             given_config.load_from = None
@@ -98,10 +98,12 @@ def train(
         check_batch(config)
         runner = build_runner(config, launcher, given_config)
         if weights is not None:
+            names = data_meta(dict(meta=meta), config.load_from).get('classes')
             weights = _adapt(runner, config, weights, names)
         # FlexibleRunner builds the model later
         if weights is not None and isinstance(runner.model, nn.Module):
-            check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume)
+            model, partial = unwrap_model(runner.model), not config.resume
+            check_fit(model, weights, config.load_from, partial=partial, meta=meta)
         del weights  # the runner reads the file itself: do not keep a second copy during training
         save_on_signal = SaveOnSignalHook()
         guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
@@ -233,10 +235,8 @@ def _adapt(
     return weights
 
 
-def _find_start(
-    config: Config, resume: bool | str | Path
-) -> tuple[dict[str, torch.Tensor] | None, list[str] | None]:
-    """Find the checkpoint that training starts from; return its weights and the names of its classes.
+def _find_start(config: Config, resume: bool | str | Path) -> tuple[dict[str, torch.Tensor] | None, object]:
+    """Find the checkpoint that training starts from; return its weights and its metadata.
 
     Sets ``config.load_from`` to a local file or None, and ``config.resume`` to whether it is resumed.
     """
@@ -256,7 +256,7 @@ def _find_start(
         config.update(resume=False, load_from=None)
         return None, None
     config.update(resume=resumed is not None, load_from=str(path))
-    return unwrap_state_dict(content), data_meta(content, path).get('classes')
+    return unwrap_state_dict(content), content.get('meta')
 
 
 def _find_resumable(config: Config, resume: bool | str | Path) -> tuple[Path, dict] | None:

@@ -5,9 +5,9 @@ from typing import Literal
 
 import torch
 
-from ..models.arch import ARCHS
 from ..models.fastervit import FasterViT
 from ..utils.errors import CheckpointError
+from .declared import FIELDS, declare
 from .infer_arch import infer_arch
 from .io import read_checkpoint, unwrap_state_dict, write_state_dict
 from .published import LoadReport, place_tensors, read_tensors
@@ -43,15 +43,17 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     out_norm: Literal['ln', 'bn'] | None = None
     if norms:
         out_norm = 'bn' if f'out_norms.{norms[0]}.running_mean' in file.tensors else 'ln'
-    spec = infer_arch(file.name, file.tensors, file.rebuilt, file.arch).spec
+    found = infer_arch(file.name, file.tensors, file.rebuilt, file.declared)
     with torch.device('meta'):
-        net = FasterViT(spec, out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3))
+        net = FasterViT(
+            found.spec, out_norm=out_norm, out_indices=tuple(norms) or (0, 1, 2, 3), in_chans=found.in_chans
+        )
     tensors, report = place_tensors(net, file)
     if half:
         tensors = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in tensors.items()}
         infinite = [k for k, v in tensors.items() if not v.isfinite().all()]
         if infinite:
             raise CheckpointError(f'{infinite[0]} has values beyond float16: write float32')
-    arch = {'arch': report.arch} if report.arch in ARCHS else {}
-    write_state_dict(tensors, target, arch | {'source': Path(file.name).name})
+    declaration = declare(found.spec, found.in_chans) if found.known == FIELDS else {}
+    write_state_dict(tensors, target, declaration | {'source': Path(file.name).name})
     return report

@@ -1,13 +1,17 @@
 """Infer the variant of a weight file from the shapes in it."""
 
-import ast
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..models.arch import ARCHS, NUM_STAGES, ArchSpec
+from ..models.fastervit import FasterViT
 from ..utils.errors import CheckpointError
+from .declared import FIELDS, Declared
 
 
 @dataclass(frozen=True)
@@ -19,10 +23,15 @@ class FileArch:
             file's.
         names: names in ARCHS that match: none, one, or several that differ only in windows, which leave no
             trace in weights.
+        in_chans: channels of the images.
+        known: the fields that are known although they leave no trace in weights: all of them, the sizes of
+            windows and carriers, or none.
     """
 
     spec: ArchSpec
     names: tuple[str, ...]
+    in_chans: int = 3
+    known: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -39,48 +48,59 @@ def infer_arch(
     file_name: str,
     tensors: Mapping[str, Tensor],
     rebuilt: Mapping[str, Tensor] | None = None,
-    declared: str = '',
+    declared: Declared | None = None,
 ) -> FileArch:
     """Infer a variant from the shapes of its tensors.
 
-    Window and carrier sizes come from the derived buffers, or from the variant that the file declares.
-    Propagation and the initial value of the layer scales leave no trace: they come from the variant in ARCHS
-    that matches otherwise.
+    What leaves no trace in them comes from what the file declares, or from the variant in ARCHS that matches
+    otherwise; window and carrier sizes of published files from the derived buffers.
 
     Args:
         file_name: name of the file in errors.
         tensors: its tensors under our names.
         rebuilt: its derived position buffers under the published names.
-        declared: the variant that the file declares; used if it matches the tensors.
+        declared: what the file declares; used if it agrees with the tensors.
 
     Raises:
-        CheckpointError: a part of the backbone is missing.
+        CheckpointError: a part of the backbone is missing, or the variant leaves too few traces (peers'
+            attention).
     """
     rebuilt = rebuilt or {}
+    stem = tensors.get('stem.conv1.weight', tensors.get('stem.proj.weight'))
+    in_chans = 3 if stem is None else stem.shape[1]
+    if declared is not None and _agrees(declared.spec, in_chans, tensors):
+        return FileArch(declared.spec, declared.names, in_chans, FIELDS)
     try:
         spec = _spec_of(tensors, rebuilt)
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(f'{file_name} is not a complete FasterViT ({error})') from error
     names = [name for name, known in ARCHS.items() if _matches(known, spec)]
-    if declared in names:
-        return FileArch(ARCHS[declared], (declared,))
     if not names:
-        return FileArch(spec, ())
+        return FileArch(spec, (), in_chans, ('window_sizes', 'carrier_size') if rebuilt else ())
     if not rebuilt:
-        return FileArch(ARCHS[names[0]], tuple(names))
+        return FileArch(ARCHS[names[0]], tuple(names), in_chans)
     same_windows = (n for n in names if ARCHS[n].window_sizes[2:] == spec.window_sizes[2:])
     name = next(same_windows, names[0])
     known = replace(ARCHS[name], window_sizes=spec.window_sizes, carrier_size=spec.carrier_size)
-    return FileArch(known, (name,))
+    return FileArch(known, (name,), in_chans, FIELDS)
+
+
+def _agrees(spec: ArchSpec, in_chans: int, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors of stem and stages, as far as they are there, are those of a variant."""
+    with torch.device('meta'):
+        shapes = {k: v.shape for k, v in FasterViT(spec, in_chans=in_chans).state_dict().items()}
+    return all(shapes.get(k) == v.shape for k, v in tensors.items() if k.startswith(('stem.', 'stages.')))
 
 
 def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> ArchSpec:
     is_patched = 'stem.proj.weight' in tensors
     dim, stem_dim = tensors['stem.proj.weight' if is_patched else 'stem.conv2.weight'].shape[:2]
     depths, conv, heads = [], [], []
+    with_carriers: list[int] = []  # blocks
     for i in range(NUM_STAGES):
         prefix = f'stages.{i}.blocks.'
         depths.append(len({key.split('.')[3] for key in tensors if key.startswith(prefix)}))
+        with_carriers += [int(k.split('.')[3]) for k in tensors if re.match(rf'{prefix}\d+\.carrier\.', k)]
         conv.append(f'{prefix}0.conv1.weight' in tensors)
         if not conv[-1]:
             heads.append(tensors[f'{prefix}0.bias.fc2.weight'].shape[0])
@@ -97,6 +117,10 @@ def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> Ar
         num_carriers = 0 if joined_buffer is None else joined_buffer.shape[-1] - window**2
         if num_carriers > 0:
             carrier_size = round(num_carriers**0.5)
+    hat = tuple(f'stages.{i}.tokenizer.conv.weight' in tensors for i in range(NUM_STAGES))
+    # (C, 1 or C, k, k); the paper's where there are no carriers
+    pooled = tensors[f'stages.{hat.index(True)}.tokenizer.conv.weight'].shape if any(hat) else (1, 1, 3, 3)
+    stem: Literal['conv', 'patch', 'hybrid'] = 'hybrid' if 'stem.patches.weight' in tensors else 'conv'
     return ArchSpec(
         dim=dim,
         stem_dim=dim if is_patched else stem_dim,
@@ -104,16 +128,24 @@ def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> Ar
         num_heads=tuple(heads),
         window_sizes=tuple(windows),
         carrier_size=carrier_size,
-        hat=tuple(f'stages.{i}.tokenizer.conv.weight' in tensors for i in range(NUM_STAGES)),
+        hat=hat,
+        hat_every=min(with_carriers, default=0) + 1,
         layer_scale=1e-5 if 'stages.2.blocks.0.layer.scale1' in tensors else None,
         mlp_ratio=hidden / width,
         conv=tuple(conv),
-        stem='patch' if is_patched else 'conv',
+        stem='patch' if is_patched else stem,
         downsample='merge' if 'stages.0.downsample.reduction.weight' in tensors else 'conv',
+        carrier_kernel=pooled[2],
+        carrier_conv='depthwise' if pooled[1] == 1 else 'dense',
+        carrier_gate=any(re.search(r'blocks\.\d+\.gate$', key) for key in tensors),
+        window_overlap=int(any(key.endswith('.layer.attn.gate') for key in tensors)),  # how much: no trace
     )
 
 
-_VISIBLE_FIELDS = ('dim', 'stem_dim', 'depths', 'hat', 'mlp_ratio', 'conv', 'stem', 'downsample')
+_VISIBLE_FIELDS = (
+    'dim', 'stem_dim', 'depths', 'hat', 'hat_every', 'mlp_ratio', 'conv', 'stem', 'downsample',
+    'carrier_kernel', 'carrier_conv', 'carrier_gate',
+)  # fmt: skip
 
 
 def _matches(known: ArchSpec, spec: ArchSpec) -> bool:
@@ -122,45 +154,20 @@ def _matches(known: ArchSpec, spec: ArchSpec) -> bool:
         all(getattr(known, f) == getattr(spec, f) for f in _VISIBLE_FIELDS)
         and known.num_heads[2:] == spec.num_heads[2:]
         and (known.layer_scale is None) == (spec.layer_scale is None)
+        and (known.window_overlap > 0) == (spec.window_overlap > 0)
     )
 
 
-def declared_arch(meta: object) -> str:
-    """Return the arch that a checkpoint's metadata declares for its backbone, else ''.
-
-    Files of this package name it; mmengine keeps the config as text, which is parsed and never run.
-    """
-    if not isinstance(meta, Mapping):
-        return ''
-    if meta.get('arch'):
-        return str(meta['arch'])
-    try:
-        statements = ast.parse(str(meta.get('cfg') or '')).body
-    except (SyntaxError, ValueError):
-        return ''
-    model = None
-    for statement in statements:
-        if isinstance(statement, ast.Assign) and [getattr(t, 'id', '') for t in statement.targets] == [
-            'model'
-        ]:
-            model = statement.value
-    backbone = _keyword(model, 'backbone')
-    if _keyword(backbone, 'window_sizes') is not None:
-        return ''  # not that arch's windows
-    arch = _keyword(backbone, 'arch')
-    return str(arch.value) if isinstance(arch, ast.Constant) else ''
-
-
-def _keyword(call: ast.expr | None, name: str) -> ast.expr | None:
-    """Return the value of a keyword in ``dict(...)``."""
-    keywords = call.keywords if isinstance(call, ast.Call) else []
-    return next((k.value for k in keywords if k.arg == name), None)
-
-
-def describe_differences(found: FileArch, model: ArchSpec) -> str:
+def describe_differences(found: FileArch, model: ArchSpec, in_chans: int = 3) -> str:
     """Describe how the file's variant differs from the model's, and name the file's arch.
 
-    Returns '' if the weights show no difference.
+    Args:
+        found: of the file.
+        model: the model's.
+        in_chans: channels of the model's images.
+
+    Returns:
+        a sentence with a remedy; '' if the weights show no difference.
     """
     differences, file = [], found.spec
     for i in (2, 3):
@@ -173,9 +180,13 @@ def describe_differences(found: FileArch, model: ArchSpec) -> str:
     for name in _VISIBLE_FIELDS:
         if name != 'hat' and getattr(file, name) != getattr(model, name):
             differences.append(f'{name}={getattr(file, name)} where the model has {getattr(model, name)}')
+    if found.in_chans != in_chans:
+        differences.append(f'{found.in_chans} channels where the model has in_chans={in_chans}')
     if not differences:
         return ''
     remedy = 'it is not a variant of the paper'
-    if found.names:
+    if found.spec == model:
+        remedy = f'use in_chans={found.in_chans}'
+    elif found.names:
         remedy = f'use arch={" or ".join(map(repr, found.names))}'
     return f'this file has {", ".join(differences)}: {remedy}; '

@@ -14,7 +14,8 @@ from ..models.arch import NUM_STAGES, ArchSpec
 from ..models.layers.carrier import widen_kernel
 from ..utils.errors import CheckpointError
 from ..utils.log import log
-from .infer_arch import FileArch, declared_arch, describe_differences, infer_arch
+from .declared import Declared, read_declared, silent_differences
+from .infer_arch import FileArch, describe_differences, infer_arch
 from .io import read_checkpoint, unwrap_state_dict
 from .key_tables import DROPPED, KEY_TABLE, REBUILT, SWIN_TABLE
 
@@ -83,14 +84,23 @@ def load_published(net: 'FasterViT', source: str | Path | Mapping[str, Any]) -> 
     return report
 
 
-def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partial: bool = False) -> None:
+def check_fit(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    name: str,
+    partial: bool = False,
+    meta: object = None,
+) -> None:
     """Check the state dict of a whole model before a loader that would only warn.
+
+    Differences of the backbone that leave no trace in the tensors (windows, ...) are logged.
 
     Args:
         model: a detector or segmenter, or a backbone.
         tensors: the state dict, without ``module.``.
         name: name of the file in errors.
         partial: require only that the backbone fits (to start with other classes or another head).
+        meta: metadata of the file.
 
     Raises:
         CheckpointError: missing, unexpected or differently shaped tensors; names them and, for a FasterViT,
@@ -100,18 +110,25 @@ def check_fit(model: nn.Module, tensors: Mapping[str, Tensor], name: str, partia
     problems = _compare(expected, tensors)
     if partial and any(k.startswith('backbone.') for k in expected):
         problems = _compare(_only_backbone(expected), _only_backbone(tensors))
+    backbones = {
+        f'{prefix}.' if prefix else '': module
+        for prefix, module in model.named_modules()
+        if isinstance(getattr(module, 'spec', None), ArchSpec)
+    }
     if not problems:
+        if declared := read_declared(meta, name):
+            for module in backbones.values():
+                if differences := silent_differences(declared.spec, module.spec, len(module.stages)):
+                    log(f'{name}: {differences}')
         return
     hint = ''
     has_stem = any(k.startswith(('stem.', 'patch_embed.')) for k in tensors)
     if has_stem and not any(k.startswith('stem.') for k in expected):
         hint = 'it is only a backbone, for model.backbone.init_cfg; '
-    for prefix, module in model.named_modules():
-        if isinstance(spec := getattr(module, 'spec', None), ArchSpec):
-            prefix = f'{prefix}.' if prefix else ''
-            inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            with suppress(CheckpointError):
-                hint = describe_differences(infer_arch(name, inside), spec)
+    for prefix, module in backbones.items():
+        inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        with suppress(CheckpointError):
+            hint = describe_differences(infer_arch(name, inside), module.spec, module.in_chans)
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
@@ -141,7 +158,7 @@ class FileContent:
         tensors: tensors of the backbone, under our names.
         rebuilt: derived position buffers, under the file's names.
         dropped: names of all other tensors.
-        arch: the arch that a file of this package declares, which is the only trace of windows in it, or ''.
+        declared: the backbone as the file declares it, which is the only trace of windows in it.
         is_partial: another model's file, which has only some of the tensors (Swin's).
     """
 
@@ -149,7 +166,7 @@ class FileContent:
     tensors: dict[str, Tensor]
     rebuilt: dict[str, Tensor] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
-    arch: str = ''
+    declared: Declared | None = None
     is_partial: bool = False
 
 
@@ -166,7 +183,7 @@ def read_tensors(source: str | Path | Mapping[str, Any], name: str = '') -> File
     name = name or ('state dict' if isinstance(source, Mapping) else str(source))
     content = source if isinstance(source, Mapping) else read_checkpoint(source)
     tensors = unwrap_state_dict(content)
-    file = FileContent(name, {}, arch=declared_arch(content.get('meta')))
+    file = FileContent(name, {}, declared=read_declared(content.get('meta'), name))
     if any(k.startswith('backbone.') for k in tensors):
         file.dropped = [k for k in tensors if not k.startswith('backbone.')]
         tensors = {k.removeprefix('backbone.'): v for k, v in _only_backbone(tensors).items()}
@@ -234,13 +251,13 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         fresh = [k for k in expected if k not in tensors]
     problems = _compare({k: v for k, v in expected.items() if k not in set(fresh)}, tensors)
     try:
-        found = infer_arch(file.name, file.tensors, file.rebuilt, file.arch)
+        found = infer_arch(file.name, file.tensors, file.rebuilt, file.declared)
     except CheckpointError:
-        found = FileArch(net.spec, ())  # stages are missing: compare only the tensors
+        found = FileArch(net.spec, (), net.in_chans)  # stages are missing: compare only the tensors
     if problems:
-        differences = describe_differences(found, net.spec)
+        differences = describe_differences(found, net.spec, net.in_chans)
         raise CheckpointError(f'{file.name} does not fit this backbone: {differences}{problems}')
-    note = _size_differences(found.spec, net) if file.rebuilt or file.arch else ''
+    note = silent_differences(found.spec, net.spec, len(net.stages), found.known)
     report = LoadReport(
         source=file.name,
         arch=found.label,
@@ -270,17 +287,6 @@ def _classifiers_norm(tensors: Mapping[str, Tensor], expected: Mapping[str, Tens
     found = {k for k in tensors if k.startswith('out_norms.')}
     is_classifiers = f'{last}running_mean' in found and all(k.startswith(last) for k in found)
     return found if is_classifiers and f'{last}running_mean' not in expected else set()
-
-
-def _size_differences(spec: ArchSpec, net: 'FasterViT') -> str:
-    """Describe differences in window and carrier sizes, which load without an error."""
-    sizes = [
-        (f'window of stage {i + 1}', spec.window_sizes[i], net.spec.window_sizes[i])
-        for i in range(2, len(net.stages))
-    ]
-    if any(net.spec.hat):
-        sizes.append(('carriers per side', spec.carrier_size, net.spec.carrier_size))
-    return ', '.join(f'{name}: {a} in the file, {b} in the model' for name, a, b in sizes if a != b)
 
 
 def _abbreviate(names: Sequence[str], at_most: int = 4) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..models.arch import ARCHS
 from ..models.fastervit import FasterViT
 from ..utils.errors import CheckpointError
+from .declared import Declared
 from .published import LoadReport, place_tensors, read_tensors, rename
 
 ARCH = '4_21k_224'
@@ -109,7 +110,7 @@ def _convert_backbone(tensors: Mapping[str, Tensor], name: str) -> tuple[dict[st
     inside = {k.removeprefix('backbone.0.'): v for k, v in tensors.items() if k.startswith('backbone.0.')}
     norms = {k: v for k, v in inside.items() if re.match(r'norm[123]\.', k)}
     file = read_tensors({k: v for k, v in inside.items() if k not in norms}, name)
-    file.arch = ARCH
+    file.declared = Declared(ARCHS[ARCH])
     file.tensors = fold_positions(file.tensors)
     file.tensors |= {f'out_norms.{k.removeprefix("norm")}': v for k, v in norms.items()}
     with torch.device('meta'):

@@ -1,7 +1,7 @@
 """The FasterViT variants, one frozen row each (arXiv 2306.06189, table S.1, and the released models)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 NUM_STAGES = 4
@@ -180,13 +180,23 @@ ARCHS: dict[str, ArchSpec] = {
 }
 
 
-def resolve_arch(arch: str | ArchSpec | Mapping[str, Any]) -> ArchSpec:
-    """Return the spec for a name in :data:`ARCHS`, a spec (returned unchanged) or a mapping of its fields.
+def resolve_arch(arch: str | ArchSpec | Mapping[str, Any], **replaced: Any) -> ArchSpec:
+    """Return the spec for a name in :data:`ARCHS`, a spec or a mapping of its fields.
+
+    Args:
+        arch: any of these.
+        replaced: fields to replace, where not None.
 
     Raises:
         ValueError: unknown name; the message lists the known ones.
         TypeError: a mapping with an unknown or a missing field, or an unsupported type.
     """
+    replaced = {name: value for name, value in replaced.items() if value is not None}
+    spec = _resolve(arch)
+    return replace(spec, **replaced) if replaced else spec
+
+
+def _resolve(arch: str | ArchSpec | Mapping[str, Any]) -> ArchSpec:
     if isinstance(arch, ArchSpec):
         return arch
     if isinstance(arch, int) and not isinstance(arch, bool):

@@ -9,7 +9,6 @@ Apache-2.0. The published weights: non-commercial, see NOTICE.
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -49,6 +48,7 @@ class FasterViT(nn.Module):
 
     Attributes:
         spec: the resolved :class:`ArchSpec`.
+        in_chans: channels of the image.
         out_channels, out_strides: of every returned map.
 
     Raises:
@@ -75,12 +75,9 @@ class FasterViT(nn.Module):
         init_cfg: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        spec = resolve_arch(arch)
-        self.spec = spec = replace(
-            spec,
-            window_sizes=spec.window_sizes if window_sizes is None else window_sizes,
-            carrier_size=spec.carrier_size if carrier_size is None else carrier_size,
-            carrier_window=spec.carrier_window if carrier_window is None else carrier_window,
+        self.in_chans = in_chans
+        self.spec = spec = resolve_arch(
+            arch, window_sizes=window_sizes, carrier_size=carrier_size, carrier_window=carrier_window
         )
         self.out_indices = _check_out_indices(out_indices)
         self.frozen_stages, self.norm_eval = frozen_stages, norm_eval

@@ -12,8 +12,10 @@ from safetensors import safe_open
 pytest.importorskip('mmdet')
 
 
+from fastervit_backbone import ARCHS
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.publish import publish, upload
+from fastervit_backbone.checkpoints.declared import Declared, read_declared
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import UPERNET, assert_one_line_error, once
@@ -75,6 +77,7 @@ def test_card_and_config_name_no_folder_of_the_machine(run, folder, shapes):
     assert 'circle, square, triangle' in card and '| coco/segm_mAP |' in card
     with safe_open(folder / 'model.safetensors', 'pt') as file:
         assert json.loads(file.metadata()['meta'])['dataset_meta']['category_ids']
+        assert read_declared(file.metadata()) == Declared(ARCHS['nano'], 3)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import torch
 from fastervit_backbone import ARCHS, ArchSpec, FasterViT
 from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
 from fastervit_backbone.checkpoints import io
+from fastervit_backbone.checkpoints.declared import declare, read_declared
 from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
 from fastervit_backbone.utils.errors import CheckpointError, UserError
 from tests.helpers import ROOT, ReferenceCase, randomize
@@ -362,7 +364,8 @@ def test_archs_that_weights_cannot_distinguish_are_not_guessed(tmp_path, monkeyp
     small = dict(dim=8, stem_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 4), hat=(False,) * 4)
     pair = {f'wide_{w}': ArchSpec(**small, window_sizes=(7, 7, w, w // 2)) for w in (14, 24)}
     monkeypatch.setattr('fastervit_backbone.checkpoints.infer_arch.ARCHS', pair)
-    monkeypatch.setattr('fastervit_backbone.checkpoints.convert.ARCHS', pair)
+    monkeypatch.setattr('fastervit_backbone.checkpoints.declared.ARCHS', pair)
+    monkeypatch.setattr('fastervit_backbone.models.arch.ARCHS', pair | {'nano': ARCHS['nano']})
     net = randomize(FasterViT(pair['wide_24']))
     report = load_published(FasterViT(pair['wide_24']), net.state_dict())
     assert report.arch == 'wide_14 or wide_24' and report.note == ''
@@ -382,6 +385,90 @@ def test_archs_that_weights_cannot_distinguish_are_not_guessed(tmp_path, monkeyp
     assert 'window of stage 3: 24 in the file, 14 in the model' in note
     convert_checkpoint(trained, tmp_path / 'trained.safetensors')
     assert read_checkpoint(tmp_path / 'trained.safetensors')['meta']['arch'] == 'wide_24'
+
+
+VARIANTS = {
+    'gate and kernel': dict(carrier_gate=True, carrier_kernel=5),
+    'dense and overlapping': dict(carrier_conv='dense', window_overlap=2),
+    'hybrid stem': dict(stem='hybrid', mlp_ratio=3.7),
+    'windows': dict(window_sizes=(7, 7, 4, 2), carrier_size=1, propagation=True, layer_scale=1e-5),
+    'attention everywhere': dict(conv=(False,) * 4, hat=(False, True, True, False), hat_every=2),
+    'convolutions': dict(conv=(True,) * 4, hat=(False,) * 4),
+    'higher carriers': dict(carrier_window=4),
+    'twins': dict(attention='twins', hat=(False,) * 4),
+    'edgevit': dict(attention='edgevit', hat=(False,) * 4),
+    'swin': dict(conv=(False,) * 4, hat=(True,) * 4, stem='patch', downsample='merge', hat_every=2),
+}
+
+
+@pytest.mark.parametrize('fields', VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_variant_converts_and_says_what_it_is(fields, tmp_path):
+    tiny = dict(dim=8, stem_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 1, 2, 4))
+    spec = ArchSpec(**tiny | fields)
+    net = randomize(FasterViT(spec, in_chans=4)).eval()
+    backbone = dict(type='FasterViT', arch=tiny | fields, in_chans=4)
+    state = {f'backbone.{k}': v for k, v in net.state_dict().items()}
+    trained = save(
+        dict(state_dict=state, meta=dict(cfg=f'model = dict(backbone={backbone!r})')), tmp_path / 'e.pth'
+    )
+    for target in (tmp_path / 'a.safetensors', tmp_path / 'a.pth'):
+        convert_checkpoint(trained, target)
+        again = tmp_path / f'again{target.suffix}'
+        convert_checkpoint(target, again)  # ours, too
+        for path in (target, again):
+            declared = read_declared(read_checkpoint(path)['meta'])
+            assert declared.spec == spec and declared.in_chans == 4
+            loaded = FasterViT(declared.spec, in_chans=declared.in_chans)
+            assert load_published(loaded, path).note == ''
+            assert_equal_states(loaded, net)
+
+
+@pytest.mark.parametrize(
+    ('field', 'trained', 'built'),
+    [
+        ('propagation', True, False),
+        ('carrier_window', None, 4),
+        ('hat_every', 1, 2),
+        ('window_overlap', 3, 2),
+    ],
+)
+def test_differences_without_a_trace_in_shapes_are_noted(field, trained, built, tmp_path):
+    net = FasterViT(replace(ARCHS['nano'], **{field: trained}))
+    path = tmp_path / 'x.safetensors'
+    write_state_dict(net.state_dict(), path, declare(net.spec, 3))
+    assert load_published(copy.deepcopy(net), path).note == ''
+    if field != 'hat_every':  # whose blocks have no carriers
+        note = load_published(FasterViT(replace(ARCHS['nano'], **{field: built})), path).note
+        assert note == f'{field}: {trained} in the file, {built} in the model'
+    other = FasterViT(replace(ARCHS['nano'], carrier_gate=True, **{field: trained}))
+    assert load_published(other, path).note == ''  # a gate that starts at 1 changes nothing
+
+
+def test_whole_models_note_them_too(tmp_path, capsys):
+    class Model(torch.nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            self.backbone = FasterViT('nano', **options)
+
+    model = Model(window_sizes=(7, 7, 4, 7))
+    config = "model = dict(type='X', backbone=dict(type='FasterViT', arch='nano', window_sizes=(7, 7, 4, 7)))"
+    check_fit(model, model.state_dict(), 'x.pth', meta=dict(cfg=config))
+    assert capsys.readouterr() == ('', '')
+    check_fit(Model(), model.state_dict(), 'x.pth', meta=dict(cfg=config))
+    assert 'x.pth: window of stage 3: 4 in the file, 7 in the model' in ''.join(capsys.readouterr())
+
+
+def test_other_channels_are_named(nano):
+    with pytest.raises(CheckpointError, match='4 channels where the model has in_chans=3: use in_chans=4'):
+        load_published(FasterViT('nano'), FasterViT('nano', in_chans=4).state_dict())
+
+
+@pytest.mark.parametrize('written', ['{"dim": 8}', '{"size": 3}', '[1]', 'x', '{"dim": "a"}'])
+def test_a_declaration_that_is_no_variant_is_one_line(nano, written):
+    content = dict(state_dict=nano.state_dict(), meta=dict(arch_spec=written))
+    with pytest.raises(CheckpointError, match='declares no variant that this version knows') as error:
+        load_published(FasterViT('nano'), content)
+    assert '\n' not in str(error.value)
 
 
 def test_two_urls_that_end_alike_are_two_files(tmp_path, monkeypatch):

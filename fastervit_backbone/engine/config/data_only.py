@@ -13,7 +13,6 @@ registries import whatever a dotted ``type`` names. A published folder comes fro
 :mod:`.published_rules` has the lists.
 """
 
-import ast
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from mmengine.registry import Registry
 from mmengine.registry import root as registries
 
 from ...utils.errors import UserError
+from ...utils.literals import assigned_literals
 from . import published_rules as rules
 from .lookup import import_toolkit
 
@@ -62,37 +62,10 @@ def parse_data_config(text: str, path: str | Path) -> Config:
 def _literals(text: str, path: str | Path) -> dict[str, Any]:
     """Return the values that a text assigns to names."""
     try:
-        values = {}
-        for statement in ast.parse(text).body:
-            match statement:
-                case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                    values[name] = _literal(value)
-                case _:
-                    raise ValueError(f'line {statement.lineno} is no assignment of a value')
-        return values
+        return assigned_literals(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         reason = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__
         raise _refused(path, f'{reason}, which is code or broken') from error
-
-
-def _literal(node: ast.expr, depth: int = 0) -> Any:
-    """Evaluate constants, lists, tuples, dicts and calls of ``dict`` with keywords; ValueError for others."""
-    if depth > rules.MAX_DEPTH:
-        raise ValueError(f'line {node.lineno} is nested more than {rules.MAX_DEPTH} times')
-    match node:
-        case ast.Constant(value=value) if value is None or type(value) in (bool, int, float, str):
-            return value
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=value)) if type(value) in (int, float):
-            return -value
-        case ast.Tuple(elts=items):
-            return tuple(_literal(item, depth + 1) for item in items)
-        case ast.List(elts=items):
-            return [_literal(item, depth + 1) for item in items]
-        case ast.Dict(keys=keys, values=values) if all(isinstance(key, ast.Constant) for key in keys):
-            return {k.value: _literal(v, depth + 1) for k, v in zip(keys, values, strict=True)}  # type: ignore[union-attr]
-        case ast.Call(func=ast.Name(id='dict'), args=[], keywords=keywords) if all(k.arg for k in keywords):
-            return {str(k.arg): _literal(k.value, depth + 1) for k in keywords}
-    raise ValueError(f'line {node.lineno} has an expression')
 
 
 def _refused(path: str | Path, reason: str) -> UserError:

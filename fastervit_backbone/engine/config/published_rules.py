@@ -80,4 +80,4 @@ FORMS = dict(
 #: Largest integer, and of options that make as many layers, anchors or images.
 MAX_INTEGER, MAX_NUMBER = 10**5, 1e9
 MOST = dict(num_outs=16, scales_per_octave=32, num_stages=16, num_convs=64, batch_size=256)
-MAX_BYTES, MAX_DEPTH = 4_000_000, 40
+MAX_BYTES = 4_000_000
