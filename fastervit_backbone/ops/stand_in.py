@@ -14,7 +14,7 @@ NAME = 'mmcv._ext'
 
 
 class OperatorStandIn(ModuleType):
-    """A module with torchvision's operators under mmcv's names; any other raises when it is called."""
+    """A module with operators on torchvision or in torch under mmcv's names; any other raises when called."""
 
     def __init__(self) -> None:
         super().__init__(NAME, self.__doc__)
@@ -26,17 +26,20 @@ class OperatorStandIn(ModuleType):
             raise AttributeError(name)
         if name.startswith('get_compil'):  # mmcv.ops.info, for environment reports
             return lambda: 'operators: torchvision'
-        from . import torchvision_ops
+        from . import boxes, deformable, masked_conv, torchvision_ops
 
-        operator = getattr(torchvision_ops, name, None)
-        return _missing(name) if operator is None or name.startswith('_') else operator
+        for module in (torchvision_ops, deformable, boxes, masked_conv):
+            operator = vars(module).get(name)
+            if getattr(operator, '__module__', None) == module.__name__ and not name.startswith('_'):
+                return operator
+        return _missing(name)
 
 
 def _missing(name: str) -> Callable[..., Any]:
     def operator(*args: object, **kwargs: object) -> None:
         from .torchvision_ops import COMPILE
 
-        raise UserError(f'the operator {name} of mmcv has no counterpart in torchvision: {COMPILE}')
+        raise UserError(f'the operator {name} of mmcv has no counterpart here: {COMPILE}')
 
     return operator
 

@@ -4,14 +4,13 @@ Names, arguments and results are those of ``mmcv._ext``: outputs that mmcv alloc
 bfloat16 and float16 are computed in float32. :mod:`fastervit_backbone.ops.stand_in` looks the functions up.
 """
 
-from collections.abc import Callable, Sequence
-
 import torch
 import torchvision  # noqa: F401 - registers torch.ops.torchvision
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..utils.errors import UserError
+from .recompute import gradients, wide
 
 #: How to get mmcv's own operators.
 COMPILE = 'compile mmcv: rm -rf .venv && make setup OPS=compiled'
@@ -103,7 +102,7 @@ def roi_align_forward(
     """
     if pool_mode == 0:
         raise UserError(f"RoIAlign with pool_mode='max' has no counterpart in torchvision: {COMPILE}")
-    maps, size = _wide(input), (aligned_height, aligned_width)
+    maps, size = wide(input), (aligned_height, aligned_width)
     output.copy_(_OPS.roi_align(maps, rois.to(maps), spatial_scale, *size, sampling_ratio, aligned))
 
 
@@ -121,7 +120,7 @@ def roi_align_backward(
     aligned: bool,
 ) -> None:
     """Fill ``grad_input``, of the shape of the forward's input."""
-    grad, geometry = _wide(grad_output), (aligned_height, aligned_width, *grad_input.shape)
+    grad, geometry = wide(grad_output), (aligned_height, aligned_width, *grad_input.shape)
     grad_input.copy_(
         _OPS._roi_align_backward(grad, rois.to(grad), spatial_scale, *geometry, sampling_ratio, aligned)
     )
@@ -137,7 +136,7 @@ def roi_pool_forward(
     spatial_scale: float,
 ) -> None:
     """Fill ``output`` (K, C, height, width) with the maxima of ``input`` over ``rois``, and ``argmax``."""
-    maps = _wide(input)
+    maps = wide(input)
     values, indices = _OPS.roi_pool(maps, rois.to(maps), spatial_scale, pooled_height, pooled_width)
     output.copy_(values)
     argmax.copy_(indices)
@@ -153,7 +152,7 @@ def roi_pool_backward(
     spatial_scale: float,
 ) -> None:
     """Fill ``grad_input``, of the shape of the forward's input."""
-    grad, geometry = _wide(grad_output), (pooled_height, pooled_width, *grad_input.shape)
+    grad, geometry = wide(grad_output), (pooled_height, pooled_width, *grad_input.shape)
     grad_input.copy_(_OPS._roi_pool_backward(grad, rois.to(grad), argmax, spatial_scale, *geometry))
 
 
@@ -181,7 +180,7 @@ def sigmoid_focal_loss_backward(
     def loss(logits: Tensor) -> Tensor:
         return _focal_loss(logits, target, weight.float(), gamma, alpha)
 
-    (grad,) = _gradients(loss, [input.float()], torch.ones_like(input, dtype=torch.float32))
+    (grad,) = gradients(loss, [input.float()], torch.ones_like(input, dtype=torch.float32))
     grad_input.copy_(grad)
 
 
@@ -195,123 +194,3 @@ def _focal_loss(logits: Tensor, target: Tensor, weight: Tensor, gamma: float, al
         weight = torch.cat((weight, weight.new_zeros(1)))  # background
         loss = loss * weight[target][:, None]
     return loss
-
-
-def ms_deform_attn_forward(
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-    im2col_step: int,
-) -> Tensor:
-    """Compute multi-scale deformable attention with mmcv's own torch code; returns (B, queries, channels)."""
-    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-
-    return multi_scale_deformable_attn_pytorch(
-        value, value_spatial_shapes, sampling_locations, attention_weights
-    )
-
-
-def ms_deform_attn_backward(
-    value: Tensor,
-    value_spatial_shapes: Tensor,
-    value_level_start_index: Tensor,
-    sampling_locations: Tensor,
-    attention_weights: Tensor,
-    grad_output: Tensor,
-    grad_value: Tensor,
-    grad_sampling_loc: Tensor,
-    grad_attn_weight: Tensor,
-    im2col_step: int,
-) -> None:
-    """Fill the three gradients by running the forward again."""
-    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-
-    def attention(values: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-        return multi_scale_deformable_attn_pytorch(values, value_spatial_shapes, locations, weights)
-
-    grads = _gradients(attention, [value, sampling_locations, attention_weights], grad_output)
-    for target, grad in zip((grad_value, grad_sampling_loc, grad_attn_weight), grads, strict=True):
-        target.copy_(grad)
-
-
-def modulated_deform_conv_forward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    output: Tensor,
-    columns: Tensor,
-    *,
-    with_bias: bool,
-    **geometry: int,
-) -> None:
-    """Fill ``output`` with a deformable convolution with masks (Zhu et al., arXiv 1811.11168)."""
-    convolve = _modulated(with_bias, geometry)
-    output.copy_(convolve(_wide(input), _wide(weight), _wide(offset), _wide(mask), _wide(bias)))
-
-
-def modulated_deform_conv_backward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    ones: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    columns: Tensor,
-    grad_input: Tensor,
-    grad_weight: Tensor,
-    grad_bias: Tensor,
-    grad_offset: Tensor,
-    grad_mask: Tensor,
-    grad_output: Tensor,
-    *,
-    with_bias: bool,
-    **geometry: int,
-) -> None:
-    """Fill the gradients by running the forward again."""
-    inputs = [_wide(t) for t in (input, weight, offset, mask, bias)]
-    targets = [grad_input, grad_weight, grad_offset, grad_mask, grad_bias]
-    count = 5 if with_bias else 4
-    convolve = _modulated(with_bias, geometry)
-    if with_bias:
-        grads = _gradients(convolve, inputs, _wide(grad_output))
-    else:
-        grads = _gradients(lambda *tensors: convolve(*tensors, inputs[4]), inputs[:4], _wide(grad_output))
-    for target, grad in zip(targets[:count], grads, strict=True):
-        target.copy_(grad)
-
-
-def _modulated(with_bias: bool, geometry: dict[str, int]) -> Callable[..., Tensor]:
-    names = (
-        'stride_h',
-        'stride_w',
-        'pad_h',
-        'pad_w',
-        'dilation_h',
-        'dilation_w',
-        'group',
-        'deformable_group',
-    )
-
-    def convolve(input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor, bias: Tensor) -> Tensor:
-        bias = bias if with_bias else weight.new_zeros(weight.shape[0])
-        return _OPS.deform_conv2d(input, weight, offset, mask, bias, *(geometry[n] for n in names), True)
-
-    return convolve
-
-
-def _gradients(
-    function: Callable[..., Tensor], inputs: Sequence[Tensor], grad_output: Tensor
-) -> Sequence[Tensor]:
-    """Return the gradients of ``function(*inputs)`` with respect to all inputs."""
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in inputs]
-        return torch.autograd.grad(function(*leaves), leaves, grad_output)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x

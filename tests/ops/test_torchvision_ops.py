@@ -1,4 +1,4 @@
-"""Operators on torchvision: values and gradients as compiled mmcv has them, stored or present here."""
+"""Operators on torchvision and in torch: values and gradients of compiled mmcv or independent formulas."""
 
 import subprocess
 import sys
@@ -10,10 +10,12 @@ import torch
 
 pytest.importorskip('torchvision')
 
-from fastervit_backbone.ops import stand_in, torchvision_ops
+from operators import ours, table
+
+from fastervit_backbone.ops import deformable, stand_in, torchvision_ops
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import REFERENCE, ROOT
-from tests.reference.store_mmcv_ops import CASES, make_inputs, run_case
+from tests.reference.store_mmcv_ops import CASES, make_inputs, make_rois, run_case
 
 
 @pytest.fixture(scope='module')
@@ -24,7 +26,7 @@ def stored():
 
 @pytest.mark.parametrize('name', CASES)
 def test_stored_results_of_compiled_mmcv(name, stored):
-    results = run_case(torchvision_ops, name)
+    results = run_case(stand_in.OperatorStandIn(), name)
     assert results, name
     for key, value in results.items():
         expected = torch.from_numpy(stored[f'{name}/{key}'])
@@ -40,7 +42,7 @@ needs_compiled = pytest.mark.skipif(
 @needs_compiled
 @pytest.mark.parametrize('name', CASES)
 def test_compiled_mmcv_here(name):
-    compiled, ours = run_case(import_module('mmcv._ext'), name), run_case(torchvision_ops, name)
+    compiled, ours = run_case(import_module('mmcv._ext'), name), run_case(stand_in.OperatorStandIn(), name)
     for key, value in ours.items():
         assert torch.allclose(value.double(), compiled[key].double(), rtol=1e-5, atol=1e-5), key
 
@@ -114,15 +116,175 @@ def test_deformable_attention_and_its_gradients():
     weights = torch.rand(2, 7, 2, 2, 3)
     leaves = [t.clone().requires_grad_() for t in (value, locations, weights)]
     expected = attention.multi_scale_deformable_attn_pytorch(leaves[0], shapes, leaves[1], leaves[2])
-    output = torchvision_ops.ms_deform_attn_forward(value, shapes, starts, locations, weights, im2col_step=64)
+    output = deformable.ms_deform_attn_forward(value, shapes, starts, locations, weights, im2col_step=64)
     assert torch.equal(output, expected)
     grad_output = torch.randn_like(output)
     grads = [torch.zeros_like(t) for t in leaves]
-    torchvision_ops.ms_deform_attn_backward(
+    deformable.ms_deform_attn_backward(
         value, shapes, starts, locations, weights, grad_output, *grads, im2col_step=64
     )
     for ours, theirs in zip(grads, torch.autograd.grad(expected, leaves, grad_output), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_deformable_convolutions_against_bilinear_sampling():
+    """Without masks, in two deformable groups, with stride, padding and dilation; and their gradients."""
+    from mmcv.ops import DeformConv2d, ModulatedDeformConv2d
+    from mmcv.ops.modulated_deform_conv import modulated_deform_conv2d
+
+    torch.manual_seed(0)
+    geometry = dict(stride=2, padding=2, dilation=2, groups=2, deform_groups=2)
+    x = torch.randn(3, 4, 9, 12, dtype=torch.float64, requires_grad=True)
+    plain = DeformConv2d(4, 6, 3, **geometry).double()
+    offset = (torch.randn(3, 2 * 2 * 9, 5, 6, dtype=torch.float64) * 2).requires_grad_()
+    masked = ModulatedDeformConv2d(4, 6, 3, **geometry, bias=True).double()
+    mask = torch.rand(3, 2 * 9, 5, 6, dtype=torch.float64, requires_grad=True)
+    ones = torch.ones_like(mask)
+    for ours, weight, bias, factors in (
+        (plain(x, offset), plain.weight, None, ones),
+        (
+            modulated_deform_conv2d(x, offset, mask, masked.weight, masked.bias, 2, 2, 2, 2, 2),
+            masked.weight,
+            masked.bias,
+            mask,
+        ),
+    ):
+        expected = deformed(x, offset, factors, weight, bias)
+        torch.testing.assert_close(ours, expected)
+        inputs = [t for t in (x, offset, factors, weight, bias) if t is not None and t.requires_grad]
+        grad = torch.randn_like(expected)
+        found = torch.autograd.grad(ours, inputs, grad)
+        for a, b in zip(found, torch.autograd.grad(expected, inputs, grad), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_offsets_of_a_larger_map_are_read_as_memory():
+    """As mmcv's kernels do; mmdet's DyHead relies on it."""
+    from mmcv.ops.modulated_deform_conv import modulated_deform_conv2d
+
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 3, 4, 5), torch.randn(6, 3, 3, 3)
+    offset, mask = torch.randn(2, 18, 8, 10, requires_grad=True), torch.rand(2, 9, 8, 10, requires_grad=True)
+    small = [t.flatten(1)[:, : t.shape[1] * 20].reshape(2, -1, 4, 5) for t in (offset, mask)]
+    grads = []
+    for o, m in ((offset, mask), small):
+        out = modulated_deform_conv2d(x, o, m, weight, None, 1, 1, 1, 1, 1)
+        grads.append((out, *torch.autograd.grad(out.square().sum(), (offset, mask))))
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def deformed(x, offset, mask, weight, bias):
+    """Kernel 3, stride 2, padding 2, dilation 2, two groups of both kinds, by bilinear sampling."""
+    B, C = x.shape[:2]
+    h, w = offset.shape[2:]
+    padded = torch.nn.functional.pad(x, (40, 40, 40, 40))  # zeros outside, far enough
+    columns = x.new_zeros(B, C, 9, h, w)
+    for g in range(2):
+        for k in range(9):
+            dy, dx = offset[:, g * 18 + 2 * k], offset[:, g * 18 + 2 * k + 1]
+            y = torch.arange(h)[:, None] * 2 - 2 + k // 3 * 2 + dy + 40
+            xs = torch.arange(w)[None] * 2 - 2 + k % 3 * 2 + dx + 40
+            y0, x0 = y.floor().long(), xs.floor().long()
+            for b in range(B):
+                part = padded[b, 2 * g : 2 * g + 2]
+                fy, fx = y[b] - y0[b], xs[b] - x0[b]
+                value = (
+                    part[:, y0[b], x0[b]] * (1 - fy) * (1 - fx)
+                    + part[:, y0[b], x0[b] + 1] * (1 - fy) * fx
+                    + part[:, y0[b] + 1, x0[b]] * fy * (1 - fx)
+                    + part[:, y0[b] + 1, x0[b] + 1] * fy * fx
+                )
+                columns[b, 2 * g : 2 * g + 2, k] = value * mask[b, g * 9 + k]
+    parts = [
+        torch.einsum('bckhw,ock->bohw', columns[:, 2 * g : 2 * g + 2], weight[3 * g : 3 * g + 3].flatten(2))
+        for g in range(2)
+    ]
+    out = torch.cat(parts, 1)
+    return out if bias is None else out + bias[:, None, None]
+
+
+def test_overlaps_of_upright_boxes():
+    from mmcv.ops import bbox_overlaps, nms_match
+    from torchvision.ops import box_iou, nms
+
+    rois = make_rois(60)[:, 1:]
+    torch.testing.assert_close(bbox_overlaps(rois, rois[:40]), box_iou(rois, rois[:40]))
+    torch.testing.assert_close(
+        bbox_overlaps(rois, rois.flip(0), aligned=True), box_iou(rois, rois.flip(0)).diag()
+    )
+    pixels = bbox_overlaps(
+        torch.tensor([[0.0, 0, 3, 1]]), torch.tensor([[2.0, 1, 5, 2]]), mode='iof', offset=1
+    )
+    assert pixels.item() == 2 / 8
+    assert bbox_overlaps(torch.zeros(0, 4), rois).shape == (0, 60)
+    scores = torch.rand(60)
+    groups = nms_match(torch.cat((rois, scores[:, None]), 1), 0.3)
+    assert [g[0].item() for g in groups] == nms(rois, scores, 0.3).tolist()
+    assert sorted(torch.cat(groups).tolist()) == list(range(60))
+    for group in groups:
+        assert (box_iou(rois[group[:1]], rois[group[1:]]) >= 0.3).all()
+
+
+def polygon(box):
+    from shapely import affinity
+    from shapely.geometry import box as upright
+
+    x, y, w, h, angle = map(float, box)
+    shape = affinity.rotate(upright(-w / 2, -h / 2, w / 2, h / 2), angle, (0, 0), use_radians=True)
+    return affinity.translate(shape, x, y)
+
+
+@pytest.mark.parametrize('far', [0.0, 5000.0])
+@pytest.mark.parametrize('clockwise', [True, False])
+def test_overlaps_of_rotated_boxes(clockwise, far):
+    """Against shapely's polygons; equal, touching, nested and empty boxes among them."""
+    pytest.importorskip('shapely')
+    from mmcv.ops import box_iou_rotated, nms_rotated
+
+    torch.manual_seed(1)
+    boxes = torch.cat((torch.rand(40, 2) * 60, torch.rand(40, 2) * 30 + 1, torch.rand(40, 1) * 7 - 3.5), 1)
+    special = [
+        [5, 5, 4, 4, 0],
+        [5, 5, 4, 4, np.pi / 2],
+        [9, 5, 4, 4, 0],
+        [5, 5, 2, 1, 0.3],
+        [5, 5, 0, 3, 0.0],
+    ]
+    boxes = torch.cat((boxes, torch.tensor(special), boxes[:2]))
+    sign = torch.tensor([1.0, 1, 1, 1, 1 if clockwise else -1])
+    boxes = (boxes + torch.tensor([far, far, 0, 0, 0])).double()
+    shapes = [polygon(b * sign) for b in boxes]
+    expected = torch.tensor(
+        [[a.intersection(b).area / (a.union(b).area or 1) for b in shapes] for a in shapes],
+        dtype=torch.float64,
+    )
+    ious = box_iou_rotated(boxes, boxes, clockwise=clockwise)
+    torch.testing.assert_close(ious, expected, rtol=1e-6, atol=1e-6)
+    aligned = box_iou_rotated(boxes[:5], boxes[5:10], 'iof', aligned=True, clockwise=clockwise)
+    parts = [a.intersection(b).area / a.area for a, b in zip(shapes[:5], shapes[5:10], strict=True)]
+    torch.testing.assert_close(aligned, torch.tensor(parts, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    scores, labels = torch.rand(len(boxes)), torch.arange(len(boxes)) % 2
+    for given in (None, labels):
+        _, kept = nms_rotated(boxes, scores, 0.2, given, clockwise=clockwise)
+        by_hand = []
+        for i in scores.argsort(descending=True).tolist():
+            rivals = [j for j in by_hand if given is None or given[j] == given[i]]
+            if all(expected[i, j] <= 0.2 for j in rivals):
+                by_hand.append(i)
+        assert kept.tolist() == by_hand
+
+
+def test_a_convolution_at_some_places():
+    from mmcv.ops import MaskedConv2d
+
+    torch.manual_seed(0)
+    conv, x = MaskedConv2d(3, 5, 3, padding=1).eval(), torch.randn(1, 3, 7, 9)
+    mask = torch.rand(1, 7, 9) > 0.6
+    with torch.no_grad():
+        whole = torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+        torch.testing.assert_close(conv(x, mask), whole * mask)
+        assert not conv(x, torch.zeros(1, 7, 9)).any()
 
 
 def test_channels_last_maps_are_read_as_what_they_are():
@@ -196,3 +358,8 @@ else:
 """
     done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_the_docs():
+    assert table() in (ROOT / 'docs' / 'install.md').read_text(), 'run python docs/generate/operators.py'
+    assert all(callable(getattr(stand_in.OperatorStandIn(), name)) for name in ours())
