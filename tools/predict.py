@@ -42,6 +42,9 @@ def main() -> None:
         '--deploy', action='store_true', help='deploy mode: a faster backbone, same results up to rounding'
     )
     parser.add_argument(
+        '--compile', action='store_true', help='torch.compile the backbone (needs a C++ compiler)'
+    )
+    parser.add_argument(
         '--tile', type=int, metavar='PIXELS', help='split larger images into overlapping tiles'
     )
     parser.add_argument(
@@ -98,7 +101,8 @@ def main() -> None:
     share = Share.of_environment()
     device = share.device(args.device)
     with trusting_pickles(args.trust_pickle):
-        predictor = Predictor(args.config, args.checkpoint, device=device, deploy=args.deploy, **shared)
+        faster = dict(deploy=args.deploy, compile=args.compile)
+        predictor = Predictor(args.config, args.checkpoint, device=device, **faster, **shared)
     settings = dict(shared, pictures=args.draw)
     if args.annotations is not None:
         settings['annotations'] = args.annotations

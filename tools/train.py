@@ -26,6 +26,9 @@ def main() -> None:
         help='mixed precision on a GPU: bfloat16 if supported, else float16',
     )
     parser.add_argument(
+        '--compile', action='store_true', help='torch.compile the backbone (needs a C++ compiler)'
+    )
+    parser.add_argument(
         '--resume',
         nargs='?',
         const='auto',
@@ -66,6 +69,7 @@ def main() -> None:
             args.config,
             work_dir=args.work_dir,
             amp=args.amp,
+            compile=args.compile,
             resume=args.resume,
             seed=args.seed,
             auto_scale_lr=args.auto_scale_lr,

@@ -32,6 +32,7 @@ _FIXED = dict(
     size='was exported for images of one size, or of any: export it again with another --size',
     amp='has the precision that it was exported with: --half and --int8 of tools/export.py change it',
     deploy='is exported in deploy mode already: leave the option out',
+    compile='is compiled by its runtime: leave the option out',
     options='has no config: export it again with these options',
 )
 
@@ -56,6 +57,7 @@ class Predictor:
         overlap: minimum overlap of neighboring tiles as a fraction of their side, [0, 1).
         amp: autocast the backbone to bfloat16 (float16 on a GPU without it); the rest stays in float32.
         deploy: run the backbone in deploy mode (:meth:`~fastervit_backbone.FasterViT.deploy`).
+        compile: ``torch.compile`` the backbone; needs a C++ compiler.
         options: changes of the config, dotted paths and values, as in ``--cfg-options``.
 
     Attributes:
@@ -78,13 +80,14 @@ class Predictor:
         overlap: float = 0.2,
         amp: bool = False,
         deploy: bool = False,
+        compile: bool = False,
         options: Mapping[str, object] | None = None,
     ) -> None:
         if not 0 <= threshold <= 1:
             raise UserError(f'threshold {threshold}: must be between 0 and 1')
         if tile is not None:
             tile_boxes((1, 1), tile, overlap)  # raises on bad values
-        arguments: dict[str, Any] = dict(size=size, amp=amp, deploy=deploy, options=options)
+        arguments: dict[str, Any] = dict(size=size, amp=amp, deploy=deploy, compile=compile, options=options)
         self._model: ExportedModel | ToolkitModel
         if is_exported(config):
             if checkpoint is not None:

@@ -12,6 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from ..engine.runner.work_dir import find_checkpoint
+from ..models.compiled import compile_backbone
 from ..models.fastervit import STRIDES, FasterViT
 from ..structures.prediction import Prediction, encode_mask
 from ..utils.errors import UserError
@@ -44,6 +45,7 @@ class ToolkitModel:
         size: tuple[int, int] | None,
         amp: bool,
         deploy: bool,
+        compile: bool,
         options: Mapping[str, object] | None,
     ) -> None:
         self.device, self.checkpoint = _check_device(device), find_checkpoint(checkpoint)
@@ -58,6 +60,8 @@ class ToolkitModel:
                     f'deploy: the backbone of {config} is {type(backbone).__name__}, which has no deploy mode'
                 )
             self.model.backbone = backbone.deploy()
+        if compile:
+            compile_backbone(self.model, self.device)
         if amp:
             self.model.backbone = _HalfPrecision(self.model.backbone, self.device)
 

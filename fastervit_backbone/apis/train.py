@@ -34,6 +34,7 @@ from ..engine.runner.build import build_runner, drop_pretrained, prepare, unwrap
 from ..engine.runner.resumable_runner import ResumableRunner
 from ..engine.runner.work_dir import checkpoints_of, locked
 from ..engine.runner.workers import release_workers
+from ..models.compiled import check_compiler, compile_backbone
 from ..utils.errors import CheckpointError, UserError
 
 
@@ -42,6 +43,7 @@ def train(
     *,
     work_dir: str | Path | None = None,
     amp: bool = False,
+    compile: bool = False,
     resume: bool | str | Path = False,
     seed: int | None = None,
     auto_scale_lr: bool = True,
@@ -56,6 +58,7 @@ def train(
         config_path: config file.
         work_dir: folder of checkpoints and logs; default ``work_dirs/<config name>``.
         amp: mixed precision on a CUDA device: bfloat16 if supported, else float16 with loss scaling.
+        compile: compile the backbone (:func:`~fastervit_backbone.models.compiled.compile_in_place`).
         resume: True or 'auto': resume from the work dir's last checkpoint, if any; a path: from that file.
         seed: random seed.
         auto_scale_lr: scale the learning rate linearly to the actual batch (batch size x processes).
@@ -73,15 +76,11 @@ def train(
         Interrupted: the run received SIGTERM or Ctrl-C; it wrote a checkpoint.
     """
     options, resume = dict(options or {}), True if resume == 'auto' else resume
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    _check_arguments(device, amp, compile, max_unreadable, max_non_finite)
     if amp:
-        if not torch.cuda.is_available():
-            raise UserError('--amp needs a CUDA device, but torch finds none: omit --amp')
         options = {f'optim_wrapper.{key}': value for key, value in amp_options().items()} | options
     config = prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
-    if max_unreadable < 0:
-        raise UserError(f'--max-unreadable {max_unreadable}: must be at least 0')
-    if max_non_finite < 1:
-        raise UserError(f'--max-non-finite {max_non_finite}: must be at least 1')
     if seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=seed)
     _keep_two_checkpoints(config)
@@ -97,6 +96,8 @@ def train(
         scale_learning_rate(config, auto_scale_lr, world_size(launcher))
         check_batch(config)
         runner = build_runner(config, launcher, given_config)
+        if compile:
+            compile_backbone(runner.model, device)
         if weights is not None:
             names = data_meta(dict(meta=meta), config.load_from).get('classes')
             weights = _adapt(runner, config, weights, names)
@@ -119,6 +120,17 @@ def train(
             save_on_signal.restore()
             restore_screen(runner)
             release_workers()
+
+
+def _check_arguments(device: str, amp: bool, compile: bool, max_unreadable: int, max_non_finite: int) -> None:
+    if amp and device == 'cpu':
+        raise UserError('--amp needs a CUDA device, but torch finds none: omit --amp')
+    if compile:
+        check_compiler(device)
+    if max_unreadable < 0:
+        raise UserError(f'--max-unreadable {max_unreadable}: must be at least 0')
+    if max_non_finite < 1:
+        raise UserError(f'--max-non-finite {max_non_finite}: must be at least 1')
 
 
 def amp_options() -> dict[str, object]:

@@ -29,8 +29,8 @@ class OperatorStandIn(ModuleType):
         from . import boxes, deformable, masked_conv, torchvision_ops
 
         for module in (torchvision_ops, deformable, boxes, masked_conv):
-            operator = vars(module).get(name)
-            if getattr(operator, '__module__', None) == module.__name__ and not name.startswith('_'):
+            operator: Callable[..., Any] | None = vars(module).get(name)
+            if operator is not None and operator.__module__ == module.__name__ and name[0] != '_':
                 return operator
         return _missing(name)
 
