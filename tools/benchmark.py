@@ -14,6 +14,7 @@ MODEL is one of
   stage:ARCH:NUMBER        one of its stages, 1 to 4; :carrier_window=N likewise
   published:ARCH           the published implementation (pip install fastervit)
   timm:NAME                a model of timm
+  fastervit:ARCH:compile   through torch.compile; also CONFIG.py[...]:compile
   CONFIG.py[:CHECKPOINT][:deploy]  the whole detector or segmenter of a config (default: random weights)
   windows:ARCH:KERNEL      only the attention within windows of stage 3: sdpa (the model's), flex or plain
 """  # noqa: E501 (a command to copy)

@@ -12,7 +12,8 @@ from pathlib import Path
 from fastervit_cli import data_folder
 from fastervit_cli.console import as_typed, parse_strictly, run_cli, tool_parser
 
-HEADS = ['cascade', 'dino', 'mask2former', 'rtmdet-ins', 'upernet', 'fpn', 'mask2former-semantic']
+HEADS = ['cascade', 'dino', 'mask2former', 'rtmdet-ins', 'upernet', 'fpn']
+HEADS += ['mask2former-semantic', 'mask2former-panoptic']
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ RECIPES = {
     'upernet': ('upernet_fastervit4_160k', "Swin's for ADE20K"),
     'mask2former': ('mask2former_fastervit4_50e', "the paper's and mmdet's for Swin"),
     'mask2former-semantic': ('mask2former-semantic_fastervit4_160k', "the paper's and mmseg's for Swin"),
+    'mask2former-panoptic': ('mask2former-panoptic_fastervit2_50e', "the paper's and mmdet's for Swin"),
     'dino': ('dino_fastervit4_12e', "DINO's, as in mmdet"),
     'rtmdet-ins': ('rtmdet-ins_fastervit0_300e', "mmdet's"),
     'mask-rcnn': ('mask-rcnn_fastervit0_1x', "Swin's for detection"),

@@ -28,9 +28,15 @@ HEADS = {
     'upernet': 'UPerNet',
     'fpn': 'Semantic FPN',
     'mask2former-semantic': 'Mask2Former, semantic',
+    'mask2former-panoptic': 'Mask2Former, panoptic',
 }
 #: mmengine's metric -> (name, divisor to 0..1).
-_METRICS = {'coco/bbox_mAP': ('box AP', 1), 'coco/segm_mAP': ('mask AP', 1), 'mIoU': ('mIoU', 100)}
+_METRICS = {
+    'coco/bbox_mAP': ('box AP', 1),
+    'coco/segm_mAP': ('mask AP', 1),
+    'mIoU': ('mIoU', 100),
+    'coco_panoptic/PQ': ('PQ', 100),
+}
 #: mmengine's folders of runs are named by their start.
 _TIMESTAMP = re.compile(r'\d{8}_\d{6}')
 

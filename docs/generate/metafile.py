@@ -24,6 +24,7 @@ HEADS = {
     'dino-5scale': ('dino-5scale', '{}_coco', 'COCO'),
     'mask2former': ('mask2former', 'lsj-{}_coco', 'COCO'),
     'mask2former-semantic': ('mask2former', '{}_ade20k-512x512', 'ADE20K'),
+    'mask2former-panoptic': ('mask2former', 'lsj-{}_coco-panoptic', 'COCO'),
     'rtmdet-ins': ('rtmdet-ins', '{}_coco', 'COCO'),
     'upernet': ('upernet', '{}_ade20k-512x512', 'ADE20K'),
     'fpn': ('fpn', '{}_ade20k-512x512', 'ADE20K'),

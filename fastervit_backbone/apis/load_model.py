@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ def load_model(
     check_channels(config)
     path = find_checkpoint(checkpoint)
     content = read_checkpoint(path)
-    categories = _categories(config, data_meta(content, path))
+    categories = replace(_categories(config, data_meta(content, path)), num_things=_num_things(config))
     fit_heads(config, len(categories.names))
     fit_to_machine(config, 'none')
     drop_pretrained(config.model)
@@ -160,6 +161,13 @@ def _categories(config: Config, dataset_meta: Mapping) -> Categories:
     if set(names) <= set(ids):
         return Categories(names, tuple(ids[name] for name in names))
     return Categories(names, tuple(range(1, len(names) + 1)), own=False)
+
+
+def _num_things(config: Config) -> int | None:
+    """Return how many classes of a panoptic model are objects; None for other models."""
+    head = config.model.get('panoptic_fusion_head') or {}
+    is_on = (config.model.get('test_cfg') or {}).get('panoptic_on', True)
+    return head.get('num_things_classes') if is_on else None
 
 
 def read_annotations(config: Config) -> dict | None:

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from ..structures.prediction import Prediction
+from ..datasets.panoptic import as_pixels
+from ..structures.prediction import Prediction, segments_of
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, full_disk_behind, replacing
 from ..utils.log import log
@@ -110,7 +111,8 @@ class PredictionRun:
         overwrite = self._overwrite and self.share.rank == 0
         self.log = PredictionLog(self.out, self._settings, overwrite, self.share.rank)
         for stem in self.log.discarded:
-            for name in (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4', *_label_files(stem)):
+            pictures = (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4')
+            for name in (*pictures, *_label_files(stem), _panoptic_file(stem)):
                 (self.out / name).unlink(missing_ok=True)
         for entry in self.log.entries():
             self._names.reserve(entry['stem'], *(image['file_name'] for image in entry['images']))
@@ -237,6 +239,10 @@ class PredictionRun:
                 _write_image(self.out / labels_file, self._label_values(label_map))
                 _write_image(self.out / colors_file, colorize_label_map(label_map, self.categories.names))
             image = _image_entry(task.name, prediction.size, id=self._image_ids.get(str(task.source.path)))
+            if prediction.panoptic is not None:
+                ids, image['segments_info'] = segments_of(prediction.panoptic, self.categories)
+                image['panoptic_file'] = _panoptic_file(stem)
+                _write_image(self.out / image['panoptic_file'], as_pixels(ids))
             self._finish(task, [image], prediction.to_coco(0, self.categories))
 
     def _predict_video(self, task: Task) -> None:
@@ -303,11 +309,19 @@ class PredictionRun:
         path, categories = self.out / 'predictions.json', self.categories.as_coco()
         results = partial(self._results, self.log.sorted_entries())
         write_coco(path, info, categories, results)
+        if self.categories.num_things is not None:
+            panoptic = partial(self._results, self.log.sorted_entries(), panoptic=True)
+            write_coco(self.out / 'panoptic.json', info, categories, panoptic)
         save_as(results, info, categories, self.save, self.out)
         return path
 
-    def _results(self, entries: SortedEntries) -> Iterator[tuple[list[dict], list[dict]]]:
-        """Yield the images and annotations of each source, in the order of the sources, with their ids."""
+    def _results(
+        self, entries: SortedEntries, panoptic: bool = False
+    ) -> Iterator[tuple[list[dict], list[dict]]]:
+        """Yield the images and annotations of each source, in the order of the sources, with their ids.
+
+        ``panoptic``: the annotations are COCO's panoptic ones, one for each image.
+        """
         image_id = max(self._image_ids.values(), default=0)
         annotation_id = 0
         for entry in entries:
@@ -315,6 +329,17 @@ class PredictionRun:
             for image in images:
                 if image.setdefault('id', None) is None:
                     image['id'] = image_id = image_id + 1
+            segments = [(i.pop('panoptic_file', None), i.pop('segments_info', None)) for i in images]
+            if panoptic:
+                yield (
+                    images,
+                    [
+                        dict(image_id=image['id'], file_name=Path(name).name, segments_info=found)
+                        for image, (name, found) in zip(images, segments, strict=True)
+                        if name is not None
+                    ],
+                )
+                continue
             for annotation in annotations:
                 annotation_id += 1
                 annotation |= dict(image_id=images[annotation['image_id']]['id'], id=annotation_id)
@@ -329,6 +354,11 @@ def _image_entry(name: str, size: tuple[int, int], **extra: int | None) -> dict:
 def _label_files(stem: str) -> tuple[str, str]:
     """Relative paths of a label map and of its colored picture."""
     return f'labels/{stem}.png', f'colours/{stem}.png'
+
+
+def _panoptic_file(stem: str) -> str:
+    """Relative path of the segments of an image."""
+    return f'panoptic/{stem}.png'
 
 
 def _write_image(path: Path, pixels: np.ndarray) -> None:

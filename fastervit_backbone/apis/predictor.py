@@ -109,6 +109,8 @@ class Predictor:
         self.seconds = dict(load=0.0, model=0.0)
         if self.classification and tile is not None:
             raise UserError(f'tile {tile}: a classifier sees the whole image, leave tiles out')
+        if self.categories.num_things is not None and tile is not None:
+            raise UserError(f'tile {tile}: a panoptic model sees the whole image, leave tiles out')
         self._labels = _labels_of(classes, self.categories.names)
 
     @property

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from torch import nn
 from ..engine.runner.work_dir import find_checkpoint
 from ..models.compiled import compile_backbone
 from ..models.fastervit import STRIDES, FasterViT
-from ..structures.prediction import Prediction, encode_mask
+from ..structures.prediction import INSTANCE_OFFSET, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
 from .inputs import build_test_pipeline
@@ -172,6 +173,15 @@ class ToolkitModel:
         if self.task == 'segmentation':
             label_map = sample.pred_sem_seg.data[0].cpu().numpy()
             return Prediction.of_label_map(label_map, len(self.categories.names), labels)
+        panoptic = None
+        if 'pred_panoptic_seg' in sample:
+            panoptic = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().astype(np.int32)
+            is_class = panoptic % INSTANCE_OFFSET < len(self.categories.names)
+            if labels is not None:
+                is_class &= np.isin(panoptic % INSTANCE_OFFSET, labels)
+            panoptic[~is_class] = -1
+            if 'pred_instances' not in sample:
+                return replace(Prediction.of_nothing(size), panoptic=panoptic)
         objects = sample.pred_instances
         keep = objects.scores >= threshold
         if labels is not None:
@@ -181,7 +191,7 @@ class ToolkitModel:
         masks = [encode_mask(mask.cpu().numpy()) for mask in objects.masks] if 'masks' in objects else None
         boxes = objects.bboxes.float().cpu().numpy()
         scores = objects.scores.float().cpu().numpy()
-        return Prediction(size, boxes, scores, objects.labels.cpu().numpy(), masks)
+        return Prediction(size, boxes, scores, objects.labels.cpu().numpy(), masks, panoptic=panoptic)
 
 
 class _HalfPrecision(nn.Module):

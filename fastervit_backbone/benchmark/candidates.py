@@ -18,7 +18,8 @@ KINDS = (
     'fastervit:ARCH[:carrier_window=N][:deploy, :onnx, :openvino or :openvino-int8], an exported file, '
     'stage:ARCH:NUMBER[:carrier_window=N], '
     'published:ARCH (needs the pip package fastervit), timm:MODEL, '
-    'CONFIG.py[:CHECKPOINT][:deploy] (needs mmdet and mmseg), windows:ARCH:KERNEL'
+    'CONFIG.py[:CHECKPOINT][:deploy] (needs mmdet and mmseg), windows:ARCH:KERNEL; '
+    'and :compile at the end'
 )
 
 
@@ -70,6 +71,8 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
     Raises:
         UserError: an unknown name, a package that is not installed, or an unsupported setting.
     """
+    if name.endswith(':compile'):
+        name, setting = name.removesuffix(':compile'), replace(setting, compile=True)
     kind, _, rest = name.partition(':')
     if kind == 'windows':
         attend, _ = window_attention(rest, setting)

@@ -35,6 +35,7 @@ class Timing:
         ratio_low, ratio_high: quartiles of the ratio over the turns.
         file_mib: size of an exported file; None for others.
         accuracy: metrics of that very file, as its json has them.
+        first_seconds: of the first call, in which torch.compile compiles.
     """
 
     model: str
@@ -47,6 +48,7 @@ class Timing:
     ratio_high: float
     file_mib: float | None = None
     accuracy: str = ''
+    first_seconds: float = 0.0
 
 
 def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: int = 2) -> list[Timing]:
@@ -56,7 +58,7 @@ def compare(names: Sequence[str], setting: Setting, rounds: int = 15, warmup: in
         names: as of :func:`~fastervit_backbone.benchmark.candidates.build`; ratios compare with the first.
         setting: for all models.
         rounds: turns of each model.
-        warmup: calls of each model before.
+        warmup: calls of each model before, at least 1.
 
     Returns:
         one row per model, in order.
@@ -74,9 +76,10 @@ def compare_steps(
     """Time functions interleaved, like :func:`compare`; ``steps``: name -> function of one call."""
     with precision(setting.dtype):
         functions = list(steps.values())
-        calls_per_turn = []
+        calls_per_turn, first = [], []
         for step in functions:
-            for _ in range(warmup):
+            first.append(_time(step, 1, setting.device))
+            for _ in range(warmup - 1):
                 step()
             call_seconds = max(_time(step, 1, setting.device), 1e-6)
             calls_per_turn.append(max(1, round(TURN_SECONDS / call_seconds)))
@@ -88,8 +91,13 @@ def compare_steps(
     rows = zip(steps, turns, peaks, strict=True)
     timings = [_summarize(name, setting, turns[0], seconds, peak) for name, seconds, peak in rows]
     return [
-        replace(row, file_mib=getattr(step, 'size_mib', None), accuracy=getattr(step, 'accuracy', ''))
-        for row, step in zip(timings, functions, strict=True)
+        replace(
+            row,
+            file_mib=getattr(step, 'size_mib', None),
+            accuracy=getattr(step, 'accuracy', ''),
+            first_seconds=seconds,
+        )
+        for row, step, seconds in zip(timings, functions, first, strict=True)
     ]
 
 

@@ -14,16 +14,19 @@ def table(rows: Sequence[dict]) -> str:
     """Format the rows of one setting as a markdown table."""
     first = rows[0]['model']
     has_files = any(r.get('file_mib') for r in rows)
+    compiles = any(r['setting']['compile'] or r['model'].endswith(':compile') for r in rows)
     more = ' file, MiB | accuracy |' if has_files else ''
+    more += ' first call, s |' if compiles else ''
     lines = [
         '| model | images/s | ms (median) | ms (p95) | peak memory, MiB '
         f'| speed against {first} (quartiles) |{more}',
-        '|---|---|---|---|---|---|' + '---|---|' * has_files,
+        '|---|---|---|---|---|---|' + '---|---|' * has_files + '---|' * compiles,
     ]
     for r in rows:
         peak = '' if r['peak_mib'] is None else f'{r["peak_mib"]:.0f}'
         size = f'{r["file_mib"]:.1f}' if r.get('file_mib') else ''
         more = f' {size} | {r["accuracy"]} |' if has_files else ''
+        more += f' {r["first_seconds"]:.1f} |' if compiles else ''
         lines.append(
             f'| {r["model"]} | {r["images_per_second"]:.3g} | {1e3 * r["seconds"]:.1f} '
             f'| {1e3 * r["p95"]:.1f} | {peak} '

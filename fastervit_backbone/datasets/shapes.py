@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from ..structures.prediction import encode_mask
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
+from .panoptic import as_pixels
 
 CLASSES = ('circle', 'square', 'triangle')
 #: An object is not drawn if it would leave less than this part of another visible.
@@ -23,7 +24,8 @@ def make_shapes(
     """Write the data set, unless it exists already with the same parameters.
 
     Layout: ``images/{train,val}/*.png``, ``annotations/instances_{train,val}.json`` (COCO, masks as RLE,
-    category ids 1..3) and ``labels/{train,val}/*.png`` (0 background, 1..3 the classes, for segmentation).
+    category ids 1..3), ``labels/{train,val}/*.png`` (0 background, 1..3 the classes, for segmentation), and
+    ``annotations/panoptic_{train,val}.json`` with ``panoptic/{train,val}/*.png`` (id 4: the background).
 
     Args:
         root: folder to create; it appears complete or not at all.
@@ -44,7 +46,7 @@ def make_shapes(
             f'shapes need at least 1 image per split and 64 pixels per side, got train={train}, '
             f'val={val}, size={size}'
         )
-    numbers = dict(train=train, val=val, size=list(size), seed=seed, version=1)
+    numbers = dict(train=train, val=val, size=list(size), seed=seed, version=2)
     stamp = root / 'shapes.json'
     if stamp.is_file() and _read_stamp(stamp) == numbers:
         return root
@@ -108,16 +110,17 @@ def draw_scene(
 
 
 def _write_split(root: Path, split: str, count: int, size: tuple[int, int], rng: np.random.Generator) -> None:
-    for folder in ('images', 'labels'):
+    for folder in ('images', 'labels', 'panoptic'):
         (root / folder / split).mkdir(parents=True)
     (root / 'annotations').mkdir(exist_ok=True)
-    images, annotations = [], []
+    images, annotations, panoptic = [], [], []
     for i in range(1, count + 1):
         image, objects = draw_scene(rng, size)
         name = f'{i:06d}.png'
         label_map = np.zeros(size, np.uint8)
-        for label, mask in objects:
-            label_map[mask] = label + 1
+        ids, found = np.full(size, len(objects) + 1), []
+        for number, (label, mask) in enumerate(objects, 1):
+            label_map[mask], ids[mask] = label + 1, number
             code = encode_mask(mask)
             annotations.append(
                 dict(
@@ -130,12 +133,23 @@ def _write_split(root: Path, split: str, count: int, size: tuple[int, int], rng:
                     segmentation=dict(code, counts=code['counts'].decode()),
                 )
             )
+            found.append({k: annotations[-1][k] for k in ('category_id', 'bbox', 'area', 'iscrowd')})
+        background = encode_mask(label_map == 0)
+        box, area = [int(v) for v in coco_mask.toBbox(background)], int(coco_mask.area(background))
+        found.append(dict(category_id=len(CLASSES) + 1, bbox=box, area=area, iscrowd=0))
+        segments = [dict(id=number, **segment) for number, segment in enumerate(found, 1)]
+        panoptic.append(dict(image_id=i, file_name=name, segments_info=segments))
         Image.fromarray(image).save(root / 'images' / split / name)
         Image.fromarray(label_map).save(root / 'labels' / split / name)
+        Image.fromarray(as_pixels(ids)).save(root / 'panoptic' / split / name)
         images.append(dict(id=i, file_name=name, height=size[0], width=size[1]))
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
     path = root / 'annotations' / f'instances_{split}.json'
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    categories = [dict(category, isthing=1) for category in categories]
+    categories.append(dict(id=len(CLASSES) + 1, name='background', isthing=0))
+    path = root / 'annotations' / f'panoptic_{split}.json'
+    path.write_text(json.dumps(dict(images=images, annotations=panoptic, categories=categories)))
 
 
 def _shape(label: int, center: np.ndarray, radius: float, angle: float, size: tuple[int, int]) -> np.ndarray:

@@ -3,10 +3,11 @@
 from importlib import import_module
 
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.registry import DATASETS, HOOKS, MODELS, Registry
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, Registry
 from mmengine.runner import CheckpointLoader
 
 from ..checkpoints.io import read_checkpoint
+from ..datasets.panoptic import stand_in_for_panopticapi
 from ..models.fastervit import FasterViT
 from ..ops.stand_in import install
 from .layer_decay_constructor import LayerDecayOptimWrapperConstructor
@@ -14,6 +15,7 @@ from .runner.loops import EarlyStopping
 from .timm_backbone import TimmBackbone
 
 install()  # before anything imports mmcv.ops
+stand_in_for_panopticapi()
 
 # in mmengine's root registry, where mmdet, mmseg and mmpretrain find them
 for backbone in (FasterViT, TimmBackbone):
@@ -35,6 +37,7 @@ def _register_lazily(registry: Registry, module: str, name: str) -> None:
 
 _register_lazily(DATASETS, '.label_map_dataset', 'LabelMapDataset')
 _register_lazily(DATASETS, '.image_folder_dataset', 'ImageFolderDataset')
+_register_lazily(METRICS, '..evaluation.panoptic_metric', 'PanopticMetric')
 _register_lazily(MODELS, '.mesa', 'MESAClassifier')
 _register_lazily(HOOKS, '.mesa', 'MESAHook')
 

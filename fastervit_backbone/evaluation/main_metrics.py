@@ -6,6 +6,9 @@ from collections.abc import Mapping
 MAIN_METRICS = {
     'coco/bbox_mAP': ('box AP', 1),
     'coco/segm_mAP': ('mask AP', 1),
+    'coco_panoptic/PQ': ('PQ', 100),
+    'coco_panoptic/PQ_th': ('PQ of things', 100),
+    'coco_panoptic/PQ_st': ('PQ of stuff', 100),
     'pascal_voc/mAP': ('mAP', 1),
     'mIoU': ('mIoU', 100),
     'aAcc': ('pixel accuracy', 100),

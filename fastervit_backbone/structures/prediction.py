@@ -11,6 +11,8 @@ from pycocotools import mask as coco_mask
 if TYPE_CHECKING:
     import supervision as sv
 
+#: mmdet's value of a segment is its class + this many times its number.
+INSTANCE_OFFSET = 1000
 #: Classes that a classifier names for an image.
 TOP = 5
 
@@ -22,6 +24,7 @@ class Categories:
     Args:
         names: in the order of the model's labels.
         ids: the dataset's ids: category ids of a COCO json, values of a label map.
+        num_things: how many of the classes, the first ones, are objects; the others are stuff. None: all.
         own: whether the ids are known to be the dataset's; otherwise they count from 1 (objects) or 0 (label
             maps).
     """
@@ -29,10 +32,14 @@ class Categories:
     names: tuple[str, ...]
     ids: tuple[int, ...]
     own: bool = True
+    num_things: int | None = None
 
     def as_coco(self) -> list[dict]:
-        """Return COCO's ``categories``."""
-        return [dict(id=i, name=name) for i, name in zip(self.ids, self.names, strict=True)]
+        """Return COCO's ``categories``, those of a panoptic model with ``isthing``."""
+        entries: list[dict] = [dict(id=i, name=name) for i, name in zip(self.ids, self.names, strict=True)]
+        if self.num_things is not None:
+            entries = [e | dict(isthing=int(i < self.num_things)) for i, e in enumerate(entries)]
+        return entries
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class Prediction:
         masks: None, or N of COCO's compressed run-length encodings, each of the image's size.
         classification: whether ``labels`` and ``scores`` are of the whole image, the most probable classes
             first; there are no boxes then.
+        panoptic: None, or (H, W), int32, class index + 1000 * number of the object (stuff: 0), -1 for pixels
+            without a segment.
         label_map: None, or (H, W), class indices of semantic segmentation, uint8 (uint16 beyond 256 classes).
     """
 
@@ -57,6 +66,13 @@ class Prediction:
     masks: list[dict] | None = None
     label_map: np.ndarray | None = None
     classification: bool = False
+    panoptic: np.ndarray | None = None
+
+    @classmethod
+    def of_nothing(cls, size: tuple[int, int]) -> 'Prediction':
+        """Make one without objects."""
+        empty = np.zeros(0, np.float32)
+        return cls(size, np.zeros((0, 4), np.float32), empty, np.zeros(0, int))
 
     @classmethod
     def of_label_map(
@@ -67,8 +83,7 @@ class Prediction:
         if labels is not None:
             label_map[~np.isin(label_map, labels)] = np.iinfo(label_map.dtype).max
         size = (label_map.shape[0], label_map.shape[1])
-        empty = np.zeros(0, np.float32)
-        return cls(size, np.zeros((0, 4), np.float32), empty, np.zeros(0, int), label_map=label_map)
+        return replace(cls.of_nothing(size), label_map=label_map)
 
     @classmethod
     def of_classes(
@@ -145,6 +160,28 @@ class Prediction:
             entry = _entry(image_id, categories.ids[self.labels[i]], [x1, y1, x2 - x1, y2 - y1], rle)
             entries.append(entry | dict(score=float(self.scores[i])))
         return entries
+
+
+def segments_of(panoptic: np.ndarray, categories: Categories) -> tuple[np.ndarray, list[dict]]:
+    """Give numbers to the segments of a panoptic prediction.
+
+    Args:
+        panoptic: (H, W), see :class:`Prediction`.
+        categories: classes of the model.
+
+    Returns:
+        (H, W) ids from 1, 0 for pixels without a segment, and COCO's ``segments_info``.
+    """
+    ids, entries = np.zeros(panoptic.shape, np.int64), []
+    for number, value in enumerate(np.unique(panoptic[panoptic >= 0]), 1):
+        mask, label = panoptic == value, int(value) % INSTANCE_OFFSET
+        ids[mask] = number
+        rle = encode_mask(mask)
+        bbox = [int(v) for v in coco_mask.toBbox(rle)]
+        is_thing = int(categories.num_things is None or label < categories.num_things)
+        entry = dict(id=number, category_id=categories.ids[label], isthing=is_thing, iscrowd=0)
+        entries.append(entry | dict(bbox=bbox, area=int(mask.sum())))
+    return ids, entries
 
 
 def _entry(image_id: int, category_id: int, bbox: list[float], rle: dict | None) -> dict:

@@ -1,14 +1,15 @@
 """Draw predictions on images with supervision's annotators."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
 import supervision as sv
 from pycocotools import mask as coco_mask
 
-from ..structures.prediction import Categories, Prediction
+from ..structures.prediction import INSTANCE_OFFSET, Categories, Prediction
 from .palette import colorize_label_map, palette
+from .panoptic import blend_segments
 
 #: Limits of the longer side of a picture, pixels: small images are enlarged to fit text, large ones reduced.
 LEAST, MOST = 640, 3000
@@ -43,6 +44,8 @@ def draw(
     height, width = scene.shape[:2]
     if prediction.label_map is not None:
         return _draw_label_map(scene, prediction.label_map, categories.names)
+    if prediction.panoptic is not None:
+        return _draw_panoptic(scene, prediction.panoptic, categories.names)
     if prediction.classification:
         pairs = zip(prediction.labels, prediction.scores, strict=True)
         return draw_lines(scene, [f'{score:.2f} {categories.names[label]}' for label, score in pairs])
@@ -110,16 +113,30 @@ def _draw_label_map(scene: np.ndarray, label_map: np.ndarray, names: Sequence[st
     colors = colorize_label_map(label_map, names)[..., ::-1]
     is_class = label_map < len(names)
     scene = np.where(is_class[..., None], (0.45 * scene + 0.55 * colors).astype(np.uint8), scene)
+    return _name_regions(scene, ((label_map == k, int(k)) for k in np.unique(label_map[is_class])), names)
+
+
+def _draw_panoptic(scene: np.ndarray, panoptic: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    scene = blend_segments(scene, panoptic, names)
+    panoptic = cv2.resize(panoptic, scene.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    values = np.unique(panoptic[panoptic >= 0])
+    return _name_regions(scene, ((panoptic == v, int(v) % INSTANCE_OFFSET) for v in values), names)
+
+
+def _name_regions(
+    scene: np.ndarray, regions: Iterable[tuple[np.ndarray, int]], names: Sequence[str]
+) -> np.ndarray:
+    """Write the name of its class into each region, a mask (H, W) and a class, that is large enough."""
     points, labels = [], []
-    for label in np.unique(label_map[is_class]):
-        point = _text_point(label_map == label)
+    for mask, label in regions:
+        point = _text_point(mask)
         if point is not None:
             points.append(point * 2)
-            labels.append(int(label))
+            labels.append(label)
     if not points:
         return scene
-    regions = sv.Detections(np.array(points, np.float32), class_id=np.array(labels))
-    return _draw_texts(scene, regions, [names[k] for k in labels], sv.Position.CENTER, names)
+    places = sv.Detections(np.array(points, np.float32), class_id=np.array(labels))
+    return _draw_texts(scene, places, [names[k] for k in labels], sv.Position.CENTER, names)
 
 
 def _text_point(mask: np.ndarray) -> tuple[int, int] | None:

@@ -36,11 +36,23 @@ def fit_classes(config: Config, split: str) -> list[str]:
                 )
             _fit_palette(dataset, len(classes))
         _fit_top_k(config, name, len(classes))
-    return fit_heads(config, len(classes))
+    stuff = next((stuff_of(dataset) for dataset in _datasets(config, split)), 0)
+    return fit_heads(config, len(classes), stuff)
 
 
-def fit_heads(config: Config, num_classes: int) -> list[str]:
+def stuff_of(dataset: Mapping) -> int:
+    """Return how many classes of a data set, the last ones, are stuff."""
+    metainfo = dataset.get('metainfo') or getattr(find_class(dataset['type']), 'METAINFO', {})
+    return len(metainfo.get('stuff_classes') or ())
+
+
+def fit_heads(config: Config, num_classes: int, num_stuff: int | None = None) -> list[str]:
     """Set ``num_classes`` of every head, in place; return a message if heads were changed.
+
+    Args:
+        config: changed.
+        num_classes: of the data set.
+        num_stuff: how many of them are stuff; None: as many as the config says.
 
     Raises:
         UserError: a loss has class weights for a different number of classes.
@@ -51,7 +63,7 @@ def fit_heads(config: Config, num_classes: int) -> list[str]:
     if preprocessor.get('num_classes'):  # a classifier's, for Mixup and CutMix
         preprocessor.num_classes = num_classes
     changed = [head for head in heads.values() if head.get('num_classes', num_classes) != num_classes]
-    queries = _fit_query_heads(config.model, num_classes)
+    queries = _fit_query_heads(config.model, num_classes, num_stuff)
     if not changed:
         return queries
     before = ', '.join(map(str, sorted({head.num_classes for head in changed})))
@@ -60,21 +72,22 @@ def fit_heads(config: Config, num_classes: int) -> list[str]:
     return [f'num_classes {before} -> {num_classes} in {len(changed)} heads, to match the data set', *queries]
 
 
-def _fit_query_heads(model: ConfigDict, num_classes: int) -> list[str]:
-    """Fit Mask2Former: the number of things, and a weight for each class and for 'no object', in place."""
+def _fit_query_heads(model: ConfigDict, num_classes: int, num_stuff: int | None) -> list[str]:
+    """Fit Mask2Former: the numbers of things and stuff, and a weight for each class and for 'no object'."""
     messages = []
-    things = [model[key] for key in ('panoptic_head', 'panoptic_fusion_head') if model.get(key)]
-    before = {head.num_things_classes for head in things if not head.get('num_stuff_classes')} - {num_classes}
+    heads = [model[key] for key in ('panoptic_head', 'panoptic_fusion_head') if model.get(key)]
+    stuff = heads[0].get('num_stuff_classes', 0) if heads and num_stuff is None else num_stuff or 0
+    wanted = (num_classes - stuff, stuff)
+    before = {(head.num_things_classes, head.get('num_stuff_classes', 0)) for head in heads} - {wanted}
     if before:
-        for head in things:
-            head.num_things_classes = num_classes
-        messages = [f'num_things_classes {before.pop()} -> {num_classes}, to match the data set']
+        for head in heads:
+            head.num_things_classes, head.num_stuff_classes = wanted
+        counts = [f'{things} things and {others} stuff' for things, others in (before.pop(), wanted)]
+        messages = [f'classes of the head: {counts[0]} -> {counts[1]}, to match the data set']
     for head in (model.get('panoptic_head'), model.get('decode_head')):
         loss = (head.get('loss_cls') or {}) if isinstance(head, Mapping) else {}
         weights = loss.get('class_weight')
-        if weights is None or head.get('num_stuff_classes'):  # panoptic: its config counts things and stuff
-            continue
-        if len(weights) != num_classes + 1 and len(set(weights[:-1])) == 1:
+        if weights is not None and len(weights) != num_classes + 1 and len(set(weights[:-1])) == 1:
             loss.class_weight = [weights[0]] * num_classes + [weights[-1]]
     return messages
 

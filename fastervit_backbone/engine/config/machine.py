@@ -7,10 +7,13 @@ from mmengine.config import Config, ConfigDict
 
 from ...utils.errors import UserError
 from ..processes import world_size
+from .validate import as_list
 
 
 def fit_to_machine(config: Config, launcher: str) -> list[str]:
     """Change what cannot run here: NCCL without a GPU, SyncBN in a single process or on the CPU.
+
+    mmdet's CocoPanopticMetric needs panopticapi, which no registry has: ours computes the same without it.
 
     Args:
         config: changed in place.
@@ -22,6 +25,7 @@ def fit_to_machine(config: Config, launcher: str) -> list[str]:
     Raises:
         UserError: several processes on the CPU with a launcher other than 'pytorch'.
     """
+    _replace_panoptic_metric(config)
     has_cuda, processes = torch.cuda.is_available(), world_size(launcher)
     if launcher != 'none' and not has_cuda:
         _use_gloo(config, launcher)
@@ -47,6 +51,17 @@ def _use_gloo(config: Config, launcher: str) -> None:
         find_unused_parameters=config.get('find_unused_parameters', False),
     )
     config.setdefault('model_wrapper_cfg', wrapper)
+
+
+def _replace_panoptic_metric(config: Config) -> None:
+    for split in ('val', 'test'):
+        for evaluator in as_list(config.get(f'{split}_evaluator')):
+            if evaluator.get('type') in ('CocoPanopticMetric', 'mmdet.CocoPanopticMetric'):
+                if evaluator.get('format_only') or evaluator.get('backend_args'):
+                    continue  # only mmdet's writes files for a test server, or reads from elsewhere
+                kept = {k: evaluator[k] for k in ('ann_file', 'seg_prefix', 'classwise') if k in evaluator}
+                evaluator.clear()
+                evaluator.update(type='PanopticMetric', **kept)
 
 
 def _replace_sync_bn(node: object) -> int:

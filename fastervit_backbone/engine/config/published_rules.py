@@ -38,7 +38,8 @@ NAMES = dict(
         'DefaultSampler pseudo_collate default_collate'.split()
     ),
     test_evaluator=frozenset(
-        'CocoMetric CocoPanopticMetric LVISMetric VOCMetric IoUMetric Accuracy SingleLabelMetric'.split()
+        'CocoMetric CocoPanopticMetric PanopticMetric LVISMetric VOCMetric IoUMetric Accuracy '
+        'SingleLabelMetric'.split()
     ),
     test_cfg=frozenset({'TestLoop'}),
 )

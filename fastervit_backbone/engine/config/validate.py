@@ -10,6 +10,7 @@ from mmengine.registry import init_default_scope
 from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO, HOW_TO_GET_IMAGENET
 from ...datasets.image_folder import list_images, resolve_classes
 from ...datasets.imagenet import SYNSETS, synsets
+from ...datasets.panoptic import check_panoptic
 from ...datasets.validation.before_training import check_coco, check_label_maps, check_voc
 from ...utils.errors import UserError
 from .lookup import find_class
@@ -42,9 +43,10 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
             elif is_image_folder(dataset):
                 list_images(image_root(dataset), folder_classes(dataset)[0])
             elif str(dataset.get('ann_file')).endswith('.json'):
-                _check_coco(dataset, split)
+                (_check_panoptic if is_panoptic(dataset) else _check_coco)(dataset, split)
                 if split != 'train' and dataset is loader.dataset:
-                    _check_evaluator(config, split, Path(dataset.get('data_root') or '') / dataset.ann_file)
+                    ann_file = Path(dataset.get('data_root') or '') / dataset.ann_file
+                    _check_evaluator(config, split, ann_file, is_panoptic(dataset))
             elif _is_a(dataset, 'XMLDataset'):
                 year = (dataset.get('data_prefix') or {}).get('sub_data_root', '')
                 ann_file = dataset.get('ann_file') or ''
@@ -55,6 +57,11 @@ def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:
 def is_semantic(dataset: Mapping) -> bool:
     """Return whether a data set's config reads label maps."""
     return _is_a(dataset, 'BaseSegDataset')
+
+
+def is_panoptic(dataset: Mapping) -> bool:
+    """Return whether a data set's config reads COCO's panoptic files."""
+    return _is_a(dataset, 'CocoPanopticDataset')
 
 
 def is_image_folder(dataset: Mapping) -> bool:
@@ -100,18 +107,29 @@ def _is_a(dataset: Mapping, base: str) -> bool:
     return dataset_class is not None and any(c.__name__ == base for c in dataset_class.__mro__)
 
 
+def _how_to_get(dataset: Mapping, split: str) -> str:
+    ann_file = dataset['ann_file']
+    if 'circle' in (classes_of(dataset) or ()):
+        return _MAKE_SHAPES
+    if 'train2017' in str(ann_file) or 'val2017' in str(ann_file):
+        return HOW_TO_GET_COCO
+    return (
+        f'{split}_dataloader.dataset.data_root is {str(dataset.get("data_root") or "")!r}, '
+        f'ann_file {ann_file!r}: correct them or put the data there'
+    )
+
+
+def _check_panoptic(dataset: Mapping, split: str) -> None:
+    root, prefix = Path(dataset.get('data_root') or ''), dataset.get('data_prefix') or {}
+    folders = [root / (prefix.get(name) or '') for name in ('seg', 'img')]
+    metainfo = dataset.get('metainfo') or find_class(dataset['type']).METAINFO
+    things, remedy = metainfo.get('thing_classes'), _how_to_get(dataset, split)
+    check_panoptic(root / dataset['ann_file'], *folders, classes_of(dataset), things, remedy)
+
+
 def _check_coco(dataset: Mapping, split: str) -> None:
     root, ann_file = Path(dataset.get('data_root') or ''), dataset.ann_file
-    classes = classes_of(dataset)
-    if 'circle' in (classes or ()):
-        remedy = _MAKE_SHAPES
-    elif 'train2017' in str(ann_file) or 'val2017' in str(ann_file):
-        remedy = HOW_TO_GET_COCO
-    else:
-        remedy = (
-            f'{split}_dataloader.dataset.data_root is {str(root)!r}, ann_file {ann_file!r}: '
-            'correct them or put the data there'
-        )
+    classes, remedy = classes_of(dataset), _how_to_get(dataset, split)
     image_dir = root / (dataset.get('data_prefix') or {}).get('img', '')
     drops_empty = bool((dataset.get('filter_cfg') or {}).get('filter_empty_gt')) and not dataset.get(
         'test_mode'
@@ -162,9 +180,11 @@ def _check_semantic(dataset: Mapping) -> str | None:
     return check_label_maps(pairs, classes, **options)
 
 
-def _check_evaluator(config: Config, split: str, ann_file: Path) -> None:
+def _check_evaluator(config: Config, split: str, ann_file: Path, reads_panoptic: bool) -> None:
     for evaluator in as_list(config.get(f'{split}_evaluator')):
         evaluated = evaluator.get('ann_file')
+        if reads_panoptic != ('Panoptic' in str(evaluator.get('type'))):
+            continue  # boxes and masks of a panoptic model are scored against instances_*.json
         if evaluated and os.path.realpath(evaluated) != os.path.realpath(ann_file):
             raise UserError(
                 f'{split}_evaluator.ann_file is {evaluated}, but the {split} data set has {ann_file}: make '

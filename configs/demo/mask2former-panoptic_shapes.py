@@ -1,0 +1,17 @@
+# Mask2Former for panoptic segmentation, with the nano backbone on the shapes dataset and their background
+# (`make demo-all`).
+_base_ = [
+    'mmdet::_base_/default_runtime.py',
+    '../_base_/mask2former_small.py',
+    '../_base_/shapes_panoptic.py',
+    '../_base_/demo_schedule.py',
+]
+custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
+
+model = dict(
+    data_preprocessor=dict(mask_pad_value=0, pad_seg=True, seg_pad_value=255),
+    panoptic_head=dict(num_stuff_classes=1, loss_cls=dict(class_weight=[1.0] * 4 + [0.1])),
+    panoptic_fusion_head=dict(num_stuff_classes=1),
+    test_cfg=dict(panoptic_on=True, iou_thr=0.8, filter_low_score=True),
+)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2))
