@@ -14,6 +14,7 @@ from .exported_info import info_path, read_info
 from .session import PACKAGES, open_session
 
 _FILTERS = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BICUBIC)
+_CV2_FILTERS = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC)
 
 
 def is_exported(path: str | Path) -> bool:
@@ -274,15 +275,19 @@ def resize_channels(channels: np.ndarray, size: tuple[int, int], align_corners: 
 
 
 def _for_classifier(pixels: np.ndarray, steps: Mapping) -> np.ndarray:
-    """Resize with Pillow, then crop the center: (H, W, 3), BGR -> RGB."""
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
+    """Resize with Pillow or OpenCV, then crop the center: (H, W, 3), BGR -> RGB."""
     height, width = pixels.shape[:2]
     if steps['resize'] == 'edge':
         edge = steps['edge']
         new = (edge, int(edge * width / height)) if height < width else (int(edge * height / width), edge)
     else:
         new = tuple(steps['scale'])
-    image = image.resize((new[1], new[0]), _FILTERS[steps['interpolation']])
+    if steps.get('backend', 'pillow') == 'cv2':
+        pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=_CV2_FILTERS[steps['interpolation']])
+        image = np.ascontiguousarray(pixels[..., ::-1])
+    else:
+        whole = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
+        image = np.asarray(whole.resize((new[1], new[0]), _FILTERS[steps['interpolation']]))
     crop = steps['crop'] or new
     top, left = (max(0, round((side - part) / 2)) for side, part in zip(new, crop, strict=True))
-    return np.asarray(image)[top : top + crop[0], left : left + crop[1]]
+    return image[top : top + crop[0], left : left + crop[1]]

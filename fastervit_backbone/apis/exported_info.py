@@ -44,9 +44,11 @@ _PREPROCESS = dict(
     fit={'pad_value'},
     none={'pad_value', 'scale'},
     edges={'pad_value', 'scale'},
-    edge={'edge', 'crop', 'interpolation'},
-    exact={'scale', 'crop', 'interpolation'},
+    edge={'edge', 'crop', 'interpolation', 'backend'},
+    exact={'scale', 'crop', 'interpolation', 'backend'},
 )
+#: Keys that earlier versions did not write: they resized with Pillow.
+_LATER = {'backend'}
 _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     pad_value=lambda v: (
         isinstance(v, list) and len(v) == 3 and all(type(n) is int and 0 <= n < 256 for n in v)
@@ -55,6 +57,7 @@ _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     edge=_is_side,
     crop=lambda v: v is None or _is_pair(v),
     interpolation=lambda v: v in ('bilinear', 'bicubic'),
+    backend=lambda v: v in ('pillow', 'cv2'),
 )
 
 
@@ -64,7 +67,9 @@ def _is_preprocess(info: Mapping[str, Any]) -> bool:
     how = value.get('resize') if isinstance(value, dict) else None
     if not isinstance(how, str) or how not in _PREPROCESS or (how in ('edge', 'exact')) != of_classifier:
         return False
-    needed = _PREPROCESS[how] - ({'scale'} if info['size'] is not None and not of_classifier else set())
+    needed = (
+        _PREPROCESS[how] - _LATER - ({'scale'} if info['size'] is not None and not of_classifier else set())
+    )
     return (
         needed <= value.keys() <= _PREPROCESS[how] | {'resize'}
         and all(_PREPROCESS_VALUES[name](v) for name, v in value.items() if name != 'resize')

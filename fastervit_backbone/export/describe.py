@@ -80,27 +80,48 @@ def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, An
     return pad | dict(resize='stretch' if stretch else 'edges', scale=list(resize['scale']))
 
 
+#: Steps of a classifier's test pipeline that a file can repeat, or that change no pixel.
+_KNOWN = {'LoadImageFromFile', 'ResizeEdge', 'Resize', 'CenterCrop', 'PackInputs'}
+
+
 def _for_classifier(steps: Mapping[str, Mapping], size: tuple[int, int]) -> dict[str, Any]:
-    """Describe resizing and cropping to ``size``; other than the config's, it is resized to directly."""
+    """Describe resizing and cropping to ``size``; other than the config's, it is resized to directly.
+
+    Raises:
+        UserError: a step that an exported file cannot repeat.
+    """
+    unknown = [name for name in steps if name not in _KNOWN]
+    if unknown:
+        raise UserError(
+            f'export repeats only {", ".join(sorted(_KNOWN))}: leave {unknown[0]} out of the test pipeline'
+        )
     edge, resize, crop = steps.get('ResizeEdge'), steps.get('Resize'), steps.get('CenterCrop')
     how = edge or resize or {}
-    interpolation = how.get('interpolation', 'bilinear')
-    if how.get('backend', 'pillow') != 'pillow' or interpolation not in ('bilinear', 'bicubic'):
+    cropped = _pair(crop['crop_size']) if crop else None
+    scale = _pair(resize['scale'])[::-1] if resize and 'scale' in resize else None
+    if (cropped or scale) != size or (edge and resize):  # as predict --size does it
+        return dict(resize='exact', scale=list(size), crop=None, interpolation='bicubic', backend='pillow')
+    # the defaults of mmpretrain and mmcv
+    options = dict(interpolation=how.get('interpolation', 'bilinear'), backend=how.get('backend') or 'cv2')
+    if options['backend'] not in ('pillow', 'cv2') or options['interpolation'] not in ('bilinear', 'bicubic'):
         raise UserError(
-            f'export resizes with Pillow, bilinear or bicubic, and the test pipeline with '
-            f'{how.get("backend")}, {interpolation}: change it'
+            'export resizes with cv2 or pillow, bilinear or bicubic, and the test pipeline with '
+            f'{options["backend"]}, {options["interpolation"]}: change it'
         )
     if edge and edge.get('edge', 'short') != 'short':
         raise UserError(
             f'export resizes the short edge, and the test pipeline edge={edge["edge"]!r}: change it'
         )
-    cropped = list(_pair(crop['crop_size'])) if crop else None
-    if edge and cropped == list(size):
-        return dict(resize='edge', edge=edge['scale'], crop=cropped, interpolation=interpolation)
-    if resize and cropped == list(size):
-        scale = list(_pair(resize['scale']))[::-1]
-        return dict(resize='exact', scale=scale, crop=cropped, interpolation=interpolation)
-    return dict(resize='exact', scale=list(size), crop=None, interpolation=interpolation)
+    if resize and (resize.get('keep_ratio') or scale is None):
+        given = 'keep_ratio=True' if resize.get('keep_ratio') else 'a scale_factor'
+        raise UserError(
+            'export of a classifier resizes to one size or by the short edge, and the test pipeline has '
+            f'Resize with {given}: use ResizeEdge'
+        )
+    crop_size = None if cropped is None else list(cropped)
+    if edge:
+        return dict(resize='edge', edge=edge['scale'], crop=crop_size, **options)
+    return dict(resize='exact', scale=list(scale or size), crop=crop_size, **options)
 
 
 def _pair(value: object) -> tuple[int, int]:

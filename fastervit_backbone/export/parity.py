@@ -130,6 +130,10 @@ def compare(exported: ExportedModel, reference: Reference, images: Images, preci
         results = exported.run(np.stack([canvas for canvas, _ in prepared]))
         for j, (pixels, (canvas, inner)) in enumerate(zip(group, prepared, strict=True)):
             outputs = {name: value[j] for name, value in results.items()}
+            own = None if exported.size is None else reference.canvas(pixels, exported.size)
+            if own is not None and (own.shape != canvas.shape or not np.array_equal(own, canvas)):
+                parity.failures = [_other_pixels(own, canvas)]
+                return parity
             expected = reference.arrays(canvas)
             _compare_arrays(outputs, expected, largest)
             if exported.task == 'backbone':
@@ -159,6 +163,13 @@ def compare(exported: ExportedModel, reference: Reference, images: Images, preci
             'name others with --verify'
         )
     return parity
+
+
+def _other_pixels(own: np.ndarray, canvas: np.ndarray) -> str:
+    difference = 'size'
+    if own.shape == canvas.shape:
+        difference = f'pixels, up to {np.abs(own.astype(int) - canvas).max()} of 255'
+    return f"the file prepares images in another way than the config's test pipeline (other {difference})"
 
 
 def _prepare(exported: ExportedModel, image: np.ndarray, path: Path) -> tuple[np.ndarray, tuple[int, int]]:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from ..apis.inputs import build_test_pipeline
 from ..structures.prediction import Prediction, encode_mask
 from .graph import Graph
 
@@ -74,6 +76,24 @@ class Reference:
             masks = [encode_mask(mask[: size[0], : size[1]].numpy()) for mask in found.masks]
         boxes, scores, labels = (found[key].numpy() for key in ('bboxes', 'scores', 'labels'))
         return Prediction(size, boxes, scores, labels, masks).within_image()
+
+    def canvas(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+        """Prepare an image (H, W, 3), BGR, as the config's test pipeline does for a classifier; else None.
+
+        Args:
+            pixels: the image.
+            size: (height, width) of the file's images; other than the config's, as ``predict --size``.
+        """
+        if self.graph.task != 'classification':
+            return None
+        for of_config in (None, size):
+            steps = Compose(build_test_pipeline(self.config, of_config))
+            image = np.ascontiguousarray(pixels)
+            data = steps(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path=''))
+            canvas = data['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+            if canvas.shape[:2] == size:
+                break
+        return canvas
 
     def _normalize(self, canvas: np.ndarray) -> Tensor:
         return self.graph.normalize(torch.from_numpy(canvas.copy())[None])

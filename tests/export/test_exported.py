@@ -9,10 +9,12 @@ pytest.importorskip('mmdet')
 
 from mmcv.transforms import CenterCrop
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets.transforms import ResizeEdge
 
 from fastervit_backbone.apis.exported import ExportedModel, label_map_of, paste_mask, resize_channels
 from fastervit_backbone.apis.exported_info import read_info, write_info
+from fastervit_backbone.export.describe import _for_classifier
 from fastervit_backbone.utils.errors import UserError
 from tests.export.test_exported_info import info
 
@@ -92,6 +94,50 @@ def test_classifiers_get_the_pixels_of_mmpretrain(shape):
     expected = CenterCrop(crop_size=56).transform(resize.transform(results))['img']
     canvas, _ = bare(size=[56, 56], preprocess=steps, task='classification').prepare(pixels)
     assert (canvas == expected[..., ::-1]).all()
+
+
+PIPELINES = {
+    'defaults': [dict(type='ResizeEdge', scale=64), dict(type='CenterCrop', crop_size=56)],
+    'cv2, bicubic': [
+        dict(type='ResizeEdge', scale=60, edge='short', backend='cv2', interpolation='bicubic'),
+        dict(type='CenterCrop', crop_size=(56, 56)),
+    ],
+    'exact': [dict(type='Resize', scale=(56, 56))],
+    'exact, cropped': [
+        dict(type='Resize', scale=(72, 60), backend='pillow'),
+        dict(type='CenterCrop', crop_size=56),
+    ],
+}
+
+
+@pytest.mark.parametrize('steps', PIPELINES.values(), ids=PIPELINES.keys())
+@pytest.mark.parametrize('shape', [(301, 200), (61, 133)])
+def test_a_classifiers_file_repeats_the_pipeline(steps, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    results = dict(img=pixels, img_shape=shape)
+    for step in steps:
+        results = TRANSFORMS.build(dict(step, _scope_='mmpretrain')).transform(results)
+    described = _for_classifier({step['type']: step for step in steps}, (56, 56))
+    canvas, _ = bare(size=[56, 56], preprocess=described, task='classification').prepare(pixels)
+    assert (canvas == results['img'][..., ::-1]).all()
+
+
+@pytest.mark.parametrize(
+    ('steps', 'message'),
+    [
+        (
+            [dict(type='Resize', scale=(56, 56), keep_ratio=True)],
+            'with keep_ratio=True: use ResizeEdge',
+        ),
+        ([dict(type='ResizeEdge', scale=56, interpolation='area'), PIPELINES['defaults'][1]], 'cv2, area'),
+        ([dict(type='ResizeEdge', scale=56, edge='long'), PIPELINES['defaults'][1]], "edge='long'"),
+        ([dict(type='Resize', scale_factor=0.5), PIPELINES['defaults'][1]], 'Resize with a scale_factor'),
+        ([dict(type='Pad', size=(56, 56))], 'leave Pad out of the test pipeline'),
+    ],
+)
+def test_what_a_file_cannot_repeat_is_refused(steps, message):
+    with pytest.raises(UserError, match=message):
+        _for_classifier({step['type']: step for step in steps}, (56, 56))
 
 
 def test_errors_are_one_line(tmp_path):
