@@ -17,6 +17,7 @@ from PIL import Image
 
 from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.predictor import Predictor
+from fastervit_backbone.apis.publish import publish
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.checkpoints.classifier import select_classes, to_classifier
 from fastervit_backbone.checkpoints.published import load_published
@@ -139,6 +140,16 @@ def test_predictor_equals_the_model_on_the_pixels(root, trained):
     assert list(prediction.select(np.array([0])).labels) == [order[0]]
     only = Predictor(CIFAR, trained, classes=['green'])([path])[0]
     assert [predictor.categories.names[i] for i in only.labels] == ['green']
+
+
+def test_a_published_classifier_is_the_trained_one(root, trained, tmp_path):
+    checkpoint = trained / 'epoch_4.pth'
+    folder = publish(trained, tmp_path / 'out', checkpoint=checkpoint)
+    assert str(root) not in (folder / 'config.py').read_text() + (folder / 'README.md').read_text()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 48, 3), np.uint8)
+    found, expected = (p([pixels])[0] for p in (Predictor(folder), Predictor(CIFAR, checkpoint)))
+    assert np.array_equal(found.labels, expected.labels)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
 
 
 def test_some_of_the_classes(root, trained, tmp_path):

@@ -137,7 +137,14 @@ class _TTAHook(Hook):
         self.tta_model = dict(tta_model)
 
     def before_test(self, runner: Runner) -> None:
-        runner.model = MODELS.build(dict(self.tta_model, module=unwrap_model(runner.model)))
+        model = unwrap_model(runner.model)
+        if self.tta_model.get('type') == 'SegTTAModel' and getattr(model, 'out_channels', 0) == 1:
+            from ..engine.seg_tta import BinaryTTAModel
+
+            options = {k: v for k, v in self.tta_model.items() if k not in ('type', '_scope_')}
+            runner.model = BinaryTTAModel(module=model, **options)
+            return
+        runner.model = MODELS.build(dict(self.tta_model, module=model))
 
 
 def _check_tta(config: Config) -> None:

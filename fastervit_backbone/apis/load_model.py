@@ -25,6 +25,7 @@ from ..checkpoints.published import check_fit
 from ..engine.config.channels import check_channels
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
+from ..engine.config.lookup import find_class
 from ..engine.config.machine import fit_to_machine
 from ..engine.config.validate import classes_of, is_image_folder, is_semantic, leaf_datasets
 from ..engine.runner.build import drop_pretrained
@@ -153,6 +154,9 @@ def _categories(config: Config, dataset_meta: Mapping) -> Categories:
     if is_semantic(dataset):
         default = dataset.get('reduce_zero_label', 'ADE' in dataset['type'])
         first = int(bool(dataset_meta.get('reduce_zero_label', default)))
+        known = list(getattr(find_class(dataset['type']), 'METAINFO', {}).get('classes') or names)
+        if set(names) <= set(known):  # some of a data set's classes keep their values
+            return Categories(names, tuple(first + known.index(name) for name in names))
         return Categories(names, tuple(range(first, first + len(names))))
     if dataset_meta.get('category_ids'):
         return Categories(names, tuple(map(int, dataset_meta['category_ids'])))

@@ -215,8 +215,9 @@ def _data_lines(config: Config) -> list[str]:
     for split in ('train', 'val'):
         loader = config.get(f'{split}_dataloader')
         for dataset in leaf_datasets(loader.dataset) if loader else ():
-            place = dataset.get('ann_file') or (dataset.get('data_prefix') or {}).get('seg_map_path')
-            name = Path(str(place or dataset.get('data_root') or '')).name
+            prefix = dataset.get('data_prefix') or {}
+            place = prefix.get('seg_map_path') if isinstance(prefix, Mapping) else prefix
+            name = Path(str(dataset.get('ann_file') or place or dataset.get('data_root') or '')).name
             lines.append(f'{split}: `{name}` ({dataset["type"]})')
     return lines
 

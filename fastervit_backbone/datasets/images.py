@@ -18,6 +18,8 @@ R = TypeVar('R')
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 #: OpenCV reads no longer sides.
 _MAX_SIDE = 2**20
+#: TIFF tags.
+_PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 262, 277, 338
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is stored rotated by 90 degrees
 
 
@@ -56,4 +58,20 @@ def images_below(folder: str | Path) -> list[Path]:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (width, height) as loaded for training, rotated according to EXIF."""
-    return image.size[::-1] if image.getexif().get(_ORIENTATION, 1) >= 5 else image.size
+    return image.size[::-1] if orientation(image) >= 5 else image.size
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 turned by 90 degrees."""
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def unused_channels(image: Image.Image) -> int:
+    """Return how many channels of a TIFF are neither color nor transparency: nothing here reads them."""
+    tags = getattr(image, 'tag_v2', {})
+    extra = tags.get(_EXTRA_SAMPLES, ())
+    is_cmyk = tags.get(_PHOTOMETRIC) == 5
+    channels = int(tags.get(_SAMPLES, 1)) - (4 if is_cmyk else 3)
+    return max(
+        0, channels - sum(kind in (1, 2) for kind in (extra if isinstance(extra, tuple) else (extra,)))
+    )

@@ -49,6 +49,12 @@ class LabelMapDataset(BaseSegDataset):
                 f'ignore_index must be an integer in 1..{IGNORED}, got {ignore_index!r} (for 0 use '
                 'reduce_zero_label=True)'
             )
+        named = list(metainfo.get('classes') or ())
+        index = ignore_index - int(reduce_zero_label)
+        if ignore_index != IGNORED and index < len(named):
+            raise ValueError(
+                f'ignore_index={ignore_index} is the class {named[index]!r}: it would never be learned'
+            )
         super().__init__(
             metainfo=dict(metainfo),
             data_root=data_root,

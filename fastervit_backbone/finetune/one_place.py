@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.class_names import read_class_names
 from ..datasets.convert import Converted, convert_voc, convert_yolo
 from ..datasets.images import images_below, open_image
 from ..datasets.validation.discover import Discovered, check_one_layout, discover
@@ -191,7 +192,7 @@ def _of_folders(
     names = next((place / name for name in _NAME_FILES if (place / name).is_file()), None)
     classes = None
     if labels is not None and names is not None:
-        classes = [text.strip() for text in names.read_text().splitlines() if text.strip()]
+        classes = read_class_names(names)
         line = f'{line}, classes of {names.name}'
     if 'val' in found.splits:
         val_labels, val_images = found.splits['val']

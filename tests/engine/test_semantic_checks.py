@@ -10,6 +10,7 @@ from PIL import Image
 pytest.importorskip('mmseg')
 
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.config.batch_norm import check_batch
@@ -24,6 +25,7 @@ from tests.helpers import ROOT
 
 @pytest.fixture
 def ade():
+    init_default_scope('mmseg')  # where the names of data sets are looked up
     return Config.fromfile(ROOT / 'configs' / 'upernet_fastervit0_160k.py')
 
 

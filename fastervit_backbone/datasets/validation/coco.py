@@ -92,9 +92,8 @@ def _file_violations(split: CocoSplit, read: bool) -> Iterator[Violation]:
 
 def image_file_violations(entry: Mapping, file: ImageFile) -> Iterator[Violation]:
     """Compare an image's entry with its file."""
-    if file.problem:
-        yield Violation(COCO_RULES[file.problem], entry['file_name'])
-    elif file.size and has_size(entry) and file.size != (entry['width'], entry['height']):
+    yield from (Violation(COCO_RULES[rule], entry['file_name']) for rule in file.rules())
+    if file.size and has_size(entry) and file.size != (entry['width'], entry['height']):
         rotated = file.size[::-1] == (entry['width'], entry['height'])
         hint = ', its size before EXIF rotates it' if rotated else ''
         sizes = f'{file.size[0]}x{file.size[1]}, json {entry["width"]}x{entry["height"]}{hint}'

@@ -67,8 +67,7 @@ def check_folder_split(split: FolderSplit, *, read_images: bool = True) -> list[
     looked = look_all([Path(path) for path, _ in files], split.name, read_images)
     for (path, label), image in zip(files, looked, strict=True):
         name = os.path.relpath(path, split.folder)
-        if image.problem:
-            found.add(Violation(FOLDER_RULES[image.problem], name))
+        found.extend(Violation(FOLDER_RULES[rule], name) for rule in image.rules())
         if image.size is not None:
             split.sizes.append(image.size)
         if image.digest is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
-from ..images import map_in_threads, open_image, upright_size
+from ..images import map_in_threads, open_image, unused_channels, upright_size
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class ImageFile:
 
     Args:
         problem: '', 'image-missing' or 'image-unreadable'.
+        channels: '', or 'image-channels' if some are not read.
         size: (width, height) as training sees it, or None.
         digest: hash of its content, or None.
     """
@@ -24,6 +25,11 @@ class ImageFile:
     problem: str = ''
     size: tuple[int, int] | None = None
     digest: str | None = None
+    channels: str = ''
+
+    def rules(self) -> list[str]:
+        """Return the ids of the rules of :data:`.rules.IMAGE_RULES` that the file breaks."""
+        return [rule for rule in (self.problem, self.channels) if rule]
 
 
 def look(path: Path, read: bool = True) -> ImageFile:
@@ -35,11 +41,11 @@ def look(path: Path, read: bool = True) -> ImageFile:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     try:
         with open_image(path) as image:
-            size = upright_size(image)
+            size, channels = upright_size(image), 'image-channels' if unused_channels(image) else ''
             image.load()
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
-    return ImageFile(size=size, digest=digest)
+    return ImageFile(size=size, digest=digest, channels=channels)
 
 
 def look_all(paths: Sequence[Path], title: str, read: bool = True) -> Iterator[ImageFile]:

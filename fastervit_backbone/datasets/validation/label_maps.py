@@ -9,7 +9,14 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ...utils.progress import progress_bar
-from ..images import images_below, map_in_threads, open_image, upright_size
+from ..images import (
+    images_below,
+    map_in_threads,
+    open_image,
+    orientation,
+    unused_channels,
+    upright_size,
+)
 from .findings import Collector, Finding, repeated_content
 from .rules import LABEL_MAP_RULES, Violation
 
@@ -148,11 +155,15 @@ def check_label_map_split(split: LabelMapSplit, values: LabelValues) -> list[Fin
 
 
 def class_violations(values: LabelValues) -> Iterator[Violation]:
-    """Find more classes than 8 bits hold: mmseg would read 256 as 0, 257 as 1."""
+    """Find classes that are ignored, and more than 8 bits hold: mmseg would read 256 as 0, 257 as 1."""
     most = IGNORED - values.first  # with reduce_zero_label, mmseg turns 254 into 255
     if values.classes is not None and len(values.classes) > most:
         besides = ' besides the ignored label 0' if values.first else ''
         yield _violation('classes-too-many', f'{len(values.classes)} classes, {most} fit{besides}: join some')
+    for value in values.ignored:
+        index = value - values.first
+        if index in range(len(values.classes or ())) and value != IGNORED:
+            yield _violation('class-ignored', f'{value} is {values.classes[index]!r}')  # type: ignore[index]
 
 
 def read_pairs(
@@ -173,7 +184,8 @@ def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
     digest = hashlib.sha256(image_path.read_bytes()).hexdigest() if deep else ''
     try:
         with open_image(image_path) as image:
-            size = upright_size(image)
+            size, turn = upright_size(image), orientation(image)
+            extra = unused_channels(image)
             if deep:
                 image.load()
     except UserError:
@@ -189,10 +201,15 @@ def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
             [_violation('label-picture', f'{name}: {channels} channels of {pixels.dtype}')], digest=digest
         )
     counts = np.bincount(pixels.reshape(-1).astype(np.int64))
+    found = [_violation('image-channels', name)] if extra else []
     if pixels.shape[::-1] != size:
         sizes = f'{name}: {pixels.shape[1]}x{pixels.shape[0]}, image {size[0]}x{size[1]}'
-        return Pair([_violation('label-size', sizes)], counts, digest)
-    return Pair([], counts, digest)
+        if turn >= 5 and pixels.shape == size:
+            sizes += ' after EXIF turns it: write the image upright'
+        found.append(_violation('label-size', sizes))
+    elif turn > 1:
+        found.append(_violation('image-turned', f'{name}: EXIF orientation {turn}'))
+    return Pair(found, counts, digest)
 
 
 def value_violations(name: str, present: Iterable[int], allowed: set[int]) -> Iterator[Violation]:

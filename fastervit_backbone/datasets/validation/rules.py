@@ -52,6 +52,12 @@ IMAGE_RULES = _table(
     Rule('no-images', 'error', 'no images'),
     Rule('image-missing', 'error', 'images that do not exist', 'remove'),
     Rule('image-unreadable', 'error', 'files that cannot be read as images', 'remove', reads='images'),
+    Rule(
+        'image-channels',
+        'warning',
+        'images with more than three channels: only three are read, the others are left out',
+        reads='images',
+    ),
     Rule('image-content-twice', 'warning', 'files with the same content', reads='images'),
     Rule(
         'splits-overlap',
@@ -149,6 +155,13 @@ COCO_RULES = IMAGE_RULES | _table(
 
 LABEL_MAP_RULES = IMAGE_RULES | _table(
     Rule('classes-too-many', 'error', 'more classes than mmseg can read: label maps have 8 bits'),
+    Rule('class-ignored', 'error', 'classes whose value is ignored: they would never be learned'),
+    Rule(
+        'image-turned',
+        'warning',
+        'images that EXIF turns or mirrors: training turns them, and reads their label maps as they are '
+        'stored: look at the sheet, or write such images upright',
+    ),
     Rule('label-missing', 'error', 'images without a label map of the same name'),
     Rule('label-alone', 'warning', 'label maps without an image of the same name'),
     Rule('label-unreadable', 'error', 'label maps that cannot be read as images'),

@@ -63,8 +63,7 @@ def check_voc_split(split: VocSplit, *, read_images: bool = True) -> list[Findin
         for path, file in zip(paths, look_all(paths, split.name), strict=True):
             if file.digest:
                 split.hashes.setdefault(file.digest, []).append(path.name)
-            if file.problem == 'image-unreadable':
-                found.add(_violation(file.problem, path.name))
+            found.extend(_violation(rule, path.name) for rule in file.rules() if rule != 'image-missing')
     found.extend(repeated_content(split.hashes))
     split.findings = found.findings()
     return split.findings

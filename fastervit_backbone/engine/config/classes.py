@@ -34,6 +34,10 @@ def fit_classes(config: Config, split: str) -> list[str]:
                     f'the train data has the classes {classes}, the {name} data {classes_of(dataset)}: give '
                     'both the same metainfo'
                 )
+            if isinstance((dataset.get('metainfo') or {}).get('classes'), str):
+                dataset.metainfo = dict(
+                    dataset.metainfo, classes=tuple(classes)
+                )  # the toolkits read a file otherwise
             _fit_palette(dataset, len(classes))
         _fit_top_k(config, name, len(classes))
     stuff = next((stuff_of(dataset) for dataset in _datasets(config, split)), 0)

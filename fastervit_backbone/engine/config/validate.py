@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ...datasets.class_names import read_class_names
 from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO, HOW_TO_GET_IMAGENET
 from ...datasets.image_folder import list_images, resolve_classes
 from ...datasets.imagenet import SYNSETS, synsets
@@ -236,7 +237,7 @@ def classes_of(dataset: Mapping) -> list[str] | None:
                 f'metainfo.classes={classes!r} names no file: give a list of names, or a file with one name '
                 'per line'
             )
-        return Path(classes).read_text().splitlines()
+        return read_class_names(classes)
     if classes is not None and not (
         isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes)
     ):

@@ -124,3 +124,41 @@ def test_more_than_eight_bits(split, tmp_path):
     for classes, ignored in ((None, ()), (['sky', 'road', 'tree'], (300,))):
         again = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
         assert 'value-wide' in kinds(check(again, classes, ignored=ignored), 'error')
+
+
+@pytest.mark.parametrize('orientation', [2, 3, 4, 5, 6, 7, 8])
+def test_images_that_exif_turns(split, tmp_path, orientation):
+    """mmseg turns the image and not its label map; equal sizes do not show it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(tmp_path / 'images' / 'a.jpg') as image:
+        image.save(tmp_path / 'images' / 'a.jpg', exif=exif)
+    (finding,) = check(split, ['sky', 'road', 'tree'])
+    if orientation < 5:
+        assert (finding.kind, finding.level) == ('image-turned', 'warning')
+        assert finding.examples == (f'a.jpg: EXIF orientation {orientation}',)
+    else:
+        assert (
+            finding.kind == 'label-size'
+            and 'after EXIF turns it: write the image upright' in finding.examples[0]
+        )
+
+
+def test_a_class_that_is_ignored(split):
+    (finding,) = check(split, ['sky', 'road', 'tree'], ignored=(2,))
+    assert (finding.kind, finding.examples) == ('class-ignored', ("2 is 'tree'",))
+    assert 'class-ignored' not in kinds(check(split, ['sky', 'road', 'tree'], ignored=(7,)))
+
+
+def test_channels_that_nothing_reads(tmp_path):
+    tifffile = pytest.importorskip('tifffile')
+    for sub in ('images', 'labels'):
+        (tmp_path / sub).mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (20, 30, 4), np.uint8)
+    for name, extra in (('infrared', 0), ('alpha', 2)):
+        path = tmp_path / 'images' / f'{name}.tif'
+        tifffile.imwrite(path, pixels, photometric='rgb', extrasamples=[extra])
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / 'labels' / f'{name}.png')
+    split = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
+    found = {f.kind: f.examples for f in check(split, ['sky'])}
+    assert found['image-channels'] == ('infrared.tif',)
