@@ -7,8 +7,6 @@ import shutil
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,7 +83,7 @@ def check_upload(path: str | Path, megapixels: float) -> None:
     if width * height > megapixels * 1e6:
         raise UserError(
             f'{Path(path).name} has {width}x{height} pixels, more than the limit of '
-            f'{megapixels:g} megapixels (tools/app.py --max-megapixels)'
+            f'{megapixels:g} megapixels (--max-megapixels)'
         )
 
 
@@ -113,22 +111,20 @@ def build_app(
     categories, semantic, uploads = predictor.categories, predictor.semantic, Uploads()
     things = 'regions' if semantic else 'classes' if predictor.classification else 'objects'
 
-    @contextmanager
-    def show_errors(path: str | Path) -> Iterator[None]:
-        """Show a UserError on the page, without the temporary folder of the upload."""
-        try:
-            yield
-        except UserError as error:
-            message = str(error).replace(str(Path(path).parent) + os.sep, '')
-            raise gr.Error(message, print_exception=False) from error
+    def problem(error: UserError, path: str | Path) -> tuple:
+        """Put an error into the page in place of results, without the temporary folder of the upload."""
+        message = str(error).replace(str(Path(path).parent) + os.sep, '')
+        return None, f'**Error:** {message}', [], None
 
     def predict(path: str | None, least_score: float) -> tuple:
         if path is None:
             return None, None, None, [], None
-        with show_errors(path):
+        try:
             check_upload(path, megapixels)
             pixels = read_image(path)
             prediction = predictor.predict_pixels([pixels])[0]
+        except UserError as error:
+            return None, *problem(error, path)
         upload = (uploads.keep(path), prediction)
         return upload, *render(upload, least_score, pixels)
 
@@ -138,15 +134,19 @@ def build_app(
         if upload is None:
             return None, None, [], None
         path, prediction = upload
-        with show_errors(path):
+        try:
             pixels = read_image(uploads.find(path)) if pixels is None else pixels
+        except UserError as error:
+            return problem(error, path)
         shown = prediction.select(prediction.scores >= least_score)
         picture = Image.fromarray(np.ascontiguousarray(draw(pixels, shown, categories)[..., ::-1]))
         entries = shown.to_coco(1, categories)
         height, width = shown.size
-        summary = f'{len(entries)} {things} in {width}x{height} pixels'
+        above = '' if semantic else f', score at least {least_score:g}'
+        summary = f'{len(entries)} {things} in {width}x{height} pixels{above}'
         image = dict(id=1, file_name=path.name, height=height, width=width)
-        json_path = _write_json(path.with_suffix('.json'), image, entries, categories)
+        info = {} if semantic else dict(threshold=least_score)
+        json_path = _write_json(path.with_suffix('.json'), info, image, entries, categories)
         return picture, summary, _table_rows(entries, height * width, categories), str(json_path)
 
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as app:
@@ -174,7 +174,8 @@ def build_app(
                 )
         results = [picture_box, count, table, download]
         upload_box.change(predict, [upload_box, slider], [state, *results], api_visibility='private')
-        slider.release(render, [state, slider], results, api_visibility='private')
+        # also by keyboard and in the box of numbers; of quick changes only the last one counts
+        slider.change(render, [state, slider], results, trigger_mode='always_last', api_visibility='private')
     return app
 
 
@@ -188,9 +189,10 @@ def _table_rows(entries: list[dict], pixels: int, categories: Categories) -> lis
     return rows
 
 
-def _write_json(path: Path, image: dict, entries: list[dict], categories: Categories) -> Path:
+def _write_json(path: Path, info: dict, image: dict, entries: list[dict], categories: Categories) -> Path:
     """Write the predictions of one image as a COCO json."""
     content = dict(
+        info=info,
         images=[image],
         categories=categories.as_coco(),
         annotations=[dict(entry, id=i) for i, entry in enumerate(entries, 1)],
