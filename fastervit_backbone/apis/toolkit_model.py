@@ -110,19 +110,16 @@ class ToolkitModel:
             UserError: a side of an image is too short for the backbone.
         """
         data = [self._preprocess(image) for image in pixels]
-        groups = [data]
-        is_padded = self.task == 'detection'  # by mmdet; the others would see padding
-        if not is_padded and len({item['inputs'].shape for item in data}) > 1:
-            groups = [[item] for item in data]
-        samples: list[BaseDataElement] = []
+        # of one shape: beside a larger image, one would be padded, and other objects found in it
+        groups: dict[torch.Size, list[int]] = {}
+        for number, item in enumerate(data):
+            groups.setdefault(item['inputs'].shape, []).append(number)
+        samples: dict[int, BaseDataElement] = {}
         with torch.inference_mode():
-            for group in groups:
-                batch = {key: [item[key] for item in group] for key in ('inputs', 'data_samples')}
-                samples += self.model.test_step(batch)
-        return [
-            self._convert(sample, p.shape[:2], threshold, labels)
-            for sample, p in zip(samples, pixels, strict=True)
-        ]
+            for numbers in groups.values():
+                batch = {key: [data[i][key] for i in numbers] for key in ('inputs', 'data_samples')}
+                samples |= zip(numbers, self.model.test_step(batch), strict=True)
+        return [self._convert(samples[i], p.shape[:2], threshold, labels) for i, p in enumerate(pixels)]
 
     def _preprocess(self, pixels: np.ndarray) -> dict:
         """Apply the test pipeline.

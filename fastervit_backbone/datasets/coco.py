@@ -23,19 +23,22 @@ def read_coco(path: Path) -> dict:
 
 
 def complete_for_evaluation(annotations: Sequence[object]) -> None:
-    """Give annotations what pycocotools needs, in place: ids from 1, and ``iscrowd``.
+    """Give annotations what pycocotools needs, in place: different ids from 1, and ``iscrowd``.
 
     pycocotools notes the id of the object that a detection matches, and 0 for none: a perfect detection of
-    such an object has AP 0. Without ``iscrowd`` it fails.
+    such an object has AP 0. It looks objects up by their ids: of two with the same one it counts one twice.
+    Without ``iscrowd`` it fails.
     """
     records = [a for a in annotations if isinstance(a, dict)]
     largest = max((a['id'] for a in records if is_id(a.get('id'))), default=0)
+    seen = {0}
     for annotation in records:
         if annotation.get('iscrowd') not in (0, 1):
             annotation['iscrowd'] = 0
-        if is_id(annotation.get('id')) and annotation['id'] == 0:
+        if is_id(annotation.get('id')) and annotation['id'] in seen:
             largest += 1
             annotation['id'] = largest
+        seen.add(annotation.get('id'))
 
 
 def is_id(value: object) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import supervision as sv
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -181,7 +182,8 @@ def confusion_matrix(found: Sequence[dict], truth: COCO, threshold: float) -> np
 
     Args:
         found: detections with the ids of the ground truth.
-        truth: ground truth; crowds are left out.
+        truth: ground truth. Crowds are left out, and so are detections that only a crowd of their class
+            covers, as in COCO's evaluation.
         threshold: lowest score of detections that count.
 
     Returns:
@@ -191,7 +193,7 @@ def confusion_matrix(found: Sequence[dict], truth: COCO, threshold: float) -> np
     by_image = defaultdict(list)
     for a in found:
         by_image[a['image_id']].append(a)
-    predicted = [_to_supervision(by_image[i], ids) for i in truth.imgs]
+    predicted = [_to_supervision(_without_crowds(by_image[i], truth.imgToAnns[i]), ids) for i in truth.imgs]
     true = [_to_supervision([a for a in truth.imgToAnns[i] if not a.get('iscrowd')], ids) for i in truth.imgs]
     matrix = sv.ConfusionMatrix.from_detections(
         predicted,
@@ -201,6 +203,20 @@ def confusion_matrix(found: Sequence[dict], truth: COCO, threshold: float) -> np
         iou_threshold=IOU,
     )
     return matrix.matrix.astype(int)
+
+
+def _without_crowds(found: Sequence[dict], true: Sequence[dict]) -> list[dict]:
+    """Leave out detections that lie on a crowd of their class and match no object."""
+    crowds, objects = ([a for a in true if bool(a.get('iscrowd')) == crowd] for crowd in (True, False))
+    if not crowds or not found:
+        return list(found)
+    boxes = [a['bbox'] for a in found]
+    on_crowd = coco_mask.iou(boxes, [a['bbox'] for a in crowds], [1] * len(crowds)) >= IOU
+    on_crowd &= np.array([[a['category_id'] == c['category_id'] for c in crowds] for a in found])
+    is_ignored = on_crowd.any(1)
+    if objects:
+        is_ignored &= ~(coco_mask.iou(boxes, [a['bbox'] for a in objects], [0] * len(objects)) >= IOU).any(1)
+    return [a for a, ignored in zip(found, is_ignored, strict=True) if not ignored]
 
 
 def _to_supervision(entries: Sequence[dict], ids: Sequence[int]) -> sv.Detections:

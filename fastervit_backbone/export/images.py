@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 from ..apis.sources import choose_sources, find_sources, read_image
 from ..datasets.images import open_image, upright_size
 from ..datasets.shapes import make_shapes
+from ..evaluation.coco_files import read_truth
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 
@@ -85,8 +86,7 @@ def read_images(
         raise UserError(f'--annotations {annotations}: a COCO json is for detectors only')
     found, ids = choose_sources([source], annotations)
     assert ids is not None
-    with redirect_stdout(StringIO()):
-        truth = COCO(str(annotations))
+    truth = read_truth(annotations)
     names = {c['name'] for c in truth.dataset['categories']}
     if not names & set(categories.names):
         raise UserError(

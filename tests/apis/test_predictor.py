@@ -201,3 +201,20 @@ def test_panorama_too_narrow_to_predict_as_a_whole(detector, shapes, monkeypatch
     (found,) = predictor.predict_pixels([strip])
     assert found.size == (96, 5000) and len(found) > 30 and found.boxes[:, 0].max() > 4000
     assert len(messages) == 1 and '5000x96 pixels is too narrow to be predicted as a whole' in messages[0]
+
+
+def test_objects_do_not_depend_on_the_batch(shapes, detector):
+    """Images of three shapes: each is found in as if it were alone."""
+    paths = images_of(shapes)[:3]
+    images = [
+        Image.open(paths[0]),
+        Image.open(paths[1]).resize((150, 61)),
+        Image.open(paths[2]).resize((64, 110)),
+    ]
+    predictor = Predictor(CASCADE, detector, threshold=0.05)
+    alone = [predictor([image])[0] for image in images]
+    assert sum(map(len, alone)) > 3
+    for a, b in zip(alone, predictor(images, batch=3), strict=True):
+        assert a.size == b.size and len(a) == len(b)
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1e-3)
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)

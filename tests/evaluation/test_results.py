@@ -18,14 +18,17 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from fastervit_backbone.evaluation.analyze import analyze
+from fastervit_backbone.evaluation.coco_files import read_detections, read_truth
 from fastervit_backbone.evaluation.label_maps import analyze_label_maps
 from fastervit_backbone.evaluation.objects import analyze_objects, confusion_matrix
-from fastervit_backbone.structures.prediction import encode_mask
+from fastervit_backbone.export.images import read_images
+from fastervit_backbone.structures.prediction import Categories, encode_mask
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
 from tests.processes import tool
 
 NAMES = {3: 'ant', 0: 'bee', 90: 'cat'}
+CATEGORIES = Categories(tuple(NAMES.values()), tuple(NAMES))
 
 
 def write_problem(folder, *, images=12, seed=0):
@@ -71,6 +74,44 @@ def box_code(x, y, w, h):
     mask[max(0, y) : max(0, y + h), max(0, x) : max(0, x + w)] = True
     code = encode_mask(mask)
     return dict(code, counts=code['counts'].decode())
+
+
+def test_annotation_ids_that_restart_in_each_image(tmp_path):
+    """pycocotools would look up another image's object."""
+    truth, _ = write_problem(tmp_path)
+    expected = analyze_objects(*(json_and_truth(tmp_path, 'truth.json')))
+    count = {}
+    for annotation in truth['annotations']:
+        count[annotation['image_id']] = count.get(annotation['image_id'], -1) + 1
+        annotation['id'] = count[annotation['image_id']]
+    (tmp_path / 'restarting.json').write_text(json.dumps(truth))
+    found = analyze_objects(*json_and_truth(tmp_path, 'restarting.json'))
+    np.testing.assert_array_equal(list(found.summary.values()), list(expected.summary.values()))
+    assert 0.1 < found.summary['AP'] < 1
+    images = read_images(tmp_path / 'images', tmp_path / 'restarting.json', 'detection', CATEGORIES)
+    ids = [a['id'] for a in images.truth.dataset['annotations']]
+    assert len(set(ids)) == len(ids) == len(truth['annotations']) and 0 not in ids
+
+
+def json_and_truth(folder, name):
+    return read_detections(folder / 'predictions.json'), read_truth(folder / name)
+
+
+def test_detections_on_crowds_are_no_mistakes(tmp_path):
+    """COCO's evaluation ignores them; one that also matches an object counts."""
+    box, crowd, other = [10, 10, 20, 20], [60, 10, 60, 60], [62, 12, 20, 20]
+    entries = [(box, 0), (crowd, 1), (other, 0)]
+    annotations = [
+        dict(id=i, image_id=1, category_id=1, bbox=b, area=b[2] * b[3], iscrowd=c)
+        for i, (b, c) in enumerate(entries, 1)
+    ]
+    content = dict(images=[dict(id=1, file_name='a.png', height=120, width=160)], annotations=annotations)
+    content |= dict(categories=[dict(id=1, name='ant'), dict(id=2, name='bee')])
+    (tmp_path / 'truth.json').write_text(json.dumps(content))
+    found = [(box, 1), (other, 1), ([90, 40, 20, 20], 1), ([90, 40, 20, 20], 2)]
+    found = [dict(image_id=1, category_id=c, bbox=b, score=0.9) for b, c in found]
+    matrix = confusion_matrix(found, read_truth(tmp_path / 'truth.json'), 0.5)
+    assert matrix.tolist() == [[2, 0, 0], [0, 0, 0], [0, 1, 0]]
 
 
 @pytest.mark.parametrize('kind', ['bbox', 'segm'])
