@@ -8,7 +8,7 @@ from pathlib import Path
 from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
-from ..images import map_in_threads, open_image, unused_channels, upright_size
+from ..images import map_in_threads, open_image, orientation, unused_channels, upright_size
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class ImageFile:
     Args:
         problem: '', 'image-missing' or 'image-unreadable'.
         channels: '', or 'image-channels' if some are not read.
+        orientation: of EXIF.
         size: (width, height) as training sees it, or None.
         digest: hash of its content, or None.
     """
@@ -26,6 +27,7 @@ class ImageFile:
     size: tuple[int, int] | None = None
     digest: str | None = None
     channels: str = ''
+    orientation: int = 1
 
     def rules(self) -> list[str]:
         """Return the ids of the rules of :data:`.rules.IMAGE_RULES` that the file breaks."""
@@ -42,10 +44,11 @@ def look(path: Path, read: bool = True) -> ImageFile:
     try:
         with open_image(path) as image:
             size, channels = upright_size(image), 'image-channels' if unused_channels(image) else ''
+            turn = orientation(image)
             image.load()
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
-    return ImageFile(size=size, digest=digest, channels=channels)
+    return ImageFile(size=size, digest=digest, channels=channels, orientation=turn)
 
 
 def look_all(paths: Sequence[Path], title: str, read: bool = True) -> Iterator[ImageFile]:

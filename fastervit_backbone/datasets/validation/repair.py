@@ -19,6 +19,7 @@ from .coco_entries import (
     walk_categories,
     walk_images,
 )
+from .frames import move_to_file
 from .image_files import look
 from .rules import Violation
 
@@ -27,29 +28,36 @@ def repair(split: CocoSplit) -> dict:
     """Return a copy of the json that training and evaluation take; the split itself stays as it is.
 
     Each violation whose rule has a ``repair`` is repaired: by removing the entry (with an image also its
-    annotations), or by one of :data:`ACTIONS`. ``split.changes`` gets one line per change.
+    annotations), or by one of :data:`ACTIONS`. A size is only changed together with the coordinates
+    (:func:`.frames.move_to_file`); where that is not explained, image and annotations stay as they are.
+    ``split.changes`` gets one line per change.
     """
     content = copy.deepcopy(split.content)
     changes = split.changes = []
     _merge_categories(content, changes)
-    images = []
+    images, unexplained = [], set()
+    by_image: dict[object, list[dict]] = {}
+    for a in content['annotations']:
+        if isinstance(a, dict) and is_reference(a.get('image_id')):
+            by_image.setdefault(a['image_id'], []).append(a)
     for entry in _keep(walk_images(content['images']), changes):
         name = entry['file_name']
         file = split.files.get(name) or look(split.images / name)
         if file.problem:
             changes.append(f'image {name}: {file.problem}, removed')
             continue
-        if file.size != (entry.get('width'), entry.get('height')):
-            changes.append(
-                f'image {name}: size {entry.get("width")}x{entry.get("height")} -> '
-                f'{file.size[0]}x{file.size[1]}'
-            )
-            entry['width'], entry['height'] = file.size
+        change, is_explained = move_to_file(entry, by_image.get(entry['id'], ()), file)
+        if change:
+            changes.append(f'image {name}: {change}')
+        if not is_explained:
+            unexplained.add(entry['id'])
         images.append(entry)
     content['images'] = images
     by_id = {entry['id']: entry for entry in images}
     category_ids = {c['id'] for c in content['categories']}
-    content['annotations'] = _repair_annotations(content['annotations'], by_id, category_ids, changes)
+    content['annotations'] = _repair_annotations(
+        content['annotations'], by_id, category_ids, unexplained, changes
+    )
     return content
 
 
@@ -85,12 +93,19 @@ def _keep(walked: Iterable[tuple[dict, list[Violation]]], changes: list[str]) ->
 
 
 def _repair_annotations(
-    annotations: list, images: Mapping[int, Mapping], category_ids: set[int], changes: list[str]
+    annotations: list,
+    images: Mapping[int, Mapping],
+    category_ids: set[int],
+    unexplained: set,
+    changes: list[str],
 ) -> list[dict]:
     largest = max((a['id'] for a in annotations if isinstance(a, dict) and is_id(a.get('id'))), default=0)
     new_ids = itertools.count(max(largest, 0) + 1)
     kept = []
     for a, violations in walk_annotations(annotations, images, category_ids):
+        if isinstance(a, dict) and is_reference(a.get('image_id')) and a['image_id'] in unexplained:
+            kept.append(a)  # in another frame: nothing of it is clipped or removed
+            continue
         removed = next((v for v in violations if v.rule.repair == 'remove'), None)
         place = violations[0].example.split(': ')[0] if violations else ''
         for violation in violations if removed is None else ():
