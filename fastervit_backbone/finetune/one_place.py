@@ -205,6 +205,13 @@ def _of_folders(
         seen: dict[str, Collection[object]] = {name: {Path(name).parts[0]} for name in files}
     else:
         seen = {name: _values((labels / name).with_suffix('.png')) for name in files}
+        if not any((labels / name).with_suffix('.png').is_file() for name in files):
+            other = next(iter(sorted(labels.rglob('*.png'))), None)
+            raise UserError(
+                f'{labels} has no label map with the name of an image in {images}: '
+                f'{next(iter(files), "no image")} beside {"nothing" if other is None else other.name}: give '
+                'both the same names'
+            )
     chosen = choose_val(seen, {name: digest_of(path) for name, path in files.items()}, val_fraction, seed)
     folder.mkdir(parents=True, exist_ok=True)
     roots = {}

@@ -9,6 +9,7 @@ from typing import Literal
 from ...utils.errors import UserError
 from ..coco import read_coco
 from ..images import IMAGES, images_below
+from .layouts import NO_CLASS, is_broken, nearest_layout
 
 _WORDS = {
     'coco': 'COCO jsons',
@@ -84,17 +85,9 @@ def discover(place: str | Path, images: Sequence[str] = ()) -> Discovered:
     if labels:
         return Discovered('labels', labels)
     class_folders = _class_folders(place)
-    if class_folders:
+    if class_folders and not any(map(is_broken, skipped)):
         return Discovered('folders', class_folders)
-    if (place / 'data.yaml').is_file():
-        raise UserError(
-            f'{place} is in YOLO format: python tools/convert_data.py yolo {place / "data.yaml"} --out jsons '
-            'first'
-        )
-    raise UserError(
-        f'{place} holds no COCO json, no images/ and labels/ folders, no JPEGImages/ and Annotations/, and '
-        'no folder of images per class: name the splits with --train, --val and --images'
-    )
+    raise UserError(nearest_layout(place, skipped))
 
 
 def check_one_layout(folder: Path) -> None:
@@ -216,7 +209,13 @@ def _class_folders(place: Path) -> dict[str, tuple[Path | None, Path]]:
 
 
 def _has_class_folders(folder: Path) -> bool:
-    return any(
-        path.is_dir() and any(Path(entry.name).suffix.lower() in IMAGES for entry in os.scandir(path))
-        for path in folder.iterdir()
-    )
+    """Whether all images of a folder lie in two or more folders, none with a name of another layout."""
+
+    def is_image(path: Path) -> bool:
+        return path.suffix.lower() in IMAGES
+
+    if any(path.is_file() and is_image(path) for path in folder.iterdir()):
+        return False
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')]
+    classes = [path for path in folders if any(is_image(Path(entry.name)) for entry in os.scandir(path))]
+    return len(classes) > 1 and not any(path.name.lower() in NO_CLASS for path in folders)

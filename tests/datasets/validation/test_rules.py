@@ -360,3 +360,55 @@ def test_label_maps_in_folders_are_named_with_them(tmp_path):
     (tmp_path / 'zurich' / 'images' / '1.png').write_bytes(b'x')
     with pytest.raises(UserError, match=r'read as images \(\S+/zurich/images/1\.png\)'):
         check_label_maps(pairs, ['sky', 'road', 'tree'])
+
+
+def images_in(folder, names='abc', suffix='.jpg'):
+    folder.mkdir(parents=True)
+    for i, name in enumerate(names):
+        Image.fromarray(np.full((20, 30, 3), 40 * i, np.uint8)).save(folder / f'{name}{suffix}')
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (lambda p: [images_in(p / n) for n in ('images', 'masks')], r'masks as \.jpg: label maps are \.png'),
+        (
+            lambda p: [images_in(p / n) for n in ('JPEGImages', 'SegmentationClass')],
+            'VOC with SegmentationClass',
+        ),
+        (
+            lambda p: (
+                [images_in(p / n) for n in ('images', 'annotations')]
+                + [(p / 'annotations' / 'a.xml').write_text(xml())]
+            ),
+            "LabelImg's layout is VOC without its folders",
+        ),
+        (
+            lambda p: (
+                [images_in(p / n) for n in ('obj_train_data', 'other')]
+                + [(p / 'obj_train_data' / 'a.txt').write_text('0 .5 .5 .2 .2\n')]
+            ),
+            r'YOLO labels, such as obj_train_data/a\.txt, and no data\.yaml',
+        ),
+        (
+            lambda p: (
+                [images_in(p / n) for n in ('cats', 'dogs')] + [(p / 'a.json').write_text('{"images": [')]
+            ),
+            r'a\.json is broken JSON',
+        ),
+        (lambda p: [images_in(p / 'cats')], 'no two or more folders of images'),
+        (
+            lambda p: [images_in(p / n) for n in ('cats', 'dogs')] + [(p / 'notes.json').write_text('{}')],
+            None,
+        ),
+    ],
+)
+def test_no_layout_is_taken_for_classes_of_its_folders(make, message, tmp_path):
+    place = tmp_path / 'data'
+    make(place)
+    if message is None:  # two classes, and a json of something else
+        assert check_data({}, [], data=str(place))[0][0].startswith('images in one folder per class')
+        return
+    with pytest.raises(UserError, match=message) as error:
+        check_data({}, [], data=str(place))
+    assert '\n' not in str(error.value)
