@@ -14,12 +14,15 @@ from mmengine.config import Config
 from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.prediction_run import PredictionRun
 from fastervit_backbone.apis.predictor import Predictor
+from fastervit_backbone.apis.publish import publish
 from fastervit_backbone.apis.sources import choose_sources
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.panoptic import as_ids, as_pixels, check_panoptic, read_ids
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.config.classes import fit_heads
+from fastervit_backbone.engine.config.classes import fit_heads, stuff_of
+from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.config.machine import fit_to_machine
+from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.evaluation.panoptic_metric import Segment, count_segments, panoptic_quality
 from fastervit_backbone.structures.prediction import Categories, segments_of
 from fastervit_backbone.utils.errors import UserError
@@ -154,12 +157,73 @@ def test_mmdets_metric_is_ours_here():
     assert config.val_evaluator[0].type == 'CocoPanopticMetric'
     fit_to_machine(config, 'none')
     assert config.val_evaluator[0].type == config.test_evaluator[0].type == 'PanopticMetric'
+    stock = dict(type='CocoPanopticMetric', ann_file='a', seg_prefix='b', prefix='pan', nproc=4)
+    for more, kind in ((dict(), 'PanopticMetric'), (dict(outfile_prefix='c'), 'CocoPanopticMetric')):
+        config.val_evaluator = dict(stock, **more)
+        fit_to_machine(config, 'none')
+        assert (config.val_evaluator.type, config.val_evaluator.prefix) == (kind, 'pan')
     head = config.model.panoptic_head
     assert (head.num_things_classes, head.num_stuff_classes) == (80, 53)
     fit_heads(config, 7, 2)
     assert (head.num_things_classes, head.num_stuff_classes) == (5, 2)
     assert config.model.panoptic_fusion_head.num_things_classes == 5
     assert len(head.loss_cls.class_weight) == 8
+
+
+def test_things_and_stuff_are_those_of_the_data(shapes, tmp_path, monkeypatch):
+    """A head of another data set's counts is fitted alike in training and prediction."""
+    monkeypatch.setenv('SHAPES_ROOT', str(shapes))
+    own = tmp_path / 'own.py'
+    counts = 'dict(num_things_classes=80, num_stuff_classes=53)'
+    own.write_text(
+        f"_base_ = '{DEMO}'\nmodel = dict(panoptic_head={counts}, panoptic_fusion_head={counts})\n"
+    )
+    options = IN_PROCESS | {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 9}
+    train(own, work_dir=tmp_path / 'run', seed=0, options=options)
+    predictor = Predictor(own, tmp_path / 'run')
+    head = predictor.model.panoptic_head
+    assert (head.num_things_classes, head.num_stuff_classes, predictor.categories.num_things) == (3, 1, 3)
+    folder = publish(tmp_path / 'run', tmp_path / 'published')
+    assert str(shapes) not in (folder / 'config.py').read_text()
+    assert Predictor(folder).categories == predictor.categories
+    dataset = load_config(own).train_dataloader.dataset
+    for names in (dict(thing_classes=CLASSES[:3]), dict(stuff_classes=CLASSES[3:])):
+        dataset.metainfo = dict(classes=CLASSES, **names)
+        assert stuff_of(dataset) == 1
+    dataset.metainfo = dict(classes=CLASSES)
+    with pytest.raises(UserError, match='not which are things: give thing_classes and stuff_classes'):
+        stuff_of(dataset)
+
+
+def test_boxes_are_scored_in_the_order_of_the_classes(shapes, tmp_path, monkeypatch):
+    root = tmp_path / 'data'
+    shutil.copytree(shapes, root)
+    monkeypatch.setenv('SHAPES_ROOT', str(root))
+    config = load_config(DEMO)
+    assert check_data(config, ('val',)) == []
+    path = root / 'annotations' / 'instances_val.json'
+    content = json.loads(path.read_text())
+    content['categories'].reverse()
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match='mmdet would score one class as another: sort them'):
+        check_data(config, ('val',))
+
+
+def test_a_pipeline_that_loses_all_objects_is_seen(shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv('SHAPES_ROOT', str(shapes))
+    own = tmp_path / 'own.py'
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadPanopticAnnotations', with_bbox=True, with_mask=True, with_seg=True),
+        dict(type='FilterAnnotations', min_gt_bbox_wh=(999, 999), keep_empty=False),
+        dict(type='PackDetInputs'),
+    ]
+    own.write_text(f"_base_ = '{DEMO}'\ntrain_dataloader = dict(dataset=dict(pipeline={steps}))\n")
+    with pytest.raises(UserError, match='no object is left after step 2 of the train pipeline, FilterAnno'):
+        train(own, work_dir=tmp_path / 'run', options=IN_PROCESS | {'train_cfg.max_epochs': 1})
+
+
+SKY = dict(id=9, name='sky', isthing=0)
 
 
 def segment(content):
@@ -197,6 +261,12 @@ def edit(shapes, root, change):
             'a segment needs area, bbox, category_id, id',
         ),
         (lambda c: c['annotations'].pop(), 'image 3 has no annotation'),
+        (lambda c: c['annotations'][1].pop('file_name'), 'has no file_name, the PNG of its segments'),
+        (lambda c: c['annotations'][0].update(file_name='y.png'), 'mmdet looks for 000001.png: rename it'),
+        (
+            lambda c: c['categories'].append(dict(id=9, name='sky', isthing=0)),
+            "'sky', which metainfo.classes lacks",
+        ),
         (lambda c: c['images'][0].update(height=65), 'says another size'),
         (lambda c: c['images'][0].pop('width'), r'images\[0\] needs file_name, height, id, width'),
         (lambda c: c['images'][0].update(file_name='x.png'), 'x.png is not in'),

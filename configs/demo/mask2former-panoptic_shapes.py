@@ -1,5 +1,5 @@
 # Mask2Former for panoptic segmentation, with the nano backbone on the shapes dataset and their background
-# (`make demo-all`); 15 epochs, as its queries learn slowly.
+# (`make demo-all`); 15 epochs from the package's weights, as its queries learn slowly.
 _base_ = [
     'mmdet::_base_/default_runtime.py',
     '../_base_/mask2former_small.py',
@@ -9,6 +9,7 @@ _base_ = [
 custom_imports = dict(imports=['fastervit_backbone'], allow_failed_imports=False)
 
 model = dict(
+    backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='fastervit://nano')),
     data_preprocessor=dict(mask_pad_value=0, pad_seg=True, seg_pad_value=255),
     panoptic_head=dict(num_stuff_classes=1, loss_cls=dict(class_weight=[1.0] * 4 + [0.1])),
     panoptic_fusion_head=dict(num_stuff_classes=1),

@@ -138,7 +138,7 @@ class _TTAHook(Hook):
 
     def before_test(self, runner: Runner) -> None:
         model = unwrap_model(runner.model)
-        if self.tta_model.get('type') == 'SegTTAModel' and getattr(model, 'out_channels', 0) == 1:
+        if str(self.tta_model.get('type')).endswith('SegTTAModel') and getattr(model, 'out_channels', 0) == 1:
             from ..engine.seg_tta import BinaryTTAModel
 
             options = {k: v for k, v in self.tta_model.items() if k not in ('type', '_scope_')}

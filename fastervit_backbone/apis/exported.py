@@ -149,6 +149,7 @@ class ExportedModel:
         if steps['resize'] == 'stretch':
             inner = self.size or (steps['scale'][1], steps['scale'][0])
             resized = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+            resized, inner = self._to_multiple(resized, inner)
             return np.ascontiguousarray(resized[..., ::-1]), inner
         if self.size is not None:
             scale = min(self.size[0] / height, self.size[1] / width)
@@ -168,6 +169,7 @@ class ExportedModel:
             raise UserError(f'an image of {width}x{height} pixels: at most {self.info["bounds"][1]} per side')
         if inner != (height, width):
             pixels = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+        pixels, inner = self._to_multiple(pixels, inner)
         canvas = np.ascontiguousarray(pixels[..., ::-1])
         if self.size is not None and inner != self.size:
             full = np.empty((*self.size, 3), np.uint8)
@@ -175,6 +177,14 @@ class ExportedModel:
             full[: inner[0], : inner[1]] = canvas
             canvas = full
         return canvas, inner
+
+    def _to_multiple(self, pixels: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+        """Stretch an image to multiples of a number where there is room, as mmseg's ResizeToMultiple."""
+        divisor = self.info['preprocess'].get('multiple', 1)
+        new = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
+        if new == size or (self.size is not None and (new[0] > self.size[0] or new[1] > self.size[1])):
+            return pixels, size
+        return cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR), new
 
     def convert(
         self,

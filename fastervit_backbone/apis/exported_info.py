@@ -40,15 +40,15 @@ def _are_classes(value: object) -> bool:
 
 #: How images are resized -> the keys beside it.
 _PREPROCESS = dict(
-    stretch={'pad_value', 'scale'},
-    fit={'pad_value'},
-    none={'pad_value', 'scale'},
-    edges={'pad_value', 'scale'},
+    stretch={'pad_value', 'scale', 'multiple'},
+    fit={'pad_value', 'multiple'},
+    none={'pad_value', 'scale', 'multiple'},
+    edges={'pad_value', 'scale', 'multiple'},
     edge={'edge', 'crop', 'interpolation', 'backend'},
     exact={'scale', 'crop', 'interpolation', 'backend'},
 )
-#: Keys that earlier versions did not write: they resized with Pillow.
-_LATER = {'backend'}
+#: Keys that are not always there: earlier versions resized with Pillow; few pipelines have ResizeToMultiple.
+_LATER = {'backend', 'multiple'}
 _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     pad_value=lambda v: (
         isinstance(v, list) and len(v) == 3 and all(type(n) is int and 0 <= n < 256 for n in v)
@@ -57,6 +57,7 @@ _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     edge=_is_side,
     crop=lambda v: v is None or _is_pair(v),
     interpolation=lambda v: v in ('bilinear', 'bicubic'),
+    multiple=_is_side,
     backend=lambda v: v in ('pillow', 'cv2'),
 )
 

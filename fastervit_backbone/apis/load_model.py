@@ -23,11 +23,17 @@ from ..checkpoints.io import read_checkpoint, safe_loading, unwrap_state_dict
 from ..checkpoints.model_folder import is_published_config
 from ..checkpoints.published import check_fit
 from ..engine.config.channels import check_channels
-from ..engine.config.classes import fit_heads
+from ..engine.config.classes import fit_heads, stuff_of
 from ..engine.config.load import load_config
 from ..engine.config.lookup import find_class
 from ..engine.config.machine import fit_to_machine
-from ..engine.config.validate import classes_of, is_image_folder, is_semantic, leaf_datasets
+from ..engine.config.validate import (
+    classes_of,
+    is_image_folder,
+    is_panoptic,
+    is_semantic,
+    leaf_datasets,
+)
 from ..engine.runner.build import drop_pretrained
 from ..engine.runner.work_dir import find_checkpoint
 from ..structures.prediction import Categories
@@ -54,8 +60,10 @@ def load_model(
     check_channels(config)
     path = find_checkpoint(checkpoint)
     content = read_checkpoint(path)
-    categories = replace(_categories(config, data_meta(content, path)), num_things=_num_things(config))
-    fit_heads(config, len(categories.names))
+    meta = data_meta(content, path)
+    categories = _categories(config, meta)
+    fit_heads(config, len(categories.names), _num_stuff(config, meta))
+    categories = replace(categories, num_things=_num_things(config))
     fit_to_machine(config, 'none')
     drop_pretrained(config.model)
     model_config = copy.deepcopy(config.model)
@@ -165,6 +173,14 @@ def _categories(config: Config, dataset_meta: Mapping) -> Categories:
     if set(names) <= set(ids):
         return Categories(names, tuple(ids[name] for name in names))
     return Categories(names, tuple(range(1, len(names) + 1)), own=False)
+
+
+def _num_stuff(config: Config, dataset_meta: Mapping) -> int | None:
+    """Return how many classes are stuff, by the checkpoint, else by a panoptic config's data."""
+    if dataset_meta.get('classes') and 'stuff_classes' in dataset_meta:
+        return len(dataset_meta['stuff_classes'])
+    dataset = test_dataset(config)
+    return stuff_of(dataset) if is_panoptic(dataset) else None
 
 
 def _num_things(config: Config) -> int | None:

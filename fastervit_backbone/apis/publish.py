@@ -140,8 +140,8 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     kept.test_dataloader.update(num_workers=0, persistent_workers=False)
     kept.test_evaluator = config.test_evaluator
     for evaluator in as_list(kept.test_evaluator):
-        if 'ann_file' in evaluator:
-            evaluator.ann_file = _PLACES['ann_file']
+        evaluator.update({k: _PLACES['ann_file'] for k in ('ann_file',) if k in evaluator})
+        evaluator.update({k: '' for k in ('seg_prefix',) if k in evaluator})
     kept.test_cfg = dict(type='TestLoop')
     return Config(kept)
 

@@ -118,6 +118,8 @@ def _check_segments(
         segments = annotation.get('segments_info') if isinstance(annotation, Mapping) else None
         if not isinstance(segments, list):
             raise UserError(f'{place} has no list segments_info: is this a panoptic json, not instances_*?')
+        if not isinstance(annotation.get('file_name'), str):
+            raise UserError(f'{place} has no file_name, the PNG of its segments')
         if annotation.get('image_id') not in images:
             raise UserError(f'{place} is of image {annotation.get("image_id")}, which is not in images')
         for segment in segments:
@@ -148,6 +150,12 @@ def _check_categories(
             raise UserError(
                 f'{ann_file} has no category {name!r}, a class of metainfo: {", ".join(names)[:200]}'
             )
+    others = [name for name in names if classes is not None and name not in classes]
+    if others:
+        raise UserError(
+            f'{ann_file} has the category {others[0]!r}, which metainfo.classes lacks, and mmdet reads all '
+            'classes or none: name all of them'
+        )
     used = [c for c in categories if classes is None or c['name'] in classes]
     # mmdet numbers the classes in the order of the file, and its heads count things first
     if classes is not None and [c['name'] for c in used] != list(classes):
@@ -163,8 +171,13 @@ def _check_categories(
 
 
 def _check_png(annotation: Mapping, image: Mapping, folder: Path, ann_file: Path) -> None:
-    # mmdet looks for the name of the image
+    # mmdet looks for the name of the image, the metric for that of the annotation
     path = folder / str(image['file_name']).replace('.jpg', '.png')
+    if path.name != Path(annotation['file_name']).name:
+        raise UserError(
+            f'{ann_file}: the segments of {image["file_name"]} are in {annotation["file_name"]}, and mmdet '
+            f'looks for {path.name}: rename it'
+        )
     ids = read_ids(path)
     if ids.shape != (image['height'], image['width']):
         raise UserError(f'{path} has {ids.shape[1]}x{ids.shape[0]} pixels, {ann_file} says another size')

@@ -11,6 +11,7 @@ from torch.distributed.fsdp import FullyShardedDataParallel
 
 from ..models.layer_decay import parameter_groups
 from ..utils.errors import UserError
+from .config.lookup import arguments_of, find_class
 
 _KEYS = ('decay_rate', 'backbone_lr_mult', 'decay_embeddings')
 
@@ -56,6 +57,9 @@ class LayerDecayOptimWrapperConstructor:
         config = dict(self.optim_wrapper_cfg)
         config.setdefault('type', 'OptimWrapper')
         optimizer = dict(config.pop('optimizer'))
-        weight_decay = optimizer.get('weight_decay', 0.0)
-        optimizer['params'] = parameter_groups(model, optimizer['lr'], weight_decay, **self.paramwise_cfg)
+        if 'weight_decay' not in optimizer:  # that of its class
+            optimizer['weight_decay'] = arguments_of(find_class(optimizer['type'])).get('weight_decay', 0.0)
+        optimizer['params'] = parameter_groups(
+            model, optimizer['lr'], optimizer['weight_decay'], **self.paramwise_cfg
+        )
         return OPTIM_WRAPPERS.build(config, default_args=dict(optimizer=OPTIMIZERS.build(optimizer)))

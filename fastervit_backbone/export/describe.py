@@ -1,6 +1,6 @@
 """The json beside an exported file: classes, size, and how images are prepared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +68,12 @@ def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, An
     if graph.task == 'classification':
         assert graph.size is not None
         return _for_classifier(steps, graph.size)
-    pad = dict(pad_value=[round(value) for value in mean])
     resize = steps.get('Resize')
+    _refuse_others(steps, _KNOWN_DENSE)
+    _check_resize(resize or {}, ('cv2',), ('bilinear',))
+    pad: dict[str, Any] = dict(pad_value=[round(value) for value in mean])
+    if 'ResizeToMultiple' in steps:
+        pad['multiple'] = steps['ResizeToMultiple'].get('size_divisor', 32)
     stretch = resize is not None and not resize.get('keep_ratio', False)
     if graph.size is not None:
         return pad | dict(resize='stretch' if stretch else 'fit')
@@ -77,7 +81,34 @@ def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, An
         return pad | dict(resize='none', scale=[BOUNDS[1], BOUNDS[1]])
     if 'scale' not in resize:
         raise UserError('--dynamic: the test pipeline resizes by a factor: set its scale=(width, height)')
-    return pad | dict(resize='stretch' if stretch else 'edges', scale=list(resize['scale']))
+    return pad | dict(resize='stretch' if stretch else 'edges', scale=list(_pair(resize['scale'])))
+
+
+#: Steps of a detector's or segmenter's test pipeline that a file can repeat, or that change no pixel.
+_KNOWN_DENSE = {
+    *('LoadImageFromFile', 'LoadAnnotations', 'LoadPanopticAnnotations', 'Resize', 'ResizeToMultiple'),
+    *('PackDetInputs', 'PackSegInputs'),
+}
+
+
+def _refuse_others(steps: Mapping[str, Mapping], known: set[str]) -> None:
+    unknown = [name for name in steps if name not in known]
+    if unknown:
+        raise UserError(
+            f'export repeats only {", ".join(sorted(known))}: leave {unknown[0]} out of the test pipeline'
+        )
+
+
+def _check_resize(step: Mapping, backends: Sequence[str], interpolations: Sequence[str]) -> dict[str, str]:
+    """Return interpolation and backend of a step that resizes; UserError if a file cannot repeat them."""
+    # the defaults of mmcv, mmdet, mmseg and mmpretrain
+    interpolation, backend = step.get('interpolation', 'bilinear'), step.get('backend') or 'cv2'
+    if backend not in backends or interpolation not in interpolations:
+        raise UserError(
+            f'export resizes with {" or ".join(backends)}, {" or ".join(interpolations)}, and the test '
+            f'pipeline with {backend}, {interpolation}: change it'
+        )
+    return dict(interpolation=interpolation, backend=backend)
 
 
 #: Steps of a classifier's test pipeline that a file can repeat, or that change no pixel.
@@ -90,24 +121,14 @@ def _for_classifier(steps: Mapping[str, Mapping], size: tuple[int, int]) -> dict
     Raises:
         UserError: a step that an exported file cannot repeat.
     """
-    unknown = [name for name in steps if name not in _KNOWN]
-    if unknown:
-        raise UserError(
-            f'export repeats only {", ".join(sorted(_KNOWN))}: leave {unknown[0]} out of the test pipeline'
-        )
+    _refuse_others(steps, _KNOWN)
     edge, resize, crop = steps.get('ResizeEdge'), steps.get('Resize'), steps.get('CenterCrop')
     how = edge or resize or {}
     cropped = _pair(crop['crop_size']) if crop else None
     scale = _pair(resize['scale'])[::-1] if resize and 'scale' in resize else None
     if (cropped or scale) != size or (edge and resize):  # as predict --size does it
         return dict(resize='exact', scale=list(size), crop=None, interpolation='bicubic', backend='pillow')
-    # the defaults of mmpretrain and mmcv
-    options = dict(interpolation=how.get('interpolation', 'bilinear'), backend=how.get('backend') or 'cv2')
-    if options['backend'] not in ('pillow', 'cv2') or options['interpolation'] not in ('bilinear', 'bicubic'):
-        raise UserError(
-            'export resizes with cv2 or pillow, bilinear or bicubic, and the test pipeline with '
-            f'{options["backend"]}, {options["interpolation"]}: change it'
-        )
+    options = _check_resize(how, ('cv2', 'pillow'), ('bilinear', 'bicubic'))
     if edge and edge.get('edge', 'short') != 'short':
         raise UserError(
             f'export resizes the short edge, and the test pipeline edge={edge["edge"]!r}: change it'

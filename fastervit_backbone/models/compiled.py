@@ -52,7 +52,7 @@ def compile_in_place(module: nn.Module, device: str | torch.device) -> None:
 def check_compiler(device: str | torch.device) -> None:
     """Raise UserError if torch cannot compile for a device; the message names what to install."""
     problem, is_cuda = '', torch.device(device).type == 'cuda'
-    variable, names = ('CC', ('gcc', 'clang')) if is_cuda else ('CXX', ('g++', 'clang++'))
+    variable, names = ('CC', ('gcc', 'clang')) if is_cuda else ('CXX', ('g++',))
     given = os.environ.get(variable)
     if is_cuda and find_spec('triton') is None:
         problem = 'torch.compile needs the package triton on a GPU: install it'

@@ -148,3 +148,35 @@ def test_odd_values_are_left_to_the_checks():
     assert config.custom_hooks[0]['interval'] == 2
     scale_learning_rate(config, True, 1)
     assert config.param_scheduler[0].min_value == [1e-5]
+
+
+def test_a_longer_run_has_a_longer_schedule(capsys):
+    """Half the batch, and as many iterations more as the message says; then there is nothing more to say."""
+    config = load_config(ROOT / 'configs' / 'upernet_fastervit0_160k.py', {'train_dataloader.batch_size': 8})
+    scale_learning_rate(config, True, 1)
+    assert 'set train_cfg.max_iters=320000' in capsys.readouterr().out
+    options = {'train_dataloader.batch_size': 8, 'train_cfg.max_iters': 320000}
+    config = load_config(ROOT / 'configs' / 'upernet_fastervit0_160k.py', options)
+    count_in_steps(config)
+    scale_learning_rate(config, True, 1)
+    said = capsys.readouterr().out
+    assert 'ends with the run: 160000 -> 320000 iterations' in said and 'times as many images' not in said
+    assert config.param_scheduler[-1].end == 320000
+
+
+def test_a_backbone_below_the_minimum():
+    config = load_config(CASCADE, {'param_scheduler.1.eta_min': 5e-4})
+    scale_learning_rate(config, True, 1)
+    config.optim_wrapper.paramwise_cfg = dict(backbone_lr_mult=0.1)
+    with pytest.raises(UserError, match=r'the learning rate 0\.00016 would rise to the eta_min'):
+        scale_learning_rate(config, True, 1)
+
+
+def test_an_interval_by_option_stays(tmp_path):
+    own = tmp_path / 'own.py'
+    own.write_text(f"_base_ = {str(CASCADE)!r}\ncustom_hooks = [dict(type='EMAHook', interval=2)]\n")
+    options = {'optim_wrapper.accumulative_counts': 4}
+    for more, interval in (({}, 8), ({'custom_hooks.0.interval': 4}, 4)):
+        config = load_config(own, options | more)
+        count_in_steps(config)
+        assert config.custom_hooks[0].interval == interval

@@ -14,7 +14,7 @@ pytest.importorskip('mmseg')
 
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook
+from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook, look
 from fastervit_backbone.engine.runner.sampling import random_state_kept
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FPN, IN_PROCESS
@@ -71,6 +71,25 @@ def test_label_maps_of_one_value(shapes, tmp_path):
         Image.fromarray(np.ones_like(np.array(Image.open(path)))).save(path)
     with pytest.raises(UserError, match=r'no second value of the label maps is left after step 1 .*LoadAnno'):
         train(FPN, work_dir=tmp_path / 'work', options=IN_PROCESS | {'train_cfg.max_iters': 2})
+
+
+def test_a_rare_class_is_no_reason_to_stop(capsys):
+    """Of many label maps a few are looked at; those with the class may be others."""
+
+    class Maps:
+        def __len__(self):
+            return 3000
+
+        def get_data_info(self, index):
+            return dict(index=index)
+
+    class LoadAnnotations:
+        def __call__(self, results):
+            image = torch.arange(12).reshape(1, 3, 4)
+            return dict(results, gt_seg_map=np.zeros((3, 4), np.uint8), inputs=image)
+
+    look(Maps(), [LoadAnnotations()])
+    assert 'note: 60 of 3000 label maps hold a single value' in capsys.readouterr().out
 
 
 def test_images_of_one_value(shapes, tmp_path):

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
 from decay_table import RECIPES, rule_of, table
 
+from fastervit_backbone.engine import LayerDecayOptimWrapperConstructor
 from tests.helpers import ROOT
 from tests.mm_helpers import load
 
@@ -44,3 +46,13 @@ def test_what_decays(path):
         assert {rule['norms'], rule['biases'], rule['scales']} <= {'no', '-'}
     if 'mask2former' in path.stem and path.parent.name != 'demo':
         assert rule['queries'] == 'no' and share == pytest.approx(0.1)
+
+
+def test_the_decay_of_an_optimizer_that_names_none():
+    """torch's own default for its class."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4))
+    for kind, decay in (('AdamW', 0.01), ('SGD', 0.0)):
+        config = dict(type='OptimWrapper', optimizer=dict(type=kind, lr=0.1))
+        wrapper = LayerDecayOptimWrapperConstructor(config, {})(model)
+        groups = {group['name']: group['weight_decay'] for group in wrapper.optimizer.param_groups}
+        assert groups == {'head': decay, 'head_no_decay': 0.0}

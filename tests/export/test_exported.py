@@ -14,7 +14,7 @@ from mmpretrain.datasets.transforms import ResizeEdge
 
 from fastervit_backbone.apis.exported import ExportedModel, label_map_of, paste_mask, resize_channels
 from fastervit_backbone.apis.exported_info import read_info, write_info
-from fastervit_backbone.export.describe import _for_classifier
+from fastervit_backbone.export.describe import _KNOWN_DENSE, _check_resize, _for_classifier, _refuse_others
 from fastervit_backbone.utils.errors import UserError
 from tests.export.test_exported_info import info
 
@@ -138,6 +138,32 @@ def test_a_classifiers_file_repeats_the_pipeline(steps, shape):
 def test_what_a_file_cannot_repeat_is_refused(steps, message):
     with pytest.raises(UserError, match=message):
         _for_classifier({step['type']: step for step in steps}, (56, 56))
+
+
+@pytest.mark.parametrize('size', [(64, 96), None])
+def test_a_segmenters_file_stretches_to_multiples(size):
+    """As mmseg's ResizeToMultiple after Resize, which every FPN config has."""
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 120, 3), np.uint8)
+    results = dict(img=pixels, img_shape=(70, 120), img_fields=['img'])
+    scale = (96, 64) if size else (160, 100)
+    steps = [
+        dict(type='Resize', scale=scale, keep_ratio=True),
+        dict(type='ResizeToMultiple', size_divisor=32),
+    ]
+    for step in steps:
+        results = TRANSFORMS.build(dict(step, _scope_='mmseg')).transform(results)
+    kind = dict(resize='fit') if size else dict(resize='edges', scale=list(scale))
+    preprocess = kind | dict(pad_value=[0, 0, 0], multiple=32)
+    canvas, inner = bare(size=size, preprocess=preprocess, task='segmentation').prepare(pixels)
+    assert inner == results['img'].shape[:2]
+    assert (canvas[: inner[0], : inner[1]] == results['img'][..., ::-1]).all()
+
+
+def test_dense_pipelines_that_a_file_cannot_repeat():
+    with pytest.raises(UserError, match='leave ResizeShortestEdge out of the test pipeline'):
+        _refuse_others({'Resize': {}, 'ResizeShortestEdge': {}}, _KNOWN_DENSE)
+    with pytest.raises(UserError, match='the test pipeline with pillow, bilinear: change it'):
+        _check_resize(dict(backend='pillow'), ('cv2',), ('bilinear',))
 
 
 def test_errors_are_one_line(tmp_path):

@@ -39,18 +39,36 @@ def count_in_steps(config: Config) -> None:
     changes = []
     for hook in as_list(config.get('custom_hooks')):
         if is_hook(hook, 'EMAHook') and (accumulated > 1 or factor != 1):
-            stretched = round(hook['interval'] * factor) if 'interval' in hook else accumulated
+            own = 1 if file.get('custom_hooks_by_option') else factor  # what an option says stays
+            stretched = round(hook['interval'] * own) if 'interval' in hook else accumulated
             changes += [f'an average every {stretched} iterations'] * (hook.get('interval') != stretched)
             hook['interval'] = stretched
             if hook.get('begin_iter'):
-                hook['begin_iter'] = round(hook['begin_iter'] * factor)
-    if factor != 1 and not file.get('schedule_by_option'):
+                hook['begin_iter'] = round(hook['begin_iter'] * own)
+    if factor != 1 and not file.get('param_scheduler_by_option'):
         ends = {file.get('max_iters'), config.train_cfg.get('max_iters'), None, 0}
         for schedule in _rates_of(config):
             if not schedule.get('by_epoch', True):
                 changes += _stretch(schedule, factor, ends, config.train_cfg.get('max_iters'))
     if changes:
         rank0_print(f'accumulative_counts={accumulated}: {", ".join(changes)}')
+    if not file.get('param_scheduler_by_option'):
+        _end_with_the_run(config, file.get('max_iters'))
+
+
+def _end_with_the_run(config: Config, before: int | None) -> None:
+    """Let schedules that end with the file's run end with a longer one: their rate would stay at its end."""
+    total = config.train_cfg.get('max_iters')
+    if before is None or total is None or total <= before:
+        return
+    for schedule in _rates_of(config):
+        if schedule.get('end') == before and not schedule.get('by_epoch', True):
+            if schedule.get('T_max') == before - (schedule.get('begin') or 0):
+                schedule['T_max'] = total - (schedule.get('begin') or 0)
+            if schedule.get('milestones'):
+                schedule['milestones'] = [round(m * total / before) for m in schedule['milestones']]
+            schedule['end'] = total
+            rank0_print(f'{schedule["type"]} ends with the run: {before} -> {total} iterations')
 
 
 def is_hook(hook: object, name: str) -> bool:
@@ -134,17 +152,21 @@ def scale_learning_rate(config: Config, enabled: bool, processes: int) -> None:
         outcome = scaled if enabled else 'kept'
         rank0_print(f'learning rate {lr:g} is for batch {base}; this run has {per_step}{factors}: {outcome}')
     iterations = config.train_cfg.get('max_iters')
-    if iterations is not None and per_iteration != base:
+    recipe = getattr(config, 'as_in_file', {}).get('max_iters') or iterations
+    if iterations is not None and iterations * per_iteration != recipe * base:
         steps = f' ({iterations // accumulated} steps of {per_step})' if accumulated > 1 else ''
         rank0_print(
-            f'{iterations} iterations of {per_iteration} images{steps} see {per_iteration / base:.3g} times '
-            f'as many images as the recipe with batch {base}: to match it, set '
-            f'train_cfg.max_iters={round(iterations * base / per_iteration)} and adapt the schedule'
+            f'{iterations} iterations of {per_iteration} images{steps} see '
+            f'{iterations * per_iteration / (recipe * base):.3g} times as many images as the recipe, '
+            f'{recipe} of {base}: to match it, set train_cfg.max_iters={round(recipe * base / per_iteration)}'
         )
 
 
 def _check_ends(config: Config, lr: float) -> None:
-    """Raise UserError if a rate would rise to its minimum."""
+    """Raise UserError if a rate would rise to its minimum; that of the backbone can be lower."""
+    options = config.optim_wrapper.get('paramwise_cfg') or {}
+    parts = [part.get('lr_mult', 1.0) for part in (options.get('custom_keys') or {}).values()]
+    lr = lr * min(1.0, options.get('backbone_lr_mult', 1.0), *(part for part in parts if part > 0))
     for schedule in _rates_of(config):
         end = schedule.get('eta_min')
         if isinstance(end, int | float) and end > lr:

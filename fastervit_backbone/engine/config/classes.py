@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from ...utils.errors import UserError
 from ...visualization.palette import distinct_colors
 from .lookup import arguments_of, find_class
-from .validate import as_list, classes_of, is_semantic, leaf_datasets
+from .validate import as_list, classes_of, is_panoptic, is_semantic, leaf_datasets
 
 
 def fit_classes(config: Config, split: str) -> list[str]:
@@ -31,8 +31,8 @@ def fit_classes(config: Config, split: str) -> list[str]:
         for dataset in _datasets(config, name):
             if classes_of(dataset) != classes:
                 raise UserError(
-                    f'the train data has the classes {classes}, the {name} data {classes_of(dataset)}: give '
-                    'both the same metainfo'
+                    f'the {split} data has the classes {classes}, the {name} data {classes_of(dataset)}: '
+                    'give both the same metainfo'
                 )
             if isinstance((dataset.get('metainfo') or {}).get('classes'), str):
                 dataset.metainfo = dict(
@@ -45,9 +45,23 @@ def fit_classes(config: Config, split: str) -> list[str]:
 
 
 def stuff_of(dataset: Mapping) -> int:
-    """Return how many classes of a data set, the last ones, are stuff."""
-    metainfo = dataset.get('metainfo') or getattr(find_class(dataset['type']), 'METAINFO', {})
-    return len(metainfo.get('stuff_classes') or ())
+    """Return how many classes of a data set, the last ones, are stuff.
+
+    Raises:
+        UserError: a panoptic data set that does not say which.
+    """
+    metainfo = dataset.get('metainfo') or {}
+    if 'classes' not in metainfo:
+        metainfo = getattr(find_class(dataset['type']), 'METAINFO', {})
+    stuff, things = metainfo.get('stuff_classes'), metainfo.get('thing_classes')
+    if stuff is None and things is None and is_panoptic(dataset):
+        raise UserError(
+            f'{dataset["type"]}: metainfo names classes, but not which are things: give thing_classes and '
+            'stuff_classes, too'
+        )
+    if stuff is None and things is not None:
+        return len(metainfo['classes']) - len(things)
+    return len(stuff or ())
 
 
 def fit_heads(config: Config, num_classes: int, num_stuff: int | None = None) -> list[str]:
@@ -82,6 +96,11 @@ def _fit_query_heads(model: ConfigDict, num_classes: int, num_stuff: int | None)
     heads = [model[key] for key in ('panoptic_head', 'panoptic_fusion_head') if model.get(key)]
     stuff = heads[0].get('num_stuff_classes', 0) if heads and num_stuff is None else num_stuff or 0
     wanted = (num_classes - stuff, stuff)
+    if heads and wanted[0] < 0:
+        raise UserError(
+            f'model.panoptic_head has {stuff} classes of stuff, the data {num_classes} classes in all: set '
+            'num_things_classes and num_stuff_classes to those of the data'
+        )
     before = {(head.num_things_classes, head.get('num_stuff_classes', 0)) for head in heads} - {wanted}
     if before:
         for head in heads:
@@ -145,7 +164,7 @@ def _fit_top_k(config: Config, split: str, num_classes: int) -> None:
     """Leave out the accuracies of more guesses than there are classes, for which mmpretrain stops."""
     for evaluator in as_list(config.get(f'{split}_evaluator')):
         if evaluator.get('type') == 'Accuracy' and evaluator.get('topk'):
-            evaluator.topk = tuple(k for k in as_list(evaluator.topk) if k < num_classes)
+            evaluator.topk = tuple(k for k in as_list(evaluator.topk) if k < num_classes) or (1,)
 
 
 def _check_class_weights(heads: Mapping[str, Mapping], num_classes: int) -> None:

@@ -61,7 +61,8 @@ def load_config(path: str | Path, options: Mapping[str, object] | None = None) -
         if hint:  # other unknown names are variables from which the file builds the rest
             raise UserError(f'config {path} has the unknown key {key!r}{hint}')
     config.remember_file()
-    config.as_in_file['schedule_by_option'] = any(key.startswith('param_scheduler') for key in options or {})
+    for part in ('param_scheduler', 'custom_hooks'):
+        config.as_in_file[f'{part}_by_option'] = any(key.startswith(part) for key in options or {})
     apply_options(config, options or {})
     return config
 

@@ -53,13 +53,18 @@ def _use_gloo(config: Config, launcher: str) -> None:
     config.setdefault('model_wrapper_cfg', wrapper)
 
 
+#: Arguments of PanopticMetric.
+_OF_METRIC = ('ann_file', 'seg_prefix', 'classwise', 'prefix', 'collect_device')
+
+
 def _replace_panoptic_metric(config: Config) -> None:
     for split in ('val', 'test'):
         for evaluator in as_list(config.get(f'{split}_evaluator')):
             if evaluator.get('type') in ('CocoPanopticMetric', 'mmdet.CocoPanopticMetric'):
-                if evaluator.get('format_only') or evaluator.get('backend_args'):
+                kept = {k: v for k, v in evaluator.items() if k in _OF_METRIC}
+                others = {k for k, v in evaluator.items() if v and k not in (*_OF_METRIC, 'type', 'nproc')}
+                if others or not {'ann_file', 'seg_prefix'} <= kept.keys():
                     continue  # only mmdet's writes files for a test server, or reads from elsewhere
-                kept = {k: evaluator[k] for k in ('ann_file', 'seg_prefix', 'classwise') if k in evaluator}
                 evaluator.clear()
                 evaluator.update(type='PanopticMetric', **kept)
 

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ...datasets.class_names import read_class_names
+from ...datasets.coco import read_coco
 from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO, HOW_TO_GET_IMAGENET
 from ...datasets.image_folder import list_images, resolve_classes
 from ...datasets.imagenet import SYNSETS, synsets
@@ -182,8 +183,11 @@ def _check_semantic(dataset: Mapping) -> str | None:
 
 
 def _check_evaluator(config: Config, split: str, ann_file: Path, reads_panoptic: bool) -> None:
+    dataset = config[f'{split}_dataloader'].dataset
     for evaluator in as_list(config.get(f'{split}_evaluator')):
         evaluated = evaluator.get('ann_file')
+        if reads_panoptic and evaluated and 'Panoptic' not in str(evaluator.get('type')):
+            _check_order(Path(evaluated), classes_of(dataset))
         if reads_panoptic != ('Panoptic' in str(evaluator.get('type'))):
             continue  # boxes and masks of a panoptic model are scored against instances_*.json
         if evaluated and os.path.realpath(evaluated) != os.path.realpath(ann_file):
@@ -191,6 +195,18 @@ def _check_evaluator(config: Config, split: str, ann_file: Path, reads_panoptic:
                 f'{split}_evaluator.ann_file is {evaluated}, but the {split} data set has {ann_file}: make '
                 'them the same'
             )
+
+
+def _check_order(ann_file: Path, classes: list[str] | None) -> None:
+    """Raise UserError unless a json of objects lists its classes in the order of the panoptic data's."""
+    if not ann_file.is_file():
+        raise UserError(f'no annotations at {ann_file}: correct the evaluator, or leave it out')
+    names = [c['name'] for c in read_coco(ann_file)['categories'] if c.get('name') in (classes or ())]
+    if names != [name for name in classes or () if name in names]:
+        raise UserError(
+            f'{ann_file}: its categories are in another order than metainfo.classes, and mmdet would score '
+            'one class as another: sort them'
+        )
 
 
 def leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:

@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...utils.errors import UserError
-from ..processes import from_first_process
+from ..processes import from_first_process, rank0_print
 from ..runner.sampling import random_state_kept
 
 #: Samples that are looked at until one is fine, seconds for that, and samples that prove the opposite: a crop
@@ -62,6 +62,11 @@ def look(dataset: torch.utils.data.Dataset, steps: list) -> None:
     if len(found.lost) == found.seen:
         step = steps[min(found.lost)]
         what = 'object' if 'instances' in info else 'second value of the label maps'
+        if 'instances' not in info and type(step).__name__.endswith('LoadAnnotations') and stride > 1:
+            rank0_print(
+                f'note: {found.seen} of {len(dataset)} label maps hold a single value: is that right?'
+            )
+            return  # of a rare class, others have it
         hint = ', which reads no RLE with poly2mask=False' if _reads_polygons_only(step) else ''
         raise UserError(
             f'nothing to learn: in {found.seen} tries no {what} is left after step {min(found.lost)} of the '
@@ -105,7 +110,7 @@ class _Found:
     def _amount(self, results: Mapping, step: int) -> int | None:
         """Return the objects with an area, or the values of label maps but the first; None without both."""
         labels = results.get('gt_seg_map')
-        if isinstance(labels, np.ndarray):
+        if isinstance(labels, np.ndarray) and results.get('gt_bboxes') is None:  # panoptic data have both
             values = self._values.setdefault(step, set())
             values.update(np.unique(labels[labels != 255]).tolist())
             return max(0, len(values) - 1)
