@@ -52,8 +52,15 @@ def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
 
 
 def images_below(folder: str | Path) -> list[Path]:
-    """List the image files in a folder and its subfolders, sorted."""
-    return sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGES and p.is_file())
+    """List the image files in a folder and its subfolders, sorted, but for hidden ones (``._a.png``)."""
+    folder = Path(folder)
+    found = (p for p in folder.rglob('*') if p.suffix.lower() in IMAGES and p.is_file())
+    return sorted(p for p in found if not is_hidden(p.relative_to(folder)))
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a relative path is a hidden file, or in a hidden folder."""
+    return any(part.startswith('.') for part in path.parts)
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from ..structures.polygons import connected_parts, outline_of
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .coco import read_coco
-from .images import images_below, map_in_threads, open_image
+from .images import images_below, map_in_threads, open_image, orientation, upright_size
 from .validation.label_maps import IGNORED, LabelMapSplit, pair_files
 
 #: Color -> (value, class name).
@@ -107,14 +107,27 @@ def _label_map(path: Path, values: Mapping[int, int], colors: Colors | None) -> 
     with open_image(path) as image:
         if colors is not None:
             return _from_colors(np.asarray(image.convert('RGB')), colors, path)
-        pixels = np.asarray(image)
+        pixels, is_lossy = np.asarray(image), image.format == 'JPEG'
         if image.mode == '1':
             pixels = pixels.astype(np.uint8)
+    if pixels.dtype.kind == 'f' and (fractions := pixels[pixels != np.round(pixels)]).size:
+        raise UserError(f'{path} has fractions such as {fractions[0]:g}: write whole values')
+    if pixels.ndim == 3 and pixels.shape[2] in (2, 4):
+        colors_of, alpha = pixels[..., :-1], pixels[..., -1]
+        if (colors_of == colors_of[0, 0]).all() and (alpha != alpha[0, 0]).any():
+            raise UserError(f'{path} has its mask in the alpha channel: write it as a gray PNG')
     if pixels.ndim == 3:
         gray, rest = pixels[..., 0], pixels[..., 1:3] if pixels.shape[2] > 2 else pixels[..., :1]
         if (rest != gray[..., None]).any():
             raise UserError(f'{path} has colors: name them with --colors FILE, a line "R G B name" for each')
         pixels = gray
+    unknown = sorted(set(np.unique(pixels).tolist()) - {0, *values}) if is_lossy else []
+    if unknown:
+        found = ', '.join(map(str, unknown[:4]))
+        raise UserError(
+            f'{path} is a JPEG, whose compression changes values: it holds {found}, which nobody named: '
+            'write masks as PNG'
+        )
     mapped = pixels.astype(np.int64)
     for value, label in values.items():
         mapped[pixels == value] = label
@@ -221,6 +234,14 @@ def label_maps_to_coco(images: str | Path, labels: str | Path, classes: Sequence
     for number, (image, path) in enumerate(pairs, 1):
         label_map = _label_map(path, {}, None)
         h, w = label_map.shape
+        with open_image(image) as opened:
+            size, turn = upright_size(opened), orientation(opened)
+        if size != (w, h) or turn > 1:
+            turned = f', which EXIF turns (orientation {turn})' if turn > 1 else ''
+            raise UserError(
+                f'{path} has {w}x{h} pixels, its image {size[0]}x{size[1]}{turned}: write both upright '
+                'and of one size'
+            )
         name = image.relative_to(images).as_posix()
         entries.append(dict(id=number, file_name=name, height=h, width=w))
         for value in np.unique(label_map[label_map != IGNORED]).tolist():

@@ -201,3 +201,46 @@ def test_the_command(tmp_path):
         (['labels', labels], 'labels needs --images and --classes'),
     ):
         assert_one_line_error(tool('convert_data', *arguments, '--out', 'x', cwd=tmp_path), message)
+
+
+def transparent(mask):
+    return Image.merge('LA', [Image.new('L', mask.shape[::-1]), Image.fromarray(mask * 255)])
+
+
+BALL = np.zeros((30, 40), np.uint8)
+BALL[8:20, 10:30] = 1
+
+
+@pytest.mark.parametrize(
+    ('make', 'message'),
+    [
+        (
+            lambda p: Image.fromarray(BALL * 255).save(p.with_suffix('.jpg'), quality=60),
+            'a JPEG, whose compression',
+        ),
+        (lambda p: transparent(BALL).save(p), 'alpha channel'),
+        (lambda p: Image.fromarray(BALL * 0.4).save(p.with_suffix('.tif')), r'fractions such as 0\.4'),
+    ],
+)
+def test_masks_whose_values_nobody_named(make, message, tmp_path):
+    (tmp_path / 'masks').mkdir()
+    make(tmp_path / 'masks' / 'a.png')
+    with pytest.raises(UserError, match=message):
+        convert_masks(tmp_path / 'masks', tmp_path / 'out', values={255: 1})
+    assert not list((tmp_path / 'out').glob('*.png'))
+
+
+def test_label_maps_of_another_frame_than_their_images(tmp_path):
+    for folder in ('images', 'labels'):
+        (tmp_path / folder).mkdir()
+    (tmp_path / 'labels' / '._a.png').write_bytes(b'macOS')
+    Image.fromarray(BALL).save(tmp_path / 'labels' / 'a.png')
+    for size, exif, message in (
+        ((20, 15), 1, 'its image 20x15'),
+        ((40, 30), 3, r'EXIF turns \(orientation 3\)'),
+    ):
+        turned = Image.Exif()
+        turned[0x0112] = exif
+        Image.new('RGB', size).save(tmp_path / 'images' / 'a.jpg', exif=turned)
+        with pytest.raises(UserError, match=message):
+            label_maps_to_coco(tmp_path / 'images', tmp_path / 'labels', ['background', 'ball'])

@@ -11,6 +11,7 @@ from ...utils.errors import UserError
 from ...utils.progress import progress_bar
 from ..images import (
     images_below,
+    is_hidden,
     map_in_threads,
     open_image,
     orientation,
@@ -108,7 +109,11 @@ class Pair:
 def pair_files(split: LabelMapSplit) -> tuple[list[tuple[Path, Path]], list[str], list[str]]:
     """Return (image and label map of the same name, names of images only, names of label maps only)."""
     images = {p.relative_to(split.images).with_suffix(''): p for p in images_below(split.images)}
-    labels = {p.relative_to(split.labels).with_suffix(''): p for p in sorted(split.labels.rglob('*.png'))}
+    labels = {
+        p.relative_to(split.labels).with_suffix(''): p
+        for p in sorted(split.labels.rglob('*.png'))
+        if not is_hidden(p.relative_to(split.labels))
+    }
     pairs = [(images[name], labels[name]) for name in sorted(set(images) & set(labels))]
     only_images = sorted(map(str, set(images) - set(labels)))
     only_labels = sorted(map(str, set(labels) - set(images)))
