@@ -127,6 +127,13 @@ QUICK = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test
 QUICK += [f'{split}_dataloader.persistent_workers=False' for split in ('train', 'val', 'test')]
 #: The same for Python.
 IN_PROCESS = {key: ast.literal_eval(value) for key, value in (option.split('=') for option in QUICK)}
+#: Fewer regions than the demo has: what is trained here only has to be the same twice.
+FEW_REGIONS = {
+    'model.train_cfg.rpn_proposal.max_per_img': 50,
+    **{f'model.train_cfg.rcnn.{stage}.sampler.num': 32 for stage in range(3)},
+    'model.test_cfg.rpn.max_per_img': 30,
+    'model.test_cfg.rcnn.max_per_img': 10,
+}
 
 
 def assert_one_line_error(done, message):

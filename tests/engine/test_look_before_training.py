@@ -17,9 +17,9 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook, look
 from fastervit_backbone.engine.runner.sampling import random_state_kept
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, FPN, IN_PROCESS
+from tests.helpers import CASCADE, FEW_REGIONS, FPN, IN_PROCESS
 
-EPOCH = IN_PROCESS | {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 2}
+EPOCH = IN_PROCESS | FEW_REGIONS | {'train_cfg.max_epochs': 1, 'train_cfg.val_interval': 2}
 
 
 @pytest.fixture(scope='module')

@@ -38,7 +38,7 @@ from fastervit_backbone.engine.runner.resumable_runner import ResumableRunner
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
 from fastervit_backbone.engine.runner.work_dir import checkpoints_of
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, FPN, ROOT, assert_one_line_error
+from tests.helpers import CASCADE, FEW_REGIONS, FPN, ROOT, assert_one_line_error
 from tests.mm_helpers import InfiniteLoss, ToyModel, save_untrained
 from tests.processes import environment, start_tool, tool
 
@@ -59,6 +59,8 @@ IN_PROCESS = {
     for split in ('train', 'val')
     for key, value in (('num_workers', 0), ('persistent_workers', False))
 }
+EPOCHS += [f'{key}={value}' for key, value in FEW_REGIONS.items()]
+OF_CASCADE = IN_PROCESS | FEW_REGIONS
 SCHEDULE_REPLACED = "the config's schedule replaces the checkpoint's"
 
 
@@ -218,7 +220,7 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
     bad = sorted((damaged / 'images' / 'train').iterdir())[:2]
     bad[0].write_bytes(bad[0].read_bytes()[:60])
     bad[1].write_text('no image')
-    options = IN_PROCESS | {
+    options = OF_CASCADE | {
         'train_cfg.max_epochs': 2,
         'train_cfg.val_interval': 3,
         'train_dataloader.batch_size': 3,
@@ -261,7 +263,7 @@ def test_other_errors_are_readable():
 
 def test_resumed_with_another_batch_and_learning_rate(root, tmp_path, monkeypatch):
     """An epoch of a different length is restarted; optimizer and schedule get the config's learning rate."""
-    options = IN_PROCESS | {
+    options = OF_CASCADE | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 2,
         'train_cfg.max_epochs': 2,
@@ -590,7 +592,7 @@ def test_a_finished_run_is_resumed_with_twice_the_epochs(root, tmp_path):
     """The config's schedule counts: the second half has the rates of a run with it from the start."""
     schedule = {f'param_scheduler.{i}.end': end for i, end in ((0, 4), (1, 2))}
     options = (
-        IN_PROCESS
+        OF_CASCADE
         | {'train_cfg.val_interval': 9, 'train_dataloader.batch_size': 4, 'train_cfg.max_epochs': 2}
         | schedule
     )
@@ -620,7 +622,7 @@ def test_a_finished_run_is_resumed_with_twice_the_epochs(root, tmp_path):
 
 def test_the_config_that_a_resumed_run_writes(root, tmp_path, monkeypatch):
     """It has resume=False, names no checkpoint that will be deleted, and keeps its pretrained weights."""
-    options = IN_PROCESS | {
+    options = OF_CASCADE | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
@@ -648,7 +650,7 @@ def test_the_config_that_a_resumed_run_writes(root, tmp_path, monkeypatch):
 
 def test_the_config_of_a_run_without_a_seed(root, tmp_path):
     """The written config can be evaluated; a config in another format is written as Python."""
-    options = IN_PROCESS | {
+    options = OF_CASCADE | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
@@ -672,7 +674,7 @@ def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
         'patience=0, factor=0.5, threshold=9.0, end=9)]\n'
     )
     config.write_text(f'_base_ = {str(CASCADE)!r}\n' + (plateau if schedule == 'plateau' else ''))
-    options = IN_PROCESS | {
+    options = OF_CASCADE | {
         'train_cfg.val_interval': 1,
         'train_dataloader.batch_size': 4,
         'model.test_cfg.rcnn.score_thr': 0.0,
@@ -694,7 +696,7 @@ def first_lr(checkpoint):
 
 def test_a_whole_model_needs_no_published_weights(root, tmp_path):
     """``load_from`` includes the backbone: weights that would be overwritten are not downloaded."""
-    options = IN_PROCESS | {
+    options = OF_CASCADE | {
         'train_cfg.val_interval': 9,
         'train_dataloader.batch_size': 4,
         'train_cfg.max_epochs': 1,
