@@ -29,7 +29,8 @@ READERS = re.compile(
 #: Section -> types in it.
 NAMES = dict(
     test_dataloader=frozenset(
-        'LoadImageFromFile LoadAnnotations Resize ResizeEdge FixScaleResize FixShapeResize '
+        'LoadImageFromFile LoadAnnotations LoadPanopticAnnotations Resize ResizeEdge FixScaleResize '
+        'FixShapeResize '
         'ResizeShortestEdge ResizeToMultiple Pad Normalize CenterCrop EfficientNetCenterCrop '
         'PackDetInputs PackSegInputs PackInputs '
         'CocoDataset CocoPanopticDataset LVISV05Dataset LVISV1Dataset VOCDataset XMLDataset ConcatDataset '
