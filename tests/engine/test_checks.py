@@ -167,7 +167,7 @@ def test_fewer_images_than_the_recipe_are_reported(capsys):
     scale_learning_rate(upernet, True, 1)  # batch 2 instead of 16
     out = capsys.readouterr().out
     assert 'learning rate 6e-05 is for batch 16; this run has 2: 6e-05 -> 7.5e-06' in out
-    expected = '160000 iterations of 2 images see 0.125 times as many images as the recipe with batch 16'
+    expected = '160000 iterations of 2 images see 0.125 times as many images as the recipe, 160000 of 16'
     assert f'{expected}: to match it, set train_cfg.max_iters=1280000' in out
 
 
