@@ -35,9 +35,8 @@ def fit_classes(config: Config, split: str) -> list[str]:
                     'give both the same metainfo'
                 )
             if isinstance((dataset.get('metainfo') or {}).get('classes'), str):
-                dataset.metainfo = dict(
-                    dataset.metainfo, classes=tuple(classes)
-                )  # the toolkits read a file otherwise
+                # mmengine would read the file in its own way
+                dataset.metainfo = dict(dataset.metainfo, classes=tuple(classes))
             _fit_palette(dataset, len(classes))
         _fit_top_k(config, name, len(classes))
     stuff = next((stuff_of(dataset) for dataset in _datasets(config, split)), 0)
