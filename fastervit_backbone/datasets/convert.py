@@ -73,7 +73,8 @@ def convert_yolo(path: str | Path, splits: Sequence[str] = SPLITS) -> dict[str, 
         if content.get(split):
             places = content[split] if isinstance(content[split], list) else [content[split]]
             places = [_place(path, place) for place in places]
-            converted[split] = _yolo_split(root, path.parent, places, {k: str(v) for k, v in names.items()})
+            named = {k: str(v) for k, v in names.items()}
+            converted[split] = _yolo_split(root, path.parent, places, named, 'kpt_shape' in content)
     if not converted:
         raise UserError(f'{path} names no {", ".join(splits[:-1])} or {splits[-1]}')
     return converted
@@ -86,7 +87,9 @@ def _place(path: Path, place: object) -> str:
     return str(place)
 
 
-def _yolo_split(root: Path, yaml_folder: Path, places: Sequence[str], names: Mapping[int, str]) -> Converted:
+def _yolo_split(
+    root: Path, yaml_folder: Path, places: Sequence[str], names: Mapping[int, str], has_points: bool
+) -> Converted:
     files: list[Path] = []
     for place in places:
         tried = (
@@ -102,6 +105,8 @@ def _yolo_split(root: Path, yaml_folder: Path, places: Sequence[str], names: Map
             )
         if folder.is_dir():
             files += images_below(folder)
+        elif folder.suffix.lower() in IMAGES:
+            files.append(folder)
         else:
             files += [folder.parent / line.strip() for line in read_text(folder).splitlines() if line.strip()]
     if not files:
@@ -117,7 +122,9 @@ def _yolo_split(root: Path, yaml_folder: Path, places: Sequence[str], names: Map
         text = _label_file(file)
         for number, line in enumerate(read_text(text).splitlines() if is_file(text) else (), start=1):
             if line.strip():
-                annotations.append(_yolo_object(f'{text}, line {number}', line.split(), image, names))
+                # key points follow the box: they are no polygon
+                words = line.split()[:5] if has_points else line.split()
+                annotations.append(_yolo_object(f'{text}, line {number}', words, image, names))
     split = _finish(
         above,
         [i for i, _ in entries],
@@ -125,6 +132,8 @@ def _yolo_split(root: Path, yaml_folder: Path, places: Sequence[str], names: Map
         [dict(id=k, name=v) for k, v in sorted(names.items())],
         skipped,
     )
+    if has_points:
+        split.notes.append('key points (kpt_shape) are left out: boxes only')
     if unlabeled:
         split.notes.append(
             f'{unlabeled} of {len(entries)} images of {", ".join(places)} have no label file: '

@@ -185,3 +185,25 @@ def test_the_tool_and_what_it_writes(yolo, voc, tmp_path):
         done.returncode == 0
         and len(json.loads((tmp_path / 'voc_jsons' / 'val.json').read_text())['images']) == 1
     )
+
+
+def test_yolo_pose_has_boxes(yolo):
+    """Key points after a box are no polygon."""
+    text = (yolo / 'data.yaml').read_text()
+    (yolo / 'data.yaml').write_text(f'{text}kpt_shape: [2, 3]\n')
+    label = '1 0.5 0.5 0.2 0.4 0.45 0.4 2 0.55 0.6 1\n'
+    for name in 'ab':
+        (yolo / 'labels' / 'train' / f'{name}.txt').write_text(label)
+    split = convert_yolo(yolo / 'data.yaml')['train']
+    assert [a['bbox'] for a in split.content['annotations']] == [[80, 30, 40, 40]] * 2
+    assert not any(a.get('segmentation') for a in split.content['annotations'])
+    assert 'key points (kpt_shape) are left out: boxes only' in split.notes
+
+
+def test_a_yolo_list_of_images(yolo):
+    text = (yolo / 'data.yaml').read_text()
+    (yolo / 'data.yaml').write_text(
+        text.replace('train: images/train', 'train: [images/train/a.jpg, images/train/c.jpg]')
+    )
+    images = convert_yolo(yolo / 'data.yaml')['train'].content['images']
+    assert [image['file_name'] for image in images] == ['a.jpg', 'c.jpg']

@@ -203,9 +203,10 @@ def _summary_violations(
     annotations = [a for a in content['annotations'] if isinstance(a, dict)]
     if not content['annotations']:
         yield _violation('no-annotations')
-    for a in annotations:
-        if a.get('iscrowd') == 1:
-            yield _violation('crowds')
+    crowds = [a for a in annotations if a.get('iscrowd') == 1]
+    yield from (_violation('crowds') for _ in crowds)
+    if crowds and len(crowds) == len(annotations):
+        yield _violation('all-crowds')
     annotated = {a['image_id'] for a in annotations if is_reference(a.get('image_id'))}
     for key, image in images.items():
         if key not in annotated:

@@ -141,6 +141,12 @@ COCO_RULES = IMAGE_RULES | _table(
         'fill iscrowd',
     ),
     Rule('crowds', 'note', 'crowds: evaluation ignores detections in them, training leaves them out'),
+    Rule(
+        'all-crowds',
+        'error',
+        'data sets whose every object is a crowd, which training leaves out: set iscrowd to 0 (CVAT writes '
+        'brush masks as crowds)',
+    ),
     Rule('mask-none', 'note', 'annotations without a segmentation: enough for boxes, not for masks'),
     Rule('mask-bad', 'error', 'segmentations that are neither polygons nor run-length codes', 'remove'),
     Rule('mask-size', 'error', 'run-length codes of another size than their images', 'remove'),

@@ -119,13 +119,16 @@ def test_large_files_are_read_whole(shapes):
         check_coco(*shapes)
 
 
-def test_images_without_objects_are_fine_unless_they_are_left_out(shapes):
+def test_images_without_objects_are_fine_unless_all_are_so(shapes):
     content = json.loads(shapes[0].read_text())
-    crowd = dict(content['annotations'][0], iscrowd=1)
-    shapes[0].write_text(json.dumps(content | dict(annotations=[crowd])))
-    assert check_coco(*shapes) == 2
-    with pytest.raises(UserError, match='0 of 2 images have an object'):
-        check_coco(*shapes, need_objects=True)
+    first = content['annotations'][0]
+    others = [i['id'] for i in content['images'] if i['id'] != first['image_id']]
+    crowd = dict(first, id=9, image_id=others[0], iscrowd=1)
+    shapes[0].write_text(json.dumps(content | dict(annotations=[first, crowd])))
+    assert check_coco(*shapes) == check_coco(*shapes, need_objects=True) == 2
+    shapes[0].write_text(json.dumps(content | dict(annotations=[dict(first, iscrowd=1)])))
+    with pytest.raises(UserError, match='whose every object is a crowd'):
+        check_coco(*shapes)
 
 
 def test_objects_without_masks_are_fine_unless_masks_are_learnt(shapes):

@@ -157,6 +157,7 @@ CORPUS = [
     ('warning', 'iscrowd-missing', at('annotations.0.iscrowd', DROP)),
     ('warning', 'iscrowd-missing', at('annotations.0.iscrowd', None)),
     ('warning', 'iscrowd-missing', at('annotations.0.iscrowd', [1])),
+    ('error', 'all-crowds', lambda c: [a.update(iscrowd=1) for a in c['annotations']]),
     ('note', 'crowds', at('annotations.0.iscrowd', 1)),
     ('note', 'mask-none', at('annotations.0.segmentation', [])),
     ('error', 'mask-bad', at('annotations.0.segmentation', 'polygon')),
@@ -171,6 +172,10 @@ CORPUS = [
 ]
 
 
+#: What no repair can bring.
+NOTHING_LEFT = {'no-categories', 'no-images', 'no-annotations', 'all-crowds'}
+
+
 @pytest.mark.parametrize(
     ('level', 'kind', 'change'), CORPUS, ids=[f'{i}-{kind}' for i, (_, kind, _) in enumerate(CORPUS)]
 )
@@ -182,9 +187,9 @@ def test_each_is_found_and_repaired(level, kind, change, images, tmp_path):
     assert all('\n' not in f.line() for f in split.findings)
     before = copy.deepcopy(split.content)
     mended = look(repair(split), images, tmp_path, 'mended')
-    assert kinds(mended, 'error') <= {'no-categories', 'no-images', 'no-annotations'}, mended.findings
+    assert kinds(mended, 'error') <= NOTHING_LEFT, mended.findings
     assert repr(split.content) == repr(before)  # what was read stays (nan is not itself)
-    if level == 'error' and kind not in ('no-categories', 'no-images', 'no-annotations'):
+    if level == 'error' and kind not in NOTHING_LEFT:
         assert split.changes
 
 
