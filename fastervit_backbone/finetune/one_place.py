@@ -13,6 +13,7 @@ import numpy as np
 from ..datasets.class_names import read_class_names
 from ..datasets.convert import Converted, convert_voc, convert_yolo
 from ..datasets.images import images_below, open_image
+from ..datasets.validation.before_training import check_coco
 from ..datasets.validation.discover import Discovered, check_one_layout, discover
 from ..utils.errors import UserError
 from ..utils.files import digest_of, replacing
@@ -160,6 +161,7 @@ def _of_coco(found: Discovered, train: str, line: str, folder: Path, val_fractio
         assert val is not None
         lines = [line, 'validating on val', *_unlisted(found)]
         return Place(path, val, [images, val_images], lines=lines)
+    check_coco(path, images)  # what is broken cannot be split
     contents = _split_coco(found.contents[path], images, val_fraction, seed)
     lines = [line, _split_line(*(len(content['images']) for content in contents), seed), *_unlisted(found)]
     return Place(*_write_jsons(contents, folder), [images, images], lines=lines)

@@ -181,6 +181,17 @@ def test_errors(shapes, tmp_path):
     assert_one_line_error(done, 'no file or folder at')
 
 
+def test_a_broken_json_without_a_validation_split(shapes, tmp_path):
+    """It is checked before it is split."""
+    content = json.loads((shapes / 'annotations' / 'instances_train.json').read_text())
+    del content['annotations'][0]['category_id']
+    shutil.copytree(shapes / 'images' / 'train', tmp_path / 'images')
+    (tmp_path / 'all.json').write_text(json.dumps(content))
+    with pytest.raises(UserError, match='annotations whose category_id is not in categories') as error:
+        finetune(data=tmp_path, dry_run=True)
+    assert '\n' not in str(error.value)
+
+
 def test_mixed_layouts_and_half_the_labels(shapes, tmp_path, capsys):
     yolo = as_yolo(shapes, tmp_path / 'yolo')
     folder = yolo.parent if yolo.is_file() else yolo
