@@ -1,4 +1,6 @@
 # The demo's shapes dataset (tools/make_shapes.py) as panoptic segmentation: things on a background of stuff.
+_base_ = './shapes_instance.py'
+
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}/'
 metainfo = dict(
     classes=('circle', 'square', 'triangle', 'background'),
@@ -20,33 +22,20 @@ test_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
-    batch_sampler=dict(type='AspectRatioBatchSampler'),
     dataset=dict(
         type='CocoPanopticDataset',
-        data_root=data_root,
         ann_file='annotations/panoptic_train.json',
-        data_prefix=dict(img='images/train/', seg='panoptic/train/'),
+        data_prefix=dict(seg='panoptic/train/'),
         metainfo=metainfo,
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='CocoPanopticDataset',
-        data_root=data_root,
         ann_file='annotations/panoptic_val.json',
-        data_prefix=dict(img='images/val/', seg='panoptic/val/'),
+        data_prefix=dict(seg='panoptic/val/'),
         metainfo=metainfo,
-        test_mode=True,
         pipeline=test_pipeline,
     ),
 )

@@ -68,9 +68,9 @@ def _is_preprocess(info: Mapping[str, Any]) -> bool:
     how = value.get('resize') if isinstance(value, dict) else None
     if not isinstance(how, str) or how not in _PREPROCESS or (how in ('edge', 'exact')) != of_classifier:
         return False
-    needed = (
-        _PREPROCESS[how] - _LATER - ({'scale'} if info['size'] is not None and not of_classifier else set())
-    )
+    needed = _PREPROCESS[how] - _LATER
+    if info['size'] is not None and not of_classifier:
+        needed -= {'scale'}
     return (
         needed <= value.keys() <= _PREPROCESS[how] | {'resize'}
         and all(_PREPROCESS_VALUES[name](v) for name, v in value.items() if name != 'resize')

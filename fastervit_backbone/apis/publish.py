@@ -140,8 +140,9 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     kept.test_dataloader.update(num_workers=0, persistent_workers=False)
     kept.test_evaluator = config.test_evaluator
     for evaluator in as_list(kept.test_evaluator):
-        evaluator.update({k: _PLACES['ann_file'] for k in ('ann_file',) if k in evaluator})
-        evaluator.update({k: '' for k in ('seg_prefix',) if k in evaluator})
+        for key, value in dict(ann_file=_PLACES['ann_file'], seg_prefix='').items():
+            if key in evaluator:
+                evaluator[key] = value
     kept.test_cfg = dict(type='TestLoop')
     return Config(kept)
 

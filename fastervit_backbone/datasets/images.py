@@ -79,6 +79,5 @@ def unused_channels(image: Image.Image) -> int:
     extra = tags.get(_EXTRA_SAMPLES, ())
     is_cmyk = tags.get(_PHOTOMETRIC) == 5
     channels = int(tags.get(_SAMPLES, 1)) - (4 if is_cmyk else 3)
-    return max(
-        0, channels - sum(kind in (1, 2) for kind in (extra if isinstance(extra, tuple) else (extra,)))
-    )
+    kinds = extra if isinstance(extra, tuple) else (extra,)
+    return max(0, channels - sum(kind in (1, 2) for kind in kinds))

@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..utils.errors import UserError
 from .coco import is_id, read_coco
+from .images import open_image
 
 #: Keys that mmdet and the metric read.
 _IMAGE = {'id', 'file_name', 'height', 'width'}
@@ -28,16 +28,12 @@ def read_ids(path: str | Path) -> np.ndarray:
     Raises:
         UserError: not there, or no color image.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ('RGB', 'RGBA'):
-                raise UserError(
-                    f'{path} is a {image.mode} image: panoptic segments are ids in the colors of an RGB PNG'
-                )
-            pixels = np.asarray(image.convert('RGB'), np.int64)
-    except OSError as error:
-        raise UserError(f'cannot read {path} ({error}): correct data_prefix.seg, or get the file') from error
-    return as_ids(pixels)
+    with open_image(path) as image:
+        if image.mode not in ('RGB', 'RGBA'):
+            raise UserError(
+                f'{path} is a {image.mode} image: panoptic segments are ids in the colors of an RGB PNG'
+            )
+        return as_ids(np.asarray(image.convert('RGB')))
 
 
 def as_ids(pixels: np.ndarray) -> np.ndarray:

@@ -161,8 +161,9 @@ def _of_coco(found: Discovered, train: str, line: str, folder: Path, val_fractio
         assert val is not None
         lines = [line, 'validating on val', *_unlisted(found)]
         return Place(path, val, [images, val_images], lines=lines)
-    check_coco(path, images)  # what is broken cannot be split
-    contents = _split_coco(found.contents[path], images, val_fraction, seed)
+    content = found.contents[path]
+    check_coco(path, images, content=content)  # what is broken cannot be split
+    contents = _split_coco(content, images, val_fraction, seed)
     lines = [line, _split_line(*(len(content['images']) for content in contents), seed), *_unlisted(found)]
     return Place(*_write_jsons(contents, folder), [images, images], lines=lines)
 

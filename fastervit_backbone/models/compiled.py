@@ -12,9 +12,6 @@ from torch import nn
 
 from ..utils.errors import UserError
 
-#: Arguments of ``torch.compile``.
-ARGUMENTS: dict[str, Any] = {}
-
 
 def compile_backbone(model: nn.Module, device: str | torch.device) -> None:
     """Compile the backbone of a detector, segmenter or classifier in place.
@@ -42,11 +39,15 @@ def compile_in_place(module: nn.Module, device: str | torch.device) -> None:
         UserError: something that compiling needs is not there; the message names it.
     """
     check_compiler(device)
-    arguments = dict(ARGUMENTS)
-    if not arguments and hasattr(torch._inductor.config, 'strict_output_strides'):
-        # without it, torch 2.14 fails on gradients of a backbone for any size (it orders symbolic strides)
-        arguments['options'] = dict(strict_output_strides=True)
-    module.compile(**arguments)
+    module.compile(**_arguments())
+
+
+def _arguments() -> dict[str, Any]:
+    """Return the arguments of ``torch.compile``."""
+    if not hasattr(torch._inductor.config, 'strict_output_strides'):
+        return {}
+    # without it, torch 2.14 fails on gradients of a backbone for any size (it orders symbolic strides)
+    return dict(options=dict(strict_output_strides=True))
 
 
 def check_compiler(device: str | torch.device) -> None:

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 
 from ..structures.prediction import INSTANCE_OFFSET, Categories, Prediction
 from .palette import colorize_label_map, palette
-from .panoptic import blend_segments
+from .panoptic import colorize_segments, edges_of
 
 #: Limits of the longer side of a picture, pixels: small images are enlarged to fit text, large ones reduced.
 LEAST, MOST = 640, 3000
@@ -112,15 +112,20 @@ def _draw_label_map(scene: np.ndarray, label_map: np.ndarray, names: Sequence[st
     label_map = cv2.resize(label_map, scene.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     colors = colorize_label_map(label_map, names)[..., ::-1]
     is_class = label_map < len(names)
-    scene = np.where(is_class[..., None], (0.45 * scene + 0.55 * colors).astype(np.uint8), scene)
+    scene = _tint(scene, colors, is_class)
     return _name_regions(scene, ((label_map == k, int(k)) for k in np.unique(label_map[is_class])), names)
 
 
 def _draw_panoptic(scene: np.ndarray, panoptic: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    scene = blend_segments(scene, panoptic, names)
     panoptic = cv2.resize(panoptic, scene.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    scene = _tint(scene, colorize_segments(panoptic, names)[..., ::-1], panoptic >= 0)
+    scene[edges_of(panoptic)] = 255
     values = np.unique(panoptic[panoptic >= 0])
     return _name_regions(scene, ((panoptic == v, int(v) % INSTANCE_OFFSET) for v in values), names)
+
+
+def _tint(scene: np.ndarray, colors: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return np.where(where[..., None], (0.45 * scene + 0.55 * colors).astype(np.uint8), scene)
 
 
 def _name_regions(

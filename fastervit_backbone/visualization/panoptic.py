@@ -1,8 +1,7 @@
-"""Draw panoptic predictions: each segment in a shade of its class, with a line around it and its name."""
+"""Colors and lines of panoptic predictions: each segment in a shade of its class."""
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from ..structures.prediction import INSTANCE_OFFSET
@@ -20,15 +19,9 @@ def colorize_segments(panoptic: np.ndarray, names: Sequence[str]) -> np.ndarray:
     return picture
 
 
-def blend_segments(scene: np.ndarray, panoptic: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Lay the segments (H, W) over a picture (H', W', 3), uint8, BGR, with a white line around each."""
-    size = scene.shape[1::-1]
-    enlarged = cv2.resize(panoptic.astype(np.int32), size, interpolation=cv2.INTER_NEAREST)
-    colors = colorize_segments(enlarged, names)[..., ::-1]
-    is_segment = enlarged >= 0
-    scene = np.where(is_segment[..., None], (0.45 * scene + 0.55 * colors).astype(np.uint8), scene)
-    edge = np.zeros(enlarged.shape, bool)
-    edge[:, 1:] |= enlarged[:, 1:] != enlarged[:, :-1]
-    edge[1:] |= enlarged[1:] != enlarged[:-1]
-    scene[edge] = 255
-    return scene
+def edges_of(panoptic: np.ndarray) -> np.ndarray:
+    """(H, W) -> (H, W), bool: the first pixel of another segment, from the left or from above."""
+    edge = np.zeros(panoptic.shape, bool)
+    edge[:, 1:] |= panoptic[:, 1:] != panoptic[:, :-1]
+    edge[1:] |= panoptic[1:] != panoptic[:-1]
+    return edge

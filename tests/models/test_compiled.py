@@ -19,7 +19,7 @@ class Model(torch.nn.Module):
 
 
 def test_weights_keep_their_names(monkeypatch):
-    monkeypatch.setattr(compiled, 'ARGUMENTS', dict(backend='eager'))
+    monkeypatch.setattr(compiled, '_arguments', lambda: dict(backend='eager'))
     model = randomize(Model()).eval()
     names, images = list(model.state_dict()), torch.randn(1, 3, 65, 97)
     expected = model.backbone(images)

@@ -29,6 +29,7 @@ def check_coco(
     need_objects: bool = False,
     need_masks: bool = False,
     remedy: str = HOW_TO_GET_COCO,
+    content: dict | None = None,
 ) -> int:
     """Check that annotations and images exist, belong together and break no rule; no image is opened.
 
@@ -39,6 +40,7 @@ def check_coco(
         need_objects: images without objects will be left out, so some must have one.
         need_masks: every object must have a segmentation.
         remedy: what to do when a file is missing.
+        content: of ``ann_file``, where it has been read.
 
     Returns:
         the number of images.
@@ -51,7 +53,7 @@ def check_coco(
         raise UserError(f'no annotations at {ann_file}: {remedy}')
     if not image_dir.is_dir():
         raise UserError(f'no image folder at {image_dir}: {remedy}')
-    content = read_coco(ann_file)
+    content = read_coco(ann_file) if content is None else content
     command = shlex.join(['python', 'tools/check_data.py', str(ann_file), '--images', str(image_dir)])
     list_all = f'`{command}` lists all problems'
     remedy_of_rules = f'{list_all}; with --fix OUT it also writes a repaired copy'

@@ -41,10 +41,10 @@ def nearest_layout(place: Path, jsons: Sequence[Path]) -> str:
             f'{place} is VOC with SegmentationClass: python tools/convert_data.py masks {masks} --colors '
             f'classes.txt --out labels makes label maps of it, then name them and --images {images}'
         )
-    suffixes = _suffixes(place)
-    if '.xml' in suffixes:
+    xml = next((p for p in sorted(place.rglob('*')) if p.suffix.lower() == '.xml'), None)
+    if xml is not None:
         return (
-            f"{place} has .xml files in {_first(place, '.xml').parent}: LabelImg's layout is VOC without its "
+            f"{place} has .xml files in {xml.parent}: LabelImg's layout is VOC without its "
             'folders: move the images into JPEGImages/ and the .xml files into Annotations/'
         )
     text = next((p for p in place.rglob('*.txt') if _is_yolo(p)), None)
@@ -73,14 +73,6 @@ def is_broken(path: Path) -> bool:
     except UserError:
         return True
     return False
-
-
-def _suffixes(place: Path) -> set[str]:
-    return {p.suffix.lower() for p in place.rglob('*') if p.is_file()}
-
-
-def _first(place: Path, suffix: str) -> Path:
-    return next(p for p in sorted(place.rglob('*')) if p.suffix.lower() == suffix)
 
 
 def _is_yolo(path: Path) -> bool:
