@@ -21,7 +21,7 @@ from fastervit_backbone.apis.publish import publish
 from fastervit_backbone.apis.train import train
 from fastervit_backbone.checkpoints.classifier import select_classes, to_classifier
 from fastervit_backbone.checkpoints.published import load_published
-from fastervit_backbone.datasets.image_folder import list_images, resolve_classes
+from fastervit_backbone.datasets.class_folders import list_images, resolve_classes
 from fastervit_backbone.datasets.imagenet import synsets
 from fastervit_backbone.engine.mesa import mesa_loss
 from fastervit_backbone.finetune import finetune

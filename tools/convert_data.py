@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Convert annotations: YOLO or PASCAL VOC to COCO, masks to label maps, label maps to COCO and back.
+"""Convert annotations: YOLO, PASCAL VOC or labelme to COCO, masks to label maps, label maps to COCO and back.
 
 YOLO (boxes or polygons): python tools/convert_data.py yolo data.yaml --out jsons
 PASCAL VOC:               python tools/convert_data.py voc VOC2012/ --out jsons
+labelme:                  python tools/convert_data.py labelme FOLDER --out jsons
 Black and white masks:    python tools/convert_data.py masks masks/ --map 255:1 --out labels
 Masks with colors:        python tools/convert_data.py masks masks/ --colors colors.txt --out labels
 COCO to label maps:       python tools/convert_data.py coco instances.json --out labels
@@ -32,12 +33,12 @@ def parse_pair(text: str) -> tuple[int, int]:
 def main() -> None:
     """Parse the command line and convert."""
     parser = tool_parser(__doc__)
-    formats = ['yolo', 'voc', 'masks', 'coco', 'labels', 'packed']
+    formats = ['yolo', 'voc', 'labelme', 'masks', 'coco', 'labels', 'packed']
     parser.add_argument('format', choices=formats, help='format of the annotations')
     parser.add_argument(
         'source',
-        help='YOLO: data.yaml; VOC: folder that contains Annotations/ and JPEGImages/; masks, labels: their '
-        'folder; coco: json; packed: folder of SPLIT.npz (jpeg, sizes, labels) and classes.json',
+        help='YOLO: data.yaml; VOC: folder that contains Annotations/ and JPEGImages/; labelme, masks, '
+        'labels: their folder; coco: json; packed: folder of SPLIT.npz (jpeg, sizes, labels), classes.json',
     )
     parser.add_argument('--out', required=True, metavar='DIR', help='output folder')
     parser.add_argument(

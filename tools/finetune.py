@@ -52,6 +52,12 @@ def main() -> None:
     data.add_argument(
         '--ignore', type=int, metavar='VALUE', help='label maps: a further ignored value, besides 255'
     )
+    data.add_argument(
+        '--no-masks',
+        dest='masks',
+        action='store_false',
+        help='learn boxes only, although all or some objects have masks',
+    )
     model = parser.add_argument_group('model')
     model.add_argument(
         '--model',

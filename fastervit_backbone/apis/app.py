@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..datasets.images import open_image
+from ..datasets.images import open_image, read_image
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from ..visualization.draw import draw
 from .predictor import Predictor
-from .sources import read_image
 
 if TYPE_CHECKING:
     import gradio
@@ -121,7 +120,7 @@ def build_app(
             return None, None, None, [], None
         try:
             check_upload(path, megapixels)
-            pixels = read_image(path)
+            pixels = read_image(path, predictor.bits)
             prediction = predictor.predict_pixels([pixels])[0]
         except UserError as error:
             return None, *problem(error, path)
@@ -135,7 +134,7 @@ def build_app(
             return None, None, [], None
         path, prediction = upload
         try:
-            pixels = read_image(uploads.find(path)) if pixels is None else pixels
+            pixels = read_image(uploads.find(path), predictor.bits) if pixels is None else pixels
         except UserError as error:
             return problem(error, path)
         shown = prediction.select(prediction.scores >= least_score)

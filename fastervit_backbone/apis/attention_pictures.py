@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..datasets.images import read_image
 from ..models.fastervit import FasterViT
 from ..models.layers.position import RelativeBias
 from ..utils.errors import UserError
@@ -15,7 +16,6 @@ from ..utils.files import replacing
 from ..visualization.attention_maps import AttentionMaps, attention_maps, find_block
 from ..visualization.figures import new_figure, to_png
 from .predictor import Predictor
-from .sources import read_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +49,7 @@ def visualize(
     """
     net = _check_backbone(predictor.model.backbone)
     find_block(net, stage, block)
-    pixels = read_image(image)
+    pixels = read_image(image, predictor.bits)
     H, W = pixels.shape[:2]
     y, x = query or (H / 2, W / 2)
     if not (0 <= y < H and 0 <= x < W):

@@ -34,6 +34,7 @@ class ExportedModel:
         categories: names and ids of the classes.
         task: 'detection', 'segmentation' or 'classification' ('backbone' only with ``maps``).
         size: (height, width) of the images that the file takes; None for any.
+        bits: that 16-bit images use.
 
     Raises:
         UserError: a file or json that is missing, broken, or does not belong to the other.
@@ -52,6 +53,7 @@ class ExportedModel:
         self.device = self.session.device
         self.size = None if self.info['size'] is None else (self.info['size'][0], self.info['size'][1])
         self.batch: int | None = self.info['batch']
+        self.bits: int | None = self.info['preprocess'].get('bits')
         classes = self.info['classes']
         names, ids = (tuple(c[key] for c in classes) for key in ('name', 'id'))
         self.categories = Categories(names, ids, own=self.info['own_category_ids'])

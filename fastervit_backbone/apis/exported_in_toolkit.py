@@ -6,12 +6,12 @@ from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 
+from ..datasets.images import read_image
 from ..engine.config.validate import classes_of
 from ..structures.prediction import Prediction, decode_mask
 from ..utils.errors import UserError
 from .exported import ExportedModel
 from .load_model import task_of, test_dataset
-from .sources import read_image
 
 
 class ExportedInToolkit(BaseModel):
@@ -36,7 +36,7 @@ class ExportedInToolkit(BaseModel):
             from mmdet.models.utils.misc import samplelist_boxtype2tensor
 
             samplelist_boxtype2tensor(samples)  # as mmdet's data preprocessor does
-        pixels = [read_image(sample.img_path) for sample in samples]
+        pixels = [read_image(sample.img_path, self.exported.bits) for sample in samples]
         if self.exported.task == 'classification':
             canvases = np.stack([self.exported.prepare(image)[0] for image in pixels])
             for sample, scores in zip(samples, self.exported.run(canvases)['scores'], strict=True):

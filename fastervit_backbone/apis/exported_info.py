@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..datasets.images import BITS
 from ..utils.errors import UserError
 from ..utils.files import read_json, replacing
 
@@ -40,15 +41,15 @@ def _are_classes(value: object) -> bool:
 
 #: How images are resized -> the keys beside it.
 _PREPROCESS = dict(
-    stretch={'pad_value', 'scale', 'multiple'},
-    fit={'pad_value', 'multiple'},
-    none={'pad_value', 'scale', 'multiple'},
-    edges={'pad_value', 'scale', 'multiple'},
-    edge={'edge', 'crop', 'interpolation', 'backend'},
-    exact={'scale', 'crop', 'interpolation', 'backend'},
+    stretch={'pad_value', 'scale', 'multiple', 'bits'},
+    fit={'pad_value', 'multiple', 'bits'},
+    none={'pad_value', 'scale', 'multiple', 'bits'},
+    edges={'pad_value', 'scale', 'multiple', 'bits'},
+    edge={'edge', 'crop', 'interpolation', 'backend', 'bits'},
+    exact={'scale', 'crop', 'interpolation', 'backend', 'bits'},
 )
-#: Keys that are not always there: earlier versions resized with Pillow; few pipelines have ResizeToMultiple.
-_LATER = {'backend', 'multiple'}
+#: Keys that are not always there: earlier versions resized with Pillow; few have ResizeToMultiple or bits.
+_LATER = {'backend', 'multiple', 'bits'}
 _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     pad_value=lambda v: (
         isinstance(v, list) and len(v) == 3 and all(type(n) is int and 0 <= n < 256 for n in v)
@@ -59,6 +60,7 @@ _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     interpolation=lambda v: v in ('bilinear', 'bicubic'),
     multiple=_is_side,
     backend=lambda v: v in ('pillow', 'cv2'),
+    bits=lambda v: v in BITS,
 )
 
 

@@ -6,12 +6,20 @@ from ..utils.errors import UserError
 from .load_model import test_dataset
 
 
+def bits_of_config(config: Config) -> int | None:
+    """Return the bits that 16-bit images use, as the test pipeline reads them."""
+    steps = test_dataset(config).get('pipeline') or config.get('test_pipeline') or ()
+    return next((s['bits'] for s in steps if s['type'].endswith('LoadImageFromFile') and 'bits' in s), None)
+
+
 def build_test_pipeline(config: Config, size: tuple[int, int] | None) -> list[dict]:
     """Return the test pipeline without loading of files and annotations, resizing to ``size`` unless None."""
     steps = [dict(step) for step in test_dataset(config).get('pipeline') or config.get('test_pipeline') or ()]
     if not steps or not steps[0]['type'].endswith('LoadImageFromFile'):
         raise UserError(f'{config.filename}: the test pipeline must start with LoadImageFromFile')
-    first = {k: v for k, v in steps[0].items() if k != 'backend_args'} | dict(type='LoadImageFromNDArray')
+    first = {k: v for k, v in steps[0].items() if k not in ('backend_args', 'bits')} | dict(
+        type='LoadImageFromNDArray'
+    )
     is_classifier = config.get('default_scope') == 'mmpretrain'  # which has no LoadImageFromNDArray
     steps = [first] * (not is_classifier) + [
         step for step in steps[1:] if not step['type'].endswith('Annotations')

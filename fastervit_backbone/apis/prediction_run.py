@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from ..datasets.images import read_image
 from ..datasets.panoptic import as_pixels
 from ..structures.prediction import Prediction, segments_of
 from ..utils.errors import UserError
@@ -29,7 +30,7 @@ from .predictor import Predictor
 from .result_names import ResultNames
 from .save_as import save_as, write_coco
 from .shares import Share
-from .sources import Source, read_image, read_video, video_size
+from .sources import Source, read_video, video_size
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,7 @@ class PredictionRun:
         with self._timed('load'):
             for task in tasks:
                 with self._skip_on_error(task.source):
-                    pixels.append(read_image(task.source.path))
+                    pixels.append(read_image(task.source.path, self.predictor.bits))
                     readable.append(task)
         return readable, pixels
 

@@ -12,11 +12,11 @@ from PIL import Image
 from fastervit_cli.suggest import did_you_mean
 
 from ..checkpoints.model_folder import one_line, resolve_model
+from ..datasets.images import ImageLike, as_bgr
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
 from .exported import ExportedModel, is_exported
-from .sources import ImageLike, as_bgr
 from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
 
 if TYPE_CHECKING:
@@ -148,6 +148,11 @@ class Predictor:
         """Images in a call: those of an exported file, else 1."""
         return (self._model.batch or 1) if isinstance(self._model, ExportedModel) else 1
 
+    @property
+    def bits(self) -> int | None:
+        """Bits that 16-bit images use (:func:`~fastervit_backbone.datasets.images.read_image`)."""
+        return self._model.bits
+
     def settings(self) -> dict[str, str]:
         """Return what results depend on, as digests of the files."""
         return self._model.settings()
@@ -167,7 +172,7 @@ class Predictor:
         """Predict on images.
 
         Args:
-            images: files, Pillow images, or arrays (H, W, 3), uint8, RGB.
+            images: files, Pillow images, or arrays (H, W, 3), uint8 or uint16, RGB.
             batch: images per batch.
 
         Returns:
@@ -177,7 +182,7 @@ class Predictor:
             UserError: a file cannot be read as an image.
         """
         start = time.perf_counter()
-        pixels = [as_bgr(image) for image in images]
+        pixels = [as_bgr(image, self.bits) for image in images]
         self.seconds['load'] += time.perf_counter() - start
         return self.predict_pixels(pixels, batch)
 
@@ -199,7 +204,9 @@ class Predictor:
 
     def draw(self, image: ImageLike, prediction: Prediction) -> Image.Image:
         """Draw a prediction on its image (see :func:`~fastervit_backbone.visualization.draw.draw`)."""
-        return Image.fromarray(np.ascontiguousarray(self.picture(as_bgr(image), prediction)[..., ::-1]))
+        return Image.fromarray(
+            np.ascontiguousarray(self.picture(as_bgr(image, self.bits), prediction)[..., ::-1])
+        )
 
     def picture(self, pixels: np.ndarray, prediction: Prediction) -> np.ndarray:
         """Draw a prediction on an array (H, W, 3), uint8, BGR, and return one."""

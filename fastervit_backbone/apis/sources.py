@@ -9,19 +9,15 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
 
 from ..datasets.coco import read_coco
 from ..datasets.images import IMAGES as TRAINING_IMAGES
-from ..datasets.images import open_image
+from ..datasets.images import walk_files
 from ..utils.errors import UserError
 from ..utils.files import check_regular
 
 IMAGES = (*TRAINING_IMAGES, '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
-
-#: What can be given as an image: a file, or pixels in RGB.
-ImageLike = str | Path | np.ndarray | Image.Image
 
 
 @dataclass(frozen=True)
@@ -161,12 +157,8 @@ def _files(source: str) -> Iterator[tuple[Path, str]]:
     """Yield the path and name of every file behind ``source``."""
     path = Path(source)
     if path.is_dir():
-        for folder, subfolders, names in os.walk(path):
-            subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-            for name in sorted(names):
-                if name.lower().endswith(IMAGES + VIDEOS) and not name.startswith('.'):
-                    file = Path(folder, name)
-                    yield file, file.relative_to(path).as_posix()
+        for file in walk_files(path, IMAGES + VIDEOS):
+            yield file, file.relative_to(path).as_posix()
     elif path.is_file():
         yield path, path.name  # given as a file: any suffix
     elif glob.has_magic(source):
@@ -176,45 +168,6 @@ def _files(source: str) -> Iterator[tuple[Path, str]]:
     else:
         check_regular(path)
         raise UserError(f'{source} does not exist: name an image, a folder, a pattern in quotes or a video')
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """Read an image exactly as mmcv does in training and evaluation, with EXIF rotation and without alpha.
-
-    Returns:
-        pixels (H, W, 3), uint8, BGR.
-
-    Raises:
-        UserError: not an image, or damaged (OpenCV by itself would fill the missing part with gray).
-    """
-    with open_image(path) as image:
-        image.load()
-        pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is None:  # a format that only Pillow reads
-            rgb = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-            pixels = np.ascontiguousarray(rgb[..., ::-1])
-    return pixels
-
-
-def as_bgr(image: ImageLike) -> np.ndarray:
-    """Return the pixels (H, W, 3), uint8, BGR.
-
-    Raises:
-        UserError: neither a readable file, nor a Pillow image, nor RGB pixels.
-    """
-    if isinstance(image, str | Path):
-        return read_image(image)
-    if isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert('RGB'))
-    if not isinstance(image, np.ndarray):
-        given = type(image).__name__
-    elif image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
-        return np.ascontiguousarray(image[..., ::-1])
-    else:
-        given = f'{image.dtype} {image.shape}'
-    raise UserError(
-        f'an image must be a file, a Pillow image or an array (H, W, 3), uint8, RGB, but got {given}'
-    )
 
 
 def video_size(path: str | Path) -> tuple[float, int]:

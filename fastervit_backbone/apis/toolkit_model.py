@@ -18,7 +18,7 @@ from ..models.fastervit import STRIDES, FasterViT
 from ..structures.prediction import INSTANCE_OFFSET, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
-from .inputs import build_test_pipeline
+from .inputs import bits_of_config, build_test_pipeline
 from .load_model import default_device, load_model, task_of, test_dataset, test_image_ids
 
 
@@ -31,6 +31,7 @@ class ToolkitModel:
         device: where it runs.
         categories: names and ids of the classes.
         task: 'detection', 'segmentation' or 'classification'.
+        bits: that 16-bit images use.
 
     Raises:
         UserError: bad config, options, checkpoint or arguments.
@@ -52,6 +53,7 @@ class ToolkitModel:
         self.device, self.checkpoint = _check_device(device), find_checkpoint(checkpoint)
         self.model, self.config, self.categories = load_model(config, self.checkpoint, options, threshold)
         self.task = task_of(self.config)
+        self.bits = bits_of_config(self.config)
         self._pipeline = Compose(build_test_pipeline(self.config, size))
         self.model.to(self.device)
         if deploy:

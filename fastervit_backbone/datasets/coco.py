@@ -1,15 +1,67 @@
-"""Read COCO jsons."""
+"""COCO jsons."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..utils.errors import UserError
-from ..utils.files import read_json
+from ..utils.files import is_file, read_json
+from .splits import SPLITS, split_name
+
+NAME = 'COCO jsons'
+
+
+def find(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
+    """Return the jsons of a folder, split -> (json, content), and the jsons that were passed over.
+
+    They are ``annotations/*.json``, in the folder itself, or one beside each split's images as Roboflow
+    exports them. Where there are ``instances_*.json``, others (keypoints, captions, panoptic) describe the
+    same images.
+    """
+    patterns = ('*.json', 'annotations/*.json', '*/_annotations.coco.json')
+    candidates = sorted({path for pattern in patterns for path in place.glob(pattern) if path.name[0] != '.'})
+    chosen = [path for path in candidates if path.stem.startswith('instances_')] or candidates
+    skipped = [path for path in candidates if path not in chosen]
+    found: dict[str, tuple[Path, dict]] = {}
+    for path in chosen:
+        try:
+            content = read_coco(path)
+        except UserError:  # another kind of json
+            skipped.append(path)
+            continue
+        own_folder = path.stem.startswith('_annotations')  # Roboflow: one folder per split
+        name = split_name(path.stem) or (own_folder and (split_name(path.parent.name) or path.parent.name))
+        name = name or path.stem
+        found[name if name not in found else str(path.relative_to(place).with_suffix(''))] = (path, content)
+    order = [*SPLITS, *found]
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]))), skipped
+
+
+def image_folder(path: Path, content: Mapping) -> Path:
+    """Return the folder of a json's images: the nearest that has its first image.
+
+    Raises:
+        UserError: none is near.
+    """
+    entries = content['images']
+    names = (e['file_name'] for e in entries if isinstance(e, dict) and isinstance(e.get('file_name'), str))
+    first = next(names, None)
+    if first is None:
+        return path.parent  # the rules say what is wrong
+    roots = (path.parent, path.parent.parent)
+    folders = [*SPLITS.get(split_name(path.stem), ()), path.stem]
+    candidates = [root / part for root in roots for part in ('', 'images', *folders)]
+    candidates += [root / 'images' / folder for root in roots for folder in folders]
+    nearest = next((c for c in candidates if is_file(c / first)), None)
+    if nearest is None:
+        raise UserError(
+            f'{path}: its first image, {first}, is not near it: name the folder of the images, --images DIR'
+        )
+    return nearest
 
 
 def read_coco(path: Path) -> dict:
-    """Read a json with COCO's three lists.
+    """Read a json with COCO's three lists; ids and sizes such as 640.0 become whole numbers.
 
     Raises:
         UserError: broken JSON, or one without them.
@@ -19,7 +71,20 @@ def read_coco(path: Path) -> dict:
     missing = [k for k in lists if not isinstance(content, dict) or not isinstance(content.get(k), list)]
     if missing:
         raise UserError(f'{path} is JSON but not COCO: it has no list {", ".join(missing)}')
+    for part, keys in _WHOLE.items():
+        for entry in content[part]:
+            if isinstance(entry, dict):
+                for key in keys:
+                    value = entry.get(key)
+                    if type(value) is float and value.is_integer():  # as pandas writes them
+                        entry[key] = int(value)
     return content
+
+
+#: List -> fields that are whole numbers.
+_WHOLE = dict(
+    images=('id', 'width', 'height'), annotations=('id', 'image_id', 'category_id'), categories=('id',)
+)
 
 
 def complete_for_evaluation(annotations: Sequence[object]) -> None:

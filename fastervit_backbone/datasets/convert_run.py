@@ -7,9 +7,12 @@ from pathlib import Path
 
 from ..utils.errors import UserError
 from ..utils.files import replacing
-from .convert import convert_voc, convert_yolo
+from . import labelme
 from .masks import coco_to_label_maps, convert_masks, label_maps_to_coco, read_colors
 from .packed import unpack_images
+from .validation.coco import CocoSplit
+from .voc import read_voc
+from .yolo import read_yolo
 
 
 def convert(
@@ -25,7 +28,7 @@ def convert(
     """Convert a data set; yields lines for the user.
 
     Args:
-        kind: 'yolo', 'voc', 'masks', 'coco', 'labels' or 'packed'.
+        kind: 'yolo', 'voc', 'labelme', 'masks', 'coco', 'labels' or 'packed'.
         source: file or folder.
         out: folder to write to.
         classes: names, of VOC's classes to keep or of the values of label maps.
@@ -54,15 +57,30 @@ def convert(
         path = out / f'{source.resolve().name}.json'
         yield from _write(label_maps_to_coco(images, source, classes), path, Path(images))
     else:
-        splits = convert_yolo(source) if kind == 'yolo' else convert_voc(source, classes)
+        splits = _read(kind, source, classes)
         for name, split in splits.items():
-            yield from (f'skipped: {line}' for line in split.skipped)
-            yield from (f'note: {line}' for line in split.notes)
+            for violation in split.violations:
+                text = f'{violation.rule.meaning} ({violation.example})'
+                if violation.rule.severity == 'error':
+                    raise UserError(f'{source}: {text}')
+                yield f'skipped: {text}'
+            yield from (f'note: {note}' for note in split.notes)
             yield from _write(split.content, out / f'{name}.json', split.images)
         if set(splits) <= {'train', 'val', 'test'}:
             options = [f'--{name} {out / name}.json' for name in splits]
             folders = [str(split.images) for split in splits.values()]
             yield f'next: python tools/check_data.py {" ".join([*options, "--images", *folders])}'
+
+
+def _read(kind: str, source: Path, classes: Sequence[str] | None) -> dict[str, CocoSplit]:
+    if kind == 'yolo':
+        return read_yolo(source)
+    if kind == 'voc':
+        return read_voc(source, classes)
+    files = labelme.find(source) if source.is_dir() else []
+    if not files:
+        raise UserError(f'{source} has no jsons of labelme: give the folder that holds them')
+    return labelme.read_labelme(source, files)
 
 
 def _write(content: Mapping, path: Path, images: Path) -> Iterator[str]:

@@ -1,26 +1,49 @@
-"""Open image files; whatever is wrong with one becomes a single line that names it."""
+"""The one decoder of image files, and the one answer to how large an image is.
+
+Training, evaluation, prediction, checks and pictures see what :func:`read_image` returns. Whatever is wrong
+with a file becomes a single line that names it.
+"""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
+import numpy as np
 from PIL import Image
 
 from ..utils.errors import UserError
-from ..utils.files import check_regular
+from ..utils.files import check_regular, is_file
 
 R = TypeVar('R')
 
+#: What can be given as an image: a file, or pixels in RGB.
+ImageLike = str | Path | np.ndarray | Image.Image
+
 #: Suffixes of image files, in lower case.
 IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
-#: OpenCV reads no longer sides.
-_MAX_SIDE = 2**20
-#: TIFF tags.
-_PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES = 262, 277, 338
-_ORIENTATION = 0x0112  # EXIF tag; from 5 on the image is stored rotated by 90 degrees
+#: OpenCV reads no longer sides, and no more pixels.
+_MAX_SIDE, _MAX_PIXELS = 2**20, 2**30
+#: Bits of a channel that pixels may use.
+BITS = (8, 10, 12, 14, 16)
+#: TIFF and EXIF tags.
+_WIDTH, _HEIGHT, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _SUBFILE = 256, 257, 262, 277, 338, 254
+_ORIENTATION = 0x0112  # from 5 on the image is stored turned by 90 degrees
+#: EXIF orientation -> how stored pixels are turned upright.
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: p.swapaxes(0, 1)[:, ::-1],
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: p.swapaxes(0, 1)[::-1],
+}
+_limit = threading.Lock()
 
 
 @contextmanager
@@ -32,17 +55,28 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     """
     check_regular(path)
     try:
-        with Image.open(path) as image:
-            if max(image.size) > _MAX_SIDE:
-                raise ValueError(f'a side of {max(image.size)} pixels, at most {_MAX_SIDE}')
+        with _open(path) as image:
+            width, height = image.size
+            if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
+                raise ValueError(f'{width}x{height} pixels, more than OpenCV reads')
             yield image
     except UserError:
         raise
     # Pillow calls a broken PNG a SyntaxError
-    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise UserError(
             f'{path} cannot be read as an image ({error}): write or unpack it again, or remove it'
         ) from error
+
+
+def _open(path: str | Path) -> Image.Image:
+    """Open with Pillow, whose own limit is a sixth of OpenCV's."""
+    with _limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
@@ -51,26 +85,43 @@ def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
         yield from pool.map(function, *items)
 
 
-def images_below(folder: str | Path) -> list[Path]:
+def images_below(folder: str | Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
     """List the image files in a folder and its subfolders, sorted, but for hidden ones (``._a.png``)."""
-    folder = Path(folder)
-    found = (p for p in folder.rglob('*') if p.suffix.lower() in IMAGES and p.is_file())
-    return sorted(p for p in found if not is_hidden(p.relative_to(folder)))
+    return sorted(path for path in walk_files(folder, suffixes) if is_file(path))
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether a relative path is a hidden file, or in a hidden folder."""
-    return any(part.startswith('.') for part in path.parts)
+def walk_files(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files below a folder that end in ``suffixes``: its own by name, then those of its subfolders.
 
-
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return (width, height) as loaded for training, rotated according to EXIF."""
-    return image.size[::-1] if orientation(image) >= 5 else image.size
+    Hidden ones are left out; links to folders are followed, each folder once.
+    """
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        for name in sorted(names):
+            if name.lower().endswith(suffixes) and not name.startswith('.'):
+                yield Path(place, name)
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 turned by 90 degrees."""
-    return image.getexif().get(_ORIENTATION, 1)
+    """Return the EXIF orientation: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 turned by 90 degrees.
+
+    It is read from EXIF or XMP, in any format; of a TIFF before its pixels are loaded.
+    """
+    turn = image.getexif().get(_ORIENTATION, 1)
+    return turn if turn in _UPRIGHT else 1
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return (width, height) as loaded for training, turned according to EXIF."""
+    tags = getattr(image, 'tag_v2', {})  # Pillow turns TIFF itself, sometimes already on opening
+    stored = (tags[_WIDTH], tags[_HEIGHT]) if _WIDTH in tags and _HEIGHT in tags else image.size
+    return (stored[1], stored[0]) if orientation(image) >= 5 else (stored[0], stored[1])
 
 
 def unused_channels(image: Image.Image) -> int:
@@ -81,3 +132,146 @@ def unused_channels(image: Image.Image) -> int:
     channels = int(tags.get(_SAMPLES, 1)) - (4 if is_cmyk else 3)
     kinds = extra if isinstance(extra, tuple) else (extra,)
     return max(0, channels - sum(kind in (1, 2) for kind in kinds))
+
+
+def unsupported(image: Image.Image) -> str:
+    """Return why an image that Pillow opens is not read, '' for none; ``image``: freshly opened."""
+    if image.mode == 'F' or (image.mode == 'I' and image.format != 'PNG'):
+        kind = 'floating-point numbers' if image.mode == 'F' else '32-bit integers'
+        return f'its pixels are {kind}: write 8 or 16 bits'
+    pages = getattr(image, 'n_frames', 1)
+    if pages > 1 and image.format != 'MPO' and not _are_copies(image, pages):
+        return f'it has {pages} pages: write a file for each'
+    return ''
+
+
+def _are_copies(image: Image.Image, pages: int) -> bool:
+    """Whether all pages but the first are reduced copies of it, as in whole slides."""
+    if image.format != 'TIFF':
+        return False
+    try:
+        for page in range(1, pages):
+            image.seek(page)
+            if not image.tag_v2.get(_SUBFILE, 0) & 1:  # type: ignore[attr-defined]
+                return False
+    finally:
+        image.seek(0)
+    return True
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether the channels of a file have 16 bits; ``image``: not loaded yet."""
+    return image.mode.startswith('I') or any(';16' in str(tile[3]) for tile in getattr(image, 'tile', ()))
+
+
+def bits_of(path: str | Path) -> int:
+    """Return the bits that the pixels of a file use, one of :data:`BITS`: 12 where values end at 4095.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with open_image(path) as image:
+        deep = is_deep(image)
+        image.load()
+    if not deep:
+        return 8
+    pixels = _decode(path, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
+    most = 255 if pixels is None else int(pixels.max())
+    return next(bits for bits in BITS if most < 2**bits)
+
+
+def read_image(path: str | Path, bits: int | None = None) -> np.ndarray:
+    """Read an image as training and evaluation do: turned upright, without alpha.
+
+    8-bit images are read as mmcv reads them, but for an orientation in WebP or XMP, which OpenCV leaves out.
+
+    Args:
+        path: of the file.
+        bits: that 16-bit files use, one of :data:`BITS`; None: all 16, of which mmcv takes the upper 8.
+
+    Returns:
+        pixels (H, W, 3), uint8, BGR.
+
+    Raises:
+        UserError: not an image, damaged (OpenCV by itself would fill the missing part with gray), of several
+            pages, or of floating-point numbers.
+    """
+    with open_image(path) as image:
+        reason = unsupported(image)
+        if reason:
+            raise UserError(f'{path} is not read, {reason}')
+        deep = bits is not None and is_deep(image)
+        turn = 1 if image.format == 'TIFF' else orientation(image)  # OpenCV turns TIFF whatever it is told
+        image.load()
+        flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else 0)
+        pixels = _decode(path, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        if pixels is None:  # a format that only Pillow reads
+            pixels = _bgr_of(image, bits)
+    return _upright(_to_8_bits(pixels, bits), turn)
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """Read an image to look at, in RGB: as :func:`read_image`, with the bits that the file itself uses."""
+    return Image.fromarray(np.ascontiguousarray(read_image(path, bits_of(path))[..., ::-1]))
+
+
+def as_bgr(image: ImageLike, bits: int | None = None) -> np.ndarray:
+    """Return the pixels (H, W, 3), uint8, BGR, of what is given as an image.
+
+    Args:
+        image: a file, a Pillow image, or pixels (H, W, 3) in RGB, uint8 or uint16.
+        bits: as in :func:`read_image`.
+
+    Raises:
+        UserError: neither a readable file, nor a Pillow image, nor RGB pixels.
+    """
+    if isinstance(image, str | Path):
+        return read_image(image, bits)
+    if isinstance(image, Image.Image):
+        name = str(getattr(image, 'filename', ''))
+        if getattr(image, 'tile', ()) and is_deep(image) and os.path.isfile(name):
+            return read_image(name, bits)  # Pillow has only 8 of its bits
+        reason = unsupported(image)
+        if reason:
+            raise UserError(f'this image is not read, {reason}')
+        turn = 1 if image.format == 'TIFF' else orientation(image)
+        return _upright(_bgr_of(image, bits), turn)
+    if not isinstance(image, np.ndarray):
+        given = type(image).__name__
+    elif image.ndim == 3 and image.shape[2] == 3 and image.dtype in (np.uint8, np.uint16) and image.size:
+        return _to_8_bits(np.ascontiguousarray(image[..., ::-1]), bits)
+    else:
+        given = f'{image.dtype} {image.shape}'
+    raise UserError(
+        'an image must be a file, a Pillow image or an array (H, W, 3), uint8 or uint16, RGB, '
+        f'but got {given}'
+    )
+
+
+def _decode(path: str | Path, flags: int) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.fromfile(path, np.uint8), flags)
+    except cv2.error:  # what it cannot read
+        return None
+
+
+def _bgr_of(image: Image.Image, bits: int | None) -> np.ndarray:
+    """Convert a Pillow image as OpenCV converts the same file; it is not turned."""
+    if image.mode.startswith('I'):
+        gray = np.asarray(image).astype(np.uint16)
+        return _to_8_bits(np.repeat(gray[..., None], 3, 2), bits)
+    if image.mode == 'CMYK':  # OpenCV: without a color profile, in whole numbers
+        inks = 255 - np.asarray(image).astype(np.int32)
+        color, black = inks[..., :3], inks[..., 3:]
+        return np.ascontiguousarray((black - ((255 - color) * black >> 8)).astype(np.uint8)[..., ::-1])
+    return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+
+
+def _to_8_bits(pixels: np.ndarray, bits: int | None) -> np.ndarray:
+    if pixels.dtype != np.uint16:
+        return pixels
+    return np.minimum(pixels >> ((bits or 16) - 8), 255).astype(np.uint8)
+
+
+def _upright(pixels: np.ndarray, turn: int) -> np.ndarray:
+    return np.ascontiguousarray(_UPRIGHT[turn](pixels)) if turn in _UPRIGHT else pixels

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ..utils.errors import UserError
 from .archives import Archive, fetch_archive, unpack
+from .class_folders import list_images, resolve_classes
 from .download_hints import HOW_TO_GET_IMAGENET
-from .image_folder import list_images, resolve_classes
 from .images import open_image
 from .validation.before_training import check_coco, check_label_maps, check_voc
 

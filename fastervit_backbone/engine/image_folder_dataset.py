@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mmpretrain.datasets import BaseDataset
 
-from ..datasets.image_folder import Folders, list_images, resolve_classes
+from ..datasets.class_folders import Folders, list_images, resolve_classes
 
 
 class ImageFolderDataset(BaseDataset):

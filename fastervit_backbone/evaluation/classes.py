@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageOps
 
-from ..datasets.image_folder import list_images, resolve_classes
+from ..datasets.class_folders import list_images, resolve_classes
 from ..datasets.imagenet import SYNSETS, synsets
-from ..datasets.images import open_image
+from ..datasets.images import read_picture
 from ..utils.errors import UserError
 from ..utils.html import data_uri
 from .label_maps import divide
@@ -168,8 +167,7 @@ def _frequent_confusions(confusion: np.ndarray, names: Sequence[str]) -> list[li
 
 
 def _picture(images: Path, mistake: ClassMistake) -> Picture:
-    with open_image(images / mistake.image) as image:
-        pixels = ImageOps.exif_transpose(image).convert('RGB')
+    pixels = read_picture(images / mistake.image)
     scale = PICTURE / max(pixels.size) / 2
     pixels = pixels.resize([max(1, round(side * scale)) for side in pixels.size])
     caption = f'{mistake.true}, predicted {mistake.predicted} {mistake.score:.2f}; {mistake.image}'

@@ -1,10 +1,11 @@
 """COCO evaluation for mmdet's metric: pycocotools' AP, in C++ where faster-coco-eval is installed."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
-from ..datasets.coco import complete_for_evaluation
+from ..datasets.coco import complete_for_evaluation, read_coco
 
 #: Detections per class and image that AP considers, as defined by COCO.
 MAX_DETECTIONS = 100
@@ -28,8 +29,15 @@ class CappedPrecision:
                 self.eval[key] = values
 
 
-class _CompleteAnnotations:
-    """Mixin for COCO: no annotation has the id 0 or lacks iscrowd."""
+class _OwnReader:
+    """Mixin for COCO: the json is read as checks read it; no annotation has the id 0 or lacks iscrowd."""
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        super().__init__()
+        if annotation_file is not None:
+            self.dataset = read_coco(Path(annotation_file))
+            self.createIndex()
+            self.img_ann_map, self.cat_img_map = self.imgToAnns, self.catToImgs  # mmdet's names
 
     def createIndex(self) -> None:  # noqa: N802 - pycocotools' name
         """Renumber ids of 0 and fill in iscrowd, then index as COCO does."""
@@ -38,7 +46,9 @@ class _CompleteAnnotations:
 
 
 def patch_coco_metric() -> bool:
-    """Make mmdet's ``CocoMetric`` report pycocotools' AP; calling it again has no effect.
+    """Make mmdet's ``CocoMetric`` report pycocotools' AP, and its COCO data read jsons as we do.
+
+    Calling it again has no effect.
 
     faster-coco-eval gives the same figures (``tests/evaluation/test_coco_metric.py``) in a tenth of the time
     (docs/benchmarks/cpu_data.md).
@@ -46,9 +56,12 @@ def patch_coco_metric() -> bool:
     Returns:
         whether faster-coco-eval computes the figures.
     """
+    from mmdet.datasets import CocoDataset
     from mmdet.evaluation.metrics import coco_metric
 
     faster = find_spec('faster_coco_eval') is not None
+    if not issubclass(CocoDataset.COCOAPI, _OwnReader):
+        CocoDataset.COCOAPI = type('COCO', (_OwnReader, CocoDataset.COCOAPI), {})
     if issubclass(coco_metric.COCOeval, CappedPrecision):
         return faster
     if faster:
@@ -57,5 +70,5 @@ def patch_coco_metric() -> bool:
         Evaluation = coco_metric.COCOeval
     coco_metric.COCOeval = type('COCOeval', (CappedPrecision, Evaluation), {})
     coco_metric.COCOevalMP = type('COCOevalMP', (CappedPrecision, coco_metric.COCOevalMP), {})
-    coco_metric.COCO = type('COCO', (_CompleteAnnotations, coco_metric.COCO), {})
+    coco_metric.COCO = type('COCO', (_OwnReader, coco_metric.COCO), {})
     return faster

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import supervision as sv
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..datasets.images import open_image
+from ..datasets.images import read_picture
 from ..utils.files import replacing
 from ..utils.html import data_uri, render
 from ..visualization.figures import new_figure, to_png
@@ -272,8 +272,7 @@ def to_jpeg(picture: Image.Image, quality: int) -> bytes:
 
 def _close_up(path: Path, mistake: Mistake) -> Image.Image | None:
     """Draw a mistake and what is around it; None if the box is outside the image."""
-    with open_image(path) as image:
-        pixels = ImageOps.exif_transpose(image).convert('RGB')
+    pixels = read_picture(path)
     x, y, w, h = mistake.box
     half = max(w, h, _REGION) * 0.9
     x1, y1 = (int(max(0, center - half)) for center in (x + w / 2, y + h / 2))
@@ -314,8 +313,7 @@ def _image_and_prediction(images: Path, predicted: Path, name: str) -> Image.Ima
     label_map = predicted / 'colours' / name
     if not candidates or not label_map.is_file():
         return None
-    with open_image(candidates[0]) as image, open_image(label_map) as colored:
-        left, right = ImageOps.exif_transpose(image).convert('RGB'), colored.convert('RGB')
+    left, right = read_picture(candidates[0]), read_picture(label_map)
     width, height = PICTURE, max(1, round(PICTURE * right.height / right.width))
     sheet = Image.new('RGB', (2 * width + 6, height), 'white')
     sheet.paste(left.resize((width, height)), (0, 0))

@@ -7,6 +7,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ..apis.exported_info import FORMAT
+from ..apis.inputs import bits_of_config
 from ..apis.load_model import test_dataset
 from ..structures.prediction import Categories
 from ..utils.commit import current_commit
@@ -48,7 +49,7 @@ def describe(
         dtype='float32' if float_input else 'uint8',
         layout='images: (batch, height, width, 3), RGB, 0..255; normalized inside',
         normalization=dict(mean=mean, std=std),
-        preprocess=_preprocess(config, graph, mean),
+        preprocess=_preprocess(config, graph, mean) | _bits(config),
         outputs=list(graph.outputs),
         align_corners=bool(getattr(head, 'align_corners', False)),
         classes=[dict(id=i, name=n) for i, n in zip(categories.ids, categories.names, strict=True)],
@@ -56,6 +57,11 @@ def describe(
         fastervit_backbone=__version__,
         commit=current_commit(),
     )
+
+
+def _bits(config: Config) -> dict[str, int]:
+    bits = bits_of_config(config)
+    return {} if bits is None else dict(bits=bits)
 
 
 def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, Any]:

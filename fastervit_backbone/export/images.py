@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from ..apis.sources import choose_sources, find_sources, read_image
-from ..datasets.images import open_image, upright_size
+from ..apis.sources import choose_sources, find_sources
+from ..datasets.images import open_image, read_image, upright_size
 from ..datasets.shapes import make_shapes
 from ..evaluation.coco_files import read_truth
 from ..structures.prediction import Categories, Prediction
@@ -31,6 +31,7 @@ class Images:
         truth: COCO, or label map (H, W) of class indices of each image, or class index of each image; None.
         ids: of the images in the COCO json.
         kind: for messages.
+        bits: as :func:`~fastervit_backbone.datasets.images.read_image` takes them.
     """
 
     paths: list[Path]
@@ -38,6 +39,7 @@ class Images:
     truth: COCO | list[np.ndarray] | list[int] | None = None
     ids: list[int] | None = None
     kind: str = 'images'
+    bits: int | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -46,7 +48,7 @@ class Images:
         """Return the pixels (H, W, 3), uint8, BGR, of some images."""
         if self.generated is not None:
             return [self.generated[i] for i in indices]
-        return [read_image(self.paths[i]) for i in indices]
+        return [read_image(self.paths[i], self.bits) for i in indices]
 
 
 def read_images(

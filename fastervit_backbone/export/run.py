@@ -13,9 +13,11 @@ import torch
 
 from ..apis.exported import ExportedModel
 from ..apis.exported_info import info_path, read_info, write_info
+from ..apis.inputs import bits_of_config
 from ..apis.load_model import load_model
-from ..apis.sources import find_sources, read_image
+from ..apis.sources import find_sources
 from ..checkpoints.model_folder import one_line
+from ..datasets.images import read_image
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, reporting_full_disk
@@ -95,8 +97,9 @@ def export(
         model, config, categories = load_model(config_path, checkpoint, options, 0.0)
         graph = build_graph(model, config, size, backbone=backbone)
     images = read_images(verify, annotations, graph.task, categories)
+    images.bits = bits_of_config(config)
     log(f'exporting as {format}, then comparing with the model on {len(images)} {images.kind}')
-    calibration = _calibration(int8)
+    calibration = _calibration(int8, images.bits)
     reference = Reference(model, config, graph)
     suffix = SUFFIXES[format]
     name = _name(name or Path(config_path).stem, backbone, size, batch, half, int8 is not None)
@@ -155,6 +158,7 @@ def check(
         if info[key] != expected[key]:
             raise UserError(f'{info_path(path)} has another {key} than {config_path} and its checkpoint')
     images = read_images(verify, annotations, graph.task, categories)
+    images.bits = bits_of_config(config)
     precision = info['parity']['precision']
     parity = compare(exported, Reference(model, config, graph), images, precision)
     layer = _check_layers(parity, exported, graph, info['layers'], images)
@@ -209,14 +213,14 @@ def _check(
         raise UserError(f'--format {format} needs {", ".join(missing)}: {INSTALL}')
 
 
-def _calibration(folder: str | Path | None) -> list[np.ndarray]:
+def _calibration(folder: str | Path | None, bits: int | None) -> list[np.ndarray]:
     if folder is None:
         return []
     sources = [s for s in find_sources([folder]) if not s.is_video]
     if not sources:
         raise UserError(f'--int8 {folder}: no images to calibrate on')
     step = max(1, len(sources) // CALIBRATION)
-    return [read_image(s.path) for s in sources[::step][:CALIBRATION]]
+    return [read_image(s.path, bits) for s in sources[::step][:CALIBRATION]]
 
 
 def _quantize(

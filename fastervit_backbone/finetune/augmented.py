@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 
+from ..engine.load_image import use_one_decoder
 from ..engine.runner.sampling import FaultTolerantDataset, SeededIndex, random_state_kept
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..visualization.contact_sheet import cell, evenly_spaced, save_grid
@@ -27,6 +28,7 @@ def write_augmented(config: Config, path: Path) -> None:
     """
     with random_state_kept():
         init_default_scope(config.default_scope)
+        use_one_decoder()
         with redirect_stdout(StringIO()):  # pycocotools reports what it does
             dataset = FaultTolerantDataset(DATASETS.build(config.train_dataloader.dataset))
         names = tuple(dataset.metainfo['classes'])

@@ -18,7 +18,7 @@ from ..timm_models import default_cfgs
 from ..utils.errors import UserError
 from .own_data import OwnData
 from .pipelines import pipelines
-from .plan import Plan, steps_per_epoch
+from .plan import Plan, learns_masks, steps_per_epoch
 
 #: Keys kept from the base config, in the order they are written, with the comment above each.
 _COMMENTS = {
@@ -174,16 +174,9 @@ def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
             loss.pop('class_weight', None)  # for the classes of the base config
 
 
-def learns_masks(model: ConfigDict) -> bool:
-    """Return whether a detector learns masks: Mask R-CNN's kind, Mask2Former, RTMDet-Ins."""
-    if 'roi_head' in model:
-        return bool(model.roi_head.get('mask_head'))
-    return 'panoptic_head' in model or 'loss_mask' in (model.get('bbox_head') or {})
-
-
 def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str:
     """Set dataloaders and evaluators; returns the metric that decides which checkpoint is best."""
-    train_pipeline, val_pipeline = pipelines(data.kind, plan, masks)
+    train_pipeline, val_pipeline = pipelines(data.kind, plan, masks, data.bits)
     if data.kind == 'coco':
         metrics = ['bbox', 'segm'] if masks else ['bbox']
         best = f'coco/{metrics[-1]}_mAP'

@@ -7,17 +7,22 @@ _LABEL_RANGES = dict(light=(0.75, 1.5), strong=(0.5, 2.0))
 _IMAGE = dict(type='LoadImageFromFile')
 
 
-def pipelines(kind: str, plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
+def pipelines(kind: str, plan: Plan, masks: bool, bits: int | None = None) -> tuple[list[dict], list[dict]]:
     """Configure the pipelines for training and for validation.
 
     Args:
         kind: of the data.
         plan: has the size, the strength of the augmentation, and whether images are mirrored.
         masks: whether objects have masks ('coco').
+        bits: that 16-bit images use; None: all, or there are none.
     """
     if kind == 'coco':
-        return _of_objects(plan, masks)
-    return _of_label_maps(plan) if kind == 'labels' else _of_classes(plan)
+        both = _of_objects(plan, masks)
+    else:
+        both = _of_label_maps(plan) if kind == 'labels' else _of_classes(plan)
+    if bits is not None:
+        both = tuple([dict(_IMAGE, bits=bits) if step == _IMAGE else step for step in p] for p in both)
+    return both
 
 
 def _flip(plan: Plan) -> list[dict]:

@@ -274,6 +274,24 @@ def _layer_decay(base: Path) -> tuple[float, str]:
     return 1.0, f', the backbone learns at {lr_mult:g} of the learning rate, as in the base config'
 
 
+def learns_masks(model: Mapping) -> bool:
+    """Return whether a detector learns masks: Mask R-CNN's kind, Mask2Former, RTMDet-Ins."""
+    if 'roi_head' in model:
+        return bool(model['roi_head'].get('mask_head'))
+    return 'panoptic_head' in model or 'loss_mask' in (model.get('bbox_head') or {})
+
+
+def _learns(plan: Plan, data: OwnData) -> str:
+    if data.kind == 'folders':
+        return 'the class of an image'
+    if data.kind == 'labels':
+        return 'label maps'
+    if not data.has_masks:
+        return 'boxes'
+    has_masks = learns_masks(load_config(plan.base).model)
+    return 'boxes and masks' if has_masks else 'boxes (this model has no masks)'
+
+
 def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
     """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
     classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
@@ -292,8 +310,10 @@ def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
     accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'
     mirrored = '' if plan.flip or plan.augment == 'none' else ', not mirrored'
     is_cropped = data.kind != 'coco' and plan.augment != 'none'
+    bits = '' if data.bits is None else f', of {data.bits} bits in 16'
     return {
-        'data': f'{data.num_images} training images{empty}; {len(data.classes)} classes: {classes}',
+        'learns': _learns(plan, data),
+        'data': f'{data.num_images} training images{bits}{empty}; {len(data.classes)} classes: {classes}',
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if is_cropped else ''),
         'batch': f'{plan.batch_size}{accumulated}, loaded by {plan.num_workers} processes',
         'augment': plan.augment + mirrored,

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from mmengine.config import Config
 from ..apis.train import train as train_config
 from ..checkpoints.classifier import number_of_classes, to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict, write_plain_checkpoint
+from ..datasets.dataset import named_splits, open_dataset
 from ..engine.processes import (
     from_first_process,
     join_processes,
@@ -27,8 +27,7 @@ from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .augmented import write_augmented
 from .flat_config import LOGGERS, build_config, check_loggers, config_text
-from .one_place import read_place
-from .own_data import read_own_data
+from .own_data import USED, read_own_data
 from .plan import DEFAULT_MODELS, MODELS, PRESETS, RESIZE_RANGES, Plan, describe, make_plan
 
 
@@ -63,6 +62,7 @@ def finetune(
     preset: str | None = None,
     classes: Sequence[str] | None = None,
     ignore: int | None = None,
+    masks: bool = True,
     work_dir: str | Path | None = None,
     start: str | Path | None = None,
     size: tuple[int, int] | None = None,
@@ -86,7 +86,7 @@ def finetune(
         val: likewise.
         images: folder of the images, or two: of train and of val; none for class folders.
         data: instead of ``train`` and ``val``, a data set that is recognized, see
-            :func:`~.one_place.read_place`.
+            :func:`~fastervit_backbone.datasets.dataset.open_dataset`.
         val_fraction: of its images, where it has no validation split.
         model: 'cascade' (the default), 'mask-rcnn', 'dino', 'mask2former', 'rtmdet-ins' (COCO); 'upernet'
             (the default with ``data``), 'fpn', 'mask2former-semantic' (label maps); 'classifier' (class
@@ -95,6 +95,7 @@ def finetune(
         preset: 'quick', 'standard' (the default) or 'long'.
         classes: only for label maps: names of the values 0, 1, ...
         ignore: only for label maps: a value that is ignored, in addition to 255.
+        masks: False: learn boxes only, of objects that have masks, or of which some have.
         work_dir: default ``work_dirs/finetune/MODEL_ARCH``, with ``data`` its name before that.
         start: 'published' backbone weights (the default; of nano those of this package), 'nothing' to train
             from scratch, or a file or work dir: of a backbone, or of a whole model, whose heads start from
@@ -124,6 +125,7 @@ def finetune(
     _check_places(data, train, val)
     options = dict(train=train, val=val, data=data, images=folders, model=model, arch=arch, preset=preset)
     options |= dict(start=start, augment=augment, classes=classes, ignore=ignore, lr=lr, seed=seed)
+    options |= dict(masks=masks)
     options = _to_json(options | overrides | dict(log=list(log)))
     if data is not None:
         options['val_fraction'] = val_fraction
@@ -152,14 +154,22 @@ def finetune(
 
     def prepare() -> tuple[Plan, Path]:
         _check_new(path, resume)
-        with tempfile.TemporaryDirectory() as temporary:
-            splits = train, val, folders, classes
-            if data is not None:
-                folder = Path(temporary) if dry_run else work_dir / 'data'
-                place = read_place(data, folders, folder, val_fraction, seed or 0)
-                rank0_print('\n'.join(place.lines))
-                splits = place.train, place.val, place.images, classes or place.classes
-            own = read_own_data(*splits, ignore)
+        dataset = (
+            named_splits(dict(train=train, val=val), folders)
+            if data is None
+            else open_dataset(data, folders, USED)
+        )
+        own = read_own_data(
+            dataset,
+            work_dir / 'data',
+            classes=classes,
+            ignore=ignore,
+            masks=masks,
+            val_fraction=val_fraction,
+            seed=seed or 0,
+            write=not dry_run,
+        )
+        rank0_print('\n'.join(own.lines))
         kind, weights = _find_weights(start, own.kind)
         chosen = dict(model=model or DEFAULT_MODELS[own.kind], arch=arch, preset=preset, augment=augment)
         plan = make_plan(
@@ -278,11 +288,11 @@ def _check_same(path: Path, options: Mapping[str, object]) -> None:
         UserError: an option differs.
     """
     previous = json.loads(path.read_text()) if path.is_file() else {}
-    not_given = dict(amp=True, flip=True, log=[], accumulate=1, val_fraction=0.2, images=[])
+    not_given = dict(amp=True, flip=True, masks=True, log=[], accumulate=1, val_fraction=0.2, images=[])
     for name, value in options.items():
         if value == not_given.get(name) or value == previous.get(name, value):
             continue
-        option = f'--no-{name}' if name in ('amp', 'flip') else f'--{name.replace("_", "-")} {value}'
+        option = f'--no-{name}' if name in ('amp', 'flip', 'masks') else f'--{name.replace("_", "-")} {value}'
         raise UserError(
             f'{option}: the run in {path.parent} was started with {previous[name]}; leave the option out, '
             f'or edit {path.with_suffix(".py")}'

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps
+from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from ..datasets.images import open_image
+from ..datasets.images import open_image, read_picture
 from ..datasets.validation.coco import CocoSplit
 from ..datasets.validation.label_maps import LabelMapSplit, pair_files
 from ..datasets.validation.repair import repair
@@ -145,8 +145,7 @@ def evenly_spaced(entries: Sequence) -> list:
 
 def _cell(path: Path, annotated: Prediction, categories: Categories) -> Image.Image:
     """Draw the annotations of an image file."""
-    with open_image(path) as opened:
-        pixels = np.asarray(ImageOps.exif_transpose(opened).convert('RGB'))[..., ::-1]
+    pixels = np.asarray(read_picture(path))[..., ::-1]
     h, w = annotated.size
     if pixels.shape[:2] != (h, w):
         pixels = cv2.resize(pixels, (w, h))

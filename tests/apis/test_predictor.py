@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fastervit_backbone.apis.sources import read_image
+from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.structures.prediction import decode_mask
 from fastervit_backbone.utils.errors import UserError
@@ -180,7 +180,7 @@ def test_bad_arguments(arguments, message, detector):
 def test_bad_files_and_arrays(shapes, detector, tmp_path):
     predictor = Predictor(CASCADE, detector)
     for bad in (np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3)), 3):
-        with pytest.raises(UserError, match='uint8, RGB'):
+        with pytest.raises(UserError, match='uint8 or uint16, RGB'):
             predictor([bad])
     with pytest.raises(UserError, match=r'absent\.png'):
         predictor([tmp_path / 'absent.png'])

@@ -16,7 +16,7 @@ from fastervit_backbone.apis.prediction_run import PredictionRun
 from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.apis.save_as import save_as
 from fastervit_backbone.apis.sources import find_sources
-from fastervit_backbone.datasets.convert import convert_yolo
+from fastervit_backbone.datasets.yolo import read_yolo
 from fastervit_backbone.structures.prediction import Categories, Prediction, decode_mask, encode_mask
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, UPERNET
@@ -44,7 +44,7 @@ def test_csv_and_yolo(detector, shapes, tmp_path):
     shutil.copytree(tmp_path / 'out/yolo/labels', tmp_path / 'set/labels')
     yaml = tmp_path / 'set/data.yaml'
     yaml.write_text((tmp_path / 'out/yolo/data.yaml').read_text() + 'train: images\n')
-    again = convert_yolo(yaml)['train'].content
+    again = read_yolo(yaml)['train'].content
     found = {image['id']: image['file_name'] for image in again['images']}
     assert {c['name'] for c in again['categories']} == set(names.values())
     by_image = {Path(image['file_name']).name: image['id'] for image in content['images']}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fastervit_backbone.apis.sources import find_sources, read_image, read_video, video_size
+from fastervit_backbone.apis.sources import find_sources, read_video, video_size
+from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import make_video, odd_images, picture
 

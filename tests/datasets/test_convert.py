@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.datasets.convert import convert_voc, convert_yolo
 from fastervit_backbone.datasets.validation.coco import check_coco_split, read_split
+from fastervit_backbone.datasets.voc import read_voc
+from fastervit_backbone.datasets.yolo import read_yolo
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
 from tests.processes import tool
@@ -36,7 +37,7 @@ def yolo(tmp_path):
 
 
 def test_yolo_by_hand(yolo):
-    converted = convert_yolo(yolo / 'data.yaml')
+    converted = read_yolo(yolo / 'data.yaml')
     assert set(converted) == {'train', 'val'}
     content = converted['train'].content
     assert content['categories'] == [dict(id=0, name='cat'), dict(id=1, name='dog')]
@@ -67,7 +68,7 @@ def test_yolo_by_hand(yolo):
 def test_yolo_labels_that_cannot_be(label, told, yolo):
     (yolo / 'labels' / 'train' / 'a.txt').write_text(label)
     with pytest.raises(UserError, match=told):
-        convert_yolo(yolo / 'data.yaml')
+        read_yolo(yolo / 'data.yaml')
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_yolo_labels_that_cannot_be(label, told, yolo):
         ('names: [a', 'broken YAML'),
         ('train: images/train', 'has no names'),
         ('names: {x: a}\ntrain: images/train', 'has no names'),
-        ('names: [a]', 'names no train, val or test'),
+        ('names: [a]', 'names no train, val or test with labels'),
         ('names: [a]\ntrain: images/absent', r'no folder or list of images at .*absent'),
         ('- 1', 'has no names'),
         ('names: [a]\ntrain: imgs', r'imgs has a label file: neither .*imgs.a\.txt nor any other'),
@@ -87,19 +88,19 @@ def test_yamls_that_cannot_be(text, told, yolo):
     (yolo / 'imgs').mkdir()
     shutil.copy(yolo / 'images' / 'train' / 'a.jpg', yolo / 'imgs')
     with pytest.raises(UserError, match=told):
-        convert_yolo(yolo / 'data.yaml')
+        read_yolo(yolo / 'data.yaml')
 
 
 def test_yolo_lists_and_unreadable_images(yolo):
     (yolo / 'images' / 'train' / 'c.jpg').write_text('none')
     (yolo / 'list.txt').write_text('images/train/a.jpg\nimages/train/c.jpg\nimages/val/d.jpg\n')
     (yolo / 'data.yaml').write_text('train: list.txt\nnames: {0: cat, 1: dog}\n')
-    split = convert_yolo(yolo / 'data.yaml')['train']
+    split = read_yolo(yolo / 'data.yaml')['train']
     assert [i['file_name'] for i in split.content['images']] == [
         'train/a.jpg',
         'val/d.jpg',
     ] and split.images == yolo / 'images'
-    assert len(split.skipped) == 1 and 'c.jpg' in split.skipped[0]
+    assert [(v.rule.id, v.example) for v in split.violations] == [('image-unreadable', 'train/c.jpg')]
 
 
 def voc_xml(*objects):
@@ -128,40 +129,47 @@ def voc(tmp_path):
 
 
 def test_voc_by_hand(voc):
-    converted = convert_voc(voc)
+    converted = read_voc(voc)
     content = converted['train'].content
     assert content['categories'] == [dict(id=1, name='cat'), dict(id=2, name='dog')]
     assert [(a['bbox'], a['category_id'], a['iscrowd']) for a in content['annotations']] == [
         ([0, 0, 20, 30], 2, 0),
         ([10, 5, 49, 34], 1, 1),
     ]
-    assert 'b.jpg: a box without area' in converted['train'].skipped[0]
+    assert [(v.rule.id, v.example) for v in converted['train'].violations] == [
+        ('box-flat', 'b.xml: dog [5.0, 5.0, 5.0, 20.0]')
+    ]
     assert [i['file_name'] for i in converted['val'].content['images']] == ['c.jpg'] and converted[
         'val'
     ].content['annotations'] == []
-    ordered = convert_voc(voc, ['dog'])['train']
-    assert (
-        ordered.content['categories'] == [dict(id=1, name='dog')]
-        and "1 objects of 'cat', which is not one of the classes" in ordered.skipped[0]
-    )
+    ordered = read_voc(voc, ['dog'])['train']
+    assert ordered.content['categories'] == [dict(id=1, name='dog')] and ordered.notes == [
+        "1 objects of 'cat', which is not one of the classes"
+    ]
     for name in ('train', 'val'):
         (voc / 'ImageSets' / 'Main' / f'{name}.txt').unlink()
-    assert [len(s.content['images']) for s in convert_voc(voc).values()] == [3]
+    assert [len(s.content['images']) for s in read_voc(voc).values()] == [3]
 
 
 @pytest.mark.parametrize(
-    ('text', 'told'),
+    ('text', 'rule'),
     [
-        ('<annotation>', r'a\.xml cannot be read as VOC'),
-        ('<annotation><object><name>x</name></object></annotation>', 'an object without xmin'),
-        (voc_xml(('', (1, 1, 2, 2))), 'an object without a name'),
-        (voc_xml(('x', (1, 'left', 2, 2))), 'could not convert'),
+        ('<annotation>', 'xml-unreadable'),
+        ('<annotation><object><name>x</name></object></annotation>', 'object-incomplete'),
+        (voc_xml(('', (1, 1, 2, 2))), 'object-incomplete'),
+        (voc_xml(('x', (1, 'left', 2, 2))), 'number-bad'),
+        (voc_xml(('x', (1, 1, 2, 2), 'no')), 'number-bad'),
+        (voc_xml(('x', (1, 1, 2, 2), '')), None),  # an empty <difficult/> is none
     ],
 )
-def test_voc_files_that_cannot_be(text, told, voc):
+def test_voc_files_that_cannot_be(text, rule, voc, tmp_path):
     (voc / 'Annotations' / 'a.xml').write_text(text)
-    with pytest.raises(UserError, match=told):
-        convert_voc(voc)
+    split = read_voc(voc)['train']
+    assert [v.rule.id for v in split.violations] == [rule, 'box-flat'][rule is None :]
+    assert all('a.xml' in v.example for v in split.violations[:-1])
+    done = tool('convert_data', 'voc', voc, '--out', 'o', cwd=tmp_path) if rule == 'number-bad' else None
+    if done is not None:
+        assert_one_line_error(done, r'values that must be numbers of pixels and are not \(a\.xml: ')
 
 
 def test_the_tool_and_what_it_writes(yolo, voc, tmp_path):
@@ -194,7 +202,7 @@ def test_yolo_pose_has_boxes(yolo):
     label = '1 0.5 0.5 0.2 0.4 0.45 0.4 2 0.55 0.6 1\n'
     for name in 'ab':
         (yolo / 'labels' / 'train' / f'{name}.txt').write_text(label)
-    split = convert_yolo(yolo / 'data.yaml')['train']
+    split = read_yolo(yolo / 'data.yaml')['train']
     assert [a['bbox'] for a in split.content['annotations']] == [[80, 30, 40, 40]] * 2
     assert not any(a.get('segmentation') for a in split.content['annotations'])
     assert 'key points (kpt_shape) are left out: boxes only' in split.notes
@@ -205,5 +213,5 @@ def test_a_yolo_list_of_images(yolo):
     (yolo / 'data.yaml').write_text(
         text.replace('train: images/train', 'train: [images/train/a.jpg, images/train/c.jpg]')
     )
-    images = convert_yolo(yolo / 'data.yaml')['train'].content['images']
+    images = read_yolo(yolo / 'data.yaml')['train'].content['images']
     assert [image['file_name'] for image in images] == ['a.jpg', 'c.jpg']

@@ -19,7 +19,7 @@ from fastervit_backbone.apis.evaluate import evaluate
 from fastervit_backbone.apis.exported import ExportedModel
 from fastervit_backbone.apis.exported_info import info_path, write_info
 from fastervit_backbone.apis.predictor import Predictor
-from fastervit_backbone.apis.sources import read_image
+from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.export.describe import describe
 from fastervit_backbone.export.detectors import build_graph
 from fastervit_backbone.export.images import Images, generated_images, score

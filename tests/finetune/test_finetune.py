@@ -18,6 +18,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from fastervit_backbone import FasterViT
+from fastervit_backbone.datasets.dataset import named_splits
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune, memory, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
@@ -36,6 +37,12 @@ SPLITS = ('train', 'val')
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=6, val=3, size=(64, 96))
+
+
+def own_data(train, val, images, **options):
+    return read_own_data(
+        named_splits(dict(train=train, val=val), images), Path('out'), write=False, **options
+    )
 
 
 def coco_arguments(root):
@@ -180,7 +187,7 @@ def test_mask2former_keeps_the_rates_of_its_recipe(shapes, tmp_path):
 
 @pytest.mark.parametrize('masks', [True, False])
 def test_the_config_of_detectors(masks, shapes):
-    data = read_own_data(**coco_arguments(shapes), classes=None, ignore=None)
+    data = own_data(**coco_arguments(shapes))
     assert (data.num_images, data.has_masks, data.median_size) == (6, True, (64, 96))
     assert data.classes == ['circle', 'square', 'triangle']
     data.has_masks = masks
@@ -245,7 +252,7 @@ def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
 
 
 def test_class_names_are_not_executed(shapes, tmp_path):
-    data = read_own_data(**coco_arguments(shapes), classes=None, ignore=None)
+    data = own_data(**coco_arguments(shapes))
     data.classes = [
         'it\'s a "cat" \\ \\n',
         'fence\nimport os; os.mkdir("broken")\n#',
@@ -324,15 +331,15 @@ def test_a_dry_run_writes_nothing(shapes, tmp_path):
 def test_label_maps_with_an_ignored_value(shapes, tmp_path):
     arguments = label_arguments(shapes)
     three_classes = arguments | dict(classes=arguments['classes'][:3])
-    data = read_own_data(**three_classes, ignore=3)
+    data = own_data(**three_classes, ignore=3)
     assert data.ignore_index == 3 and data.image_suffix == '.png'
     config = build_config(data, make_plan(data, model='upernet', arch='nano', batch=2), seed=0)
     assert config.train_dataloader.dataset.ignore_index == 3
     assert config.model.data_preprocessor.size == (64, 96)
     with pytest.raises(UserError, match='--classes is required with label maps'):
-        read_own_data(**(arguments | dict(classes=None)), ignore=None)
+        own_data(**(arguments | dict(classes=None)))
     with pytest.raises(UserError, match=r'kinds? of error in the data'):
-        read_own_data(**three_classes, ignore=None)
+        own_data(**three_classes)
 
 
 def test_the_batch_knows_the_largest_images(monkeypatch):

@@ -2,7 +2,8 @@
 
 import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import numpy as np
 from fastervit_cli.suggest import did_you_mean
 
 from ...utils.errors import UserError
+from ...utils.files import read_text
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
+from ..voc import read_xml
 from .coco_entries import content_violations
 from .label_maps import LabelValues, class_violations, read_pairs, split_violations, value_violations
 from .rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
-from .voc import VocSplit, image_names, listing, voc_violations
 
 #: More label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
 READ_AT_MOST = 5000
@@ -170,20 +172,18 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
     path = root / ann_file
     if not path.is_file():
         raise UserError(f'no image list at {path}: {HOW_TO_GET_VOC}')
-    split = VocSplit('', root / year_dir, path)
-    names = image_names(path, split.folder)
+    folder, names = root / year_dir, read_text(path).splitlines()
     for part, suffix in (('JPEGImages', '.jpg'), ('Annotations', '.xml')):
-        existing = listing(split.folder / part)
-        missing = [
-            name + suffix for name in names if name + suffix not in existing and len(name.split()) == 1
-        ]
+        missing = [name + suffix for name in names if not (folder / part / f'{name}{suffix}').is_file()]
+        missing = [] if any(map(_has_columns, names)) else missing
         if missing:
             rule = VOC_RULES['image-missing' if suffix == '.jpg' else 'xml-missing']
-            example = f'{len(missing)} of {len(names)}, the first is {missing[0]} in {split.folder / part}'
+            example = f'{len(missing)} of {len(names)}, the first is {missing[0]} in {folder / part}'
             _stop_at_first(path, [Violation(rule, example)], HOW_TO_GET_VOC)
-    command = shlex.join(['python', 'tools/check_data.py', str(split.folder)])
-    _stop_at_first(path, voc_violations(split, names), f'`{command}` lists all problems')
-    existing = sorted(split.objects)
+    command = shlex.join(['fastervit', 'check-data', str(folder)])
+    objects: Counter[str] = Counter()
+    _stop_at_first(path, _voc_violations(folder, names, objects), f'`{command}` lists all problems')
+    existing = sorted(objects)
     if classes is not None and not set(existing) & set(classes):
         hint = next((hint for c in classes if (hint := did_you_mean(c, existing))), '')
         raise UserError(
@@ -191,6 +191,25 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
             f'{existing[:20]}{hint}: set metainfo.classes of the data sets to those'
         )
     return len(names)
+
+
+def _has_columns(line: str) -> bool:
+    """Whether a line of a list is more than a name: mmdet takes whole lines as names."""
+    return line != line.strip() or (len(line.split()) > 1 and line.split()[-1] in ('1', '-1', '0'))
+
+
+def _voc_violations(folder: Path, names: Sequence[str], objects: Counter[str]) -> Iterator[Violation]:
+    """Find what is wrong with a list and its annotation files; counts the objects of each class."""
+    if not names:
+        yield Violation(VOC_RULES['no-images'])
+        return
+    yield from (Violation(VOC_RULES['list-bad'], f'the line {n!r}') for n in names if _has_columns(n))
+    for name in names:
+        file = read_xml(folder / 'Annotations' / f'{name}.xml', f'{name}.xml')
+        yield from file.violations
+        objects.update(label for label, _, _ in file.objects)
+    if not objects:
+        yield Violation(VOC_RULES['no-annotations'])
 
 
 def _stop_at_first(place: Path, violations: Iterable[Violation], remedy: str = '') -> None:

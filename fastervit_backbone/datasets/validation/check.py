@@ -7,14 +7,10 @@ from pathlib import Path
 
 from ...utils.errors import UserError
 from ...utils.files import check_file_writable, check_folder_writable, replacing
-from .coco import CocoSplit, check_coco_split, read_split
-from .compare import class_table, compare_splits
-from .discover import Discovered, discover
-from .findings import Finding, overlap
-from .folders import FolderSplit, check_folder_split, compare_folders
-from .label_maps import LabelMapSplit, LabelValues, check_label_map_split, pixel_table
+from ..dataset import Dataset, compare, named_splits, open_dataset
+from .compare import class_table
+from .label_maps import LabelValues, pixel_table
 from .repair import write_repaired
-from .voc import VocSplit, check_voc_split
 
 
 def check_data(
@@ -30,7 +26,7 @@ def check_data(
     record: str | None = None,
     sheet: str | None = None,
 ) -> tuple[list[str], int]:
-    """Check COCO jsons, folders of label maps, a VOC folder, or images in one folder per class.
+    """Check a data set in any layout of :func:`~fastervit_backbone.datasets.dataset.open_dataset`.
 
     Args:
         splits: name -> json or folder; empty where ``data`` is given.
@@ -50,11 +46,14 @@ def check_data(
     Raises:
         UserError: nothing to check, or it cannot be read.
     """
-    found = _find(splits, images, data)
-    _check_options(found, fix, record, sheet)
-    values = LabelValues(classes, reduce_zero_label, ignored)
-    checked, table, findings = _check_splits(found, values, read_images)
-    lines = table if data is None else [found.line(), *table]
+    dataset = _open(splits, images, data)
+    _check_options(dataset, fix, record, sheet)
+    values = LabelValues(classes or dataset.classes, reduce_zero_label, ignored)
+    checked = list(dataset.splits.values())
+    findings = [f for split in checked for f in split.check('all' if read_images else 'exists', values)]
+    findings += compare(dataset, checked)
+    table = pixel_table(checked, values) if dataset.kind == 'labels' else class_table(checked)
+    lines = ([] if data is None else [dataset.line()]) + [f'note: {note}' for note in dataset.notes()] + table
     lines += ['', *(finding.line() for finding in findings)]
     counts = {level: sum(f.level == level for f in findings) for level in ('error', 'warning', 'note')}
     lines.append(
@@ -67,7 +66,9 @@ def check_data(
         from ...visualization.contact_sheet import write_sheet  # supervision takes seconds to import
 
         try:
-            path = write_sheet(checked, sheet, classes, reduce_zero_label=reduce_zero_label, ignored=ignored)
+            path = write_sheet(
+                checked, sheet, values.classes, reduce_zero_label=reduce_zero_label, ignored=ignored
+            )
             lines.append(f'contact sheet: {path}')
         except UserError as error:
             lines.append(f'no contact sheet: {error}')
@@ -77,14 +78,25 @@ def check_data(
     return lines, counts['error']
 
 
-def _check_options(found: Discovered, fix: str | None, record: str | None, sheet: str | None) -> None:
+def _open(splits: Mapping[str, str], images: Sequence[str], data: str | None) -> Dataset:
+    """Open named splits, or what is in one place."""
+    if data is not None:
+        if splits:
+            raise UserError(f'{data} and --{next(iter(splits))}: give one place, or name the splits')
+        return open_dataset(data, images)
+    if not splits:
+        raise UserError('nothing to check: give a json or folder, or --train, --val or both')
+    return named_splits(splits, images)
+
+
+def _check_options(dataset: Dataset, fix: str | None, record: str | None, sheet: str | None) -> None:
     """Raise UserError where an output cannot be written or made of this kind of data."""
     if fix is not None:
         check_folder_writable('--fix', fix)
-        if found.kind != 'coco':
+        if dataset.kind != 'coco':
             raise UserError(
-                f'--fix repairs COCO jsons, these are {found.words()}: '
-                'write them again with the tool that made them'
+                f'--fix repairs objects, these are {dataset.layout}: write them again with the tool that '
+                'made them'
             )
     for option, path in (('--json', record), ('--sheet', sheet)):
         if path is not None:
@@ -93,65 +105,5 @@ def _check_options(found: Discovered, fix: str | None, record: str | None, sheet
         from ...visualization.contact_sheet import check_sheet  # supervision takes seconds to import
 
         check_sheet(sheet)
-        if found.kind in ('voc', 'folders'):
-            raise UserError(
-                f'--sheet draws COCO jsons and label maps, these are {found.words()}: leave it out'
-            )
-
-
-def _check_splits(
-    found: Discovered, values: LabelValues, read_images: bool
-) -> tuple[Sequence, list[str], list[Finding]]:
-    """Return the checked splits, a table of what they hold, and the findings."""
-    findings: list[Finding] = []
-    checked: Sequence[CocoSplit | LabelMapSplit | VocSplit | FolderSplit]
-    if found.kind == 'labels':
-        checked = [LabelMapSplit(name, folder, path) for name, (path, folder) in found.splits.items()]
-        for split in checked:
-            findings += check_label_map_split(split, values)
-        table = pixel_table(checked, values)
-    elif found.kind == 'voc':
-        checked = [VocSplit(name, folder, path) for name, (path, folder) in found.splits.items()]
-        for split in checked:
-            findings += check_voc_split(split, read_images=read_images)
-        table = class_table(checked)
-    elif found.kind == 'folders':
-        checked = [FolderSplit(name, folder) for name, (_, folder) in found.splits.items()]
-        for split in checked:
-            findings += check_folder_split(split, read_images=read_images)
-        table = class_table(checked)
-        findings += compare_folders(checked)
-    else:
-        checked = [
-            read_split(name, path, folder, found.contents.get(path))
-            for name, (path, folder) in found.splits.items()
-        ]
-        for split in checked:
-            findings += check_coco_split(split, read_images=read_images)
-        table = class_table(checked)
-        findings += compare_splits(checked)
-    return checked, table, findings + overlap([(split.name, split.hashes) for split in checked])
-
-
-def _find(splits: Mapping[str, str], images: Sequence[str], data: str | None) -> Discovered:
-    """Settle what is checked, from named splits or from one place."""
-    if data is not None:
-        if splits:
-            raise UserError(f'{data} and --{next(iter(splits))}: give one place, or name the splits')
-        return discover(data, images)
-    if not splits:
-        raise UserError('nothing to check: give a json or folder, or --train, --val or both')
-    if not images and all(Path(path).is_dir() for path in splits.values()):
-        return Discovered('folders', {name: (None, Path(path)) for name, path in splits.items()})
-    if not images:
-        raise UserError(f'--{next(iter(splits))} needs the folder of its images: --images DIR')
-    if len(images) not in (1, len(splits)):
-        raise UserError(
-            f'--images names {len(images)} folders for {len(splits)} splits: one for all, or one for each'
-        )
-    if len({Path(path).is_dir() for path in splits.values()}) > 1:
-        raise UserError('some splits are folders of label maps and others are files: check them separately')
-    folders = [Path(images[min(i, len(images) - 1)]) for i in range(len(splits))]
-    kind = 'labels' if Path(next(iter(splits.values()))).is_dir() else 'coco'
-    named = {name: (Path(path), folder) for (name, path), folder in zip(splits.items(), folders, strict=True)}
-    return Discovered(kind, named)
+        if dataset.kind == 'folders':
+            raise UserError(f'--sheet draws objects and label maps, these are {dataset.layout}: leave it out')

@@ -9,8 +9,11 @@ from ...utils.errors import UserError
 from ..coco import read_coco
 from .coco_entries import content_violations, count_objects, has_size, is_image
 from .findings import Collector, Finding, repeated_content
-from .image_files import ImageFile, look_all
+from .image_files import ImageFile, Read, look_all
 from .rules import COCO_RULES, Violation
+
+#: Notes on the ids and fields of a json, which other layouts do not have.
+_ONLY_OF_JSONS = ('category-id-zero', 'category-id-gaps', 'mask-none')
 
 
 @dataclass
@@ -26,6 +29,9 @@ class CocoSplit:
         hashes: content of an image file -> its names.
         files: ``file_name`` -> what it turned out to be, for files that were opened.
         changes: filled by :func:`~fastervit_backbone.datasets.validation.repair.repair`, one line each.
+        layout: that it was read from, where that is another; '' for a COCO json.
+        violations: what a reader of another layout found.
+        notes: of such a reader, one line each.
     """
 
     name: str
@@ -36,6 +42,22 @@ class CocoSplit:
     hashes: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, ImageFile] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
+    layout: str = ''
+    violations: list[Violation] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def told(self) -> str:
+        """Tell where it is."""
+        return f'{self.path} (images in {self.images})'
+
+    def check(self, read: Read = 'all', values: object = None) -> list[Finding]:
+        """Call :func:`check_coco_split`."""
+        return check_coco_split(self, read=read)
+
+    @property
+    def bits(self) -> int:
+        """Bits that pixels use, the most of all images that were opened."""
+        return max((file.bits or 8 for file in self.files.values()), default=8)
 
     def counts(self) -> Counter[str]:
         """Count the objects of each class, by name; crowds count."""
@@ -56,25 +78,27 @@ def read_split(name: str, path: str | Path, images: str | Path, content: dict | 
     return CocoSplit(name, path, images, read_coco(path) if content is None else content)
 
 
-def check_coco_split(split: CocoSplit, *, read_images: bool = True) -> list[Finding]:
+def check_coco_split(split: CocoSplit, *, read: Read = 'all') -> list[Finding]:
     """Check a split against every rule that concerns one split.
 
     Args:
         split: its ``findings``, ``hashes`` and ``files`` are filled.
-        read_images: open every image file; otherwise only check that it exists.
+        read: of the image files.
 
     Returns:
         the findings, errors first.
     """
     found = Collector(split.name)
-    found.extend(content_violations(split.content))
-    found.extend(_file_violations(split, read_images))
+    found.extend(split.violations)
+    of_content = content_violations(split.content)
+    found.extend(v for v in of_content if not (split.layout and v.rule.id in _ONLY_OF_JSONS))
+    found.extend(_file_violations(split, read))
     found.extend(repeated_content(split.hashes))
     split.findings = found.findings()
     return split.findings
 
 
-def _file_violations(split: CocoSplit, read: bool) -> Iterator[Violation]:
+def _file_violations(split: CocoSplit, read: Read) -> Iterator[Violation]:
     listed = {}
     for entry in split.content['images']:
         if is_image(entry):
@@ -83,7 +107,7 @@ def _file_violations(split: CocoSplit, read: bool) -> Iterator[Violation]:
     paths = [split.images / entry['file_name'] for entry in entries]
     for entry, file in zip(entries, look_all(paths, split.name, read), strict=True):
         name = entry['file_name']
-        if read:
+        if read != 'exists':
             split.files[name] = file
         if file.digest:
             split.hashes.setdefault(file.digest, []).append(name)
@@ -92,9 +116,10 @@ def _file_violations(split: CocoSplit, read: bool) -> Iterator[Violation]:
 
 def image_file_violations(entry: Mapping, file: ImageFile) -> Iterator[Violation]:
     """Compare an image's entry with its file."""
-    yield from (Violation(COCO_RULES[rule], entry['file_name']) for rule in file.rules())
+    name = entry['file_name']
+    yield from (Violation(COCO_RULES[rule], file.example(rule, name)) for rule in file.rules())
     if file.size and has_size(entry) and file.size != (entry['width'], entry['height']):
         rotated = file.size[::-1] == (entry['width'], entry['height'])
         hint = ', its size before EXIF rotates it' if rotated else ''
         sizes = f'{file.size[0]}x{file.size[1]}, json {entry["width"]}x{entry["height"]}{hint}'
-        yield Violation(COCO_RULES['image-size-differs'], f'{entry["file_name"]}: {sizes}')
+        yield Violation(COCO_RULES['image-size-differs'], f'{name}: {sizes}')

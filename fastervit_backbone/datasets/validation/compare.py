@@ -10,7 +10,6 @@ from .coco_entries import is_category
 from .findings import Collector, Finding
 from .folders import FolderSplit
 from .rules import COCO_RULES, Violation
-from .voc import VocSplit
 
 
 def compare_splits(splits: Sequence[CocoSplit]) -> list[Finding]:
@@ -30,7 +29,7 @@ def compare_splits(splits: Sequence[CocoSplit]) -> list[Finding]:
     return found.findings()
 
 
-def class_table(splits: Sequence[CocoSplit | VocSplit | FolderSplit]) -> list[str]:
+def class_table(splits: Sequence[CocoSplit | FolderSplit]) -> list[str]:
     """Tabulate the objects, or images, of every class in every split."""
     counts = [split.counts() for split in splits]
     names = list(dict.fromkeys(name for c in counts for name in c))

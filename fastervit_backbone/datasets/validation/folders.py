@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.errors import UserError
-from ..image_folder import list_images, resolve_classes
+from ..class_folders import list_images, resolve_classes
 from .findings import Collector, Finding, repeated_content
-from .image_files import look_all
+from .image_files import Read, look_all
 from .rules import FOLDER_RULES, Violation
 
 
@@ -22,28 +22,42 @@ class FolderSplit:
         folder: of the class folders.
         images: class -> its images; filled by :func:`check_folder_split`.
         hashes: content of an image file -> its names.
-        sizes: (width, height) of the readable images.
+        sizes: image -> (width, height), of those that could be read.
+        files: image -> its class.
         findings: filled by :func:`check_folder_split`.
+        bits: that pixels use, the most of all images.
+        notes: of the reader.
     """
 
     name: str
     folder: Path
     images: Counter[str] = field(default_factory=Counter)
     hashes: dict[str, list[str]] = field(default_factory=dict)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    bits: int = 8
+    notes: list[str] = field(default_factory=list)
+
+    def told(self) -> str:
+        """Tell where it is."""
+        return f'{self.folder} (images in {self.folder})'
+
+    def check(self, read: Read = 'all', values: object = None) -> list[Finding]:
+        """Call :func:`check_folder_split`."""
+        return check_folder_split(self, read=read)
 
     def counts(self) -> Counter[str]:
         """Return the images of each class."""
         return self.images
 
 
-def check_folder_split(split: FolderSplit, *, read_images: bool = True) -> list[Finding]:
+def check_folder_split(split: FolderSplit, *, read: Read = 'all') -> list[Finding]:
     """Check a split against every rule that concerns one split.
 
     Args:
         split: all but its name and folder is filled.
-        read_images: open every image file.
+        read: of the image files.
 
     Returns:
         the findings, errors first.
@@ -64,12 +78,14 @@ def check_folder_split(split: FolderSplit, *, read_images: bool = True) -> list[
         if not split.images[name]:
             found.add(Violation(FOLDER_RULES['class-empty'], name))
     label_of: dict[str, set[int]] = {}
-    looked = look_all([Path(path) for path, _ in files], split.name, read_images)
+    looked = look_all([Path(path) for path, _ in files], split.name, read)
     for (path, label), image in zip(files, looked, strict=True):
         name = os.path.relpath(path, split.folder)
-        found.extend(Violation(FOLDER_RULES[rule], name) for rule in image.rules())
+        split.files[name] = classes[label]
+        found.extend(Violation(FOLDER_RULES[rule], image.example(rule, name)) for rule in image.rules())
+        split.bits = max(split.bits, image.bits or 8)
         if image.size is not None:
-            split.sizes.append(image.size)
+            split.sizes[name] = image.size
         if image.digest is not None:
             split.hashes.setdefault(image.digest, []).append(name)
             label_of.setdefault(image.digest, set()).add(label)

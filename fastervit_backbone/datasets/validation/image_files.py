@@ -1,14 +1,31 @@
 """Open image files and report what they turned out to be."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
-from ..images import map_in_threads, open_image, orientation, unused_channels, upright_size
+from ..images import (
+    bits_of,
+    is_deep,
+    map_in_threads,
+    open_image,
+    orientation,
+    unsupported,
+    unused_channels,
+    upright_size,
+)
+
+#: How much of image files is read: everything, what gives the size, or only whether they exist.
+Read: TypeAlias = Literal['all', 'size', 'exists']
+#: Bytes at both ends of a file of which ``size`` makes a digest.
+_ENDS = 2**13
 
 
 @dataclass(frozen=True)
@@ -16,11 +33,13 @@ class ImageFile:
     """What an image file turned out to be.
 
     Args:
-        problem: '', 'image-missing' or 'image-unreadable'.
-        channels: '', or 'image-channels' if some are not read.
-        orientation: of EXIF.
+        problem: '', 'image-missing', 'image-unreadable' or 'image-unsupported'.
         size: (width, height) as training sees it, or None.
         digest: hash of its content, or None.
+        channels: '', or 'image-channels' if some are not read.
+        orientation: of EXIF.
+        bits: that its pixels use of 16; None for an image of 8.
+        reason: why it is not supported.
     """
 
     problem: str = ''
@@ -28,30 +47,52 @@ class ImageFile:
     digest: str | None = None
     channels: str = ''
     orientation: int = 1
+    bits: int | None = None
+    reason: str = ''
 
     def rules(self) -> list[str]:
         """Return the ids of the rules of :data:`.rules.IMAGE_RULES` that the file breaks."""
-        return [rule for rule in (self.problem, self.channels) if rule]
+        dark = 'image-dark' if self.bits is not None and self.bits < 16 else ''
+        return [rule for rule in (self.problem, self.channels, dark) if rule]
+
+    def example(self, rule: str, name: str) -> str:
+        """Say of the file ``name`` how it breaks a rule."""
+        more = {'image-unsupported': self.reason, 'image-dark': f'{self.bits} of 16 bits'}.get(rule)
+        return f'{name}: {more}' if more else name
 
 
-def look(path: Path, read: bool = True) -> ImageFile:
-    """Open an image file, or with ``read=False`` only check that it exists."""
+def look(path: Path, read: Read = 'all') -> ImageFile:
+    """Open an image file, as far as ``read`` says."""
     if not is_file(path):
         return ImageFile('image-missing')
-    if not read:
+    if read == 'exists':
         return ImageFile()
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = _digest(path, read)
     try:
         with open_image(path) as image:
-            size, channels = upright_size(image), 'image-channels' if unused_channels(image) else ''
+            reason, deep = unsupported(image), is_deep(image)
             turn = orientation(image)
-            image.load()
+            size, channels = upright_size(image), 'image-channels' if unused_channels(image) else ''
+            if read == 'all':
+                image.load()
+        bits = bits_of(path) if deep and not reason and read == 'all' else None
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
-    return ImageFile(size=size, digest=digest, channels=channels, orientation=turn)
+    problem = 'image-unsupported' if reason else ''
+    return ImageFile(problem, size, digest, channels, turn, bits, reason)
 
 
-def look_all(paths: Sequence[Path], title: str, read: bool = True) -> Iterator[ImageFile]:
+def look_all(paths: Sequence[Path], title: str, read: Read = 'all') -> Iterator[ImageFile]:
     """Yield :func:`look` of each path, in their order, with a progress bar of this title."""
-    files = map_in_threads(lambda path: look(path, read), paths)
-    return progress_bar(files, len(paths), title)
+    return progress_bar(map_in_threads(partial(look, read=read), paths), len(paths), title)
+
+
+def _digest(path: Path, read: Read) -> str:
+    if read == 'all':
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        content = file.read(_ENDS)
+        file.seek(-min(_ENDS, size), os.SEEK_END)
+        content += file.read()
+    return f'{hashlib.sha256(content).hexdigest()} {size}'

@@ -1,6 +1,5 @@
 """The label-map rules applied to a folder of images and one of label maps."""
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,16 +8,9 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ...utils.progress import progress_bar
-from ..images import (
-    images_below,
-    is_hidden,
-    map_in_threads,
-    open_image,
-    orientation,
-    unused_channels,
-    upright_size,
-)
+from ..images import images_below, map_in_threads, open_image
 from .findings import Collector, Finding, repeated_content
+from .image_files import ImageFile, look
 from .rules import LABEL_MAP_RULES, Violation
 
 #: The pixel value that mmseg and torch leave out of loss and metric.
@@ -80,6 +72,10 @@ class LabelMapSplit:
         hashes: content of an image file -> its names.
         pixels: (65536,), how many pixels have each value.
         maps: (65536,), how many label maps have each value.
+        sizes: image -> (width, height), of those that could be read.
+        present: image -> values of its label map, without 255.
+        bits: that pixels use, the most of all images.
+        notes: of the reader.
     """
 
     name: str
@@ -89,6 +85,18 @@ class LabelMapSplit:
     hashes: dict[str, list[str]] = field(default_factory=dict)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
     maps: np.ndarray = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    present: dict[str, set[int]] = field(default_factory=dict)
+    bits: int = 8
+    notes: list[str] = field(default_factory=list)
+
+    def told(self) -> str:
+        """Tell where it is."""
+        return f'{self.labels} (images in {self.images})'
+
+    def check(self, read: object = 'all', values: LabelValues | None = None) -> list[Finding]:
+        """Call :func:`check_label_map_split`; its images are always read."""
+        return check_label_map_split(self, values or LabelValues(None))
 
 
 @dataclass(frozen=True)
@@ -98,12 +106,12 @@ class Pair:
     Args:
         violations: of the two files.
         counts: pixels of each value of the label map, up to the largest one; None where it has none to count.
-        digest: hash of the image file's content; '' where it was not asked for.
+        file: the image file.
     """
 
     violations: list[Violation]
     counts: np.ndarray | None = None
-    digest: str = ''
+    file: ImageFile = field(default_factory=ImageFile)
 
 
 def pair_files(split: LabelMapSplit) -> tuple[list[tuple[Path, Path]], list[str], list[str]]:
@@ -111,8 +119,8 @@ def pair_files(split: LabelMapSplit) -> tuple[list[tuple[Path, Path]], list[str]
     images = {p.relative_to(split.images).with_suffix(''): p for p in images_below(split.images)}
     labels = {
         p.relative_to(split.labels).with_suffix(''): p
-        for p in sorted(split.labels.rglob('*.png'))
-        if not is_hidden(p.relative_to(split.labels))
+        for p in images_below(split.labels, ('.png',))
+        if p.suffix == '.png'
     }
     pairs = [(images[name], labels[name]) for name in sorted(set(images) & set(labels))]
     only_images = sorted(map(str, set(images) - set(labels)))
@@ -146,11 +154,15 @@ def check_label_map_split(split: LabelMapSplit, values: LabelValues) -> list[Fin
     names = [image.relative_to(split.images).as_posix() for image, _ in pairs]
     allowed = values.allowed()
     for name, pair in zip(names, progress_bar(read_pairs(pairs, names), len(pairs), split.name), strict=True):
-        split.hashes.setdefault(pair.digest, []).append(name)
+        split.hashes.setdefault(pair.file.digest or '', []).append(name)
+        split.bits = max(split.bits, pair.file.bits or 8)
+        if pair.file.size is not None:
+            split.sizes[name] = pair.file.size
         found.extend(pair.violations)
         if pair.counts is not None:
             split.pixels[: len(pair.counts)] += pair.counts
             split.maps[: len(pair.counts)] += pair.counts > 0
+            split.present[name] = set(np.flatnonzero(pair.counts).tolist()) - {IGNORED}
             if values.classes is not None:
                 found.extend(value_violations(name, np.flatnonzero(pair.counts), allowed))
     found.extend(repeated_content(split.hashes))
@@ -179,34 +191,29 @@ def read_pairs(
     Args:
         pairs: (image, label map).
         names: how to name each of them.
-        deep: decode the images and hash them; otherwise only their size is read.
+        deep: decode the images; otherwise only their size is read.
     """
     return map_in_threads(lambda pair, name: _read_pair(pair, name, deep), pairs, names)
 
 
 def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
     image_path, label_path = pair
-    digest = hashlib.sha256(image_path.read_bytes()).hexdigest() if deep else ''
-    try:
-        with open_image(image_path) as image:
-            size, turn = upright_size(image), orientation(image)
-            extra = unused_channels(image)
-            if deep:
-                image.load()
-    except UserError:
-        return Pair([_violation('image-unreadable', name if deep else str(image_path))], digest=digest)
+    file = look(image_path, 'all' if deep else 'size')
+    shown = name if deep else str(image_path)
+    found = [_violation(rule, file.example(rule, shown)) for rule in file.rules()]
+    if file.size is None:
+        return Pair(found, file=file)
+    size, turn = file.size, file.orientation
     try:
         with open_image(label_path) as labels:
             pixels = np.asarray(labels)
     except UserError:
-        return Pair([_violation('label-unreadable', name)], digest=digest)
+        return Pair([*found, _violation('label-unreadable', name)], file=file)
     if pixels.ndim != 2 or pixels.dtype.kind not in 'uib' or pixels.min() < 0 or pixels.max() >= _VALUES:
         channels = pixels.shape[2] if pixels.ndim == 3 else 1
-        return Pair(
-            [_violation('label-picture', f'{name}: {channels} channels of {pixels.dtype}')], digest=digest
-        )
+        picture = _violation('label-picture', f'{name}: {channels} channels of {pixels.dtype}')
+        return Pair([*found, picture], file=file)
     counts = np.bincount(pixels.reshape(-1).astype(np.int64))
-    found = [_violation('image-channels', name)] if extra else []
     if pixels.shape[::-1] != size:
         sizes = f'{name}: {pixels.shape[1]}x{pixels.shape[0]}, image {size[0]}x{size[1]}'
         if turn >= 5 and pixels.shape == size:
@@ -214,7 +221,7 @@ def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
         found.append(_violation('label-size', sizes))
     elif turn > 1:
         found.append(_violation('image-turned', f'{name}: EXIF orientation {turn}'))
-    return Pair(found, counts, digest)
+    return Pair(found, counts, file)
 
 
 def value_violations(name: str, present: Iterable[int], allowed: set[int]) -> Iterator[Violation]:

@@ -12,6 +12,7 @@ from ...utils.files import replacing
 from ..coco import is_id
 from .coco import CocoSplit
 from .coco_entries import (
+    HUGE,
     is_category,
     is_reference,
     polygon_violation,
@@ -34,6 +35,7 @@ def repair(split: CocoSplit) -> dict:
     """
     content = copy.deepcopy(split.content)
     changes = split.changes = []
+    _renumber_huge(content, changes)
     _merge_categories(content, changes)
     images, unexplained = [], set()
     by_image: dict[object, list[dict]] = {}
@@ -59,6 +61,21 @@ def repair(split: CocoSplit) -> dict:
         content['annotations'], by_id, category_ids, unexplained, changes
     )
     return content
+
+
+def _renumber_huge(content: dict, changes: list[str]) -> None:
+    """Give images and categories whose ids are too large others, which annotations follow."""
+    for part, key in (('images', 'image_id'), ('categories', 'category_id')):
+        ids = [e['id'] for e in content[part] if isinstance(e, dict) and is_id(e.get('id'))]
+        free = itertools.count(max((i for i in ids if abs(i) < HUGE), default=0) + 1)
+        new = {i: next(free) for i in dict.fromkeys(ids) if abs(i) >= HUGE}
+        changes += [f'{part}: id {old} -> {number}' for old, number in new.items()]
+        for entry in content[part]:
+            if isinstance(entry, dict) and is_id(entry.get('id')):
+                entry['id'] = new.get(entry['id'], entry['id'])
+        for a in content['annotations']:
+            if isinstance(a, dict) and is_reference(a.get(key)):
+                a[key] = new.get(a[key], a[key])
 
 
 def _merge_categories(content: dict, changes: list[str]) -> None:
@@ -99,7 +116,8 @@ def _repair_annotations(
     unexplained: set,
     changes: list[str],
 ) -> list[dict]:
-    largest = max((a['id'] for a in annotations if isinstance(a, dict) and is_id(a.get('id'))), default=0)
+    ids = (a['id'] for a in annotations if isinstance(a, dict) and is_id(a.get('id')))
+    largest = max((number for number in ids if number < HUGE), default=0)
     new_ids = itertools.count(max(largest, 0) + 1)
     kept = []
     for a, violations in walk_annotations(annotations, images, category_ids):
@@ -141,6 +159,11 @@ def _drop_polygons(a: dict, image: Mapping) -> str:
     return f'{dropped} of {len(polygons)} polygons removed' if a['segmentation'] else ''
 
 
+def _drop_mask(a: dict, image: Mapping) -> str:
+    del a['segmentation']
+    return 'segmentation removed, its box stays'
+
+
 def _fill_area(a: dict, image: Mapping) -> str:
     a['area'] = a['bbox'][2] * a['bbox'][3]
     return f'area {a["area"]:g}'
@@ -154,6 +177,7 @@ def _fill_iscrowd(a: dict, image: Mapping) -> str:
 #: Change an annotation of an image in place and say what was changed; '' where nothing of it is left.
 ACTIONS: dict[str, Callable[[dict, Mapping], str]] = {
     'clip box': _clip_box,
+    'drop mask': _drop_mask,
     'drop polygons': _drop_polygons,
     'fill area': _fill_area,
     'fill iscrowd': _fill_iscrowd,

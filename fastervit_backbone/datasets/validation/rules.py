@@ -58,6 +58,19 @@ IMAGE_RULES = _table(
         'images with more than three channels: only three are read, the others are left out',
         reads='images',
     ),
+    Rule(
+        'image-unsupported',
+        'error',
+        'images that are not read: their pixels or pages are of another kind',
+        reads='images',
+    ),
+    Rule(
+        'image-dark',
+        'warning',
+        'images of 16 bits that use fewer, almost black for configs that do not say bits=... in '
+        'LoadImageFromFile; fastervit finetune writes it',
+        reads='images',
+    ),
     Rule('image-content-twice', 'warning', 'files with the same content', reads='images'),
     Rule(
         'splits-overlap',
@@ -71,6 +84,9 @@ IMAGE_RULES = _table(
 COCO_RULES = IMAGE_RULES | _table(
     Rule('category-bad', 'error', 'categories without an integer id and a printable name', 'remove'),
     Rule('category-id-twice', 'error', 'duplicate category ids: give each class its own id', 'remove'),
+    Rule(
+        'category-id-huge', 'error', 'category ids of 2**53 and more, which evaluation mixes up', 'renumber'
+    ),
     Rule('category-name-twice', 'error', 'duplicate class names: make them one category', 'remove'),
     Rule('category-name-alike', 'warning', 'class names that differ only in case or spaces'),
     Rule('no-categories', 'error', 'no categories: nothing can be learned'),
@@ -86,6 +102,12 @@ COCO_RULES = IMAGE_RULES | _table(
     Rule('image-bad', 'error', 'images without an integer id and a file_name', 'remove'),
     Rule(
         'image-id-twice', 'error', 'image ids that occur twice: their annotations would be mixed up', 'remove'
+    ),
+    Rule(
+        'image-id-huge',
+        'error',
+        'image ids of 2**53 and more, which evaluation mixes up: number the images from 1',
+        'renumber',
     ),
     Rule('image-name-twice', 'error', 'files that are listed twice', 'remove'),
     Rule('image-size-bad', 'error', 'images without width and height in whole pixels', 'size of the file'),
@@ -104,6 +126,12 @@ COCO_RULES = IMAGE_RULES | _table(
         'annotation-id-twice',
         'error',
         'annotation ids that occur twice: evaluation mixes them up',
+        'renumber',
+    ),
+    Rule(
+        'annotation-id-huge',
+        'error',
+        'annotation ids of 2**53 and more, which evaluation mixes up',
         'renumber',
     ),
     # training's own evaluation renumbers it: datasets.coco.complete_for_evaluation
@@ -148,8 +176,29 @@ COCO_RULES = IMAGE_RULES | _table(
         'brush masks as crowds)',
     ),
     Rule('mask-none', 'note', 'annotations without a segmentation: enough for boxes, not for masks'),
-    Rule('mask-bad', 'error', 'segmentations that are neither polygons nor run-length codes', 'remove'),
-    Rule('mask-size', 'error', 'run-length codes of another size than their images', 'remove'),
+    Rule(
+        'masks-partly',
+        'warning',
+        'objects without a segmentation beside others that have one: no masks can be learned of them',
+    ),
+    Rule(
+        'mask-bad',
+        'error',
+        'segmentations that are neither polygons nor run-length codes of as many pixels as their images',
+        'drop mask',
+    ),
+    Rule('mask-size', 'error', 'run-length codes of another size than their images', 'drop mask'),
+    Rule('mask-empty', 'warning', 'run-length codes without a single pixel'),
+    Rule(
+        'mask-reaches-out',
+        'warning',
+        'segmentations that reach out of their images: in other pixels, or not polygons at all',
+    ),
+    Rule(
+        'mask-off-box',
+        'warning',
+        'segmentations elsewhere than their boxes: masks and boxes would be learned from different objects',
+    ),
     Rule('polygon-bad', 'error', 'polygons that are not pairs of finite numbers', 'drop polygons'),
     Rule(
         'polygon-short',

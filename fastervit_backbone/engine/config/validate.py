@@ -7,10 +7,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from ...datasets.class_folders import list_images, resolve_classes
 from ...datasets.class_names import read_class_names
 from ...datasets.coco import read_coco
 from ...datasets.download_hints import HOW_TO_GET_ADE, HOW_TO_GET_COCO, HOW_TO_GET_IMAGENET
-from ...datasets.image_folder import list_images, resolve_classes
 from ...datasets.imagenet import SYNSETS, synsets
 from ...datasets.panoptic import check_panoptic
 from ...datasets.validation.before_training import check_coco, check_label_maps, check_voc
@@ -80,7 +80,7 @@ def folder_classes(dataset: Mapping) -> tuple[list[str], list[str]]:
     """Return the class folders of an image folder, and the names of the classes.
 
     Raises:
-        UserError: they do not fit (:func:`~fastervit_backbone.datasets.image_folder.resolve_classes`).
+        UserError: they do not fit (:func:`~fastervit_backbone.datasets.class_folders.resolve_classes`).
     """
     names = (dataset.get('metainfo') or {}).get('classes')
     root = image_root(dataset)

@@ -8,8 +8,9 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from PIL import Image, ImageOps
+from PIL import Image
 
+from ...datasets.images import read_picture
 from ...visualization.draw import draw_lines, enlarge
 
 #: Class names are drawn on images with sides of at least this many pixels; they would cover smaller ones.
@@ -47,9 +48,7 @@ class _Pictures(Hook):
         """Draw a batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for sample in outputs or ():
-            with Image.open(sample.img_path) as image:
-                upright = ImageOps.exif_transpose(image)  # as mmcv loads it
-                pixels = np.asarray(upright.convert('RGB'))
+            pixels = np.asarray(read_picture(sample.img_path))
             stem = os.path.splitext(os.path.relpath(sample.img_path, self._common_folder or None))[0]
             self._draw(runner, pixels, sample, self.folder / f'{stem.replace(os.sep, "_")}.png')
 

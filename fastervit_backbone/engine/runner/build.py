@@ -25,6 +25,7 @@ from ..config.machine import fit_to_machine
 from ..config.validate import check_data, replace_test_data
 from ..config.write import as_python
 from ..console import ConsoleHook, quiet_coco, quiet_logger
+from ..load_image import use_one_decoder
 from ..processes import from_first_process, join_processes, rank0_print
 from .resumable_runner import ResumableRunner
 
@@ -89,6 +90,7 @@ def build_runner(config: Config, launcher: str, written_config: Config | None = 
     """
     if config.get('default_scope') == 'mmdet':
         patch_coco_metric()
+        use_one_decoder()
         if not is_verbose():
             quiet_coco()
         run_in_float32()

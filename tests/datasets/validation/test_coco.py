@@ -103,6 +103,12 @@ def at(path, value):
     return change
 
 
+def run_lengths(height, width):
+    """A compressed code of a mask that is full, said to be of 30x40 pixels."""
+    code = coco_mask.encode(np.ones((height, width), np.uint8, order='F'))
+    return dict(size=[30, 40], counts=code['counts'].decode())
+
+
 DROP = object()
 CORPUS = [
     ('error', 'category-bad', at('categories.0.id', '1')),
@@ -164,6 +170,17 @@ CORPUS = [
     ('error', 'mask-bad', at('annotations.0.segmentation', [2, 3, 4, 5, 6, 7])),
     ('error', 'mask-bad', at('annotations.0.segmentation', dict(size=[30, 40], counts=[5, 5]))),
     ('error', 'mask-size', at('annotations.0.segmentation', dict(size=[40, 30], counts=[1200]))),
+    ('error', 'mask-bad', at('annotations.0.segmentation', dict(size=[30, 40], counts='h'))),
+    ('error', 'mask-bad', at('annotations.0.segmentation', run_lengths(30, 41))),
+    ('warning', 'mask-empty', at('annotations.0.segmentation', dict(size=[30, 40], counts=[1200]))),
+    ('warning', 'mask-reaches-out', at('annotations.0.segmentation', [[1, 2, 9, 2, 9, 300]])),
+    ('warning', 'mask-reaches-out', at('annotations.0.segmentation', [[-9, 2, 9, 2, 9, 20]])),
+    ('warning', 'mask-off-box', at('annotations.0.segmentation', [[30, 20, 39, 20, 39, 29]])),
+    ('warning', 'mask-off-box', at('annotations.0.segmentation', run_lengths(30, 40))),
+    ('warning', 'masks-partly', at('annotations.0.segmentation', DROP)),
+    ('error', 'category-id-huge', at('categories.0.id', 2**53)),
+    ('error', 'image-id-huge', at('images.0.id', 2**60 + 1)),
+    ('error', 'annotation-id-huge', at('annotations.0.id', 2**53 + 1)),
     ('error', 'polygon-bad', at('annotations.0.segmentation', [[1, 2, 3, 4, 5, None]])),
     ('error', 'polygon-bad', at('annotations.0.segmentation', [[1, 2, 3, 4, 5, 6, 7]])),
     ('error', 'polygon-short', at('annotations.0.segmentation', [[1, 2, 3, 4]])),
@@ -284,7 +301,7 @@ def test_annotations_are_scaled_with_their_image(tmp_path):
 def test_a_turned_image(images, tmp_path):
     content = copy.deepcopy(GOOD)
     content['images'][0] |= dict(file_name='turned.jpg', width=30, height=40)
-    content['annotations'][0] |= dict(bbox=[1, 1, 5, 5])
+    content['annotations'][0] |= dict(bbox=[1, 1, 5, 5], segmentation=[[1, 1, 6, 1, 6, 6]])
     assert kinds(look(content, images, tmp_path)) == set()
     content['images'][0] |= dict(width=40, height=30)
     (finding,) = look(content, images, tmp_path).findings
@@ -391,11 +408,11 @@ def test_the_tool(images, tmp_path):
     )
     assert run('--train', 'fixed/train.json').returncode == 0
     for arguments, told in (
-        (['--train', 'absent.json'], r'no annotations at absent\.json'),
+        (['--train', 'absent.json'], r'no file or folder at \S+absent\.json: correct --train'),
         (['--train', 'broken.json'], 'broken JSON'),
         (['--train', 'list.json'], 'not COCO'),
         ([], 'nothing to check'),
-        (['--train', good, '--val', images], 'check them separately'),
+        (['--train', good, '--val', images], 'is a folder and .* is not'),
         (['--train', 'fixed/train.json', '--fix', 'fixed'], 'name another folder'),
     ):
         assert_one_line_error(run(*arguments), told)

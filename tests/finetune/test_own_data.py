@@ -14,9 +14,11 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
+from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
-from fastervit_backbone.finetune.one_place import choose_val, read_place
+from fastervit_backbone.finetune.own_data import USED, OwnData, read_own_data
+from fastervit_backbone.finetune.split import choose_val
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
 from tests.processes import tool
@@ -27,6 +29,10 @@ CLASSES = ('circle', 'square', 'triangle')
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=12, val=4, size=(64, 96))
+
+
+def read_place(place, folder, fraction=0.2, seed=0) -> OwnData:
+    return read_own_data(open_dataset(place, (), USED), folder, val_fraction=fraction, seed=seed)
 
 
 def content(root, split):
@@ -94,8 +100,10 @@ LAYOUTS = dict(coco=lambda root, out: root, roboflow=as_roboflow, yolo=as_yolo, 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_every_layout_is_the_same_data(layout, shapes, tmp_path, capsys):
-    place = read_place(LAYOUTS[layout](shapes, tmp_path / 'set'), [], tmp_path / 'out', 0.2, 0)
-    for split, path, folder in zip(('train', 'val'), (place.train, place.val), place.images, strict=True):
+    place = read_place(LAYOUTS[layout](shapes, tmp_path / 'set'), tmp_path / 'out')
+    for split, path, folder in zip(
+        ('train', 'val'), (place.train, place.val), place.image_folders, strict=True
+    ):
         found, images = boxes(path)
         expected, names = boxes(shapes / f'annotations/instances_{split}.json')
         prefix = f'{split}_' if layout == 'voc' else ''
@@ -103,7 +111,7 @@ def test_every_layout_is_the_same_data(layout, shapes, tmp_path, capsys):
         assert images == [prefix + name for name in names]
         coco = json.loads(path.read_text())
         assert all((folder / image['file_name']).is_file() for image in coco['images'])
-    assert place.lines[-1] == 'validating on val' and place.classes is None
+    assert place.lines[-1] == 'validating on val' and place.classes == list(CLASSES)
 
     result = finetune(data=tmp_path / 'set' if layout != 'coco' else shapes, arch='nano', dry_run=True)
     assert result.plan.base.stem.startswith('cascade') and result.plan.size == (64, 96)
@@ -116,8 +124,10 @@ def test_label_maps_and_class_folders(shapes, tmp_path, capsys):
     for kind in ('images', 'labels'):
         shutil.copytree(shapes / kind / 'train', root / kind)
     (root / 'classes.txt').write_text('background\n' + '\n'.join(CLASSES) + '\n')
-    place = read_place(root, [], tmp_path / 'out', 0.25, 0)
-    names = [sorted(p.name for p in folder.iterdir()) for folder in (place.train, place.val, *place.images)]
+    place = read_place(root, tmp_path / 'out', 0.25)
+    names = [
+        sorted(p.name for p in folder.iterdir()) for folder in (place.train, place.val, *place.image_folders)
+    ]
     assert names[0] == names[2] and names[1] == names[3] and len(names[1]) == 3
     assert sorted(names[0] + names[1]) == sorted(p.name for p in (root / 'labels').iterdir())
     assert place.classes == ['background', *CLASSES]
@@ -129,23 +139,22 @@ def test_label_maps_and_class_folders(shapes, tmp_path, capsys):
         (root / name).mkdir(parents=True)
         for j in range(5):
             Image.fromarray(np.full((40, 40, 3), 20 * i + j, np.uint8)).save(root / name / f'{j}.png')
-    place = read_place(root, [], tmp_path / 'out2', 0.2, 0)
+    place = read_place(root, tmp_path / 'out2')
     assert [len(list((place.val / name).iterdir())) for name in ('red', 'blue')] == [1, 1]
-    assert place.images == []
     assert finetune(data=root, arch='nano', dry_run=True).plan.base.parent.stem == 'classification'
 
 
 def test_a_part_of_training_becomes_validation(shapes, tmp_path):
     path = shapes / 'annotations/instances_train.json'
     places = [
-        read_place(path, [], tmp_path / str(i), fraction, seed)
+        read_place(path, tmp_path / str(i), fraction, seed)
         for i, (fraction, seed) in enumerate(((0.25, 0), (0.25, 0), (0.25, 1)))
     ]
     parts = [[set(boxes(p)[1]) for p in (place.train, place.val)] for place in places]
     assert parts[0] == parts[1] != parts[2]
     for train, val in parts:
         assert not train & val and len(train | val) == 12 and 2 <= len(val) <= 5
-    assert 'no validation split: ' in places[0].lines[-1]
+    assert any('no validation split: ' in line for line in places[0].lines)
     val_classes = {name for _, name, *_ in boxes(places[0].val)[0]}
     assert val_classes == set(CLASSES)
 
@@ -199,7 +208,7 @@ def test_mixed_layouts_and_half_the_labels(shapes, tmp_path, capsys):
     for path in labels[::2]:
         path.unlink()
     finetune(data=yolo, arch='nano', dry_run=True)
-    assert re.search(r'note: \d+ of \d+ images of \S+ have no label file', capsys.readouterr().out)
+    assert re.search(r'note: train: \d+ of \d+ images of \S+ have no label file', capsys.readouterr().out)
     shutil.copytree(shapes / 'annotations', folder / 'annotations')
     with pytest.raises(
         UserError, match=r'holds COCO jsons and YOLO \(data.yaml\), which may differ: name one'

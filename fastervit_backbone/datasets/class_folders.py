@@ -1,4 +1,4 @@
-"""Images of classification: one folder per class."""
+"""Class folders: the images of each class in a folder with its name."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,43 @@ from pathlib import Path
 from fastervit_cli.suggest import did_you_mean
 
 from ..utils.errors import UserError
+from ..utils.files import is_file
 from .imagenet import SYNSETS, synsets
-from .images import IMAGES
+from .images import IMAGES, walk_files
+from .splits import SPLITS
 
+NAME = 'images in one folder per class'
+#: Names of folders that other layouts have, in lower case: never those of classes.
+_NO_CLASS = {
+    *('images', 'image', 'imgs', 'img', 'jpegimages', 'photos', 'pictures', 'data', 'obj_train_data'),
+    *('masks', 'mask', 'labels', 'label', 'annotations', 'annotation', 'xml', 'xmls', 'json', 'jsons'),
+    *('segmentationclass', 'segmentationobject', 'imagesets', 'gt', 'groundtruth', 'ground_truth'),
+}
 #: What a data set's ``folders`` may be: a name in SYNSETS, the folders' names in the order of the labels, or
 #: None for all that exist.
 Folders = str | Sequence[str] | None
+
+
+def find(place: Path) -> dict[str, Path]:
+    """Return the splits whose images lie in one folder per class; one without such splits is ``data``."""
+    splits = {
+        split: place / name for split, names in SPLITS.items() for name in names if (place / name).is_dir()
+    }
+    candidates = splits or {'data': place}
+    return {split: folder for split, folder in candidates.items() if _has_class_folders(folder)}
+
+
+def _has_class_folders(folder: Path) -> bool:
+    """Whether all images of a folder lie in two or more folders, none with a name of another layout."""
+
+    def is_image(path: Path) -> bool:
+        return path.suffix.lower() in IMAGES
+
+    if any(path.is_file() and is_image(path) for path in folder.iterdir()):
+        return False
+    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')]
+    classes = [path for path in folders if any(is_image(Path(entry.name)) for entry in os.scandir(path))]
+    return len(classes) > 1 and not any(path.name.lower() in _NO_CLASS for path in folders)
 
 
 def resolve_classes(
@@ -92,15 +123,12 @@ def list_images(root: str | Path, folders: Sequence[str]) -> list[tuple[str, int
     Raises:
         UserError: there is none.
     """
-    found = []
-    for label, folder in enumerate(folders):
-        for directory, subfolders, files in os.walk(Path(root) / folder):
-            subfolders.sort()
-            found += [
-                (os.path.join(directory, file), label)
-                for file in sorted(files)
-                if os.path.splitext(file)[1].lower() in IMAGES and not file.startswith('.')
-            ]
+    found = [
+        (str(path), label)
+        for label, folder in enumerate(folders)
+        for path in walk_files(Path(root) / folder, IMAGES)
+        if is_file(path)
+    ]
     if not found:
         raise UserError(f'the folders in {root} contain no images ({", ".join(sorted(IMAGES))})')
     return found

@@ -1,0 +1,270 @@
+"""PASCAL VOC and its relatives: an XML file of boxes for each image."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ..utils.errors import UserError
+from ..utils.files import check_regular, is_file, read_text
+from .images import IMAGES, images_below, walk_files
+from .objects import Objects
+from .splits import SPLITS, split_of
+from .validation.coco import CocoSplit
+from .validation.rules import VOC_RULES, Violation
+
+NAME = 'VOC'
+_CORNERS = ('xmin', 'ymin', 'xmax', 'ymax')
+#: Second column of VOC's lists of a class: whether it is in the image.
+_MARKS = ('1', '-1', '0')
+
+
+@dataclass
+class VocFile:
+    """What an XML file says.
+
+    Attributes:
+        size: (width, height) that it states; None.
+        objects: class, corners, whether it is marked as difficult.
+        violations: what is wrong with it; such objects are left out.
+        image: file name of the image that it states; ''.
+    """
+
+    size: tuple[int, int] | None = None
+    objects: list[tuple[str, list[float], bool]] = field(default_factory=list)
+    violations: list[Violation] = field(default_factory=list)
+    image: str = ''
+
+
+def is_voc(place: Path) -> bool:
+    """Whether a folder has VOC's two folders."""
+    return (place / 'JPEGImages').is_dir() and (place / 'Annotations').is_dir()
+
+
+def near(place: Path) -> str:
+    """Say what a folder lacks to be in this layout; '' where it is nothing of the kind."""
+    folders = {p.name.lower(): p for p in place.iterdir() if p.is_dir()}
+    if 'jpegimages' in folders and 'segmentationclass' in folders:
+        return (
+            f'{place} is VOC with SegmentationClass: fastervit convert-data masks '
+            f'{folders["segmentationclass"]} --colors classes.txt --out labels makes label maps of it, then '
+            f'name them and --images {folders["jpegimages"]}'
+        )
+    xml = next(walk_files(place, ('.xml',)), None)
+    if xml is not None:
+        return f'{place} has .xml files, such as {xml.relative_to(place)}, and no images of their names'
+    return ''
+
+
+def read_voc(
+    folder: str | Path, classes: Sequence[str] | None = None, splits: Sequence[str] | None = None
+) -> dict[str, CocoSplit]:
+    """Read PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages``, both with subfolders, and the lists of splits.
+
+    The splits are those of ``ImageSets/Main/{train,val,test}.txt``, else ``trainval.txt``, else the only list
+    there; without lists everything is in ``data``. Coordinates start at 1, as in mmdet's VOC data set, so
+    that 1 is subtracted. Objects marked ``difficult`` become COCO's ``iscrowd``, which evaluation and
+    training leave out.
+
+    Args:
+        folder: holds ``Annotations`` and ``JPEGImages``.
+        classes: the classes to keep, in this order; None keeps all, sorted.
+        splits: those to read, of those that have a list; None: all.
+
+    Returns:
+        split -> COCO; category ids from 1.
+
+    Raises:
+        UserError: a list that cannot be read, or is empty.
+    """
+    folder = Path(folder)
+    if not is_voc(folder):
+        raise UserError(f'{folder} has no Annotations and JPEGImages: give the folder that holds both')
+    annotations = {_key(p, folder / 'Annotations'): p for p in walk_files(folder / 'Annotations', ('.xml',))}
+    images: dict[str, list[Path]] = {}
+    for path in images_below(folder / 'JPEGImages'):
+        images.setdefault(_key(path, folder / 'JPEGImages'), []).append(path)
+    lists = lists_of(folder)
+    entries: dict[str, list[tuple[Path | None, Path, str]]] = {}
+    for split, path in lists.items() if lists else [('data', None)]:
+        if splits is not None and split in SPLITS and split not in splits:
+            continue
+        known = images.keys() | annotations.keys()
+        names = sorted(annotations) if path is None else list(_listed(path, known))
+        if not names:
+            raise UserError(f'{path or folder}: the split {split} is empty')
+        entries[split] = [
+            (
+                _image_of(images.get(name, []), annotations.get(name)),
+                annotations.get(name, folder / name),
+                name,
+            )
+            for name in names
+        ]
+    return _read(folder, entries, classes, folder / 'JPEGImages')
+
+
+def read_beside(place: Path) -> dict[str, CocoSplit]:
+    """Read XML files that lie beside their images, or in a folder beside theirs, as LabelImg keeps them.
+
+    Splits are folders called ``train``, ``val``, ``test`` and the like. Empty where there are no such files.
+    """
+    images: dict[str, list[Path]] = {}
+    for path in walk_files(place, IMAGES):
+        images.setdefault(path.stem, []).append(path)
+    entries: dict[str, list[tuple[Path | None, Path, str]]] = {}
+    for path in walk_files(place, ('.xml',)):
+        split = split_of(path.relative_to(place).parts[:-1])
+        same = [p for p in images.get(path.stem, []) if split_of(p.relative_to(place).parts[:-1]) == split]
+        beside = [p for p in same if p.parent == path.parent]
+        if same:
+            chosen = _image_of(beside or same, path)
+            entries.setdefault(split or 'data', []).append((chosen, path, path.stem))
+    order = [name for name in (*SPLITS, 'data') if name in entries]
+    return _read(place, {name: entries[name] for name in order}, None, place)
+
+
+def lists_of(folder: Path) -> dict[str, Path]:
+    """Return the lists of a VOC folder by the name of their split."""
+    main = folder / 'ImageSets' / 'Main'
+    lists = {name: main / f'{name}.txt' for name in (*SPLITS, 'trainval')}
+    existing = {name: path for name, path in lists.items() if path.is_file()}
+    if 'train' in existing:
+        existing.pop('trainval', None)  # its images are those of train and val
+    others = sorted(main.glob('*.txt')) if main.is_dir() else []
+    return existing or ({'data': others[0]} if len(others) == 1 else {})
+
+
+def _listed(path: Path, known: set[str]) -> Iterator[str]:
+    """Yield the names of a list; names may have spaces, and a second column marks the images of a class."""
+    for line in read_text(path).splitlines():
+        name, words = line.strip(), line.split()
+        if not words:
+            continue
+        if name not in known and len(words) > 1 and words[-1] in _MARKS:
+            name = name[: -len(words[-1])].strip()
+        yield name.removesuffix('.jpg') if name not in known else name
+
+
+def _key(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_suffix('').as_posix()
+
+
+def _image_of(candidates: Sequence[Path], xml: Path | None) -> Path | None:
+    """Return the image of an XML file, by the name that it states where several have its name."""
+    if len(candidates) > 1 and xml is not None:
+        stated = read_xml(xml, xml.name).image
+        return next((p for p in candidates if p.name == stated), candidates[0])
+    return candidates[0] if candidates else None
+
+
+def _read(
+    place: Path,
+    entries: dict[str, list[tuple[Path | None, Path, str]]],
+    classes: Sequence[str] | None,
+    images: Path,
+) -> dict[str, CocoSplit]:
+    """Read splits of (image or None, XML file, name)."""
+    read = {
+        split: [(image, read_xml(xml, f'{name}.xml'), name) for image, xml, name in parts]
+        for split, parts in entries.items()
+    }
+    found = sorted({name for parts in read.values() for _, file, _ in parts for name, _, _ in file.objects})
+    numbers = {name: i for i, name in enumerate(classes or found, start=1)}
+    splits = {}
+    for split, parts in read.items():
+        by_image = {image: file for image, file, _ in parts if image is not None}
+        sizes = {image: file.size for image, file in by_image.items() if file.size}
+        objects = Objects(list(by_image), {i: n for n, i in numbers.items()}, sizes, images)
+        objects.violations += [_violation('image-missing', name) for image, _, name in parts if image is None]
+        objects.violations += [v for _, file, _ in parts for v in file.violations]
+        others: dict[str, int] = {}
+        for image, path in objects.readable():
+            for name, (x1, y1, x2, y2), difficult in by_image[path].objects:
+                if name in numbers:
+                    box = [x1 - 1, y1 - 1, x2 - x1, y2 - y1]
+                    objects.add_box(image, numbers[name], box, crowd=difficult)
+                else:
+                    others[name] = others.get(name, 0) + 1
+        splits[split] = objects.split(split, place, NAME)
+        splits[split].notes += [
+            f'{n} objects of {name!r}, which is not one of the classes' for name, n in others.items()
+        ]
+    return splits
+
+
+def read_xml(path: Path, name: str) -> VocFile:
+    """Read an annotation file.
+
+    Args:
+        path: of the file.
+        name: of it, for messages.
+    """
+    result = VocFile()
+    if not is_file(path):
+        result.violations.append(_violation('xml-missing', name))
+        return result
+    try:
+        check_regular(path)
+        tree = ElementTree.parse(path)
+    except (ElementTree.ParseError, OSError, LookupError, ValueError, UserError) as error:
+        result.violations.append(_violation('xml-unreadable', f'{name}: {error}'))
+        return result
+    result.image = os.path.basename((tree.findtext('filename') or '').strip().replace('\\', '/'))
+    size = tree.find('size')
+    if size is not None:
+        sides = _numbers(name, size, ('width', 'height'), result.violations)
+        if sides and min(sides) >= 1:
+            result.size = int(sides[0]), int(sides[1])
+    for item in tree.iterfind('object'):
+        label, box = (item.findtext('name') or '').strip(), item.find('bndbox')
+        if not label or box is None:
+            what = 'bndbox' if label else 'name'
+            result.violations.append(_violation('object-incomplete', f'{name}: no {what}'))
+            continue
+        mark = item.find('difficult')  # an empty one is none
+        is_marked = mark is not None and bool((mark.text or '').strip())
+        difficult = _numbers(name, item, ('difficult',), result.violations) if is_marked else [0.0]
+        corners = _numbers(name, box, _CORNERS, result.violations)
+        if corners is None or difficult is None:
+            continue
+        rule = _corner_rule(corners, result.size)
+        if rule:
+            result.violations.append(_violation(rule, f'{name}: {label} {corners}'))
+        else:
+            result.objects.append((label, corners, bool(difficult[0])))
+    return result
+
+
+def _corner_rule(corners: Sequence[float], size: tuple[int, int] | None) -> str:
+    x1, y1, x2, y2 = corners
+    if x2 < x1 or y2 < y1:
+        return 'box-negative'
+    if x2 == x1 or y2 == y1:
+        return 'box-flat'
+    outside = x2 <= 0 or y2 <= 0 or (size is not None and (x1 > size[0] or y1 > size[1]))
+    return 'box-outside' if outside else ''
+
+
+def _numbers(
+    name: str, part: ElementTree.Element, tags: Sequence[str], violations: list[Violation]
+) -> list[float] | None:
+    """Return the numbers of these elements; None, with a violation, where one is no number."""
+    numbers = []
+    for tag in tags:
+        text = part.findtext(tag)
+        try:
+            number = float(text or '')
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            violations.append(_violation('number-bad', f'{name}: {part.tag}/{tag} {text!r}'))
+            return None
+        numbers.append(number)
+    return numbers
+
+
+def _violation(rule: str, example: str = '') -> Violation:
+    return Violation(VOC_RULES[rule], example)

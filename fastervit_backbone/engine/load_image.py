@@ -1,0 +1,53 @@
+"""mmcv's ``LoadImageFromFile`` on this package's decoder. Importing this module imports mmcv."""
+
+from mmcv.transforms import LoadImageFromFile as MmcvLoadImageFromFile
+from mmengine.registry import TRANSFORMS
+
+from ..datasets.images import BITS, read_image
+
+
+class LoadImageFromFile(MmcvLoadImageFromFile):
+    """Read images with :func:`~fastervit_backbone.datasets.images.read_image`.
+
+    Images of 8 bits are the same to the pixel, but for an orientation in WebP or XMP, which OpenCV ignores.
+    Another ``color_type``, decoder or storage is left to mmcv.
+
+    Args:
+        bits: that 16-bit files use, one of ``BITS``; None: all 16.
+        options: mmcv's own.
+
+    Raises:
+        ValueError: other bits.
+    """
+
+    def __init__(self, *args: object, bits: int | None = None, **options: object) -> None:
+        super().__init__(*args, **options)
+        if bits is not None and bits not in BITS:
+            raise ValueError(f'bits={bits!r}: choose one of {", ".join(map(str, BITS))}')
+        self.bits = bits
+        stored = self.file_client_args or self.backend_args or dict(backend='local')
+        is_local = stored in (dict(backend='local'), dict(backend='disk'))
+        self.is_ours = is_local and self.color_type == 'color' and self.imdecode_backend == 'cv2'
+        if bits is not None and not self.is_ours:
+            raise ValueError(
+                f'bits={bits}: only with color_type="color", imdecode_backend="cv2" and local files'
+            )
+
+    def transform(self, results: dict) -> dict | None:
+        """Read ``results['img_path']`` into ``img``, ``img_shape`` and ``ori_shape``."""
+        if not self.is_ours:
+            return super().transform(results)
+        try:
+            pixels = read_image(results['img_path'], self.bits)
+        except Exception:
+            if self.ignore_empty:
+                return None
+            raise
+        results['img'] = pixels.astype('float32') if self.to_float32 else pixels
+        results['img_shape'] = results['ori_shape'] = pixels.shape[:2]
+        return results
+
+
+def use_one_decoder() -> None:
+    """Let all data sets that are built from now on read their images as checks and prediction do."""
+    TRANSFORMS.register_module(name='LoadImageFromFile', module=LoadImageFromFile, force=True)

@@ -1,0 +1,238 @@
+"""Every layout is one door: open_dataset gives the same objects, and says what a folder lacks."""
+
+import base64
+import io
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from fastervit_backbone.datasets.dataset import open_dataset
+from fastervit_backbone.datasets.validation.check import check_data
+from fastervit_backbone.finetune.own_data import USED, read_own_data
+from fastervit_backbone.utils.errors import UserError
+
+
+def save_image(path, seed=0, size=(60, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def objects(split):
+    names = {c['id']: c['name'] for c in split.content['categories']}
+    files = {i['id']: i['file_name'] for i in split.content['images']}
+    return sorted(
+        (files[a['image_id']], names[a['category_id']], *a['bbox']) for a in split.content['annotations']
+    )
+
+
+def xml(name, difficult='', size=''):
+    box = '<bndbox><xmin>11</xmin><ymin>6</ymin><xmax>31</xmax><ymax>26</ymax></bndbox>'
+    one = f'<object><name>cat</name>{difficult}{box}</object>'
+    return f'<annotation><filename>{name}</filename>{size}{one}</annotation>'
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+BOX = ('cat', 10, 5, 20, 20)
+
+
+@pytest.mark.parametrize(
+    ('images', 'xmls', 'found'),
+    [
+        ('images', 'annotations', {'data': 4}),
+        ('', '', {'data': 4}),
+        ('photos', 'xml', {'data': 4}),
+        ('{split}', '{split}', {'train': 2, 'val': 2}),
+        ('images/{split}', 'labels/{split}', {'train': 2, 'val': 2}),
+    ],
+)
+def test_xml_files_beside_images(images, xmls, found, tmp_path):
+    """LabelImg's folders, Roboflow's, and images and XML files in one."""
+    for i in range(4):
+        split = 'train' if i % 2 else 'valid'
+        save_image(tmp_path / images.format(split=split) / f'{i}.jpg', i)
+        write(tmp_path / xmls.format(split=split) / f'{i}.xml', xml(f'{i}.jpg'))
+    dataset = open_dataset(tmp_path)
+    assert {name: len(split.content['annotations']) for name, split in dataset.splits.items()} == found
+    assert all(o[1:] == BOX for split in dataset.splits.values() for o in objects(split))
+    lines, errors = check_data({}, [], data=str(tmp_path))
+    assert errors == 0 and lines[0].startswith('VOC without its folders, as LabelImg writes it')
+
+
+def test_voc_as_tools_write_it(tmp_path):
+    """Spaces in names, subfolders, PNG images, an empty <difficult/>, another list, two suffixes."""
+    for name in ('site 1/my photo 1', 'site 2/b', 'c'):
+        save_image(tmp_path / 'JPEGImages' / f'{name}.png', len(name))
+        write(tmp_path / 'Annotations' / f'{name}.xml', xml(f'{name}.png', '<difficult/>'))
+    save_image(tmp_path / 'JPEGImages' / 'c.jpg', 9)
+    write(tmp_path / 'ImageSets/Main/default.txt', 'site 1/my photo 1\nsite 2/b  1\nc -1\n')
+    split = open_dataset(tmp_path, (), USED).splits['data']
+    assert [o[0] for o in objects(split)] == ['c.png', 'site 1/my photo 1.png', 'site 2/b.png']
+    assert not split.violations and check_data({}, [], data=str(tmp_path))[1] == 0
+    write(tmp_path / 'ImageSets/Main/default.txt', 'c\nabsent\n')
+    split = open_dataset(tmp_path).splits['data']
+    assert [(v.rule.id, v.example) for v in split.violations] == [
+        ('image-missing', 'absent'),
+        ('xml-missing', 'absent.xml'),
+    ]
+
+
+def test_voc_whose_size_is_another(tmp_path):
+    """The boxes are in the frame that the XML file states."""
+    save_image(tmp_path / 'JPEGImages' / 'a.jpg')
+    size = '<size><width>120</width><height>80</height><depth>3</depth></size>'
+    write(tmp_path / 'Annotations' / 'a.xml', xml('a.jpg', size=size))
+    with pytest.raises(UserError, match=r'images of another size than .*60x40, json 120x80'):
+        read_own_data(open_dataset(tmp_path), tmp_path / 'out', write=False)
+    _, errors = check_data({}, [], data=str(tmp_path), fix=str(tmp_path / 'fixed'))
+    assert errors == 1
+    fixed = json.loads((tmp_path / 'fixed' / 'data.json').read_text())
+    assert fixed['annotations'][0]['bbox'] == [5, 2.5, 10, 10]
+
+
+def labelme(name, *shapes, size=(60, 40)):
+    return dict(
+        version='5.5.0',
+        imagePath=name,
+        imageData=None,
+        imageWidth=size[0],
+        imageHeight=size[1],
+        shapes=shapes,
+    )
+
+
+def shape(kind, points, label='cat', **more):
+    return dict(label=label, points=points, shape_type=kind, group_id=None, flags={}, **more)
+
+
+def put(folder, name, *shapes, seed=0, stated=None):
+    save_image(folder / name, seed)
+    write(folder / f'{os.path.splitext(name)[0]}.json', json.dumps(labelme(stated or name, *shapes)))
+
+
+def test_labelme(tmp_path):
+    """Reversed corners, polygons, circles, masks, groups; Windows paths; points and lines are left out."""
+    part = np.zeros((6, 8), bool)
+    part[1:5, 2:8] = True
+    buffer = io.BytesIO()
+    Image.fromarray(part).save(buffer, format='PNG')
+    png = base64.b64encode(buffer.getvalue()).decode()
+    put(tmp_path, 'a.jpg', shape('rectangle', [[30, 25], [10, 5]]), shape('point', [[1, 1]]), seed=1)
+    put(
+        tmp_path,
+        'b.jpg',
+        shape('polygon', [[10, 5], [30, 5], [30, 25]], 'dog'),
+        seed=2,
+        stated='..\\x\\b.jpg',
+    )
+    put(tmp_path, 'c.jpg', shape('circle', [[30, 20], [30, 10]]), seed=3)
+    put(tmp_path, 'd.jpg', shape('mask', [[20, 10], [28, 16]], mask=png), seed=4)
+    two = [shape('polygon', [[x, 5], [x + 4, 5], [x + 4, 9], [x, 9]]) | dict(group_id=1) for x in (2, 20)]
+    put(tmp_path, 'e.jpg', *two, seed=5)
+    save_image(tmp_path / 'unannotated.jpg', 6)
+    split = open_dataset(tmp_path).splits['data']
+    found = {o[0]: o[1:] for o in objects(split)}
+    assert found['a.jpg'] == BOX and found['b.jpg'] == ('dog', 10, 5, 20, 20)
+    assert found['c.jpg'] == pytest.approx(('cat', 20, 10, 20, 20))
+    assert found['d.jpg'] == ('cat', 22, 11, 6, 4) and found['e.jpg'] == ('cat', 2, 5, 22, 4)
+    by_image = {a['image_id']: a for a in split.content['annotations']}
+    assert 'segmentation' not in by_image[1] and by_image[2]['area'] == 200
+    assert by_image[3]['area'] == pytest.approx(np.pi * 100, rel=0.01)
+    mask = coco_mask.decode(by_image[4]['segmentation'])
+    assert mask.sum() == 24 and mask[11:15, 22:28].all() and by_image[4]['area'] == 24
+    assert len(by_image[5]['segmentation']) == 2
+    assert split.notes == [
+        '1 shapes are point: left out',
+        '1 images have no json, such as unannotated.jpg: not used',
+    ]
+    with pytest.raises(UserError, match=r'1 of 5 objects have no mask: complete them, or use --no-masks'):
+        read_own_data(open_dataset(tmp_path), tmp_path / 'out', write=False)
+    assert not read_own_data(open_dataset(tmp_path), tmp_path / 'out', masks=False, write=False).has_masks
+    write(tmp_path / 'settings.json', '{}')
+    lines, errors = check_data({}, [], data=str(tmp_path))
+    assert errors == 0 and any('settings.json is not labelme' in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ('content', 'told'),
+    [
+        ('{"shapes": [', 'broken JSON'),
+        (
+            labelme('b.jpg', shape('polygon', [[1, 1], [2, 2]])),
+            r'shape 0 \(cat\) is a polygon without 3 points',
+        ),
+        (labelme('b.jpg', shape('polygon', [[1, 1], [2, 2], [3, 'x']])), 'points of two numbers'),
+        (labelme('b.jpg', shape('mask', [[1, 1], [2, 2]], mask='?')), 'no PNG in base64'),
+        (labelme('b.jpg', dict(points=[])), 'a shape without a label'),
+    ],
+)
+def test_labelme_files_that_cannot_be(content, told, tmp_path):
+    put(tmp_path, 'a.jpg', shape('rectangle', [[30, 25], [10, 5]]))
+    save_image(tmp_path / 'b.jpg', 2)
+    write(tmp_path / 'b.json', content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=told) as error:
+        open_dataset(tmp_path)
+    assert '\n' not in str(error.value)
+
+
+def test_one_labelme_json(tmp_path):
+    put(tmp_path, 'a.jpg', shape('rectangle', [[30, 25], [10, 5]]))
+    with pytest.raises(UserError, match="labelme's json of one image: name its folder"):
+        open_dataset(tmp_path / 'a.json')
+
+
+def yolo(root, **yaml):
+    for i in range(3):
+        save_image(root / 'images' / 'train' / f'{i}.jpg', i)
+        write(root / 'labels' / 'train' / f'{i}.txt', f'{i % 2} 0.5 0.5 0.2 0.4\n')
+    keys = dict(train='images/train', names='[a, b]') | yaml
+    write(root / 'data.yaml', ''.join(f'{key}: {value}\n' for key, value in keys.items()))
+    return root
+
+
+def test_yaml_makes_no_values_of_names(tmp_path):
+    """Plain YAML reads no as False, 1e3 as a number and 2024-01-01 as a date."""
+    split = open_dataset(yolo(tmp_path, names='{0: no, 1: 1e3}', val='null')).splits['train']
+    assert [c['name'] for c in split.content['categories']] == ['no', '1e3']
+    assert check_data({}, [], data=str(tmp_path))[1] == 0
+
+
+def test_yolo_of_other_names_and_without_test_labels(tmp_path):
+    yolo(tmp_path, test='images/test')
+    save_image(tmp_path / 'images' / 'test' / 'x.jpg', 7)
+    (tmp_path / 'data.yaml').rename(tmp_path / 'set.yml')
+    assert list(open_dataset(tmp_path).splits) == ['train']
+
+
+@pytest.mark.parametrize(
+    'line', ['data/images/train/{}.jpg', './images/train/{}.jpg', 'data\\images\\train\\{}.jpg']
+)
+def test_yolo_lists_from_elsewhere(line, tmp_path):
+    yolo(tmp_path, train='train.txt')
+    write(tmp_path / 'train.txt', '\n'.join(line.format(i) for i in range(3)))
+    assert len(open_dataset(tmp_path).splits['train'].content['annotations']) == 3
+    write(tmp_path / 'train.txt', 'images/train/0.jpg\nimages/train/9.jpg\n')
+    with pytest.raises(
+        UserError, match=r'lists images that do not exist \(1 of 2, the first is images/train/9'
+    ):
+        open_dataset(tmp_path)
+
+
+def test_numbers_of_coco_jsons(tmp_path):
+    """Floats that are whole numbers are those numbers, in checks and in training."""
+    save_image(tmp_path / 'a.jpg')
+    image = dict(id=1.0, file_name='a.jpg', width=60.0, height=40.0)
+    box = dict(id=3.0, image_id=1.0, category_id=2.0, bbox=[10, 5, 20, 20], area=400, iscrowd=0)
+    content = dict(images=[image], annotations=[box], categories=[dict(id=2.0, name='cat')])
+    write(tmp_path / 'a.json', '\ufeff' + json.dumps(content))
+    split = open_dataset(tmp_path / 'a.json').splits['data']
+    assert split.content['images'][0]['id'] == 1 and type(split.content['annotations'][0]['image_id']) is int
+    assert check_data({}, [], data=str(tmp_path / 'a.json'))[1] == 0
