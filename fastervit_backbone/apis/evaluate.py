@@ -27,6 +27,7 @@ from ..engine.processes import rank0_print
 from ..engine.runner.build import build_runner, prepare, unwrap_model
 from ..engine.runner.resumable_runner import ResumableRunner
 from ..engine.runner.work_dir import find_checkpoint
+from ..engine.runner.workers import end_workers
 from ..evaluation.main_metrics import describe_metrics
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
@@ -113,6 +114,7 @@ def evaluate(
                 metrics = runner.test()
         finally:
             restore_screen(runner)
+            end_workers(runner)
         if runner.rank == 0:
             if out is not None and out.suffix == '.json':
                 _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))

@@ -33,7 +33,7 @@ from ..engine.processes import rank0_print, world_size
 from ..engine.runner.build import build_runner, drop_pretrained, prepare, unwrap_model
 from ..engine.runner.resumable_runner import ResumableRunner
 from ..engine.runner.work_dir import checkpoints_of, locked
-from ..engine.runner.workers import release_workers
+from ..engine.runner.workers import end_workers
 from ..models.compiled import check_compiler, compile_backbone
 from ..utils.errors import CheckpointError, UserError
 
@@ -119,7 +119,7 @@ def train(
         finally:
             save_on_signal.restore()
             restore_screen(runner)
-            release_workers()
+            end_workers(runner)
 
 
 def _check_arguments(device: str, amp: bool, compile: bool, max_unreadable: int, max_non_finite: int) -> None:

@@ -338,7 +338,7 @@ def _stop_at_errors(
     if not errors:
         return
     kinds = 'kind' if len(errors) == 1 else 'kinds'
-    command = ['fastervit', 'check-data', *([str(dataset.place)] if dataset.place else [])]
+    command = ['python', 'tools/check_data.py', *([str(dataset.place)] if dataset.place else [])]
     if not dataset.place:
         splits = dataset.splits
         command += [word for name, split in splits.items() for word in (f'--{name}', _annotations(split))]

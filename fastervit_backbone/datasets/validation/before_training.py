@@ -180,7 +180,7 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
             rule = VOC_RULES['image-missing' if suffix == '.jpg' else 'xml-missing']
             example = f'{len(missing)} of {len(names)}, the first is {missing[0]} in {folder / part}'
             _stop_at_first(path, [Violation(rule, example)], HOW_TO_GET_VOC)
-    command = shlex.join(['fastervit', 'check-data', str(folder)])
+    command = shlex.join(['python', 'tools/check_data.py', str(folder)])
     objects: Counter[str] = Counter()
     _stop_at_first(path, _voc_violations(folder, names, objects), f'`{command}` lists all problems')
     existing = sorted(objects)

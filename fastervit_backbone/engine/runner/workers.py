@@ -6,6 +6,8 @@ import os
 import signal
 from collections.abc import Mapping
 
+from mmengine.runner import Runner
+
 #: Set when the main process ends; its workers may end then.
 _MAIN_ENDS = multiprocessing.Value('b', 0)
 
@@ -27,6 +29,21 @@ def release_workers() -> None:
 
 
 atexit.register(release_workers)
+
+
+def end_workers(runner: Runner) -> None:
+    """End the loading workers that a run keeps between epochs.
+
+    Left to the garbage collector, each of them is waited for five seconds, in the middle of whatever this
+    process does next: it closes the queue that would tell them before they are told.
+    """
+    release_workers()
+    for loop in (runner._train_loop, runner._val_loop, runner._test_loop):
+        loader = getattr(loop, 'dataloader', None)
+        iterator = getattr(loader, '_iterator', None)
+        if hasattr(iterator, '_shutdown_workers'):
+            iterator._shutdown_workers()
+            loader._iterator = None
 
 
 def with_signal_proof_workers(loader: Mapping) -> dict:
