@@ -1,6 +1,7 @@
 """Shared helpers for mmdet and mmseg: small models, batches, one training step."""
 
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
+import mmengine.config.utils
 from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.model import BaseModel
@@ -22,6 +24,9 @@ from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.config.machine import fit_to_machine
 from fastervit_backbone.engine.config.validate import as_list
 from fastervit_backbone.engine.runner.build import build_untrained
+
+# a base of mmdet's is found in a hundred metafiles, which are read again for each
+mmengine.config.utils.load = functools.cache(mmengine.config.utils.load)
 
 NANO = [32, 64, 128, 256]
 _CONFIGS = {}
@@ -42,7 +47,9 @@ def save_untrained(config_path, path, *, options=None, dataset_meta=None):
 
 
 def load(path):
-    return copy.deepcopy(_CONFIGS.setdefault(path, Config.fromfile(path)))
+    if path not in _CONFIGS:
+        _CONFIGS[path] = Config.fromfile(path)
+    return copy.deepcopy(_CONFIGS[path])
 
 
 def build(config):

@@ -84,7 +84,9 @@ def look(path: Path, read: Read = 'all') -> ImageFile:
 
 def look_all(paths: Sequence[Path], title: str, read: Read = 'all') -> Iterator[ImageFile]:
     """Yield :func:`look` of each path, in their order, with a progress bar of this title."""
-    return progress_bar(map_in_threads(partial(look, read=read), paths), len(paths), title)
+    # threads decode beside each other; what else is read of a file is Python's work, which they only delay
+    apply = map_in_threads if read == 'all' else map
+    return progress_bar(apply(partial(look, read=read), paths), len(paths), title)
 
 
 def _digest(path: Path, read: Read) -> str:
