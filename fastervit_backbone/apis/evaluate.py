@@ -22,7 +22,7 @@ from ..datasets.imagenet import IMAGENET_CLASSES, synsets
 from ..engine.config.auto_scale_lr import is_hook
 from ..engine.config.validate import as_list, classes_of, leaf_datasets
 from ..engine.console import restore_screen
-from ..engine.hooks.pictures import ClassificationPictures, SegmentationPictures, write_overview
+from ..engine.hooks.pictures import ComparisonPictures, write_overview
 from ..engine.processes import rank0_print
 from ..engine.runner.build import build_runner, prepare, unwrap_model
 from ..engine.runner.resumable_runner import ResumableRunner
@@ -34,9 +34,6 @@ from ..utils.errors import UserError
 from ..utils.files import check_file_writable, check_folder_writable, replacing
 from .exported import ExportedModel, is_exported
 from .exported_in_toolkit import ExportedInToolkit, check_classes
-
-#: Hooks of ours that write pictures, by toolkit.
-_PICTURES = {'mmseg': SegmentationPictures, 'mmpretrain': ClassificationPictures}
 
 
 def evaluate(
@@ -100,8 +97,6 @@ def evaluate(
         # resuming would also need an optimizer
         config.update(load_from=str(path) if exported is None else None, resume=False)
         scope = config.get('default_scope')
-        if show_dir is not None:
-            _draw_pictures(config, scope, show_dir)
         runner = build_runner(config, launcher, given_config)
         _set_model(runner, config, path, exported)
         _register_outputs(runner, scope, show_dir, out)
@@ -238,20 +233,12 @@ def _classifier_weights(config: Config, content: Mapping, path: str) -> Callable
     return adapt
 
 
-def _draw_pictures(config: Config, scope: str | None, show_dir: Path) -> None:
-    """Let mmdet write pictures; those of the others come from hooks of ours."""
-    hooks = config.default_hooks
-    if scope not in _PICTURES:
-        hooks.setdefault('visualization', dict(type='DetVisualizationHook'))
-        hooks.visualization.update(draw=True, test_out_dir=str(show_dir))
-
-
 def _register_outputs(runner: Runner, scope: str | None, show_dir: Path | None, out: Path | None) -> None:
     """Write pictures with our hooks, and a .pkl of predictions."""
-    if show_dir is not None and scope in _PICTURES:
-        runner.register_hook(_PICTURES[scope](show_dir))
+    if show_dir is not None:
+        runner.register_hook(ComparisonPictures(show_dir))
     if out is not None and out.suffix == '.pkl':
-        if scope in _PICTURES:
+        if scope != 'mmdet':
             from mmengine.evaluator import DumpResults as Dump
         else:
             from mmdet.evaluation import DumpDetResults as Dump

@@ -1,12 +1,7 @@
 """Unique names for results, so that no result overwrites another."""
 
-import os
-from pathlib import Path
-
+from ..utils.unique_names import UniqueNames
 from .sources import Source
-
-#: Suffixes of the result files.
-_SUFFIXES = ('.jpg', '.png', '.mp4')
 
 
 class ResultNames:
@@ -14,13 +9,11 @@ class ResultNames:
 
     def __init__(self) -> None:
         self._names: set[str] = set()
-        self._stems: set[str] = set()
-        self._folders: set[str] = set()  # parents of the stems
+        self._stems = UniqueNames()
 
     def reserve(self, stem: str, *names: str) -> None:
         """Mark a stem and names as used."""
-        self._stems.add(stem)
-        self._folders |= {str(parent) for parent in Path(stem).parents if parent.name}
+        self._stems.reserve(stem)
         self._names.update(names)
 
     def name(self, source: Source) -> str:
@@ -34,19 +27,4 @@ class ResultNames:
 
     def stem(self, source: Source) -> str:
         """Return the source's path for pictures, without suffix, altered if it is taken."""
-        stem = os.path.splitext(source.name)[0]
-        if self._is_taken(stem):
-            stem = source.name.replace('.', '_')
-        while self._is_taken(stem):
-            stem += '_'
-        self.reserve(stem)
-        return stem
-
-    def _is_taken(self, stem: str) -> bool:
-        """Whether the stem is used, or its file would collide with a folder, or its folder with a file."""
-        parents = [os.path.splitext(parent) for parent in Path(stem).parents if parent.name]
-        return (
-            stem in self._stems
-            or any(f'{stem}{suffix}' in self._folders for suffix in _SUFFIXES)
-            or any(suffix in _SUFFIXES and name in self._stems for name, suffix in parents)
-        )
+        return self._stems.stem(source.name)

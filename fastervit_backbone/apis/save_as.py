@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from pycocotools import mask as coco_mask
 
 from ..structures.polygons import polygons_of
 from ..utils.files import replacing
+from ..utils.log import log
+from ..utils.unique_names import UniqueNames
 
 #: What ``predict --save`` writes.
 FORMATS = ('csv', 'yolo', 'polygons')
@@ -96,6 +99,7 @@ def _write_yolo(results: Results, categories: Sequence[Mapping], folder: Path) -
     import yaml  # predictions themselves need no yaml
 
     index = {category['id']: i for i, category in enumerate(categories)}
+    names = UniqueNames()
     for images, annotations in results():
         lines: dict[int, list[str]] = defaultdict(list)
         sizes = {image['id']: (image['width'], image['height']) for image in images}
@@ -105,12 +109,16 @@ def _write_yolo(results: Results, categories: Sequence[Mapping], folder: Path) -
                 values = ((x + w / 2) / W, (y + h / 2) / H, w / W, h / H)
                 lines[a['image_id']].append(' '.join([str(index[a['category_id']]), *map(repr, values)]))
         for image in images:
-            path = folder / 'labels' / Path(image['file_name']).with_suffix('.txt')
+            name = image['file_name']
             if 'frame' in image:  # of a video, whose name ends in #12
-                path = path.with_name(f'{path.stem}_{image["frame"]}.txt')
+                name = f'{os.path.splitext(name)[0]}_{image["frame"]}.mp4'
+            stem = names.stem(name)
+            path = folder / 'labels' / f'{stem}.txt'
+            if stem != os.path.splitext(name)[0]:
+                log(f'{name} has its labels in {path}: another image has its name in YOLO')
             with replacing(path) as temporary:
                 temporary.write_text(''.join(f'{line}\n' for line in lines[image['id']]))
     with replacing(folder / 'data.yaml') as temporary:
-        names = {i: category['name'] for i, category in enumerate(categories)}
-        temporary.write_text(yaml.safe_dump(dict(names=names), sort_keys=False, allow_unicode=True))
+        classes = {i: category['name'] for i, category in enumerate(categories)}
+        temporary.write_text(yaml.safe_dump(dict(names=classes), sort_keys=False, allow_unicode=True))
     return folder

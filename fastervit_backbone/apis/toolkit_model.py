@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,9 +12,10 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from ..engine.runner.work_dir import find_checkpoint
+from ..engine.samples import found_in
 from ..models.compiled import compile_backbone
 from ..models.fastervit import STRIDES, FasterViT
-from ..structures.prediction import INSTANCE_OFFSET, Prediction, encode_mask
+from ..structures.prediction import Prediction
 from ..utils.errors import UserError
 from ..utils.files import digest_of
 from .inputs import bits_of_config, build_test_pipeline
@@ -167,30 +167,7 @@ class ToolkitModel:
         self, sample: BaseDataElement, size: tuple[int, int], threshold: float, labels: Sequence[int] | None
     ) -> Prediction:
         """Convert a result of mmdet, mmseg or mmpretrain."""
-        if self.task == 'classification':
-            return Prediction.of_classes(size, sample.pred_score.float().cpu().numpy(), labels)
-        if self.task == 'segmentation':
-            label_map = sample.pred_sem_seg.data[0].cpu().numpy()
-            return Prediction.of_label_map(label_map, len(self.categories.names), labels)
-        panoptic = None
-        if 'pred_panoptic_seg' in sample:
-            panoptic = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy().astype(np.int32)
-            is_class = panoptic % INSTANCE_OFFSET < len(self.categories.names)
-            if labels is not None:
-                is_class &= np.isin(panoptic % INSTANCE_OFFSET, labels)
-            panoptic[~is_class] = -1
-            if 'pred_instances' not in sample:
-                return replace(Prediction.of_nothing(size), panoptic=panoptic)
-        objects = sample.pred_instances
-        keep = objects.scores >= threshold
-        if labels is not None:
-            keep &= torch.isin(objects.labels, torch.tensor(labels, device=keep.device))
-        objects = objects[keep]
-        objects = objects[objects.scores.argsort(descending=True, stable=True)]
-        masks = [encode_mask(mask.cpu().numpy()) for mask in objects.masks] if 'masks' in objects else None
-        boxes = objects.bboxes.float().cpu().numpy()
-        scores = objects.scores.float().cpu().numpy()
-        return Prediction(size, boxes, scores, objects.labels.cpu().numpy(), masks, panoptic=panoptic)
+        return found_in(sample, size, len(self.categories.names), threshold, labels)
 
 
 class _HalfPrecision(nn.Module):

@@ -17,6 +17,7 @@ from ..utils.files import replacing
 from ..utils.html import data_uri, render
 from ..visualization.figures import new_figure, to_png
 from ..visualization.palette import LINE_COLORS, OKABE_ITO
+from ..visualization.text import label_annotator
 from .label_maps import LabelMapResults
 from .objects import ClassResult, Mistake, ObjectResults
 
@@ -301,7 +302,7 @@ def _draw_boxes(scene: np.ndarray, boxes: np.ndarray, labels: list[str], color: 
     objects = sv.Detections(boxes, class_id=np.zeros(len(boxes), int))
     color = sv.Color.from_hex(color)
     scene = sv.BoxAnnotator(color=color, thickness=2).annotate(scene, objects)
-    annotator = sv.LabelAnnotator(color=color, text_scale=0.4, text_padding=3, smart_position=True)
+    annotator = label_annotator(labels, color, 0.4, text_padding=3, smart_position=True)
     return annotator.annotate(scene, objects, labels=labels)
 
 

@@ -4,15 +4,14 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
-from mmengine.structures import BaseDataElement
 
 from ..engine.load_image import use_one_decoder
 from ..engine.runner.sampling import FaultTolerantDataset, SeededIndex, random_state_kept
-from ..structures.prediction import Categories, Prediction, encode_mask
+from ..engine.samples import annotated_in
+from ..structures.prediction import Categories
 from ..visualization.contact_sheet import cell, evenly_spaced, save_grid
 
 
@@ -37,28 +36,11 @@ def write_augmented(config: Config, path: Path) -> None:
         for index in evenly_spaced(range(len(dataset))):
             sample = dataset[SeededIndex(index, (config.randomness.seed, 0, index))]
             pixels = sample['inputs'].permute(1, 2, 0).clamp(0, 255).to(torch.uint8).numpy()  # some are float
-            annotated, text = _annotations(sample['data_samples'], len(names))
+            size = sample['data_samples'].img_shape[:2]
+            annotated = annotated_in(sample['data_samples'], size, len(names))
             name = Path(sample['data_samples'].img_path).name
+            is_detection = 'gt_instances' in sample['data_samples']
+            text = f', {len(annotated.boxes)} objects' if is_detection else ''
             text = f'{name}, {pixels.shape[0]}x{pixels.shape[1]}{text}'
             cells.append((text, cell(pixels, annotated, categories)))
     save_grid(cells, path)
-
-
-def _annotations(sample: BaseDataElement, num_classes: int) -> tuple[Prediction, str]:
-    """Return a sample's annotations in the augmented image, and what the sheet says of them."""
-    height, width = sample.img_shape[:2]
-    if 'gt_sem_seg' in sample:
-        label_map = sample.gt_sem_seg.data[0].numpy()
-        return Prediction.of_label_map(label_map, num_classes, range(num_classes)), ''
-    if 'gt_label' in sample:
-        probabilities = np.zeros(num_classes, np.float32)
-        probabilities[sample.gt_label.numpy()] = 1
-        label = Prediction.of_classes((height, width), probabilities)
-        return label.select(label.scores > 0), ''
-    objects = sample.gt_instances
-    boxes, labels = objects.bboxes.numpy().astype(np.float32), objects.labels.numpy()
-    masks = None
-    if 'masks' in objects:
-        masks = [encode_mask(mask > 0) for mask in objects.masks.to_ndarray()]
-    scores = np.ones(len(boxes), np.float32)
-    return Prediction((height, width), boxes, scores, labels, masks), f', {len(boxes)} objects'

@@ -18,6 +18,7 @@ from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .draw import draw
+from .text import font
 
 #: Images per split, width of a cell in pixels, cells per row, height of a line of text in pixels.
 _IMAGES, _CELL, _COLUMNS, _TEXT = 12, 420, 4, 16
@@ -75,8 +76,8 @@ def save_grid(cells: Sequence[tuple[str, Image.Image]], path: Path) -> None:
     for row, height in zip(rows, heights, strict=True):
         for column, (text, picture) in enumerate(row):
             sheet.paste(picture, (column * _CELL, top + _TEXT))
-            ascii_text = text.encode('ascii', 'replace').decode()
-            pen.text((column * _CELL + 2, top + 2), ascii_text, fill='black')
+            written = dict() if text.isascii() else dict(font=font(_TEXT - 2))
+            pen.text((column * _CELL + 2, top + 2), text, fill='black', **written)
         top += height
     with replacing(path) as temporary:
         sheet.save(temporary, format='JPEG' if path.suffix == '.jpg' else 'PNG')

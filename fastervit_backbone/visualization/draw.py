@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from ..structures.prediction import INSTANCE_OFFSET, Categories, Prediction
 from .palette import colorize_label_map, palette
 from .panoptic import colorize_segments, edges_of
+from .text import label_annotator, write
 
 #: Limits of the longer side of a picture, pixels: small images are enlarged to fit text, large ones reduced.
 LEAST, MOST = 640, 3000
@@ -47,8 +48,9 @@ def draw(
     if prediction.panoptic is not None:
         return _draw_panoptic(scene, prediction.panoptic, categories.names)
     if prediction.classification:
-        pairs = zip(prediction.labels, prediction.scores, strict=True)
-        return draw_lines(scene, [f'{score:.2f} {categories.names[label]}' for label, score in pairs])
+        names = [categories.names[label] for label in prediction.labels]
+        marks = [f'{score:.2f} ' if scores else '' for score in prediction.scores]
+        return draw_lines(scene, list(map(str.__add__, marks, names)))
     objects = sv.Detections(
         prediction.boxes * scale, confidence=prediction.scores, class_id=prediction.labels.astype(int)
     )
@@ -67,6 +69,10 @@ def draw_lines(scene: np.ndarray, lines: Sequence[str]) -> np.ndarray:
     """Write lines of text below each other into the upper left corner of a picture (H, W, 3), uint8, BGR."""
     text_scale = max(0.5, sv.calculate_optimal_text_scale(scene.shape[1::-1]))
     for i, text in enumerate(lines):
+        if not text.isascii():
+            top = 8 + round(36 * text_scale * i)
+            scene = write(scene, text, (8, top), round(26 * text_scale), (40, 40, 40))
+            continue
         width = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, text_scale, 1)[0][0]
         scene = sv.draw_text(
             scene,
@@ -165,11 +171,11 @@ def _draw_texts(
         text_scale = min(text_scale, float(np.median(widths)) / (_LETTER * max(map(len, texts))))
     text_scale = max(0.4, text_scale)
     is_dark = palette(names) @ np.array([0.299, 0.587, 0.114]) < 140
-    annotator = sv.LabelAnnotator(
-        color=_color_palette(names),
+    annotator = label_annotator(
+        texts,
+        _color_palette(names),
+        text_scale,
         text_color=sv.ColorPalette([sv.Color.WHITE if dark else sv.Color.BLACK for dark in is_dark]),
-        text_scale=text_scale,
-        text_thickness=max(1, round(2 * text_scale)),
         text_padding=max(2, round(6 * text_scale)),
         text_position=position,
         smart_position=len(objects) <= 100,  # moves texts apart, in quadratic time

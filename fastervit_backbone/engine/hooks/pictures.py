@@ -1,4 +1,4 @@
-"""Pictures of the test results of a segmenter or classifier."""
+"""Pictures of test results."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,25 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from ...datasets.images import read_picture
-from ...visualization.draw import draw_lines, enlarge
+from ...structures.prediction import Categories
+from ...utils.unique_names import UniqueNames
+from ...visualization.draw import draw
+from ..samples import annotated_in, found_in
 
-#: Class names are drawn on images with sides of at least this many pixels; they would cover smaller ones.
-_MIN_LABELED_SIDE = 300
 
-
-class _Pictures(Hook):
-    """Writes a picture of every test image.
+class ComparisonPictures(Hook):
+    """Write a picture of every test image: its annotations on the left, what the model found on the right.
 
     Args:
         folder: created if missing; a picture has the name of its image, ``.png``, preceded by the names of
             folders if the images are in several.
+        threshold: lowest score of an object.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, threshold: float = 0.3) -> None:
+        self.folder, self.threshold = Path(folder), threshold
         self._common_folder = ''
-
-    def _draw(self, runner: Runner, pixels: np.ndarray, sample: BaseDataElement, path: Path) -> None:
-        raise NotImplementedError
+        self._names = UniqueNames()
 
     def before_test(self, runner: Runner) -> None:
         """Find the deepest folder that contains all images."""
@@ -47,42 +46,19 @@ class _Pictures(Hook):
     ) -> None:
         """Draw a batch."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        names = tuple(runner.test_dataloader.dataset.metainfo['classes'])
+        categories = Categories(names, tuple(range(len(names))))
         for sample in outputs or ():
-            pixels = np.asarray(read_picture(sample.img_path))
-            stem = os.path.splitext(os.path.relpath(sample.img_path, self._common_folder or None))[0]
-            self._draw(runner, pixels, sample, self.folder / f'{stem.replace(os.sep, "_")}.png')
-
-
-class SegmentationPictures(_Pictures):
-    """Write every test image with its labels and its prediction side by side, drawn by mmseg's visualizer.
-
-    Args:
-        folder: as in the base class.
-        alpha: opacity of the label colors, 0..1.
-    """
-
-    def __init__(self, folder: str | Path, alpha: float = 0.75) -> None:
-        super().__init__(folder)
-        self.alpha = alpha
-
-    def _draw(self, runner: Runner, pixels: np.ndarray, sample: BaseDataElement, path: Path) -> None:
-        runner.visualizer.alpha = self.alpha
-        with_labels = min(pixels.shape[:2]) >= _MIN_LABELED_SIDE
-        runner.visualizer.add_datasample(
-            path.stem, pixels, sample, out_file=str(path), with_labels=with_labels
-        )
-
-
-class ClassificationPictures(_Pictures):
-    """Write every test image with its true class and the most probable ones."""
-
-    def _draw(self, runner: Runner, pixels: np.ndarray, sample: BaseDataElement, path: Path) -> None:
-        names = runner.test_dataloader.dataset.metainfo['classes']
-        scores = sample.pred_score.float().cpu().numpy()
-        lines = [f'true: {names[int(sample.gt_label)]}']
-        lines += [f'{scores[i]:.2f} {names[i]}' for i in np.argsort(-scores, kind='stable')[:5]]
-        scene = enlarge(np.ascontiguousarray(pixels[..., ::-1]), pixels.shape[:2])
-        Image.fromarray(np.ascontiguousarray(draw_lines(scene, lines)[..., ::-1])).save(path)
+            pixels = np.asarray(read_picture(sample.img_path))[..., ::-1]
+            size, sides = pixels.shape[:2], []
+            if {'gt_instances', 'gt_sem_seg', 'gt_label'} & set(sample.keys()):
+                truth = annotated_in(sample, size, len(names))
+                sides.append(draw(np.ascontiguousarray(pixels), truth, categories, scores=False))
+            found = found_in(sample, size, len(names), self.threshold)
+            sides.append(draw(np.ascontiguousarray(pixels), found, categories))
+            name = os.path.relpath(sample.img_path, self._common_folder or None).replace(os.sep, '_')
+            path = self.folder / f'{self._names.stem(name)}.png'
+            Image.fromarray(np.ascontiguousarray(np.concatenate(sides, 1)[..., ::-1])).save(path)
 
 
 def write_overview(folder: str | Path, columns: int = 2, rows: int = 4, width: int = 1400) -> Path | None:
