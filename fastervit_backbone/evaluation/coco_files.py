@@ -8,7 +8,9 @@ from pathlib import Path, PurePosixPath
 
 from pycocotools.coco import COCO
 
-from ..datasets.coco import complete_for_evaluation, is_box, is_number
+from ..datasets.coco import complete_for_evaluation, is_box, is_number, read_coco
+from ..datasets.validation.coco_entries import polygon_violation
+from ..datasets.validation.rules import COCO_RULES
 from ..utils.errors import UserError
 from ..utils.files import read_json
 
@@ -99,9 +101,10 @@ def _check_detections(found: Sequence[dict], truth: COCO, kind: str) -> None:
                 f'{key.removesuffix("_id")} {foreign[0]} of the predictions is not in the ground truth '
                 f'({len(foreign)} are not): are both files of the same data set?'
             )
-    checks = dict(score=is_number, bbox=is_box) | (dict(segmentation=bool) if kind == 'segm' else {})
+    checks = dict(score=is_number) | (dict(segmentation=bool) if kind == 'segm' else {})
     for i, a in enumerate(found):
-        for key, is_valid in checks.items():
+        needed = checks if not a.get('bbox') and a.get('segmentation') else checks | dict(bbox=is_box)
+        for key, is_valid in needed.items():
             if not is_valid(a.get(key)):
                 remedy = 'compare boxes (--metric bbox)' if key == 'segmentation' else 'predict again'
                 raise UserError(f'prediction {i} has no valid {key} ({str(a.get(key))[:40]!r}): {remedy}')
@@ -173,13 +176,14 @@ def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
         UserError: the file is not COCO, or lacks masks although ``kind`` is 'segm'.
     """
     path = Path(path)
-    content = read_json(path, 'download or write it again')
+    content = read_coco(path)
     try:
         truth, annotations = COCO(), content['annotations']
         for a in annotations:
             if not is_box(a['bbox']):
                 raise ValueError(f'annotation {a.get("id")} has the box {a["bbox"]!r}')
-            a.setdefault('area', a['bbox'][2] * a['bbox'][3])
+            if not is_number(a.get('area')):
+                a['area'] = a['bbox'][2] * a['bbox'][3]
         complete_for_evaluation(annotations)
         truth.dataset = dict(content, images=content['images'], categories=content['categories'])
         with contextlib.redirect_stdout(io.StringIO()):
@@ -192,4 +196,18 @@ def read_truth(path: str | Path, kind: str = 'bbox') -> COCO:
             f'{path}: annotation {without_mask[0]} has no segmentation ({len(without_mask)} have none): '
             'compare boxes (--metric bbox)'
         )
+    if kind == 'segm':
+        _check_polygons(path, annotations)
     return truth
+
+
+def _check_polygons(path: Path, annotations: Sequence[dict]) -> None:
+    """Raise UserError where pycocotools would fail, in the middle of an evaluation."""
+    for a in annotations:
+        shape = a['segmentation']
+        rule = next(filter(None, map(polygon_violation, shape)), '') if isinstance(shape, list) else ''
+        if rule:
+            raise UserError(
+                f'{path}: annotation {a.get("id")} has {COCO_RULES[rule].meaning}: tools/check_data.py --fix '
+                'removes them'
+            )

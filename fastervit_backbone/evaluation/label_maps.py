@@ -8,6 +8,7 @@ import numpy as np
 
 from ..datasets.images import open_image
 from ..utils.errors import UserError
+from .score import confusion_of, divide, intersection_over_union
 
 #: Values that are ignored, in 8-bit and in 16-bit files, unless a class has them.
 NO_CLASS = {255, 65535}
@@ -31,7 +32,7 @@ class LabelMapResults:
     @property
     def iou(self) -> np.ndarray:
         """(n,): intersection over union."""
-        return _iou(self.confusion)
+        return intersection_over_union(self.confusion)
 
     @property
     def recall(self) -> np.ndarray:
@@ -99,11 +100,9 @@ def analyze_label_maps(
         if true.shape != guess.shape:
             sizes = [f'{values.shape[1]}x{values.shape[0]}' for values in (true, guess)]
             raise UserError(f'{truth / path} is {sizes[0]} pixels, but its prediction is {sizes[1]}')
-        evaluated = true < count
-        pairs = true[evaluated] * (count + 1) + guess[evaluated]
-        confusion = np.bincount(pairs, minlength=(count + 1) ** 2).reshape(count + 1, count + 1)
+        confusion = confusion_of(true, guess, count)
         total += confusion
-        iou = float(np.nanmean(_iou(confusion))) if confusion.any() else 1.0
+        iou = float(np.nanmean(intersection_over_union(confusion))) if confusion.any() else 1.0
         images.append((path.as_posix(), _accuracy(confusion), iou))
     return LabelMapResults(tuple(names), total, sorted(images, key=lambda image: image[2]))
 
@@ -132,13 +131,3 @@ def _read_indices(path: Path, ids: Sequence[int], ignored: set[int]) -> np.ndarr
 
 def _accuracy(confusion: np.ndarray) -> float:
     return float(np.diag(confusion)[:-1].sum() / max(1, confusion.sum()))
-
-
-def _iou(confusion: np.ndarray) -> np.ndarray:
-    correct = np.diag(confusion)[:-1]
-    return divide(correct, confusion[:-1].sum(1) + confusion[:, :-1].sum(0) - correct)
-
-
-def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return ``part / whole``, nan where ``whole`` is 0."""
-    return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

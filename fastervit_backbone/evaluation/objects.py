@@ -1,7 +1,5 @@
 """Compare detections with ground truth, class by class, from pycocotools' own matches."""
 
-import contextlib
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..utils.errors import UserError
 from .coco_files import match_to_truth
+from .score import completed, figures, score_objects
 
 #: Lowest intersection over union of a match, for everything but AP over thresholds.
 IOU = 0.5
@@ -88,10 +87,6 @@ class ObjectResults:
     notes: list[str]
 
 
-_SUMMARY = ('AP', 'AP50', 'AP75', 'AP small', 'AP medium', 'AP large')
-_SUMMARY += ('AR 1', 'AR 10', 'AR 100', 'AR small', 'AR medium', 'AR large')
-
-
 def analyze_objects(
     detections: dict, truth: COCO, *, kind: str = 'bbox', threshold: float = 0.3, worst: int = 24
 ) -> ObjectResults:
@@ -110,15 +105,9 @@ def analyze_objects(
     if not 0 <= threshold <= 1 or worst < 0:
         raise UserError(f'--threshold {threshold}, --worst {worst}: expected 0 to 1, and 0 or more')
     found, notes = match_to_truth(detections, truth, kind)
-    scored = found
-    if kind == 'segm':  # otherwise pycocotools takes the areas of the boxes for those of the masks
-        scored = [{k: v for k, v in a.items() if k != 'bbox'} for a in found]
     categories = truth.loadCats(sorted(truth.getCatIds()))  # the order of COCOeval
-    with contextlib.redirect_stdout(io.StringIO()):
-        scorer = COCOeval(truth, truth.loadRes(scored) if scored else _no_detections(truth), kind)
-        scorer.evaluate()
-        scorer.accumulate()
-        scorer.summarize()
+    scorer = score_objects(truth, found, kind, matches=True)
+    found = [a | b for a, b in zip(found, completed(found, truth, 'bbox'), strict=True)]
     precision = scorer.eval['precision'][..., 0, -1]  # (IoU, recall, class)
     names = {c['id']: c['name'] for c in categories}
     mistakes = _mistakes(scorer, truth, names, threshold)
@@ -126,20 +115,13 @@ def analyze_objects(
     misses = [m for m in mistakes if m.score is None]
     return ObjectResults(
         kind,
-        {name: float(v) if v >= 0 else float('nan') for name, v in zip(_SUMMARY, scorer.stats, strict=True)},
+        figures(scorer),
         [_class_result(scorer, precision[:, :, k], category) for k, category in enumerate(categories)],
         confusion_matrix(found, truth, threshold),
         sorted(false_positives, key=lambda m: -m.score)[:worst],
         sorted(misses, key=lambda m: -m.box[2] * m.box[3])[:worst],
         notes,
     )
-
-
-def _no_detections(truth: COCO) -> COCO:
-    empty = COCO()
-    empty.dataset = truth.dataset | dict(annotations=[])
-    empty.createIndex()
-    return empty
 
 
 def _class_result(scorer: COCOeval, precision: np.ndarray, category: dict) -> ClassResult:

@@ -2,9 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from ..apis.sources import choose_sources, find_sources
 from ..datasets.images import open_image, read_image, upright_size
 from ..datasets.shapes import make_shapes
 from ..evaluation.coco_files import read_truth
+from ..evaluation.score import confusion_of, intersection_over_union, score_objects
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 
@@ -119,21 +118,16 @@ def score(predictions: Sequence[Prediction], images: Images, categories: Categor
         correct = [p.labels[0] == t for p, t in zip(predictions, images.truth, strict=True)]
         return {'top-1': float(np.mean(correct))}
     n = len(categories.names)
-    confusion = np.zeros((n, n), np.int64)
+    confusion = np.zeros((n + 1, n + 1), np.int64)
     for prediction, truth in zip(predictions, images.truth, strict=True):
         assert prediction.label_map is not None and isinstance(truth, np.ndarray)
-        valid = truth < n
-        pairs = truth[valid].astype(int) * n + prediction.label_map[valid]
-        confusion += np.bincount(pairs, minlength=n * n).reshape(n, n)
-    union = confusion.sum(0) + confusion.sum(1) - np.diag(confusion)
-    return {'mIoU': float(np.mean(np.diag(confusion)[union > 0] / union[union > 0]))}
+        confusion += confusion_of(truth, prediction.label_map, n)
+    return {'mIoU': float(np.nanmean(intersection_over_union(confusion)))}
 
 
 def _average_precision(
     predictions: Sequence[Prediction], images: Images, categories: Categories
 ) -> dict[str, float]:
-    from faster_coco_eval import COCOeval_faster
-
     truth = images.truth
     assert isinstance(truth, COCO) and images.ids is not None
     ids = {c['name']: c['id'] for c in truth.dataset['categories']}
@@ -144,16 +138,7 @@ def _average_precision(
     has_masks = any(p.masks is not None for p in predictions)
     metrics: dict[str, float] = {}
     for kind, name in (('bbox', 'box AP'), ('segm', 'mask AP'))[: 1 + has_masks]:
-        if not entries:
-            metrics[name] = 0.0
-            continue
-        with redirect_stdout(StringIO()):
-            scorer = COCOeval_faster(truth, truth.loadRes([dict(e) for e in entries]), kind)
-            scorer.params.imgIds = images.ids
-            scorer.evaluate()
-            scorer.accumulate()
-            scorer.summarize()
-        metrics[name] = float(scorer.stats[0])
+        metrics[name] = max(0.0, float(score_objects(truth, entries, kind, images.ids).stats[0]))
     return metrics
 
 

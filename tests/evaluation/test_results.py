@@ -373,7 +373,7 @@ def test_home_made_ground_truth(tmp_path):
     analyze_files(tmp_path, 'predictions.json', 'outside.json', 'd', images=tmp_path / 'images')
     del truth['annotations']
     (tmp_path / 'none.json').write_text(json.dumps(truth))
-    with pytest.raises(UserError, match='cannot be read as COCO'):
+    with pytest.raises(UserError, match='is JSON but not COCO: it has no list annotations'):
         analyze_files(tmp_path, 'predictions.json', 'none.json', 'e')
 
 
