@@ -4,6 +4,7 @@ from mmcv.transforms import LoadImageFromFile as MmcvLoadImageFromFile
 from mmengine.registry import TRANSFORMS
 
 from ..datasets.images import BITS, read_image
+from .config.lookup import import_toolkit
 
 
 class LoadImageFromFile(MmcvLoadImageFromFile):
@@ -48,6 +49,13 @@ class LoadImageFromFile(MmcvLoadImageFromFile):
         return results
 
 
-def use_one_decoder() -> None:
-    """Let all data sets that are built from now on read their images as checks and prediction do."""
-    TRANSFORMS.register_module(name='LoadImageFromFile', module=LoadImageFromFile, force=True)
+def use_one_decoder(scope: str) -> None:
+    """Let all data sets that are built from now on read their images as checks and prediction do.
+
+    Args:
+        scope: of the config: 'mmdet', 'mmseg', 'mmpretrain', ...; mmpretrain has an entry of its own.
+    """
+    import_toolkit(scope)
+    for registry in (TRANSFORMS, *TRANSFORMS.children.values()):
+        if 'LoadImageFromFile' in registry.module_dict:
+            registry.register_module(name='LoadImageFromFile', module=LoadImageFromFile, force=True)

@@ -27,7 +27,7 @@ def write_augmented(config: Config, path: Path) -> None:
     """
     with random_state_kept():
         init_default_scope(config.default_scope)
-        use_one_decoder()
+        use_one_decoder(config.default_scope)
         with redirect_stdout(StringIO()):  # pycocotools reports what it does
             dataset = FaultTolerantDataset(DATASETS.build(config.train_dataloader.dataset))
         names = tuple(dataset.metainfo['classes'])

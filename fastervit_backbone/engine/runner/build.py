@@ -88,9 +88,9 @@ def build_runner(config: Config, launcher: str, written_config: Config | None = 
     Raises:
         UserError: a type in the config does not exist.
     """
+    use_one_decoder(config.get('default_scope', 'mmengine'))
     if config.get('default_scope') == 'mmdet':
         patch_coco_metric()
-        use_one_decoder()
         if not is_verbose():
             quiet_coco()
         run_in_float32()
