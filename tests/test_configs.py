@@ -111,6 +111,18 @@ def test_a_config_is_a_base_plus_a_difference(path):
     )
 
 
+_BUILT = {}
+
+
+def built(backbone):
+    """Build a backbone, once for all configs that have it, and its maps of an image of 256x384."""
+    options = {k: v for k, v in backbone.items() if k != 'init_cfg'}
+    if repr(options) not in _BUILT:
+        net = MODELS.build(options)
+        _BUILT[repr(options)] = net, net(torch.empty(1, 3, 256, 384))
+    return _BUILT[repr(options)]
+
+
 @every_dense_leaf
 def test_channels_and_strides_are_the_backbones(path):
     """Necks, heads, anchors and RoI extractors expect what the backbone declares (a baseline's: emits)."""
@@ -121,8 +133,7 @@ def test_channels_and_strides_are_the_backbones(path):
     ours = model.backbone.type in ('FasterViT', 'TimmBackbone')
     device = 'meta' if ours else 'cpu'  # mmdet's and mmseg's Swin cannot be built on meta
     with torch.device(device), torch.no_grad():
-        net = MODELS.build({k: v for k, v in model.backbone.items() if k != 'init_cfg'})
-        maps = net(torch.empty(1, 3, 256, 384))
+        net, maps = built(model.backbone)
         necks = as_list(model.get('neck'))
         for extra in necks[:-1]:  # DeiT's, which makes a pyramid
             maps = MODELS.build(extra).eval()(maps)

@@ -48,7 +48,7 @@ DETECTORS = {
     'dino_fastervit4_21k_384_36e': UPPER | MANY_SCALES | {'model.num_queries': 100},
     'dino-5scale_fastervit2_12e': HEADS | MANY_SCALES | {'model.num_queries': 100},
 }
-SLOW = ('dino-5scale_fastervit2_12e',)
+SLOW = ('mask-rcnn_fastervit2_1x', 'dino_fastervit4_21k_384_36e', 'dino-5scale_fastervit2_12e')
 
 
 EPOCHS = [{'train_cfg.max_epochs': n, 'train_cfg.val_interval': 2} for n in (1, 2)]
@@ -137,10 +137,9 @@ UPERNET_HEADS = {
 SEGMENTERS = {'upernet_fastervit2_160k': CROPS | UPERNET_HEADS, 'fpn_fastervit1_40k': CROPS | HEADS}
 
 
+@pytest.mark.slow  # CamVid is the quick one
 @pytest.mark.realdata
-@pytest.mark.parametrize(
-    'name', ['fpn_fastervit1_40k', pytest.param('upernet_fastervit2_160k', marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('name', ['fpn_fastervit1_40k', 'upernet_fastervit2_160k'])
 def test_segmenters_on_ade20k(name, real_data, tmp_path, monkeypatch):
     """One training image; label 0 is ignored, and 150 classes are learned."""
     monkeypatch.setenv('ADE_ROOT', str(real_data / 'ADEChallengeData2016'))

@@ -61,7 +61,7 @@ def load(name, path, **options):
 @pytest.mark.parametrize(
     # the backbones of all are tested in models/test_reference.py
     'name',
-    [n if n in QUICK_CASES else pytest.param(n, marks=pytest.mark.slow) for n in PAPER_CASES],
+    [n if n == QUICK_CASES[0] else pytest.param(n, marks=pytest.mark.slow) for n in PAPER_CASES],
 )
 def test_published_logits(name, tmp_path):
     case, path = published(name, tmp_path)

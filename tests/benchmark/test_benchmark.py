@@ -176,6 +176,7 @@ def test_stages_add_up(nano, tmp_path):
     assert (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()
 
 
+@pytest.mark.slow
 def test_data_path(tmp_path, monkeypatch, capsys):
     pytest.importorskip('mmdet')
     from fastervit_backbone.benchmark import data_path

@@ -230,6 +230,7 @@ def test_a_box_is_encoded_as_the_detector_does(released):
     torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_command(released, tmp_path):
     """The file as DINO's training writes it; the result is read by stock torch and holds the backbone."""
     torch.save(dict(model={f'module.{k}': v for k, v in released.items()}, epoch=11), tmp_path / 'dino.pth')

@@ -61,6 +61,8 @@ FAMILIES = [
     'fpn_fastervit1_40k',
     'classification/imagenet200_nano',
 ]
+#: Those that are tried at an odd size by default.
+ODD = ('retinanet_fastervit0_1x', 'fpn_fastervit1_40k', 'classification/imagenet200_nano')
 
 
 class GraphSession:
@@ -88,8 +90,11 @@ def make_it_detect(model):
                 p.normal_(0, 0.02)
 
 
-@pytest.mark.parametrize('size', [(128, 160), (131, 99)])
-@pytest.mark.parametrize('name', FAMILIES)
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [(name, (128, 160)) for name in FAMILIES]
+    + [pytest.param(n, (131, 99), marks=[pytest.mark.slow] * (n not in ODD)) for n in FAMILIES],
+)
 def test_the_graph_of_every_family_is_its_model(name, size):
     config = load(ROOT / 'configs' / f'{name}.py')
     if '/' not in name:

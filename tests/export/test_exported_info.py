@@ -161,6 +161,7 @@ def test_no_json_at_all(text, message, pair):
         read_info(pair)
 
 
+@pytest.mark.slow
 def test_the_weights_beside_openvino_are_bound_too(fpn, tmp_path):
     pytest.importorskip('openvino')
     path, _ = export(FPN, fpn, tmp_path, size=(64, 96), format='openvino')
@@ -177,7 +178,9 @@ def test_the_weights_beside_openvino_are_bound_too(fpn, tmp_path):
         Predictor(path)
 
 
-@pytest.mark.parametrize('format', ['onnx', 'openvino', 'torch-export'])
+@pytest.mark.parametrize(
+    'format', ['onnx', *(pytest.param(f, marks=pytest.mark.slow) for f in ('openvino', 'torch-export'))]
+)
 def test_a_full_disk_is_one_line(format, fpn, images, tmp_path, small_files_only):
     if format == 'openvino':
         pytest.importorskip('openvino')

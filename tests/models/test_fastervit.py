@@ -322,7 +322,8 @@ def test_compiled_for_dynamic_sizes(training):
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize('backend', ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('backend', ['aot_eager', 'inductor'])
 def test_compiled_equals_eager_at_two_sizes(backend):
     net = randomize(FasterViT(ArchSpec(**{**TINY, 'depths': (1, 1, 1, 1)}))).eval()
     compiled = torch.compile(net, backend=backend)

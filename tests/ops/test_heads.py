@@ -22,7 +22,7 @@ HEADS = {
 #: Deformable convolutions in the backbone itself, which only its own ResNet has.
 RESNET = 'dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py'
 
-SLOW = ('vfnet/vfnet_r50_fpn_1x_coco.py', 'dyhead/atss_r50_fpn_dyhead_1x_coco.py', RESNET)
+SLOW = (*(name for name in HEADS if not name.startswith('guided_anchoring')), RESNET)
 PARAMETERS = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in (*HEADS, RESNET)]
 
 
