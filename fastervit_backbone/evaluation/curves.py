@@ -1,5 +1,6 @@
 """Plot training logs of mmengine as curves, one or several runs per chart."""
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,8 +74,8 @@ def read_log(path: str | Path) -> Log:
 
 
 def _read_lines(file: Path) -> list[dict]:
-    """Read a ``scalars.json``; evaluations, which log only their epoch, get the iteration before them."""
-    lines, iteration = [], 0
+    """Read a ``scalars.json``; evaluations, which log only their epoch or iteration, get their iteration."""
+    lines: list[dict] = []
     try:
         content = file.read_text().splitlines()
     except UnicodeDecodeError as error:
@@ -89,9 +90,27 @@ def _read_lines(file: Path) -> list[dict]:
         if not isinstance(line, dict):
             kind = type(line).__name__
             raise UserError(f'{file} line {number} is a {kind}, not a record: {_EXPECTED}')
-        iteration = line.get('iter', iteration)
-        lines.append(line | dict(iter=iteration))
-    return lines
+        lines.append(line)
+    return _with_iterations(lines)
+
+
+def _with_iterations(lines: Sequence[dict]) -> list[dict]:
+    """Give evaluations the iteration that they were at, which may lie behind the last one that was logged."""
+    first: dict[int, int] = {}  # logged iteration of each epoch; the same one in all
+    for line in lines:
+        if isinstance(line.get('epoch'), int) and isinstance(line.get('iter'), int):
+            first.setdefault(line['epoch'], line['iter'])
+    epochs = sorted(first)
+    lengths = [first[b] - first[a] for a, b in itertools.pairwise(epochs) if b == a + 1]
+    complete, iteration = [], 0
+    for line in lines:
+        if 'iter' in line:
+            iteration = line['iter']
+        elif isinstance(line.get('step'), int):
+            at = line['step'] * min(lengths, default=0) if first else line['step']
+            iteration = max(iteration, at)
+        complete.append(line | dict(iter=iteration))
+    return complete
 
 
 def plot_logs(logs: Sequence[Log], out: str | Path, keys: Sequence[str] = (), smooth: int = 1) -> list[str]:

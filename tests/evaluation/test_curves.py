@@ -36,6 +36,24 @@ def test_resumed_run(tmp_path):
     assert log.curve('coco/bbox_mAP').tolist() == points
 
 
+def test_evaluations_are_at_their_own_iteration(tmp_path):
+    """An epoch of 175 iterations logs its 170th as the last one; runs of iterations name theirs."""
+    by_epoch = [
+        line
+        for epoch in (1, 2, 3)
+        for line in (
+            *(dict(loss=1.0, epoch=epoch, iter=(epoch - 1) * 175 + i) for i in range(10, 175, 10)),
+            {'coco/bbox_mAP': 0.1 * epoch, 'step': epoch},
+        )
+    ]
+    by_iteration = [dict(loss=1.0, iter=50, step=50), dict(mIoU=30.0, step=75), dict(loss=1.0, iter=100)]
+    expected = {'coco/bbox_mAP': [175, 350, 525], 'mIoU': [75]}
+    for (key, iterations), lines in zip(expected.items(), (by_epoch, by_iteration), strict=True):
+        path = tmp_path / f'{len(iterations)}.json'
+        path.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+        assert read_log(path).curve(key)[:, 0].tolist() == iterations
+
+
 def test_pictures(tmp_path):
     for name in ('one', 'two'):
         write_log(tmp_path / name, '20260101_000000', range(1, 101))

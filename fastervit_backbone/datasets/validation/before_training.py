@@ -15,12 +15,16 @@ from ...utils.files import read_text
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
 from ..voc import read_xml
+from .coco import image_file_violations
 from .coco_entries import content_violations
+from .image_files import look
 from .label_maps import LabelValues, class_violations, read_pairs, split_violations, value_violations
 from .rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
 
-#: More label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
+#: More images or label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
 READ_AT_MOST = 5000
+#: Of image files; unreadable ones are replaced by others while training.
+_STOPS = ('image-size-differs', 'image-unsupported')
 
 
 def check_coco(
@@ -33,7 +37,9 @@ def check_coco(
     remedy: str = HOW_TO_GET_COCO,
     content: dict | None = None,
 ) -> int:
-    """Check that annotations and images exist, belong together and break no rule; no image is opened.
+    """Check that annotations and images exist, belong together and break no rule.
+
+    Of the images, at most :data:`READ_AT_MOST`, evenly spaced, only what gives their size is read.
 
     Args:
         ann_file: COCO json.
@@ -65,6 +71,10 @@ def check_coco(
     if missing:
         example = f'{len(missing)} of {len(images)}, the first is {missing[0]} in {image_dir}'
         _stop_at_first(ann_file, [Violation(COCO_RULES['image-missing'], example)], list_all)
+    for entry in images[:: -(-len(images) // READ_AT_MOST) or 1]:
+        file = look(image_dir / entry['file_name'], 'size')
+        found = [v for v in image_file_violations(entry, file) if v.rule.id in _STOPS]
+        _stop_at_first(ann_file, found, remedy_of_rules)
     without_mask = [a for a in annotations if not a.get('segmentation')] if need_masks else []
     if without_mask:
         raise UserError(

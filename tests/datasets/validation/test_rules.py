@@ -32,10 +32,14 @@ def findings(tmp_path, *arguments, **options):
 
 
 def stops(found, table):
-    """The messages at which training must stop, without opening images."""
+    """The messages at which training must stop; of images it reads only their sizes."""
     rules = [table[f['kind']] for f in found]
     return [
-        r.meaning for r in rules if r.severity == 'error' and r.reads == 'annotations' and not r.tolerated
+        r.meaning
+        for r in rules
+        if r.severity == 'error'
+        and (r.reads == 'annotations' or r.id == 'image-size-differs')
+        and not r.tolerated
     ]
 
 
