@@ -134,3 +134,9 @@ def are_numbers(values: Sequence) -> bool:
 def is_box(value: object) -> bool:
     """Whether this is four finite numbers."""
     return isinstance(value, list | tuple) and len(value) == 4 and are_numbers(value)
+
+
+def has_size(entry: Mapping) -> bool:
+    """Whether width and height are whole numbers of pixels from 1; 640.0 is one."""
+    sides = [entry.get('width'), entry.get('height')]
+    return all(is_number(side) and side >= 1 and side == int(side) for side in sides)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...utils.errors import UserError
-from ..coco import read_coco
-from .coco_entries import content_violations, count_objects, has_size, is_image
+from ..coco import has_size, read_coco
+from .coco_entries import content_violations, count_objects, is_image
 from .findings import Collector, Finding, repeated_content
 from .image_files import ImageFile, Read, look_all
 from .rules import COCO_RULES, Violation

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from ..coco import are_numbers
-from .coco_entries import has_size
+from ..coco import are_numbers, has_size
 from .image_files import ImageFile
 
 Size = tuple[int, int]

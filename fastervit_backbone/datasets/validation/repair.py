@@ -15,11 +15,11 @@ from .coco_entries import (
     HUGE,
     is_category,
     is_reference,
-    polygon_violation,
     walk_annotations,
     walk_categories,
     walk_images,
 )
+from .coco_masks import polygon_violation
 from .frames import move_to_file
 from .image_files import look
 from .rules import Violation
