@@ -14,7 +14,7 @@ from ..datasets.coco import read_coco
 from ..datasets.images import IMAGES as TRAINING_IMAGES
 from ..datasets.images import walk_files
 from ..utils.errors import UserError
-from ..utils.files import check_regular
+from ..utils.files import check_regular, is_file
 
 IMAGES = (*TRAINING_IMAGES, '.ppm', '.pgm')
 VIDEOS = ('.mp4', '.avi', '.mov', '.mkv', '.webm', '.m4v')
@@ -119,7 +119,7 @@ def choose_sources(
             raise UserError(
                 f'--annotations {annotations}: {str(image)[:60]} has no integer id, or no file_name'
             )
-    missing = [image['file_name'] for image in images if not (folder / image['file_name']).is_file()]
+    missing = [image['file_name'] for image in images if not is_file(folder / image['file_name'])]
     if missing:
         raise UserError(
             f'--annotations {annotations}: {missing[0]} is not in {folder} '

@@ -132,7 +132,7 @@ def _files(root: Path, yaml_folder: Path, places: Sequence[str]) -> list[Path]:
             yaml_folder / place,
             yaml_folder / place.removeprefix('../'),  # as Roboflow exports it
         )
-        found = next((p for p in tried if p.exists()), None)
+        found = next(filter(os.path.exists, tried), None)
         if found is None:
             raise UserError(
                 f'no folder or list of images at {os.path.abspath(root / place)}: correct path or '

@@ -11,7 +11,7 @@ import numpy as np
 from fastervit_cli.suggest import did_you_mean
 
 from ...utils.errors import UserError
-from ...utils.files import read_text
+from ...utils.files import is_file, read_text
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
 from ..voc import read_xml
@@ -67,7 +67,7 @@ def check_coco(
     remedy_of_rules = f'{list_all}; with --fix OUT it also writes a repaired copy'
     _stop_at_first(ann_file, content_violations(content), remedy_of_rules)
     images, annotations = content['images'], content['annotations']
-    missing = [i['file_name'] for i in images if not (image_dir / i['file_name']).is_file()]
+    missing = [i['file_name'] for i in images if not is_file(image_dir / i['file_name'])]
     if missing:
         example = f'{len(missing)} of {len(images)}, the first is {missing[0]} in {image_dir}'
         _stop_at_first(ann_file, [Violation(COCO_RULES['image-missing'], example)], list_all)
