@@ -229,7 +229,7 @@ def test_pictures_and_predictions(tmp_path, monkeypatch):
         evaluate(config, tmp_path / 'work', **folders, out=tmp_path / out, options=TEST_QUICK)
     assert {p.name for p in (tmp_path / 'pictures').iterdir()} == {'000001.png', '000002.png', 'overview.png'}
     with Image.open(tmp_path / 'pictures' / '000001.png') as drawn:
-        assert drawn.size == (2 * 128, 96)  # ground truth left, prediction right
+        assert drawn.size == (2 * 640, 480)  # enlarged; ground truth left, prediction right
     assert json.loads((tmp_path / 'out.json').read_text())['metrics'].keys() >= {'mIoU', 'aAcc'}
     assert (tmp_path / 'out.pkl').stat().st_size
     assert len(CLASSES) == 3

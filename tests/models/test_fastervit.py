@@ -290,8 +290,10 @@ def test_pure_bf16(nano):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize('grad', [False, True])
-@pytest.mark.parametrize('mode', [False, True])
+@pytest.mark.parametrize(
+    ('mode', 'grad'),
+    [(False, False), (True, True), *(pytest.param(m, not m, marks=pytest.mark.slow) for m in (False, True))],
+)
 def test_the_whole_backbone_is_one_graph(nano, mode, grad):
     torch._dynamo.reset()
     nano.train(mode)

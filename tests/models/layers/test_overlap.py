@@ -73,6 +73,7 @@ def test_any_size_copies_and_dtypes():
         ArchSpec(**TINY, window_overlap=-1)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_export_and_compile():
     net = randomize(FasterViT(ArchSpec(**TINY, window_overlap=1))).eval()
