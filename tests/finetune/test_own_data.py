@@ -14,8 +14,14 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
+from mmengine.registry import TRANSFORMS, init_default_scope
+
+from fastervit_backbone.apis.inputs import bits_of_config
 from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.datasets.validation.check import check_data
+from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.engine.load_image import use_one_decoder
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.finetune.own_data import USED, OwnData, read_own_data
 from fastervit_backbone.finetune.split import choose_val
@@ -228,3 +234,60 @@ def test_mixed_layouts_and_half_the_labels(shapes, tmp_path, capsys):
     path.write_text(json.dumps(content))
     finetune(data=half, arch='nano', dry_run=True)
     assert re.search(r'note: \d+ of \d+ images in \S+train are in no json: not used', capsys.readouterr().out)
+
+
+def test_a_class_with_one_image(tmp_path):
+    """It stays in training, and is a class of validation without an image."""
+    for name, count in (('cat', 6), ('owl', 1)):
+        for i in range(count):
+            (tmp_path / 'data' / name).mkdir(parents=True, exist_ok=True)
+            pixels = np.full((40, 40, 3), 40 * i + len(name), np.uint8)
+            pixels[: i + 1, : ord(name[0]) % 7] = 200
+            Image.fromarray(pixels).save(tmp_path / 'data' / name / f'{i}.png')
+    own = read_place(tmp_path / 'data', tmp_path / 'out')
+    assert own.classes == ['cat', 'owl'] and own.num_images == 6
+    assert [len(list((own.train / name).iterdir())) for name in own.classes] == [5, 1]
+    assert [len(list((own.val / name).iterdir())) for name in own.classes] == [1, 0]
+    _, errors = check_data(dict(train=str(own.train), val=str(own.val)), [])
+    assert errors == 0
+
+
+def test_some_objects_without_masks(shapes, tmp_path, capsys):
+    """What is learned is said first; where only some objects have masks, it is asked."""
+    finetune(data=shapes, arch='nano', dry_run=True)
+    assert re.search(r'\nlearns +boxes and masks\n', capsys.readouterr().out)
+    data = tmp_path / 'data'
+    shutil.copytree(shapes, data)
+    path = data / 'annotations' / 'instances_train.json'
+    changed = json.loads(path.read_text())
+    del changed['annotations'][0]['segmentation']
+    path.write_text(json.dumps(changed))
+    with pytest.raises(
+        UserError, match=r'1 of \d+ objects have no mask, the first is annotation 1: complete'
+    ):
+        finetune(data=data, arch='nano', dry_run=True)
+    finetune(data=data, arch='nano', dry_run=True, masks=False)
+    assert re.search(r'\nlearns +boxes\n', capsys.readouterr().out)
+
+
+def test_the_bits_of_the_images_are_in_the_config(shapes, tmp_path):
+    """A 12-bit camera: training and prediction read what the 8-bit twins hold."""
+    import cv2
+
+    data = tmp_path / 'data'
+    shutil.copytree(shapes, data)
+    shutil.rmtree(data / 'labels')
+    for path in sorted((data / 'images').rglob('*.png')):
+        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 16)
+    made = finetune(data=data, arch='nano', work_dir=tmp_path / 'run', config_only=True)
+    config = load_config(made.config)
+    for loader in (config.train_dataloader, config.val_dataloader):
+        assert loader.dataset.pipeline[0] == dict(type='LoadImageFromFile', bits=12)
+    name = sorted(p.name for p in (data / 'images' / 'val').iterdir())[0]
+    use_one_decoder('mmdet')
+    init_default_scope('mmdet')
+    found = TRANSFORMS.build(config.val_dataloader.dataset.pipeline[0])(
+        dict(img_path=str(data / 'images' / 'val' / name))
+    )['img']
+    assert (found == cv2.imread(str(shapes / 'images' / 'val' / name))).all()
+    assert bits_of_config(config) == 12
