@@ -10,7 +10,7 @@ from ..utils.errors import UserError
 from ..utils.files import is_file
 from .imagenet import SYNSETS, synsets
 from .images import IMAGES, walk_files
-from .splits import SPLITS
+from .splits import SPLITS, split_of
 
 NAME = 'images in one folder per class'
 #: Names of folders that other layouts have, in lower case: never those of classes.
@@ -25,25 +25,47 @@ Folders = str | Sequence[str] | None
 
 
 def find(place: Path) -> dict[str, Path]:
-    """Return the splits whose images lie in one folder per class; one without such splits is ``data``."""
-    splits = {
-        split: place / name for split, names in SPLITS.items() for name in names if (place / name).is_dir()
-    }
-    candidates = splits or {'data': place}
-    return {split: folder for split, folder in candidates.items() if _has_class_folders(folder)}
+    """Return the splits whose images lie in one folder per class; one without such splits is ``data``.
+
+    Raises:
+        UserError: of training and validation only one has such folders.
+    """
+    splits = {split_of([p.name]): p for p in sorted(place.iterdir()) if p.is_dir() and split_of([p.name])}
+    splits = {name: splits[name] for name in SPLITS if name in splits}
+    if not splits:
+        return {'data': place} if _has_class_folders(place) else {}
+    found = {split: folder for split, folder in splits.items() if _has_class_folders(folder)}
+    classes = {name for folder in found.values() for name in _folders(folder)}
+    for split, folder in splits.items() if found else ():
+        if split in found or split == 'test':  # whose images may have no classes
+            continue
+        names = _folders(folder)
+        stray = next((p for p in sorted(folder.iterdir()) if _is_image(p) and p.is_file()), None)
+        if stray is not None or not names or not classes.issuperset(names):
+            what = f'{stray} lies beside its folders' if stray else f'it has the folders {sorted(names)[:5]}'
+            raise UserError(
+                f'{folder} is the split {split}, and {what}: its images must be in folders of the classes '
+                f'{", ".join(sorted(classes)[:5])}'
+            )
+        found[split] = folder
+    return {name: found[name] for name in splits if name in found}
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGES and not path.name.startswith('.')
+
+
+def _folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')}
 
 
 def _has_class_folders(folder: Path) -> bool:
     """Whether all images of a folder lie in two or more folders, none with a name of another layout."""
-
-    def is_image(path: Path) -> bool:
-        return path.suffix.lower() in IMAGES
-
-    if any(path.is_file() and is_image(path) for path in folder.iterdir()):
+    if any(path.is_file() and _is_image(path) for path in folder.iterdir()):
         return False
-    folders = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.')]
-    classes = [path for path in folders if any(is_image(Path(entry.name)) for entry in os.scandir(path))]
-    return len(classes) > 1 and not any(path.name.lower() in _NO_CLASS for path in folders)
+    names = _folders(folder)
+    classes = [name for name in names if any(map(_is_image, (folder / name).iterdir()))]
+    return len(classes) > 1 and not any(name.lower() in _NO_CLASS or split_of([name]) for name in names)
 
 
 def resolve_classes(

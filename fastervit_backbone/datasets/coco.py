@@ -15,12 +15,13 @@ def find(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
     """Return the jsons of a folder, split -> (json, content), and the jsons that were passed over.
 
     They are ``annotations/*.json``, in the folder itself, or one beside each split's images as Roboflow
-    exports them. Where there are ``instances_*.json``, others (keypoints, captions, panoptic) describe the
-    same images.
+    exports them. Beside ``instances_train.json``, others of that split (keypoints, captions, panoptic)
+    describe the same images.
     """
-    patterns = ('*.json', 'annotations/*.json', '*/_annotations.coco.json')
+    patterns = ('*.json', 'annotations/*.json', '*/_annotations.coco.json', '*/annotations.json')
     candidates = sorted({path for pattern in patterns for path in place.glob(pattern) if path.name[0] != '.'})
-    chosen = [path for path in candidates if path.stem.startswith('instances_')] or candidates
+    instances = {split_name(path.stem) for path in candidates if path.stem.startswith('instances_')}
+    chosen = [p for p in candidates if p.stem.startswith('instances_') or split_name(p.stem) not in instances]
     skipped = [path for path in candidates if path not in chosen]
     found: dict[str, tuple[Path, dict]] = {}
     for path in chosen:
@@ -29,10 +30,10 @@ def find(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
         except UserError:  # another kind of json
             skipped.append(path)
             continue
-        own_folder = path.stem.startswith('_annotations')  # Roboflow: one folder per split
+        own_folder = path.parent not in (place, place / 'annotations')  # Roboflow: one folder per split
         name = split_name(path.stem) or (own_folder and (split_name(path.parent.name) or path.parent.name))
         name = name or path.stem
-        found[name if name not in found else str(path.relative_to(place).with_suffix(''))] = (path, content)
+        found[name if name not in found else path.relative_to(place).as_posix()] = (path, content)
     order = [*SPLITS, *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0]))), skipped
 

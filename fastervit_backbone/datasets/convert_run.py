@@ -1,6 +1,7 @@
 """Conversion behind tools/convert_data.py: choose by format, write, and say what comes next."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -67,9 +68,9 @@ def convert(
             yield from (f'note: {note}' for note in split.notes)
             yield from _write(split.content, out / f'{name}.json', split.images)
         if set(splits) <= {'train', 'val', 'test'}:
-            options = [f'--{name} {out / name}.json' for name in splits]
+            options = [word for name in splits for word in (f'--{name}', f'{out / name}.json')]
             folders = [str(split.images) for split in splits.values()]
-            yield f'next: python tools/check_data.py {" ".join([*options, "--images", *folders])}'
+            yield f'next: python {shlex.join(["tools/check_data.py", *options, "--images", *folders])}'
 
 
 def _read(kind: str, source: Path, classes: Sequence[str] | None) -> dict[str, CocoSplit]:

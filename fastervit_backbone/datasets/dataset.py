@@ -19,7 +19,7 @@ Split: TypeAlias = CocoSplit | LabelMapSplit | FolderSplit
 _NOTHING = (
     'holds no COCO json, no data.yaml of YOLO, no images/ and labels/ folders, no JPEGImages/ and '
     'Annotations/, no jsons of labelme, and no two or more folders of images with the names of classes: '
-    'name the splits with --train, --val and --images'
+    'name the splits with --train and --val (and --images, unless they are class folders)'
 )
 
 
@@ -34,6 +34,7 @@ class Dataset:
         splits: by name, in the order train, val, test, others; none is checked yet.
         classes: of label maps, where a file beside them names them.
         skipped: jsons that lie there and are not read.
+        images: folders of images that were given.
     """
 
     kind: Literal['coco', 'labels', 'folders']
@@ -42,6 +43,7 @@ class Dataset:
     splits: Mapping[str, Split]
     classes: list[str] | None = None
     skipped: Sequence[Path] = field(default=())
+    images: Sequence[str | Path] = field(default=())
 
     def line(self) -> str:
         """Tell what was found, on one line."""
@@ -176,7 +178,7 @@ def _of_jsons(
     for i, (name, (path, content)) in enumerate(jsons.items()):
         folder = Path(images[min(i, len(images) - 1)]) if images else coco.image_folder(path, content)
         splits[name] = read_split(name, path, folder, content)
-    return Dataset('coco', coco.NAME, place, splits, None, skipped)
+    return Dataset('coco', coco.NAME, place, splits, None, skipped, images)
 
 
 def _of_objects(layout: str, place: Path, splits: Mapping[str, CocoSplit]) -> Dataset:

@@ -31,7 +31,16 @@ _MAX_SIDE, _MAX_PIXELS = 2**20, 2**30
 #: Bits of a channel that pixels may use.
 BITS = (8, 10, 12, 14, 16)
 #: TIFF and EXIF tags.
-_WIDTH, _HEIGHT, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _SUBFILE = 256, 257, 262, 277, 338, 254
+_WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SAMPLES, _EXTRA_SAMPLES, _SUBFILE, _PLANAR = (
+    256,
+    257,
+    258,
+    262,
+    277,
+    338,
+    254,
+    284,
+)
 _ORIENTATION = 0x0112  # from 5 on the image is stored turned by 90 degrees
 #: EXIF orientation -> how stored pixels are turned upright.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -139,6 +148,11 @@ def unsupported(image: Image.Image) -> str:
     if image.mode == 'F' or (image.mode == 'I' and image.format != 'PNG'):
         kind = 'floating-point numbers' if image.mode == 'F' else '32-bit integers'
         return f'its pixels are {kind}: write 8 or 16 bits'
+    tags = getattr(image, 'tag_v2', {})
+    if is_deep(image) and (tags.get(_PHOTOMETRIC) == 0 or tags.get(_PLANAR) == 2):
+        # OpenCV reads the one as a negative, and mixes the other's channels up
+        kind = 'have 0 for white' if tags.get(_PHOTOMETRIC) == 0 else 'lie one channel after the other'
+        return f'its 16 bits {kind}: write them again'
     pages = getattr(image, 'n_frames', 1)
     if pages > 1 and image.format != 'MPO' and not _are_copies(image, pages):
         return f'it has {pages} pages: write a file for each'
@@ -161,6 +175,9 @@ def _are_copies(image: Image.Image, pages: int) -> bool:
 
 def is_deep(image: Image.Image) -> bool:
     """Whether the channels of a file have 16 bits; ``image``: not loaded yet."""
+    tags = getattr(image, 'tag_v2', {})
+    if any(bits > 8 for bits in tags.get(_BITS, ())):
+        return True
     return image.mode.startswith('I') or any(';16' in str(tile[3]) for tile in getattr(image, 'tile', ()))
 
 
@@ -229,8 +246,8 @@ def as_bgr(image: ImageLike, bits: int | None = None) -> np.ndarray:
         return read_image(image, bits)
     if isinstance(image, Image.Image):
         name = str(getattr(image, 'filename', ''))
-        if getattr(image, 'tile', ()) and is_deep(image) and os.path.isfile(name):
-            return read_image(name, bits)  # Pillow has only 8 of its bits
+        if os.path.isfile(name) and _is_deep_file(name):
+            return read_image(name, bits)  # Pillow has only 8 bits of its colors
         reason = unsupported(image)
         if reason:
             raise UserError(f'this image is not read, {reason}')
@@ -246,6 +263,11 @@ def as_bgr(image: ImageLike, bits: int | None = None) -> np.ndarray:
         'an image must be a file, a Pillow image or an array (H, W, 3), uint8 or uint16, RGB, '
         f'but got {given}'
     )
+
+
+def _is_deep_file(path: str) -> bool:
+    with open_image(path) as image:
+        return is_deep(image)
 
 
 def _decode(path: str | Path, flags: int) -> np.ndarray | None:

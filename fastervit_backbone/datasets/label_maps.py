@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from ..utils.errors import UserError
 from .images import IMAGES, images_below
-from .splits import SPLITS
+from .splits import SPLITS, split_of
 
 NAME = 'label maps'
 _LABELS, _PICTURES = ('labels', 'annotations', 'masks'), ('images', 'imgs', 'image')
@@ -12,17 +13,23 @@ NAME_FILES = ('classes.txt', 'labels.txt', 'names.txt')
 
 
 def find(place: Path) -> dict[str, tuple[Path, Path]]:
-    """Return split -> (folder of label maps, folder of images); without splits ``data``, or empty."""
-    images, labels = place / 'images', _first(place, _LABELS)
-    if labels is None or not images.is_dir() or not any(p.suffix == '.png' for p in images_below(labels)):
+    """Return split -> (folder of label maps, folder of images); without splits ``data``, or empty.
+
+    Raises:
+        UserError: a split has only one of the two.
+    """
+    images, labels = _first(place, _PICTURES), _first(place, _LABELS)
+    if labels is None or images is None or not any(p.suffix == '.png' for p in images_below(labels)):
         return {}
-    found = {
-        split: (labels / name, images / name)
-        for split, names in SPLITS.items()
-        for name in names
-        if (images / name).is_dir() and (labels / name).is_dir()
-    }
-    return found or {'data': (labels, images)}
+    sides = [_folders_of_splits(side) for side in (labels, images)]
+    names = [[name for name in SPLITS if name in side] for side in sides]
+    if names[0] != names[1]:
+        missing = next(name for name in SPLITS if (name in names[0]) != (name in names[1]))
+        other = images if missing in names[0] else labels
+        if missing != 'test':  # which may have no labels
+            raise UserError(f'{other} has no folder of the split {missing}, which the other side has: add it')
+    both = [name for name in SPLITS if name in names[0] and name in names[1]]
+    return {name: (sides[0][name], sides[1][name]) for name in both} or {'data': (labels, images)}
 
 
 def near(place: Path) -> str:
@@ -38,6 +45,10 @@ def near(place: Path) -> str:
         f'files of class numbers with the names of their images: python tools/convert_data.py masks {masks} '
         '--out labels'
     )
+
+
+def _folders_of_splits(side: Path) -> dict[str, Path]:
+    return {split_of([path.name]): path for path in sorted(side.iterdir()) if path.is_dir()}
 
 
 def _first(place: Path, names: tuple[str, ...]) -> Path | None:

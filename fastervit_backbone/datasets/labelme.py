@@ -76,7 +76,10 @@ def read_labelme(place: Path, files: Sequence[Path]) -> dict[str, CocoSplit]:
     splits = {}
     for split in (name for name in (*SPLITS, 'data') if name in parts):
         images = {path: _image_of(path, contents[path]) for path in parts[split]}
-        found = {image: path for path, image in images.items() if image is not None}
+        found: dict[Path, Path] = {}
+        for path, image in images.items():
+            if image is not None and found.setdefault(image, path) != path:
+                raise UserError(f'{found[image]} and {path} are both of {image}: move one of them away')
         sizes = {image: size for image, path in found.items() if (size := _stated_size(contents[path]))}
         objects = Objects(list(found), {i: n for n, i in numbers.items()}, sizes, place)
         objects.violations += [
@@ -118,16 +121,12 @@ def _label(path: Path, shape: object) -> str:
 def _image_of(path: Path, content: Mapping) -> Path | None:
     """Return the image of a json: where it says, beside it, or in a folder beside its own."""
     stated = content['imagePath'].replace('\\', '/')
-    tried = [
-        path.parent / stated,
-        path.parent / Path(stated).name,
-        path.parent.parent / 'images' / Path(stated).name,
-    ]
-    tried += [
-        folder / f'{path.stem}{suffix}'
-        for folder in (path.parent, path.parent.parent / 'images')
-        for suffix in IMAGES
-    ]
+    own = [path.with_suffix(suffix) for suffix in IMAGES]
+    if Path(stated).stem != path.stem and any(map(is_file, own)):
+        return next(filter(is_file, own))  # both were renamed after labelme
+    folders = (path.parent, path.parent.parent / 'images')
+    tried = [path.parent / stated, *(folder / Path(stated).name for folder in folders)]
+    tried += [folder / f'{path.stem}{suffix}' for folder in folders for suffix in IMAGES]
     return next(filter(is_file, tried), None)
 
 
@@ -180,7 +179,7 @@ def _polygon(shape: Mapping) -> list[float]:
     """Return x y x y ... of a polygon, a rectangle, or a circle given by its center and a point on it."""
     points, kind = shape['points'], shape['shape_type']
     if kind == 'rectangle':
-        (x1, y1), (x2, y2) = points[:2]
+        (x1, y1), (x2, y2) = map(min, zip(*points, strict=True)), map(max, zip(*points, strict=True))
         return [x1, y1, x2, y1, x2, y2, x1, y2]
     if kind == 'circle':
         (x, y), (x2, y2) = points[:2]

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..utils.errors import UserError
 from .images import map_in_threads, open_image, upright_size
 from .validation.coco import CocoSplit
+from .validation.coco_masks import SLACK
 from .validation.rules import COCO_RULES, Violation
 
 #: Of an image whose file cannot be opened: the check names it.
@@ -76,11 +77,14 @@ class Objects:
         x1, y1 = max(0.0, x), max(0.0, y)
         x2, y2 = min(float(image['width']), x + w), min(float(image['height']), y + h)
         clipped = [round(value, 2) for value in (x1, y1, max(0.0, x2 - x1), max(0.0, y2 - y1))]
+        example = f'{image["file_name"]}: {[round(value, 2) for value in box]}'
         if clipped[2] <= 0 or clipped[3] <= 0:
-            self.violations.append(
-                Violation(COCO_RULES['box-flat'], f'{image["file_name"]}: {clipped}, left out')
-            )
+            rule = 'box-outside' if w > 0 and h > 0 else 'box-flat'
+            self.violations.append(Violation(COCO_RULES[rule], f'{example}, left out'))
             return
+        out = max(-x, -y, x + w - image['width'], y + h - image['height'])
+        if out > SLACK:
+            self.violations.append(Violation(COCO_RULES['box-reaches-out'], example))
         a = dict(id=len(self._annotations) + 1, image_id=image['id'], category_id=category, bbox=clipped)
         self._annotations.append(a | dict(area=clipped[2] * clipped[3], iscrowd=0) | more)
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from ..utils.errors import UserError
 from ..utils.files import check_regular, is_file, read_text
-from .images import IMAGES, images_below, walk_files
+from .images import images_below, walk_files
 from .objects import Objects
 from .splits import SPLITS, split_of
 from .validation.coco import CocoSplit
@@ -109,32 +109,68 @@ def read_voc(
 def read_beside(place: Path) -> dict[str, CocoSplit]:
     """Read XML files that lie beside their images, or in a folder beside theirs, as LabelImg keeps them.
 
-    Splits are folders called ``train``, ``val``, ``test`` and the like. Empty where there are no such files.
+    Splits are folders called ``train``, ``val``, ``test`` and the like, of the XML files or of the images.
+    Empty where no XML file has an image.
+
+    Raises:
+        UserError: two images could be the one of an XML file, or two XML files are of one image.
     """
     images: dict[str, list[Path]] = {}
-    for path in walk_files(place, IMAGES):
+    for path in images_below(place):
         images.setdefault(path.stem, []).append(path)
+    found = {path: _nearest(path, images.get(path.stem, []), place) for path in walk_files(place, ('.xml',))}
+    of: dict[Path, Path] = {}
+    for path, image in found.items():
+        if image is not None and of.setdefault(image, path) != path:
+            raise UserError(f'{of[image]} and {path} are both of {image}: move one of them away')
+    if not of:
+        return {}
     entries: dict[str, list[tuple[Path | None, Path, str]]] = {}
-    for path in walk_files(place, ('.xml',)):
-        split = split_of(path.relative_to(place).parts[:-1])
-        same = [p for p in images.get(path.stem, []) if split_of(p.relative_to(place).parts[:-1]) == split]
-        beside = [p for p in same if p.parent == path.parent]
-        if same:
-            chosen = _image_of(beside or same, path)
-            entries.setdefault(split or 'data', []).append((chosen, path, path.stem))
+    for path, image in found.items():
+        split = _split_below(path, place) or (_split_below(image, place) if image else '') or 'data'
+        name = path.relative_to(place).with_suffix('').as_posix()
+        entries.setdefault(split, []).append((image, path, name))
     order = [name for name in (*SPLITS, 'data') if name in entries]
-    return _read(place, {name: entries[name] for name in order}, None, place)
+    splits = _read(place, {name: entries[name] for name in order}, None, place)
+    others = [path for paths in images.values() for path in paths if path not in of]
+    if others:
+        name = others[0].relative_to(place)
+        splits[order[0]].notes.append(f'{len(others)} images have no .xml, such as {name}: not used')
+    return splits
+
+
+def _split_below(path: Path, place: Path) -> str:
+    return split_of(path.relative_to(place).parts[:-1])
+
+
+def _nearest(xml: Path, candidates: Sequence[Path], place: Path) -> Path | None:
+    """Return the image of an XML file: in its folder, else the one that shares most folders with it."""
+
+    def shared(image: Path) -> tuple[bool, int]:
+        return image.parent == xml.parent, len(set(image.relative_to(place).parts[:-1]) & folders)
+
+    folders = set(xml.relative_to(place).parts[:-1])
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    best = max(map(shared, candidates))
+    nearest = [image for image in candidates if shared(image) == best]
+    if len(nearest) > 1:
+        stated = read_xml(xml, xml.name).image
+        nearest = [image for image in nearest if image.name == stated] or nearest
+    if len(nearest) > 1:
+        raise UserError(f'{xml} could be of {nearest[0]} or of {nearest[1]}: put it beside its image')
+    return nearest[0]
 
 
 def lists_of(folder: Path) -> dict[str, Path]:
     """Return the lists of a VOC folder by the name of their split."""
     main = folder / 'ImageSets' / 'Main'
-    lists = {name: main / f'{name}.txt' for name in (*SPLITS, 'trainval')}
-    existing = {name: path for name, path in lists.items() if path.is_file()}
+    files = sorted(main.glob('*.txt')) if main.is_dir() else []
+    found = {split_of([path.stem]) or path.stem.lower(): path for path in files}
+    existing = {name: found[name] for name in (*SPLITS, 'trainval') if name in found}
     if 'train' in existing:
         existing.pop('trainval', None)  # its images are those of train and val
-    others = sorted(main.glob('*.txt')) if main.is_dir() else []
-    return existing or ({'data': others[0]} if len(others) == 1 else {})
+    return existing or ({'data': files[0]} if len(files) == 1 else {})
 
 
 def _listed(path: Path, known: set[str]) -> Iterator[str]:

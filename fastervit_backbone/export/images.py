@@ -157,5 +157,5 @@ def _with_label_maps(folder: Path, labels: Path, categories: Categories) -> Imag
             size = upright_size(image)[::-1]
         if values.shape != size:
             raise UserError(f'{file} has the shape {values.shape}, its image {source.path} {size}')
-        maps.append(index[values])
+        maps.append(index[values.astype(np.int64)])
     return Images([s.path for s in sources], truth=maps, kind='images with label maps')

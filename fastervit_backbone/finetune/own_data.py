@@ -114,6 +114,9 @@ def read_own_data(
     _stop_at_errors(dataset, findings, classes, ignore)
     lines = [f'{dataset.layout} in {dataset.place}: training on {train.name}'] if dataset.place else []
     lines += [f'note: {note}' for note in dataset.notes()]
+    unused = [name for name in dataset.splits if name not in ('test', *(split.name for split in used))]
+    unused += [path.name for path in dataset.skipped]
+    lines += [f'note: not used: {", ".join(unused)}'] if unused else []
     making = _Making(dataset, used, folder, val_fraction, seed, write, findings, lines)
     if dataset.kind == 'coco':
         return _of_objects(making, masks)
@@ -173,23 +176,30 @@ def _of_objects(making: _Making, masks: bool) -> OwnData:
         is_new = True
     elif making.dataset.place:
         making.lines.append('validating on val')
-    paths = [
-        making.folder / f'{name}.json' if is_new else s.path for name, s in zip(USED, splits, strict=True)
-    ]
     train, val = (split.content for split in splits)
-    classes, val_classes = ([c['name'] for c in content['categories']] for content in (train, val))
-    if val_classes != classes:
-        raise UserError(f'{paths[1]} and {paths[0]} must list the same categories in the same order')
+    classes = [c['name'] for c in train['categories']]
+    is_other_order = [c['name'] for c in val['categories']] != classes
+    if is_other_order:  # the order of the json is that of mmdet's labels
+        splits[1].content = val = val | dict(
+            categories=sorted(val['categories'], key=lambda c: classes.index(c['name']))
+        )
+        making.lines.append(f'note: {splits[1].path} lists its categories in another order: written again')
+    written = [is_new, is_new or is_other_order]
+    paths = [
+        making.folder / f'{name}.json' if is_written else split.path
+        for name, is_written, split in zip(USED, written, splits, strict=True)
+    ]
     for split, content in zip(splits, (train, val), strict=True):
         if not content['annotations']:
             raise UserError(
                 f'{split.path}: {split.name} has no objects: training and evaluation both need some'
             )
-    making.lines += _unlisted(making.used) if not making.used[0].layout else []  # type: ignore[union-attr]
+    if not making.used[0].layout:  # type: ignore[union-attr]
+        making.lines += _unlisted(list(making.dataset.splits.values()))  # type: ignore[arg-type]
     objects = train['annotations']
     has_masks = masks and _have_masks(making.dataset, [*objects, *val['annotations']])
-    for path, split in zip(paths, splits, strict=True):
-        if is_new and making.write:
+    for path, split, is_written in zip(paths, splits, written, strict=True):
+        if is_written and making.write:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(split.content))
     sizes = [(image['height'], image['width']) for image in train['images']]
@@ -339,6 +349,7 @@ def _stop_at_errors(
         return
     kinds = 'kind' if len(errors) == 1 else 'kinds'
     command = ['python', 'tools/check_data.py', *([str(dataset.place)] if dataset.place else [])]
+    command += ['--images', *map(str, dataset.images)] if dataset.images else []
     if not dataset.place:
         splits = dataset.splits
         command += [word for name, split in splits.items() for word in (f'--{name}', _annotations(split))]

@@ -162,3 +162,22 @@ def test_what_is_no_image():
     for given in (np.zeros((4, 5, 3), np.float32), np.zeros((4, 5), np.uint8), 7):
         with pytest.raises(UserError, match=r'must be a file, a Pillow image or an array \(H, W, 3\)'):
             as_bgr(given)
+
+
+def test_sixteen_bits_that_opencv_reads_wrongly(tmp_path):
+    """Channels one after the other, which it mixes up; and 0 for white, of which it makes a negative."""
+    tifffile = pytest.importorskip('tifffile')
+    color = np.stack([DEEP, DEEP // 2, DEEP // 4])
+    tifffile.imwrite(tmp_path / 'planar.tif', color, photometric='rgb', planarconfig='separate')
+    tifffile.imwrite(tmp_path / 'inverted.tif', DEEP, photometric='miniswhite')
+    for name, reason in (('planar', 'lie one channel after the other'), ('inverted', 'have 0 for white')):
+        with pytest.raises(UserError, match=f'its 16 bits {reason}'):
+            read_image(tmp_path / f'{name}.tif')
+        assert look(tmp_path / f'{name}.tif').problem == 'image-unsupported'
+
+
+def test_a_pillow_image_that_was_loaded(tmp_path):
+    cv2.imwrite(str(tmp_path / 'color.png'), np.repeat(DEEP[..., None], 3, 2))
+    with Image.open(tmp_path / 'color.png') as image:
+        image.load()
+        assert (as_bgr(image, 12) == read_image(tmp_path / 'color.png', 12)).all()

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -236,3 +237,151 @@ def test_numbers_of_coco_jsons(tmp_path):
     split = open_dataset(tmp_path / 'a.json').splits['data']
     assert split.content['images'][0]['id'] == 1 and type(split.content['annotations'][0]['image_id']) is int
     assert check_data({}, [], data=str(tmp_path / 'a.json'))[1] == 0
+
+
+def test_equal_names_in_several_folders(tmp_path):
+    """Each XML file is of the image that shares most folders with it; where that is not one, it is asked."""
+    for scene, box in (('a', BOX), ('b', ('dog', *BOX[1:]))):
+        for i in range(2):
+            save_image(tmp_path / scene / 'images' / f'{i}.jpg', i)
+            write(tmp_path / scene / 'annotations' / f'{i}.xml', xml(f'{i}.jpg').replace('cat', box[0]))
+    found = objects(open_dataset(tmp_path).splits['data'])
+    assert [(o[0][0], o[1]) for o in found] == [('a', 'cat'), ('a', 'cat'), ('b', 'dog'), ('b', 'dog')]
+    for scene in 'ab':
+        (tmp_path / scene / 'annotations' / '0.xml').rename(tmp_path / f'{scene}0.xml')
+    (tmp_path / 'a0.xml').rename(tmp_path / '0.xml')
+    with pytest.raises(UserError, match=r'0\.xml could be of \S+0\.jpg or of \S+0\.jpg: put it beside'):
+        open_dataset(tmp_path)
+
+
+def test_xml_files_and_images_without_each_other(tmp_path):
+    """The split is that of the image's folder; nothing vanishes without a word."""
+    for split in ('train', 'val'):
+        for i in range(2):
+            save_image(tmp_path / 'images' / split / f'{split}{i}.jpg', i)
+            write(tmp_path / 'annotations' / f'{split}{i}.xml', xml(f'{split}{i}.jpg'))
+    write(tmp_path / 'annotations' / 'gone.xml', xml('gone.heic'))
+    save_image(tmp_path / 'images' / 'train' / 'unlabelled.jpg', 5)
+    splits = open_dataset(tmp_path).splits
+    assert {name: len(s.content['annotations']) for name, s in splits.items()} == dict(train=2, val=2, data=0)
+    assert [(v.rule.id, v.example) for v in splits['data'].violations] == [
+        ('image-missing', 'annotations/gone')
+    ]
+    assert splits['train'].notes == ['1 images have no .xml, such as images/train/unlabelled.jpg: not used']
+
+
+def test_boxes_in_other_pixels_are_told(tmp_path):
+    save_image(tmp_path / 'a.jpg')
+    write(tmp_path / 'a.xml', xml('a.jpg').replace('>31<', '>3000<'))
+    put(tmp_path / 'l', 'b.jpg', shape('rectangle', [[30, 25], [900, 700]]), seed=2)
+    for place in (tmp_path / 'l',):
+        (violation,) = open_dataset(place).splits['data'].violations
+        assert violation.rule.id == 'box-reaches-out' and '870' in violation.example
+    shutil.rmtree(tmp_path / 'l')
+    assert [v.rule.id for v in open_dataset(tmp_path).splits['data'].violations] == ['box-reaches-out']
+
+
+def test_labelme_files_that_were_renamed(tmp_path):
+    """The image of the same name is the one, whatever imagePath says; two jsons of one image are refused."""
+    for i in range(3):
+        kind = shape('rectangle', [[10, 5], [20 + i, 15]])
+        put(tmp_path, f'{i}.jpg', kind, seed=i, stated=f'{i - 1}.jpg')
+    found = objects(open_dataset(tmp_path).splits['data'])
+    assert [(o[0], o[4]) for o in found] == [('0.jpg', 10), ('1.jpg', 11), ('2.jpg', 12)]
+    write(tmp_path / 'copy.json', (tmp_path / '1.json').read_text())
+    with pytest.raises(UserError, match=r'are both of \S+0\.jpg: move one of them away'):
+        open_dataset(tmp_path)
+
+
+def test_a_rectangle_of_four_points_in_a_group(tmp_path):
+    square = shape('rectangle', [[5, 5], [25, 5], [25, 25], [5, 25]]) | dict(group_id=1)
+    put(tmp_path, 'a.jpg', square, shape('polygon', [[30, 30], [35, 30], [35, 35]]) | dict(group_id=1))
+    (a,) = open_dataset(tmp_path).splits['data'].content['annotations']
+    assert a['area'] == 400 + 12.5
+
+
+@pytest.mark.parametrize(('train', 'val'), [('train', 'valid'), ('Train', 'Validation'), ('training', 'val')])
+def test_splits_by_any_of_their_names(train, val, tmp_path):
+    for i, name in enumerate((train, train, val)):
+        save_image(tmp_path / 'voc/JPEGImages' / f'{i}.jpg', i)
+        write(tmp_path / 'voc/Annotations' / f'{i}.xml', xml(f'{i}.jpg'))
+        with (tmp_path / f'{name}.txt').open('a') as file:
+            file.write(f'{i}\n')
+        for kind in ('Images', 'masks'):
+            other = {train: 'train', val: 'validation'}[name] if kind == 'masks' else name
+            folder = tmp_path / 'maps' / kind / other
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), i % 2, np.uint8)).save(folder / f'{i}.png')
+        for label in ('cat', 'dog'):
+            save_image(tmp_path / 'classes' / name / label / f'{i}.jpg', i + ord(label[0]))
+    (tmp_path / 'voc/ImageSets/Main').mkdir(parents=True)
+    for name in (train, val):
+        (tmp_path / f'{name}.txt').rename(tmp_path / 'voc/ImageSets/Main' / f'{name}.txt')
+    for place in ('voc', 'maps', 'classes'):
+        assert list(open_dataset(tmp_path / place).splits) == ['train', 'val'], place
+
+
+def test_a_validation_split_is_not_dropped(tmp_path):
+    for split in ('train', 'val'):
+        for label in ('cat', 'dog'):
+            save_image(tmp_path / split / label / '0.jpg', len(split) + ord(label[0]))
+    os.remove(tmp_path / 'val' / 'dog' / '0.jpg')  # an empty class is one
+    assert list(open_dataset(tmp_path).splits) == ['train', 'val']
+    save_image(tmp_path / 'val' / 'preview.jpg', 9)
+    with pytest.raises(UserError, match=r'preview\.jpg lies beside its folders: its images must be in'):
+        open_dataset(tmp_path)
+
+
+def test_folders_of_splits_are_no_classes(tmp_path):
+    for split in ('Train', 'Test'):
+        for i in range(2):
+            save_image(tmp_path / split / f'{i}.jpg', i)
+    with pytest.raises(UserError, match='no two or more folders of images'):
+        open_dataset(tmp_path)
+
+
+def coco_json(path, names, categories=('cat', 'dog')):
+    for name in names:
+        save_image(path.parent / name, len(name))
+    images = [dict(id=i, file_name=n, width=60, height=40) for i, n in enumerate(names, 1)]
+    box = dict(bbox=[10, 5, 20, 20], area=400, iscrowd=0)
+    content = dict(
+        images=images,
+        categories=[dict(id=i, name=n) for i, n in enumerate(categories, 1)],
+        annotations=[
+            box | dict(id=3 * i + c, image_id=i, category_id=c)
+            for i in range(1, len(names) + 1)
+            for c in (1, 2)
+        ],
+    )
+    write(path, json.dumps(content))
+
+
+def test_no_json_is_dropped_without_a_word(tmp_path):
+    for name in ('cat_train', 'dog_train', 'train', 'instances_val'):
+        coco_json(tmp_path / f'{name}.json', [f'{name}{i}.jpg' for i in range(2)])
+    shutil.copy(tmp_path / 'instances_val.json', tmp_path / 'person_keypoints_val.json')
+    dataset = open_dataset(tmp_path)
+    assert len(dataset.splits) == 4 and [p.stem for p in dataset.skipped] == ['person_keypoints_val']
+    own = read_own_data(dataset, tmp_path / 'out', write=False)
+    (line,) = [line for line in own.lines if 'not used: ' in line]
+    assert 'dog_train.json' in line and 'person_keypoints_val.json' in line
+    assert not any('are in no json' in line for line in own.lines)
+
+
+def test_categories_in_another_order_are_written_again(tmp_path):
+    coco_json(tmp_path / 'train.json', ['a.jpg', 'b.jpg'])
+    coco_json(tmp_path / 'val.json', ['c.jpg'], ('dog', 'cat'))
+    own = read_own_data(open_dataset(tmp_path), tmp_path / 'out')
+    assert own.train == tmp_path / 'train.json' and own.val == tmp_path / 'out' / 'val.json'
+    assert [c['name'] for c in json.loads(own.val.read_text())['categories']] == ['cat', 'dog'] == own.classes
+
+
+def test_the_command_that_lists_all_has_the_images(tmp_path):
+    coco_json(tmp_path / 'json' / 'train.json', ['a.jpg', 'b.jpg'])
+    (tmp_path / 'json' / 'a.jpg').unlink()
+    shutil.move(tmp_path / 'json' / 'b.jpg', tmp_path / 'b.jpg')
+    with pytest.raises(UserError, match=rf'check_data\.py \S+train\.json --images {tmp_path}'):
+        read_own_data(
+            open_dataset(tmp_path / 'json' / 'train.json', [tmp_path]), tmp_path / 'out', write=False
+        )

@@ -28,7 +28,20 @@ _TURNED_MASKS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 _SLACK = 2.0
 
 
-def move_to_file(entry: dict, annotations: Sequence[dict], file: ImageFile) -> tuple[str, bool]:
+def turned_before(entry: dict, annotations: Sequence[dict], file: ImageFile) -> bool | None:
+    """Whether annotations of an image that EXIF turns fit only the upright one; None: they do not tell."""
+    if file.size is None or file.orientation < 5 or not has_size(entry):
+        return None
+    old = int(entry['width']), int(entry['height'])
+    if old != file.size[::-1]:
+        return None
+    fits = _fits(annotations, old), _fits(annotations, file.size)
+    return fits[1] if fits[0] != fits[1] else None
+
+
+def move_to_file(
+    entry: dict, annotations: Sequence[dict], file: ImageFile, upright: bool | None = None
+) -> tuple[str, bool]:
     """Give an image the size of its file, and its annotations the coordinates in it, in place.
 
     An image of the same shape was resized: coordinates are scaled. One that EXIF turns may be annotated as it
@@ -39,6 +52,7 @@ def move_to_file(entry: dict, annotations: Sequence[dict], file: ImageFile) -> t
         entry: of the image.
         annotations: of the image.
         file: what its file is.
+        upright: whether other images of the data set show that they are annotated as EXIF turns them.
 
     Returns:
         what was done, '' for nothing, and whether the coordinates are those of the file.
@@ -54,16 +68,22 @@ def move_to_file(entry: dict, annotations: Sequence[dict], file: ImageFile) -> t
     if old == new:
         return '', True
     change = f'size {_text(old)} -> {_text(new)}'
+    neither = f'size {_text(old)}, file {_text(new)}: its boxes fit neither: annotate it again'
     if file.orientation >= 5 and old == new[::-1]:
-        if _fits(annotations, old):
+        if _fits(annotations, old) and not (upright and _fits(annotations, new)):
             turn, turn_mask = _TURNS[file.orientation], _TURNED_MASKS[file.orientation]
             _move(annotations, lambda x, y: turn(x, y, *old), turn_mask, 1.0)
             change += f', boxes and masks turned with it (EXIF orientation {file.orientation}): check them'
         elif _fits(annotations, new):
             change += f', in which its boxes are already (EXIF orientation {file.orientation}): check them'
         else:
-            return f'size {_text(old)}, file {_text(new)}: its boxes fit neither: annotate it again', False
+            return neither, False
     elif abs(new[0] * old[1] - new[1] * old[0]) <= max(*old, *new):
+        if not _fits(annotations, old):
+            if not _fits(annotations, new):
+                return neither, False
+            entry['width'], entry['height'] = new
+            return f'{change}, in which its boxes are already: check them', True
         scales = new[0] / old[0], new[1] / old[1]
 
         def resize(mask: np.ndarray) -> np.ndarray:

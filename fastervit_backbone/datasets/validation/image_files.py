@@ -75,7 +75,7 @@ def look(path: Path, read: Read = 'all') -> ImageFile:
             size, channels = upright_size(image), 'image-channels' if unused_channels(image) else ''
             if read == 'all':
                 image.load()
-        bits = bits_of(path) if deep and not reason and read == 'all' else None
+        bits = bits_of(path) if deep and not reason else None
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
     problem = 'image-unsupported' if reason else ''

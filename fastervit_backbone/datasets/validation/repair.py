@@ -14,13 +14,14 @@ from .coco import CocoSplit
 from .coco_entries import (
     HUGE,
     is_category,
+    is_image,
     is_reference,
     walk_annotations,
     walk_categories,
     walk_images,
 )
 from .coco_masks import polygon_violation
-from .frames import move_to_file
+from .frames import move_to_file, turned_before
 from .image_files import look
 from .rules import Violation
 
@@ -37,18 +38,24 @@ def repair(split: CocoSplit) -> dict:
     changes = split.changes = []
     _renumber_huge(content, changes)
     _merge_categories(content, changes)
+    _merge_images(content, changes)
     images, unexplained = [], set()
     by_image: dict[object, list[dict]] = {}
     for a in content['annotations']:
         if isinstance(a, dict) and is_reference(a.get('image_id')):
             by_image.setdefault(a['image_id'], []).append(a)
-    for entry in _keep(walk_images(content['images']), changes):
+    entries = [entry for entry in _keep(walk_images(content['images']), changes) if is_image(entry)]
+    names = [entry['file_name'] for entry in entries]
+    files = {name: split.files.get(name) or look(split.images / name) for name in names}
+    told = {turned_before(e, by_image.get(e['id'], ()), files[e['file_name']]) for e in entries}
+    upright = True in told and False not in told
+    for entry in entries:
         name = entry['file_name']
-        file = split.files.get(name) or look(split.images / name)
+        file = files[name]
         if file.problem:
             changes.append(f'image {name}: {file.problem}, removed')
             continue
-        change, is_explained = move_to_file(entry, by_image.get(entry['id'], ()), file)
+        change, is_explained = move_to_file(entry, by_image.get(entry['id'], ()), file, upright)
         if change:
             changes.append(f'image {name}: {change}')
         if not is_explained:
@@ -76,6 +83,22 @@ def _renumber_huge(content: dict, changes: list[str]) -> None:
         for a in content['annotations']:
             if isinstance(a, dict) and is_reference(a.get(key)):
                 a[key] = new.get(a[key], a[key])
+
+
+def _merge_images(content: dict, changes: list[str]) -> None:
+    """Keep the first of the entries of one file; the annotations of the others follow."""
+    first: dict[str, int] = {}
+    merged = {}
+    for entry in filter(is_image, content['images']):
+        kept = first.setdefault(entry['file_name'], entry['id'])
+        if kept != entry['id']:
+            merged[entry['id']] = kept
+    moved = Counter()
+    for a in content['annotations']:
+        if isinstance(a, dict) and is_reference(a.get('image_id')) and a['image_id'] in merged:
+            moved[a['image_id']] += 1
+            a['image_id'] = merged[a['image_id']]
+    changes += [f'image {i} -> {merged[i]}: {count} annotations' for i, count in moved.items()]
 
 
 def _merge_categories(content: dict, changes: list[str]) -> None:
@@ -149,6 +172,8 @@ def _clip_box(a: dict, image: Mapping) -> str:
     x1, y1 = max(0, x), max(0, y)
     x2, y2 = min(image['width'], x + w), min(image['height'], y + h)
     before, a['bbox'] = a['bbox'], [x1, y1, x2 - x1, y2 - y1]
+    if not a.get('segmentation'):
+        a['area'] = (x2 - x1) * (y2 - y1)
     return f'bbox {before} -> {a["bbox"]}'
 
 

@@ -83,7 +83,7 @@ IMAGE_RULES = _table(
 
 COCO_RULES = IMAGE_RULES | _table(
     Rule('category-bad', 'error', 'categories without an integer id and a printable name', 'remove'),
-    Rule('category-id-twice', 'error', 'duplicate category ids: give each class its own id', 'remove'),
+    Rule('category-id-twice', 'error', 'duplicate category ids: give each class its own id'),
     Rule(
         'category-id-huge', 'error', 'category ids of 2**53 and more, which evaluation mixes up', 'renumber'
     ),
@@ -100,9 +100,7 @@ COCO_RULES = IMAGE_RULES | _table(
     Rule('classes-differ', 'error', 'classes that one split has and another has not', reads='splits'),
     Rule('ids-differ', 'warning', 'classes with different ids in two splits', reads='splits'),
     Rule('image-bad', 'error', 'images without an integer id and a file_name', 'remove'),
-    Rule(
-        'image-id-twice', 'error', 'image ids that occur twice: their annotations would be mixed up', 'remove'
-    ),
+    Rule('image-id-twice', 'error', 'image ids that occur twice: their annotations would be mixed up'),
     Rule(
         'image-id-huge',
         'error',

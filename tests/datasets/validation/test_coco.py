@@ -191,6 +191,8 @@ CORPUS = [
 
 #: What no repair can bring.
 NOTHING_LEFT = {'no-categories', 'no-images', 'no-annotations', 'all-crowds'}
+#: What only the one who knows the data can repair.
+NOTHING_LEFT |= {'image-id-twice', 'category-id-twice'}
 
 
 @pytest.mark.parametrize(
@@ -378,7 +380,7 @@ def test_no_json_ends_in_a_traceback(content, keep, extra, value, images, tmp_pa
     compare_splits([split, split])
     split.counts()
     mended = look(repair(split), images, tmp_path, 'mended')
-    assert kinds(mended, 'error') <= {'no-categories', 'no-images', 'no-annotations'}, (
+    assert kinds(mended, 'error') <= {*NOTHING_LEFT, 'image-size-differs'}, (
         content,
         mended.findings,
     )
@@ -515,3 +517,42 @@ def test_an_annotation_with_id_zero(images, tmp_path):
     assert kinds(again, 'error') == {'annotation-id-zero', 'annotation-id-twice'}
     assert sorted(a['id'] for a in repair(again)['annotations']) == [3, 4, 5]
     assert sorted(read_truth(again.path).anns) == [3, 4, 5]
+
+
+def scaled(boxes, size=(100, 100)):
+    """Images of 200x200 pixels whose json says another size."""
+    images = [dict(id=i, file_name=f'{i}.png', width=size[0], height=size[1]) for i in range(len(boxes))]
+    box = dict(category_id=1, area=1, iscrowd=0)
+    annotations = [box | dict(id=i + 1, image_id=i, bbox=b) for i, b in enumerate(boxes)]
+    return dict(images=images, annotations=annotations, categories=[dict(id=1, name='cat')])
+
+
+def test_boxes_that_are_in_the_files_pixels_stay(tmp_path):
+    boxes = [[120, 120, 50, 50], [10, 10, 20, 20], [150, 20, 90, 20]]
+    for i in range(3):
+        Image.fromarray(np.full((200, 200, 3), 60 * i, np.uint8)).save(tmp_path / f'{i}.png')
+    split = look(scaled(boxes), tmp_path, tmp_path)
+    mended = repair(split)
+    assert [a['bbox'] for a in mended['annotations']] == [boxes[0], [20, 20, 40, 40], boxes[2]]
+    assert 'in which its boxes are already' in split.changes[0] and 'fit neither' in split.changes[2]
+
+
+def test_one_image_tells_how_a_data_set_is_turned(tmp_path):
+    """The first box fits only the upright image: the tool annotated upright, and the others stay, too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for i in range(3):
+        Image.fromarray(np.full((40, 60, 3), 60 * i, np.uint8)).save(tmp_path / f'{i}.png', exif=exif)
+    boxes = [[5, 45, 20, 10], [5, 5, 20, 20], [10, 10, 25, 25]]
+    mended = repair(look(scaled(boxes, (60, 40)), tmp_path, tmp_path))
+    assert [a['bbox'] for a in mended['annotations']] == boxes
+    assert {(i['width'], i['height']) for i in mended['images']} == {(40, 60)}
+
+
+def test_a_file_that_is_listed_twice_keeps_all_its_objects(images, tmp_path):
+    content = copy.deepcopy(GOOD)
+    content['images'][1]['file_name'] = '1.png'
+    split = look(content, images, tmp_path)
+    mended = repair(split)
+    assert [a['image_id'] for a in mended['annotations']] == [1, 1, 3] and len(mended['images']) == 2
+    assert 'image 2 -> 1: 1 annotations' in split.changes
