@@ -67,19 +67,28 @@ def read_coco(path: Path) -> dict:
     Raises:
         UserError: broken JSON, or one without them.
     """
-    content = read_json(path, 'download or write it again')
+    return as_coco(read_json(path, 'download or write it again'), path)
+
+
+def as_coco(content: object, path: Path) -> dict:
+    """Return what was read from a json as COCO, in place; see :func:`read_coco`.
+
+    Raises:
+        UserError: it lacks one of the three lists.
+    """
     lists = ('images', 'annotations', 'categories')
-    missing = [k for k in lists if not isinstance(content, dict) or not isinstance(content.get(k), list)]
+    have = content if isinstance(content, dict) else {}
+    missing = [k for k in lists if not isinstance(have.get(k), list)]
     if missing:
         raise UserError(f'{path} is JSON but not COCO: it has no list {", ".join(missing)}')
     for part, keys in _WHOLE.items():
-        for entry in content[part]:
+        for entry in have[part]:
             if isinstance(entry, dict):
                 for key in keys:
                     value = entry.get(key)
                     if type(value) is float and value.is_integer():  # as pandas writes them
                         entry[key] = int(value)
-    return content
+    return have
 
 
 #: List -> fields that are whole numbers.

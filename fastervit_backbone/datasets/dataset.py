@@ -74,10 +74,11 @@ def open_dataset(
     if place.is_file():
         if place.suffix.lower() in ('.yaml', '.yml'):
             return _of_objects(yolo.NAME, place, yolo.read_yolo(place, *([splits] if splits else [])))
-        if labelme.is_labelme(read_json(place, 'download or write it again')):
+        content = read_json(place, 'download or write it again')
+        if labelme.is_labelme(content):
             raise UserError(labelme.describe(place))
         name = coco.split_name(place.stem) or 'data'
-        return _of_jsons(place, {name: (place, coco.read_coco(place))}, [], images)
+        return _of_jsons(place, {name: (place, coco.as_coco(content, place))}, [], images)
     if not place.is_dir():
         raise UserError(f'no file or folder at {place}: give a COCO json or the folder of a data set')
     jsons, skipped = coco.find(place)
