@@ -147,7 +147,7 @@ class _Making:
 
     def bits(self) -> int | None:
         most = max(split.bits for split in self.used)
-        return most if most in BITS[1:-1] else None
+        return most if 0 < most < BITS[-1] else None
 
 
 def _training_split(dataset: Dataset) -> Split:

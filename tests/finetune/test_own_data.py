@@ -270,19 +270,20 @@ def test_some_objects_without_masks(shapes, tmp_path, capsys):
     assert re.search(r'\nlearns +boxes\n', capsys.readouterr().out)
 
 
-def test_the_bits_of_the_images_are_in_the_config(shapes, tmp_path):
-    """A 12-bit camera: training and prediction read what the 8-bit twins hold."""
+@pytest.mark.parametrize('bits', [8, 12])
+def test_the_bits_of_the_images_are_in_the_config(bits, shapes, tmp_path):
+    """Values of 8 or 12 bits in 16: training and prediction read what the 8-bit twins hold."""
     import cv2
 
     data = tmp_path / 'data'
     shutil.copytree(shapes, data)
     shutil.rmtree(data / 'labels')
     for path in sorted((data / 'images').rglob('*.png')):
-        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 16)
+        cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) << (bits - 8))
     made = finetune(data=data, arch='nano', work_dir=tmp_path / 'run', config_only=True)
     config = load_config(made.config)
     for loader in (config.train_dataloader, config.val_dataloader):
-        assert loader.dataset.pipeline[0] == dict(type='LoadImageFromFile', bits=12)
+        assert loader.dataset.pipeline[0] == dict(type='LoadImageFromFile', bits=bits)
     name = sorted(p.name for p in (data / 'images' / 'val').iterdir())[0]
     use_one_decoder('mmdet')
     init_default_scope('mmdet')
@@ -290,4 +291,4 @@ def test_the_bits_of_the_images_are_in_the_config(shapes, tmp_path):
         dict(img_path=str(data / 'images' / 'val' / name))
     )['img']
     assert (found == cv2.imread(str(shapes / 'images' / 'val' / name))).all()
-    assert bits_of_config(config) == 12
+    assert bits_of_config(config) == bits

@@ -56,8 +56,8 @@ class CocoSplit:
 
     @property
     def bits(self) -> int:
-        """Bits that pixels use, the most of all images that were opened."""
-        return max((file.bits or 8 for file in self.files.values()), default=8)
+        """Bits that pixels of 16-bit images use, the most of those that were opened; 0: there are none."""
+        return max((file.bits or 0 for file in self.files.values()), default=0)
 
     def counts(self) -> Counter[str]:
         """Count the objects of each class, by name; crowds count."""

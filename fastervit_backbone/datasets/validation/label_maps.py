@@ -74,7 +74,7 @@ class LabelMapSplit:
         maps: (65536,), how many label maps have each value.
         sizes: image -> (width, height), of those that could be read.
         present: image -> values of its label map, without 255.
-        bits: that pixels use, the most of all images.
+        bits: that pixels of 16-bit images use, the most of all; 0: there are none.
         notes: of the reader.
     """
 
@@ -87,7 +87,7 @@ class LabelMapSplit:
     maps: np.ndarray = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     present: dict[str, set[int]] = field(default_factory=dict)
-    bits: int = 8
+    bits: int = 0
     notes: list[str] = field(default_factory=list)
 
     def told(self) -> str:
@@ -155,7 +155,7 @@ def check_label_map_split(split: LabelMapSplit, values: LabelValues) -> list[Fin
     allowed = values.allowed()
     for name, pair in zip(names, progress_bar(read_pairs(pairs, names), len(pairs), split.name), strict=True):
         split.hashes.setdefault(pair.file.digest or '', []).append(name)
-        split.bits = max(split.bits, pair.file.bits or 8)
+        split.bits = max(split.bits, pair.file.bits or 0)
         if pair.file.size is not None:
             split.sizes[name] = pair.file.size
         found.extend(pair.violations)
