@@ -95,7 +95,9 @@ def test_the_same_loss_for_the_same_global_batch(head, shapes, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('ending', 'code'), [('', 0), ('raise UserError("bad")', 2), ('sys.exit(1)', 1), ('1 / 0', 1)]
+    ('ending', 'code'),
+    [('', 0), ('raise UserError("bad")', 2)]
+    + [pytest.param(ending, 1, marks=pytest.mark.slow) for ending in ('sys.exit(1)', '1 / 0')],
 )
 def test_exit_of_a_distributed_process(ending, code, tmp_path):
     """Exit code, output and atexit handlers are kept, although C++'s static destructors are skipped."""

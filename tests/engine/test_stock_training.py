@@ -50,6 +50,7 @@ def test_mmdet_trains_a_finetune_config(shapes, tmp_path):
     assert all(w.isfinite().all() for w in weights.values()) and 'backbone.stem.conv1.weight' in weights
 
 
+@pytest.mark.slow  # as mmdet, above
 def test_mmseg_trains_the_demo(shapes, tmp_path, monkeypatch):
     """The flat config, as in a work dir: mmseg as installed here does not find the ``mmseg::`` bases of ours.
 

@@ -171,7 +171,6 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
     options = ' '.join(f'{k}={v}' for k, v in IN_PROCESS.items())
     options += ' default_hooks.checkpoint.interval=1 train_cfg.val_interval=9'
     train_tool = f'{sys.executable} {ROOT / "tools" / "train.py"} {FPN} --work-dir work'
-    first_run = f'{train_tool} --cfg-options {options} train_cfg.max_iters=2'
     full_disk = f'ulimit -f 20000; {train_tool} --resume --cfg-options {options} train_cfg.max_iters=4'
     run = dict(
         shell=True,
@@ -181,7 +180,16 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         text=True,
         executable='/bin/bash',
     )
-    assert subprocess.run(first_run, **run).returncode == 0
+    first_run = [
+        'train',
+        FPN,
+        '--work-dir',
+        'work',
+        '--cfg-options',
+        *options.split(),
+        'train_cfg.max_iters=2',
+    ]
+    assert tool(*first_run, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('iter_*.pth')}
     assert_one_line_error(
         subprocess.run(full_disk, **run),

@@ -350,7 +350,7 @@ def test_any_size(fpn, images, tmp_path):
         assert (found.label_map != expected.label_map).mean() < 1e-3
 
 
-@pytest.mark.parametrize('format', ['openvino', 'torch-export'])
+@pytest.mark.parametrize('format', ['openvino', pytest.param('torch-export', marks=pytest.mark.slow)])
 def test_other_formats(format, fpn, tmp_path, images):
     if format == 'openvino':
         pytest.importorskip('openvino')

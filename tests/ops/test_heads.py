@@ -22,8 +22,7 @@ HEADS = {
 #: Deformable convolutions in the backbone itself, which only its own ResNet has.
 RESNET = 'dcn/faster-rcnn_r50-dconv-c3-c5_fpn_1x_coco.py'
 
-SLOW = (*(name for name in HEADS if not name.startswith('guided_anchoring')), RESNET)
-PARAMETERS = [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in (*HEADS, RESNET)]
+PARAMETERS = (*HEADS, RESNET)
 
 
 @pytest.fixture(scope='module')
@@ -31,6 +30,7 @@ def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=20, val=2, size=(96, 128))
 
 
+@pytest.mark.slow  # values and gradients of the operators: test_torchvision_ops.py
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_twenty_steps_and_an_evaluation(name, shapes, tmp_path, monkeypatch):
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))
