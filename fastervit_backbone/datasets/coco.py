@@ -27,7 +27,10 @@ def find(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
     for path in chosen:
         try:
             content = read_coco(path)
-        except UserError:  # another kind of json
+        except UserError as error:
+            # one of another kind is passed over, and so is a broken one, unless it is a split
+            if (split_name(path.stem) or path.stem.startswith(('instances_', '_ann'))) and is_broken(path):
+                raise error
             skipped.append(path)
             continue
         own_folder = path.parent not in (place, place / 'annotations')  # Roboflow: one folder per split
@@ -36,6 +39,15 @@ def find(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
         found[name if name not in found else path.relative_to(place).as_posix()] = (path, content)
     order = [*SPLITS, *found]
     return dict(sorted(found.items(), key=lambda item: order.index(item[0]))), skipped
+
+
+def is_broken(path: Path) -> bool:
+    """Whether a file is no valid JSON."""
+    try:
+        read_json(path, '')
+    except UserError:
+        return True
+    return False
 
 
 def image_folder(path: Path, content: Mapping) -> Path:

@@ -64,7 +64,7 @@ def convert(
                 text = f'{violation.rule.meaning} ({violation.example})'
                 if violation.rule.severity == 'error':
                     raise UserError(f'{source}: {text}')
-                yield f'skipped: {text}'
+                yield f'{"clipped" if violation.rule.id == "box-reaches-out" else "skipped"}: {text}'
             yield from (f'note: {note}' for note in split.notes)
             yield from _write(split.content, out / f'{name}.json', split.images)
         if set(splits) <= {'train', 'val', 'test'}:

@@ -112,7 +112,7 @@ def _of_files_beside(place: Path, skipped: Sequence[Path]) -> Dataset:
     files = labelme.find(place)
     if files:
         return _of_objects(labelme.NAME, place, labelme.read_labelme(place, files))
-    broken = next((path for path in skipped if _is_broken(path)), None)
+    broken = next((path for path in skipped if coco.is_broken(path)), None)
     if broken is not None:
         raise UserError(
             f'{broken} is broken JSON: download or write it again; nothing else in {place} names its objects'
@@ -184,14 +184,6 @@ def _of_jsons(
 
 def _of_objects(layout: str, place: Path, splits: Mapping[str, CocoSplit]) -> Dataset:
     return Dataset('coco', layout, place, splits)
-
-
-def _is_broken(path: Path) -> bool:
-    try:
-        read_json(path, '')
-    except UserError:
-        return True
-    return False
 
 
 def compare(dataset: Dataset, checked: Sequence[Split]) -> list[Finding]:

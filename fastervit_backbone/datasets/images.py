@@ -52,7 +52,8 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
     8: lambda p: p.swapaxes(0, 1)[::-1],
 }
-_limit = threading.Lock()
+_lock = threading.Lock()
+_limits: list[int | None] = []  # Pillow's own limit, then an entry for each open image
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     """
     check_regular(path)
     try:
-        with _open(path) as image:
+        with _without_limit(), Image.open(path) as image:
             width, height = image.size
             if max(width, height) > _MAX_SIDE or width * height > _MAX_PIXELS:
                 raise ValueError(f'{width}x{height} pixels, more than OpenCV reads')
@@ -72,20 +73,27 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     except UserError:
         raise
     # Pillow calls a broken PNG a SyntaxError
-    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         raise UserError(
             f'{path} cannot be read as an image ({error}): write or unpack it again, or remove it'
         ) from error
 
 
-def _open(path: str | Path) -> Image.Image:
-    """Open with Pillow, whose own limit is a sixth of OpenCV's."""
-    with _limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(path)
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
+@contextmanager
+def _without_limit() -> Iterator[None]:
+    """Lift Pillow's limit, a sixth of OpenCV's, while an image is open in any thread."""
+    with _lock:
+        if not _limits:
+            _limits.append(Image.MAX_IMAGE_PIXELS)
+            Image.MAX_IMAGE_PIXELS = None
+        _limits.append(None)
+    try:
+        yield
+    finally:
+        with _lock:
+            _limits.pop()
+            if len(_limits) == 1:
+                Image.MAX_IMAGE_PIXELS = _limits.pop()
 
 
 def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
@@ -122,7 +130,10 @@ def orientation(image: Image.Image) -> int:
 
     It is read from EXIF or XMP, in any format; of a TIFF before its pixels are loaded.
     """
-    turn = image.getexif().get(_ORIENTATION, 1)
+    try:
+        turn = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # whatever broken EXIF raises: the image itself may be whole
+        return 1
     return turn if turn in _UPRIGHT else 1
 
 
@@ -200,7 +211,8 @@ def bits_of(path: str | Path) -> int:
 def read_image(path: str | Path, bits: int | None = None) -> np.ndarray:
     """Read an image as training and evaluation do: turned upright, without alpha.
 
-    8-bit images are read as mmcv reads them, but for an orientation in WebP or XMP, which OpenCV leaves out.
+    8-bit images are read as mmcv reads them, but for an orientation in WebP or XMP, which OpenCV leaves out,
+    and TIFF with alpha, by which it multiplies colors.
 
     Args:
         path: of the file.
@@ -221,7 +233,9 @@ def read_image(path: str | Path, bits: int | None = None) -> np.ndarray:
         turn = 1 if image.format == 'TIFF' else orientation(image)  # OpenCV turns TIFF whatever it is told
         image.load()
         flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if deep else 0)
-        pixels = _decode(path, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        # of TIFF, OpenCV multiplies colors by alpha
+        is_alpha = image.format == 'TIFF' and image.mode in ('RGBA', 'LA') and not deep
+        pixels = None if is_alpha else _decode(path, flags | cv2.IMREAD_IGNORE_ORIENTATION)
         if pixels is None:  # a format that only Pillow reads
             pixels = _bgr_of(image, bits)
     return _upright(_to_8_bits(pixels, bits), turn)
@@ -246,8 +260,12 @@ def as_bgr(image: ImageLike, bits: int | None = None) -> np.ndarray:
         return read_image(image, bits)
     if isinstance(image, Image.Image):
         name = str(getattr(image, 'filename', ''))
-        if os.path.isfile(name) and _is_deep_file(name):
+        if getattr(image, 'tile', ()) and is_deep(image) and os.path.isfile(name):
             return read_image(name, bits)  # Pillow has only 8 bits of its colors
+        if bits is not None and image.mode == 'RGB' and os.path.isfile(name) and _is_deep_file(name):
+            raise UserError(
+                f'{name} was loaded by Pillow, which keeps 8 of its 16 bits: give the file itself'
+            )
         reason = unsupported(image)
         if reason:
             raise UserError(f'this image is not read, {reason}')

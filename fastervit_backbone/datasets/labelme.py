@@ -140,7 +140,7 @@ def _groups(path: Path, shapes: Sequence, left_out: dict[str, int]) -> Iterator[
     """Yield the class and shapes of each object."""
     groups: dict[tuple, list[dict]] = {}
     for i, shape in enumerate(shapes):
-        label, kind = _label(path, shape), shape.get('shape_type') or 'polygon'
+        label, kind = _label(path, shape), str(shape.get('shape_type') or 'polygon')
         if label in _NO_CLASS or kind not in _SHAPES:
             what = label if label in _NO_CLASS else str(kind)
             left_out[what] = left_out.get(what, 0) + 1
@@ -201,7 +201,8 @@ def _paint(mask: np.ndarray, shape: Mapping) -> None:
         raise UserError(f'{shape["where"]} has a mask that is no PNG in base64') from error
     x, y = (int(v) for v in shape['points'][0])
     top, left = max(0, y), max(0, x)
-    part = part[top - y : top - y + mask.shape[0] - top, left - x : left - x + mask.shape[1] - left]
+    height, width = max(0, mask.shape[0] - top), max(0, mask.shape[1] - left)
+    part = part[top - y : top - y + height, left - x : left - x + width]
     if part.ndim != 2:
         raise UserError(f'{shape["where"]} has a mask of several channels')
     mask[top : top + part.shape[0], left : left + part.shape[1]] |= part

@@ -37,11 +37,14 @@ class Objects:
         self._images: list[dict] = []
         self._files: list[Path] = []
         self._annotations: list[dict] = []
+        self._stated: set[int] = set()  # images whose files may have another size: the rules compare
         known = sizes or {}
         unknown = [file for file in files if file not in known]
         opened = dict(zip(unknown, map_in_threads(_size, unknown), strict=True))
         for i, file in enumerate(files, start=1):
             width, height = known[file] if file in known else opened[file]
+            if file in known:
+                self._stated.add(i)
             name = os.path.relpath(os.path.abspath(file), self.folder).replace(os.sep, '/')
             if (width, height) == _UNKNOWN:
                 rule = 'image-unreadable' if file.is_file() else 'image-missing'
@@ -55,7 +58,7 @@ class Objects:
         return zip(self._images, self._files, strict=True)
 
     def add_box(self, image: Mapping, category: int, box: Sequence[float], *, crowd: bool = False) -> None:
-        """Add an object with a box x, y, width, height, which is clipped to the image."""
+        """Add an object with a box x, y, width, height, which is clipped to an image of known size."""
         self._add(image, category, box, iscrowd=int(crowd))
 
     def add_polygons(self, image: Mapping, category: int, polygons: Sequence[Sequence[float]]) -> None:
@@ -73,20 +76,27 @@ class Objects:
         self._add(image, category, box, segmentation=dict(code), area=area)
 
     def _add(self, image: Mapping, category: int, box: Sequence[float], **more: object) -> None:
+        if image['id'] not in self._stated:
+            box = self._clipped(image, box)
+        if min(box[2:]) > 0:
+            box = [round(value, 2) for value in box]
+            a = dict(id=len(self._annotations) + 1, image_id=image['id'], category_id=category, bbox=box)
+            self._annotations.append(a | dict(area=box[2] * box[3], iscrowd=0) | more)
+
+    def _clipped(self, image: Mapping, box: Sequence[float]) -> list[float]:
+        """Return a box within its image; without width or height where there is nothing of it."""
         x, y, w, h = box
         x1, y1 = max(0.0, x), max(0.0, y)
         x2, y2 = min(float(image['width']), x + w), min(float(image['height']), y + h)
-        clipped = [round(value, 2) for value in (x1, y1, max(0.0, x2 - x1), max(0.0, y2 - y1))]
-        example = f'{image["file_name"]}: {[round(value, 2) for value in box]}'
-        if clipped[2] <= 0 or clipped[3] <= 0:
-            rule = 'box-outside' if w > 0 and h > 0 else 'box-flat'
-            self.violations.append(Violation(COCO_RULES[rule], f'{example}, left out'))
-            return
+        clipped = [x1, y1, max(0.0, x2 - x1), max(0.0, y2 - y1)]
         out = max(-x, -y, x + w - image['width'], y + h - image['height'])
-        if out > SLACK:
-            self.violations.append(Violation(COCO_RULES['box-reaches-out'], example))
-        a = dict(id=len(self._annotations) + 1, image_id=image['id'], category_id=category, bbox=clipped)
-        self._annotations.append(a | dict(area=clipped[2] * clipped[3], iscrowd=0) | more)
+        rule = 'box-reaches-out' if out > SLACK else ''
+        if min(clipped[2:]) <= 0.005:
+            rule, clipped[2:] = 'box-outside' if min(w, h) > 0 else 'box-flat', [0.0, 0.0]
+        if rule:
+            told = f'{image["file_name"]}: {[round(value, 2) for value in box]}'
+            self.violations.append(Violation(COCO_RULES[rule], told))
+        return clipped
 
     def split(self, name: str, path: Path, layout: str) -> CocoSplit:
         """Return what was collected; ``path``: where it was read."""

@@ -87,14 +87,20 @@ def read_voc(
     for path in images_below(folder / 'JPEGImages'):
         images.setdefault(_key(path, folder / 'JPEGImages'), []).append(path)
     lists = lists_of(folder)
+    known = images.keys() | annotations.keys()
+    listed = {split: list(_listed(path, known)) for split, path in lists.items()} or dict(
+        data=sorted(annotations)
+    )
+    if 'trainval' in listed and (one := {'train', 'val'} & listed.keys()):
+        (has,) = one  # the other one is the rest
+        rest = [name for name in listed.pop('trainval') if name not in set(listed[has])]
+        listed['val' if has == 'train' else 'train'] = rest
     entries: dict[str, list[tuple[Path | None, Path, str]]] = {}
-    for split, path in lists.items() if lists else [('data', None)]:
+    for split, names in listed.items():
         if splits is not None and split in SPLITS and split not in splits:
             continue
-        known = images.keys() | annotations.keys()
-        names = sorted(annotations) if path is None else list(_listed(path, known))
         if not names:
-            raise UserError(f'{path or folder}: the split {split} is empty')
+            raise UserError(f'{folder}: the split {split} is empty')
         entries[split] = [
             (
                 _image_of(images.get(name, []), annotations.get(name)),
@@ -103,6 +109,10 @@ def read_voc(
             )
             for name in names
         ]
+    if not entries:
+        raise UserError(
+            f'{folder} has only the splits {", ".join(listed)}: none of {", ".join(splits or ())}'
+        )
     return _read(folder, entries, classes, folder / 'JPEGImages')
 
 
@@ -168,7 +178,7 @@ def lists_of(folder: Path) -> dict[str, Path]:
     files = sorted(main.glob('*.txt')) if main.is_dir() else []
     found = {split_of([path.stem]) or path.stem.lower(): path for path in files}
     existing = {name: found[name] for name in (*SPLITS, 'trainval') if name in found}
-    if 'train' in existing:
+    if {'train', 'val'} <= existing.keys():
         existing.pop('trainval', None)  # its images are those of train and val
     return existing or ({'data': files[0]} if len(files) == 1 else {})
 
@@ -204,7 +214,7 @@ def _read(
 ) -> dict[str, CocoSplit]:
     """Read splits of (image or None, XML file, name)."""
     read = {
-        split: [(image, read_xml(xml, f'{name}.xml'), name) for image, xml, name in parts]
+        split: [(image, read_xml(xml, f'{name}.xml', compare=False), name) for image, xml, name in parts]
         for split, parts in entries.items()
     }
     found = sorted({name for parts in read.values() for _, file, _ in parts for name, _, _ in file.objects})
@@ -231,12 +241,13 @@ def _read(
     return splits
 
 
-def read_xml(path: Path, name: str) -> VocFile:
+def read_xml(path: Path, name: str, *, compare: bool = True) -> VocFile:
     """Read an annotation file.
 
     Args:
         path: of the file.
         name: of it, for messages.
+        compare: boxes with the size that it states; False where that of the image decides.
     """
     result = VocFile()
     if not is_file(path):
@@ -266,7 +277,7 @@ def read_xml(path: Path, name: str) -> VocFile:
         corners = _numbers(name, box, _CORNERS, result.violations)
         if corners is None or difficult is None:
             continue
-        rule = _corner_rule(corners, result.size)
+        rule = _corner_rule(corners, result.size if compare else None)
         if rule:
             result.violations.append(_violation(rule, f'{name}: {label} {corners}'))
         else:

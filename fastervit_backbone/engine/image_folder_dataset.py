@@ -24,7 +24,7 @@ class ImageFolderDataset(BaseDataset):
         lazy_init: do not list the files yet.
 
     Raises:
-        UserError: folders that do not fit: see ``datasets.image_folder.resolve_classes``.
+        UserError: folders that do not fit: see ``datasets.class_folders.resolve_classes``.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The one scorer: average precision, intersection over union and top-1 of every command come from here."""
+"""The one scorer: average precision and intersection over union of analysis, export and INT8."""
 
 import contextlib
 import io

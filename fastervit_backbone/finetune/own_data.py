@@ -1,6 +1,7 @@
 """What training needs to know of a user's data set: its splits, checked, and what they can teach."""
 
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -101,7 +102,8 @@ def read_own_data(
     if dataset.kind != 'labels' and (classes is not None or ignore is not None):
         named = 'the folders name' if dataset.kind == 'folders' else f'{dataset.layout} name'
         raise UserError(f'--classes and --ignore are only for label maps: {named} the classes')
-    classes = classes or dataset.classes
+    _check_apart(dataset, folder)
+    given, classes = classes, classes or dataset.classes
     if dataset.kind == 'labels' and not classes:
         raise UserError(
             '--classes is required with label maps: names of the values 0, 1, ..., as in sky road'
@@ -111,7 +113,7 @@ def read_own_data(
     values = LabelValues(classes, ignored=() if ignore is None else (ignore,))
     findings = [finding for split in used for finding in split.check(_depth(split), values)]
     findings += compare(dataset, used)
-    _stop_at_errors(dataset, findings, classes, ignore)
+    _stop_at_errors(dataset, findings, given, ignore)
     lines = [f'{dataset.layout} in {dataset.place}: training on {train.name}'] if dataset.place else []
     lines += [f'note: {note}' for note in dataset.notes()]
     unused = [name for name in dataset.splits if name not in ('test', *(split.name for split in used))]
@@ -123,7 +125,23 @@ def read_own_data(
     if dataset.kind == 'folders':
         return _of_folders(making)
     assert classes is not None
+    if given is None:
+        lines[0] += ', classes of a file beside them'
     return _of_label_maps(making, classes, ignore)
+
+
+def _check_apart(dataset: Dataset, folder: Path) -> None:
+    """Raise UserError where what is written would replace the user's data."""
+    target = Path(os.path.realpath(folder))
+    for split in dataset.splits.values():
+        paths = [split.path.parent, split.images] if isinstance(split, CocoSplit) else []
+        paths += [split.folder] if isinstance(split, FolderSplit) else []
+        paths += [split.images, split.labels] if isinstance(split, LabelMapSplit) else []
+        for path in (*paths, *([dataset.place] if dataset.place else [])):
+            if Path(os.path.realpath(path)).is_relative_to(target):
+                raise UserError(
+                    f'{folder} is where new splits are written, and has the data: use another --work-dir'
+                )
 
 
 @dataclass
@@ -222,8 +240,8 @@ def _of_objects(making: _Making, masks: bool) -> OwnData:
 
 def _have_masks(dataset: Dataset, objects: Sequence[dict]) -> bool:
     """Return whether objects have masks; UserError where only some have."""
-    without = [a for a in objects if not a.get('segmentation') and not a.get('iscrowd')]
-    if without and any(a.get('segmentation') for a in objects if not a.get('iscrowd')):
+    without = [a for a in objects if not a.get('segmentation')]  # crowds, too: mmdet reads their masks
+    if without and len(without) < len(objects):
         example = (
             f', the first is annotation {without[0].get("id")}' if dataset.layout == 'COCO jsons' else ''
         )
@@ -295,8 +313,6 @@ def _of_label_maps(making: _Making, classes: Sequence[str], ignore: int | None) 
         raise UserError(
             f'the images have suffixes {", ".join(sorted(suffixes))}: label maps need a single one'
         )
-    if making.dataset.classes is not None:
-        making.lines[0] += ', classes of a file beside them'
     names, images, labels = list(train.present), [s.images for s in splits], [s.labels for s in splits]
     if len(splits) == 1:
         chosen = choose_val(train.present, digests(train.hashes), making.val_fraction, making.seed)
@@ -355,7 +371,7 @@ def _stop_at_errors(
         command += [word for name, split in splits.items() for word in (f'--{name}', _annotations(split))]
         folders = dict.fromkeys(str(s.images) for s in splits.values() if not isinstance(s, FolderSplit))
         command += ['--images', *folders] if folders else []
-    if dataset.kind == 'labels' and classes is not None and dataset.classes is None:
+    if dataset.kind == 'labels' and classes is not None:
         command += ['--classes', *classes]
     command += [] if ignore is None else ['--ignore', str(ignore)]
     command += ['--fix', 'fixed'] if dataset.kind == 'coco' else []

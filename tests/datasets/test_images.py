@@ -177,7 +177,37 @@ def test_sixteen_bits_that_opencv_reads_wrongly(tmp_path):
 
 
 def test_a_pillow_image_that_was_loaded(tmp_path):
-    cv2.imwrite(str(tmp_path / 'color.png'), np.repeat(DEEP[..., None], 3, 2))
-    with Image.open(tmp_path / 'color.png') as image:
-        image.load()
-        assert (as_bgr(image, 12) == read_image(tmp_path / 'color.png', 12)).all()
+    """Pillow has only 8 bits of colors then, perhaps changed ones: the file is asked for."""
+    path = tmp_path / 'color.png'
+    cv2.imwrite(str(path), np.repeat(DEEP[..., None], 3, 2))
+    with Image.open(path) as image:
+        image.thumbnail((15, 10))
+        with pytest.raises(
+            UserError, match='was loaded by Pillow, which keeps 8 of its 16 bits: give the file'
+        ):
+            as_bgr(image, 12)
+        assert as_bgr(image).shape == (10, 15, 3)
+
+
+def test_more_pixels_than_pillow_allows_while_loading(tmp_path, monkeypatch):
+    """Of TIFF, Pillow looks at its limit again."""
+    Image.fromarray(PIXELS).save(tmp_path / 'a.tif')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert read_image(tmp_path / 'a.tif').shape == PIXELS.shape and look(tmp_path / 'a.tif').problem == ''
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+@pytest.mark.parametrize('exif', [b'Exif\0\0II*\0', b'nonsense'])
+@pytest.mark.parametrize('suffix', ['.png', '.webp'])
+def test_broken_exif_is_none(exif, suffix, tmp_path):
+    path = tmp_path / f'a{suffix}'
+    Image.fromarray(PIXELS).save(path, exif=exif, **({} if suffix == '.png' else dict(lossless=True)))
+    assert (read_image(path)[..., ::-1] == PIXELS).all() and look(path).problem == ''
+
+
+def test_alpha_of_tiff_multiplies_nothing(tmp_path):
+    alpha = np.full((*PIXELS.shape[:2], 1), 60, np.uint8)
+    Image.fromarray(np.concatenate([PIXELS, alpha], 2)).save(tmp_path / 'a.tif')
+    assert (read_image(tmp_path / 'a.tif')[..., ::-1] == PIXELS).all()
+    with Image.open(tmp_path / 'a.tif') as image:
+        assert (as_bgr(image)[..., ::-1] == PIXELS).all()

@@ -274,9 +274,8 @@ def test_boxes_in_other_pixels_are_told(tmp_path):
     save_image(tmp_path / 'a.jpg')
     write(tmp_path / 'a.xml', xml('a.jpg').replace('>31<', '>3000<'))
     put(tmp_path / 'l', 'b.jpg', shape('rectangle', [[30, 25], [900, 700]]), seed=2)
-    for place in (tmp_path / 'l',):
-        (violation,) = open_dataset(place).splits['data'].violations
-        assert violation.rule.id == 'box-reaches-out' and '870' in violation.example
+    (finding,) = open_dataset(tmp_path / 'l').splits['data'].check()
+    assert finding.kind == 'box-reaches-out' and '870' in finding.examples[0]
     shutil.rmtree(tmp_path / 'l')
     assert [v.rule.id for v in open_dataset(tmp_path).splits['data'].violations] == ['box-reaches-out']
 
@@ -385,3 +384,70 @@ def test_the_command_that_lists_all_has_the_images(tmp_path):
         read_own_data(
             open_dataset(tmp_path / 'json' / 'train.json', [tmp_path]), tmp_path / 'out', write=False
         )
+
+
+def test_boxes_in_the_files_pixels_are_not_scaled_in_any_layout(tmp_path):
+    """The size that is stated is wrong, the boxes are not: as in a COCO json."""
+    for i in range(2):
+        save_image(tmp_path / 'voc/JPEGImages' / f'{i}.jpg', i, (600, 400))
+        size = '<size><width>300</width><height>200</height></size>'
+        text = xml(f'{i}.jpg', size=size).replace('>31<', '>501<').replace('>26<', '>301<')
+        write(tmp_path / 'voc/Annotations' / f'{i}.xml', text)
+        rectangle = labelme(f'{i}.jpg', shape('rectangle', [[10, 5], [500, 300]]), size=(300, 200))
+        save_image(tmp_path / 'labelme' / f'{i}.jpg', i, (600, 400))
+        write(tmp_path / 'labelme' / f'{i}.json', json.dumps(rectangle))
+    for name in ('voc', 'labelme'):
+        check_data({}, [], data=str(tmp_path / name), fix=str(tmp_path / 'fixed'))
+        fixed = json.loads((tmp_path / 'fixed' / 'data.json').read_text())
+        assert [a['bbox'] for a in fixed['annotations']] == [[10, 5, 490, 295]] * 2, name
+        assert (fixed['images'][0]['width'], fixed['images'][0]['height']) == (600, 400)
+
+
+def test_what_a_reader_leaves_out_is_in_the_log(tmp_path):
+    save_image(tmp_path / 'JPEGImages' / 'a.jpg')
+    write(tmp_path / 'Annotations' / 'a.xml', xml('a.jpg').replace('>31<', '>3<'))
+    check_data({}, [], data=str(tmp_path), fix=str(tmp_path / 'fixed'))
+    log = (tmp_path / 'fixed' / 'changes.log').read_text()
+    assert 'data: a.xml: cat [11.0, 6.0, 3.0, 26.0]: box-negative, left out' in log
+
+
+def test_written_files_never_replace_the_data(tmp_path):
+    coco_json(tmp_path / 'data' / 'train.json', ['a.jpg', 'b.jpg', 'c.jpg'])
+    before = (tmp_path / 'data' / 'train.json').read_text()
+    with pytest.raises(UserError, match='is where new splits are written, and has the data: use another'):
+        read_own_data(open_dataset(tmp_path / 'data'), tmp_path / 'data')
+    assert (tmp_path / 'data' / 'train.json').read_text() == before
+
+
+def test_a_broken_json_of_a_split_is_an_error(tmp_path):
+    coco_json(tmp_path / 'train.json', ['a.jpg', 'b.jpg'])
+    write(tmp_path / 'val.json', (tmp_path / 'train.json').read_text()[:100])
+    with pytest.raises(UserError, match=r'val\.json is broken JSON'):
+        open_dataset(tmp_path)
+    (tmp_path / 'val.json').rename(tmp_path / 'notes.json')
+    assert [p.name for p in open_dataset(tmp_path).skipped] == ['notes.json']
+
+
+@pytest.mark.parametrize(('listed', 'other'), [('train', 'val'), ('val', 'train')])
+def test_trainval_without_one_of_its_parts(listed, other, tmp_path):
+    for i in range(4):
+        save_image(tmp_path / 'JPEGImages' / f'{i}.jpg', i)
+        write(tmp_path / 'Annotations' / f'{i}.xml', xml(f'{i}.jpg'))
+    write(tmp_path / 'ImageSets/Main/trainval.txt', '0\n1\n2\n3\n')
+    write(tmp_path / f'ImageSets/Main/{listed}.txt', '1\n2\n')
+    splits = open_dataset(tmp_path, (), USED).splits
+    names = {name: [i['file_name'] for i in split.content['images']] for name, split in splits.items()}
+    assert names == {listed: ['1.jpg', '2.jpg'], other: ['0.jpg', '3.jpg']}
+
+
+def test_crowds_have_masks_too(tmp_path):
+    """As mmdet reads them, and as the check before training says."""
+    coco_json(tmp_path / 'all.json', ['a.jpg', 'bb.jpg', 'ccc.jpg'])
+    content = json.loads((tmp_path / 'all.json').read_text())
+    for a in content['annotations']:
+        a['segmentation'] = [[10, 5, 30, 5, 30, 25, 10, 25]]
+    content['annotations'][0] |= dict(iscrowd=1)
+    del content['annotations'][0]['segmentation']
+    write(tmp_path / 'all.json', json.dumps(content))
+    with pytest.raises(UserError, match='1 of 6 objects have no mask'):
+        read_own_data(open_dataset(tmp_path / 'all.json'), tmp_path / 'out', write=False)

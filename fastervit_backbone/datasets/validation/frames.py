@@ -8,6 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ..coco import are_numbers, has_size
+from .coco_masks import polygon_violation
 from .image_files import ImageFile
 
 Size = tuple[int, int]
@@ -140,8 +141,8 @@ def _moved_shape(
     shape = a.get('segmentation')
     if isinstance(shape, list):
         polygons = [
-            [n for x, y in zip(p[::2], p[1::2], strict=False) for n in point(x, y)]
-            if isinstance(p, list) and are_numbers(p)
+            [n for x, y in zip(p[::2], p[1::2], strict=True) for n in point(x, y)]
+            if isinstance(p, list) and not polygon_violation(p)
             else p
             for p in shape
         ]

@@ -28,14 +28,16 @@ class ComparisonPictures(Hook):
 
     def __init__(self, folder: str | Path, threshold: float = 0.3) -> None:
         self.folder, self.threshold = Path(folder), threshold
-        self._common_folder = ''
-        self._names = UniqueNames()
+        self._stems: dict[str, str] = {}
 
     def before_test(self, runner: Runner) -> None:
-        """Find the deepest folder that contains all images."""
-        dataset = runner.test_dataloader.dataset
-        folders = [os.path.dirname(dataset.get_data_info(i)['img_path']) for i in range(len(dataset))]
-        self._common_folder = os.path.commonpath(folders)
+        """Name the pictures of all images, from the deepest folder of all, in every process alike."""
+        dataset, names = runner.test_dataloader.dataset, UniqueNames()
+        paths = [dataset.get_data_info(i)['img_path'] for i in range(len(dataset))]
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+        for path in dict.fromkeys(paths):
+            name = os.path.relpath(path, common or None).replace(os.sep, '_')
+            self._stems[path] = names.stem(name)
 
     def after_test_iter(
         self,
@@ -56,8 +58,7 @@ class ComparisonPictures(Hook):
                 sides.append(draw(np.ascontiguousarray(pixels), truth, categories, scores=False))
             found = found_in(sample, size, len(names), self.threshold)
             sides.append(draw(np.ascontiguousarray(pixels), found, categories))
-            name = os.path.relpath(sample.img_path, self._common_folder or None).replace(os.sep, '_')
-            path = self.folder / f'{self._names.stem(name)}.png'
+            path = self.folder / f'{self._stems[sample.img_path]}.png'
             Image.fromarray(np.ascontiguousarray(np.concatenate(sides, 1)[..., ::-1])).save(path)
 
 
