@@ -16,9 +16,9 @@ from ..engine.config.validate import as_list
 from ..engine.config.write import as_python, escape
 from ..timm_models import default_cfgs
 from ..utils.errors import UserError
-from .own_data import OwnData
 from .pipelines import pipelines
 from .plan import Plan, learns_masks, steps_per_epoch
+from .training_data import OwnData
 
 #: Keys kept from the base config, in the order they are written, with the comment above each.
 _COMMENTS = {

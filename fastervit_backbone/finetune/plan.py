@@ -13,7 +13,7 @@ from fastervit_cli import data_folder
 from ..engine.config.load import load_config
 from ..utils.errors import UserError
 from .memory import choose_batch
-from .own_data import OwnData
+from .training_data import OwnData
 
 #: Kind of data -> model, unless another is asked for.
 DEFAULT_MODELS = dict(coco='cascade', labels='upernet', folders='classifier')

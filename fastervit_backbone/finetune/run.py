@@ -27,8 +27,9 @@ from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .augmented import write_augmented
 from .flat_config import LOGGERS, build_config, check_loggers, config_text
-from .own_data import USED, read_own_data
+from .own_data import read_own_data
 from .plan import DEFAULT_MODELS, MODELS, PRESETS, RESIZE_RANGES, Plan, describe, make_plan
+from .training_data import USED
 
 
 @dataclass(frozen=True)

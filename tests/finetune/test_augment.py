@@ -18,8 +18,8 @@ from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, Seed
 from fastervit_backbone.finetune import finetune, flat_config
 from fastervit_backbone.finetune.augmented import write_augmented
 from fastervit_backbone.finetune.flat_config import build_config
-from fastervit_backbone.finetune.own_data import OwnData
 from fastervit_backbone.finetune.plan import make_plan
+from fastervit_backbone.finetune.training_data import OwnData
 from fastervit_backbone.utils.errors import UserError
 
 SIZE = (96, 160)

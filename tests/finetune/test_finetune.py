@@ -23,8 +23,9 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune, memory, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
-from fastervit_backbone.finetune.own_data import OwnData, read_own_data
+from fastervit_backbone.finetune.own_data import read_own_data
 from fastervit_backbone.finetune.plan import MODELS, PRESETS, describe, find_base, make_plan
+from fastervit_backbone.finetune.training_data import OwnData
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.utils.errors import DownloadError, UserError
 from tests.helpers import CASCADE, assert_one_line_error

@@ -23,8 +23,9 @@ from fastervit_backbone.datasets.validation.check import check_data
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.load_image import use_one_decoder
 from fastervit_backbone.finetune import finetune
-from fastervit_backbone.finetune.own_data import USED, OwnData, read_own_data
+from fastervit_backbone.finetune.own_data import read_own_data
 from fastervit_backbone.finetune.split import choose_val
+from fastervit_backbone.finetune.training_data import USED, OwnData
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
 from tests.processes import tool
