@@ -132,14 +132,17 @@ def test_the_command_and_its_errors(run, shapes, tmp_path, monkeypatch):
     done = tool('predict', 'model', shapes / 'images' / 'val', '--out', 'predictions', cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / 'predictions' / 'predictions.json').is_file(), done.stderr
     offline, image = dict(HF_HUB_OFFLINE='1'), next((shapes / 'images' / 'val').glob('*.png'))
-    for arguments, message in (
-        (['publish', run, 'model'], 'model exists: name a new folder'),
-        (['publish', tmp_path / 'absent', 'x'], 'no such folder: name the work dir'),
-        (['publish', tmp_path, 'x'], 'expected one config in it, found none'),
-        (['predict', 'hf://someone/nothing', image, '--out', 'x'], 'hf://someone/nothing: .*check the id'),
+    predict = ['predict', 'hf://someone/nothing', image, '--out', 'x']
+    done = tool(*predict, cwd=tmp_path, **offline)
+    assert_one_line_error(done, 'hf://someone/nothing: .*check the id')
+    for folder, out, message in (
+        (run, 'model', 'model exists: name a new folder'),
+        (tmp_path / 'absent', 'x', 'no such folder: name the work dir'),
+        (tmp_path, 'x', 'expected one config in it, found none'),
     ):
-        assert_one_line_error(tool(*arguments, cwd=tmp_path, **offline), message)
-        assert not (tmp_path / 'x').exists()
+        with pytest.raises(UserError, match=message):
+            publish(folder, tmp_path / out)
+    assert not (tmp_path / 'x').exists()
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     import huggingface_hub.constants
 
