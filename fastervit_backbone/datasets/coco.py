@@ -15,13 +15,14 @@ def find(place: Path) -> tuple[dict[str, tuple[Path, dict]], list[Path]]:
     """Return the jsons of a folder, split -> (json, content), and the jsons that were passed over.
 
     They are ``annotations/*.json``, in the folder itself, or one beside each split's images as Roboflow
-    exports them. Beside ``instances_train.json``, others of that split (keypoints, captions, panoptic)
-    describe the same images.
+    exports them. Beside ``instances_train.json``, others of that split (keypoints, captions, panoptic) and of
+    none describe the same images.
     """
     patterns = ('*.json', 'annotations/*.json', '*/_annotations.coco.json', '*/annotations.json')
     candidates = sorted({path for pattern in patterns for path in place.glob(pattern) if path.name[0] != '.'})
     instances = {split_name(path.stem) for path in candidates if path.stem.startswith('instances_')}
-    chosen = [p for p in candidates if p.stem.startswith('instances_') or split_name(p.stem) not in instances]
+    passed = {'', *instances} if instances else set()
+    chosen = [p for p in candidates if p.stem.startswith('instances_') or split_name(p.stem) not in passed]
     skipped = [path for path in candidates if path not in chosen]
     found: dict[str, tuple[Path, dict]] = {}
     for path in chosen:

@@ -452,3 +452,11 @@ def test_crowds_have_masks_too(tmp_path):
     write(tmp_path / 'all.json', json.dumps(content))
     with pytest.raises(UserError, match='1 of 6 objects have no mask'):
         read_own_data(open_dataset(tmp_path / 'all.json'), tmp_path / 'out', write=False)
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize('name', ['coco_mini128', 'coco_pixabay61', 'voc_bccd364', 'camvid_mini'])
+def test_real_data_is_recognized(name, real_data):
+    splits = open_dataset(real_data / name).splits
+    assert {'train', 'val'} <= splits.keys() <= {'train', 'val', 'test', 'instances_all'}
+    assert all(split.check('exists') is not None for split in splits.values())
