@@ -1,6 +1,6 @@
 """Open a data set in any layout that people have: the one door to it for checks, training and conversion."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -73,7 +73,7 @@ def open_dataset(
     place = Path(place)
     if place.is_file():
         if place.suffix.lower() in ('.yaml', '.yml'):
-            return _of_objects(yolo.NAME, place, yolo.read_yolo(place, *([splits] if splits else [])))
+            return _of_objects(yolo.NAME, place, yolo.read_yolo(place, splits))
         content = read_json(place, 'download or write it again')
         if labelme.is_labelme(content):
             raise UserError(labelme.describe(place))
@@ -95,7 +95,7 @@ def open_dataset(
     if images:
         raise UserError(f'--images {images[0]}: {place} has its images in itself; leave the option out')
     if yaml is not None:
-        return _of_objects(yolo.NAME, place, yolo.read_yolo(yaml, *([splits] if splits else [])))
+        return _of_objects(yolo.NAME, place, yolo.read_yolo(yaml, splits))
     if voc.is_voc(place):
         return _of_objects(voc.NAME, place, voc.read_voc(place, splits=splits))
     return _of_files_beside(place, skipped)
@@ -155,12 +155,7 @@ def named_splits(splits: Mapping[str, str | Path], images: Sequence[str | Path])
             f'--images is required with COCO jsons and label maps: --{next(iter(paths))} needs the folder of '
             'its images: --images DIR'
         )
-    if len(images) not in (1, len(paths)):
-        raise UserError(
-            f'--images names {len(images)} folders for {len(paths)} splits: one for all, or one for each'
-        )
-    image_folders = [Path(images[min(i, len(images) - 1)]) for i in range(len(paths))]
-    pairs = zip(paths.items(), image_folders, strict=True)
+    pairs = zip(paths.items(), _folder_of_each(images, paths), strict=True)
     if folders:
         maps = {name: LabelMapSplit(name, folder, path) for (name, path), folder in pairs}
         return Dataset('labels', label_maps.NAME, None, maps)
@@ -170,16 +165,25 @@ def named_splits(splits: Mapping[str, str | Path], images: Sequence[str | Path])
 def _of_jsons(
     place: Path, jsons: Mapping[str, tuple[Path, dict]], skipped: Sequence[Path], images: Sequence[str | Path]
 ) -> Dataset:
-    if images and len(images) not in (1, len(jsons)):
+    if images:
+        folders = _folder_of_each(images, jsons)
+    else:
+        folders = [coco.image_folder(path, content) for path, content in jsons.values()]
+    splits = {
+        name: read_split(name, path, folder, content)
+        for (name, (path, content)), folder in zip(jsons.items(), folders, strict=True)
+    }
+    return Dataset('coco', coco.NAME, place, splits, None, skipped, images)
+
+
+def _folder_of_each(images: Sequence[str | Path], names: Collection[str]) -> list[Path]:
+    """Return the folder of the images of each split: one was given for all, or one for each."""
+    if len(images) not in (1, len(names)):
         raise UserError(
-            f'--images names {len(images)} folders for {len(jsons)} splits ({", ".join(jsons)}): '
+            f'--images names {len(images)} folders for {len(names)} splits ({", ".join(names)}): '
             'one for all, or one for each'
         )
-    splits = {}
-    for i, (name, (path, content)) in enumerate(jsons.items()):
-        folder = Path(images[min(i, len(images) - 1)]) if images else coco.image_folder(path, content)
-        splits[name] = read_split(name, path, folder, content)
-    return Dataset('coco', coco.NAME, place, splits, None, skipped, images)
+    return [Path(images[min(i, len(images) - 1)]) for i in range(len(names))]
 
 
 def _of_objects(layout: str, place: Path, splits: Mapping[str, CocoSplit]) -> Dataset:

@@ -142,7 +142,7 @@ def _groups(path: Path, shapes: Sequence, left_out: dict[str, int]) -> Iterator[
     for i, shape in enumerate(shapes):
         label, kind = _label(path, shape), str(shape.get('shape_type') or 'polygon')
         if label in _NO_CLASS or kind not in _SHAPES:
-            what = label if label in _NO_CLASS else str(kind)
+            what = label if label in _NO_CLASS else kind
             left_out[what] = left_out.get(what, 0) + 1
             continue
         points = shape.get('points')

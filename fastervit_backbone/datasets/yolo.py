@@ -57,7 +57,7 @@ def _is_label_file(path: Path) -> bool:
         return False
 
 
-def read_yolo(path: str | Path, splits: Sequence[str] = tuple(_KEYS)) -> dict[str, CocoSplit]:
+def read_yolo(path: str | Path, splits: Sequence[str] | None = None) -> dict[str, CocoSplit]:
     """Read the data set of a YOLO ``data.yaml``.
 
     Labels are boxes (``class x y w h``) or polygons (``class x1 y1 x2 y2 ...``), relative to the image's
@@ -67,7 +67,7 @@ def read_yolo(path: str | Path, splits: Sequence[str] = tuple(_KEYS)) -> dict[st
     Args:
         path: the yaml: ``names`` (list, or dict from 0), ``train``, ``val``, ``test`` (folder, text file of
             images, or a list of those), and optionally ``path``.
-        splits: those to read; a test split without labels is left out.
+        splits: those to read; None: all. A test split without labels is left out.
 
     Returns:
         split -> COCO; category ids are YOLO's class numbers.
@@ -75,7 +75,7 @@ def read_yolo(path: str | Path, splits: Sequence[str] = tuple(_KEYS)) -> dict[st
     Raises:
         UserError: with file, line and what is wrong.
     """
-    path = Path(path)
+    path, splits = Path(path), tuple(_KEYS) if splits is None else splits
     check_regular(path)
     if not path.is_file():
         raise UserError(f'no file at {path}: give the data.yaml')

@@ -77,7 +77,7 @@ def repair(split: CocoSplit) -> dict:
 
 def _renumber_huge(content: dict, changes: list[str]) -> None:
     """Give images and categories whose ids are too large others, which annotations follow."""
-    for part, key in (('images', 'image_id'), ('categories', 'category_id')):
+    for part, what in (('images', 'image'), ('categories', 'category')):
         ids = [e['id'] for e in content[part] if isinstance(e, dict) and is_id(e.get('id'))]
         free = itertools.count(max((i for i in ids if abs(i) < HUGE), default=0) + 1)
         new = {i: next(free) for i in dict.fromkeys(ids) if abs(i) >= HUGE}
@@ -85,9 +85,7 @@ def _renumber_huge(content: dict, changes: list[str]) -> None:
         for entry in content[part]:
             if isinstance(entry, dict) and is_id(entry.get('id')):
                 entry['id'] = new.get(entry['id'], entry['id'])
-        for a in content['annotations']:
-            if isinstance(a, dict) and is_reference(a.get(key)):
-                a[key] = new.get(a[key], a[key])
+        _redirect(content, what, new)  # the line above says it
 
 
 def _merge_images(content: dict, changes: list[str]) -> None:
@@ -98,12 +96,7 @@ def _merge_images(content: dict, changes: list[str]) -> None:
         kept = first.setdefault(entry['file_name'], entry['id'])
         if kept != entry['id']:
             merged[entry['id']] = kept
-    moved = Counter()
-    for a in content['annotations']:
-        if isinstance(a, dict) and is_reference(a.get('image_id')) and a['image_id'] in merged:
-            moved[a['image_id']] += 1
-            a['image_id'] = merged[a['image_id']]
-    changes += [f'image {i} -> {merged[i]}: {count} annotations' for i, count in moved.items()]
+    changes += _redirect(content, 'image', merged)
 
 
 def _merge_categories(content: dict, changes: list[str]) -> None:
@@ -117,12 +110,17 @@ def _merge_categories(content: dict, changes: list[str]) -> None:
     merged = {
         c['id']: ids[c['name']] for c in before if is_category(c) and c['id'] not in kept and c['name'] in ids
     }
-    moved = Counter()
+    changes += _redirect(content, 'category', merged)
+
+
+def _redirect(content: dict, what: str, ids: Mapping[int, int]) -> list[str]:
+    """Let annotations refer to other images or categories; returns a line for each old id."""
+    key, moved = f'{what}_id', Counter()
     for a in content['annotations']:
-        if isinstance(a, dict) and is_reference(a.get('category_id')) and a['category_id'] in merged:
-            moved[a['category_id']] += 1
-            a['category_id'] = merged[a['category_id']]
-    changes += [f'category {i} -> {merged[i]}: {count} annotations' for i, count in moved.items()]
+        if isinstance(a, dict) and is_reference(a.get(key)) and a[key] in ids:
+            moved[a[key]] += 1
+            a[key] = ids[a[key]]
+    return [f'{what} {i} -> {ids[i]}: {count} annotations' for i, count in moved.items()]
 
 
 def _keep(walked: Iterable[tuple[dict, list[Violation]]], changes: list[str]) -> list[dict]:
