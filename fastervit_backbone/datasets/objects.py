@@ -78,6 +78,8 @@ class Objects:
     def _add(self, image: Mapping, category: int, box: Sequence[float], **more: object) -> None:
         if image['id'] not in self._stated:
             box = self._clipped(image, box)
+        elif min(box[2:]) <= 0:
+            self._tell('box-flat', image, box)
         if min(box[2:]) > 0:
             box = [round(value, 2) for value in box]
             a = dict(id=len(self._annotations) + 1, image_id=image['id'], category_id=category, bbox=box)
@@ -94,9 +96,12 @@ class Objects:
         if min(clipped[2:]) <= 0.005:
             rule, clipped[2:] = 'box-outside' if min(w, h) > 0 else 'box-flat', [0.0, 0.0]
         if rule:
-            told = f'{image["file_name"]}: {[round(value, 2) for value in box]}'
-            self.violations.append(Violation(COCO_RULES[rule], told))
+            self._tell(rule, image, box)
         return clipped
+
+    def _tell(self, rule: str, image: Mapping, box: Sequence[float]) -> None:
+        told = f'{image["file_name"]}: {[round(value, 2) for value in box]}'
+        self.violations.append(Violation(COCO_RULES[rule], told))
 
     def split(self, name: str, path: Path, layout: str) -> CocoSplit:
         """Return what was collected; ``path``: where it was read."""

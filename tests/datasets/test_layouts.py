@@ -412,6 +412,15 @@ def test_what_a_reader_leaves_out_is_in_the_log(tmp_path):
     assert 'data: a.xml: cat [11.0, 6.0, 3.0, 26.0]: box-negative, left out' in log
 
 
+def test_a_flat_rectangle_is_told(tmp_path):
+    put(tmp_path, 'a.jpg', shape('rectangle', [[10, 5], [10, 25]]), shape('rectangle', [[1, 1], [9, 9]]))
+    split = open_dataset(tmp_path).splits['data']
+    assert [(v.rule.id, v.example) for v in split.violations] == [
+        ('box-flat', 'a.jpg: [10.0, 5.0, 0.0, 20.0]')
+    ]
+    assert len(split.content['annotations']) == 1
+
+
 def test_written_files_never_replace_the_data(tmp_path):
     coco_json(tmp_path / 'data' / 'train.json', ['a.jpg', 'b.jpg', 'c.jpg'])
     before = (tmp_path / 'data' / 'train.json').read_text()
