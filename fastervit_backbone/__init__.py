@@ -10,8 +10,11 @@ from .version import __version__
 if find_spec('torch') is None:
     __all__ = ['__version__']
 else:
+    from .checkpoints.published import load_published
     from .models.arch import ARCHS, ArchSpec
     from .models.fastervit import FasterViT
+
+    FasterViT.load_pretrained = load_published
 
     try:
         from . import engine as engine

@@ -186,7 +186,7 @@ def hide_toolkit_warnings() -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the tools that load a :class:`~fastervit_backbone.apis.predictor.Predictor`."""
+    """Add the arguments of the verbs that load a Predictor."""
     parser.add_argument('config', help='config of the model, an exported file, or a published folder')
     parser.add_argument(
         'checkpoint',

@@ -20,9 +20,9 @@ from torch import nn
 
 import fastervit_backbone  # noqa: F401 (before any config is read: lets mmengine find mmseg's)
 from fastervit_backbone import FasterViT
+from fastervit_backbone.engine.config.adaptations import fit_to_machine
 from fastervit_backbone.engine.config.load import load_config
-from fastervit_backbone.engine.config.machine import fit_to_machine
-from fastervit_backbone.engine.config.validate import as_list
+from fastervit_backbone.engine.config.reading import as_list
 from fastervit_backbone.engine.runner.build import build_untrained
 
 # a base of mmdet's is found in a hundred metafiles, which are read again for each

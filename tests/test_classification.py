@@ -15,17 +15,17 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.predictor import Predictor
-from fastervit_backbone.apis.publish import publish
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.checkpoints.classifier import select_classes, to_classifier
 from fastervit_backbone.checkpoints.published import load_published
 from fastervit_backbone.datasets.class_folders import list_images, resolve_classes
 from fastervit_backbone.datasets.imagenet import synsets
 from fastervit_backbone.engine.mesa import mesa_loss
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.finetune import finetune
+from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.models.fastervit import FasterViT
+from fastervit_backbone.publish import publish
+from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import CheckpointError, UserError
 from tests.helpers import ROOT, TOLERANCE, ReferenceCase, assert_one_line_error, relative_error
 from tests.processes import start_tool, tool

@@ -15,8 +15,8 @@ from mmengine.registry import MODELS, init_default_scope
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone.engine.config.channels import check_channels
-from fastervit_backbone.engine.config.validate import as_list, leaf_datasets
-from fastervit_backbone.finetune.flat_config import learns_masks
+from fastervit_backbone.engine.config.reading import as_list, leaf_datasets
+from fastervit_backbone.recipes import learns_masks
 from tests.helpers import ROOT
 from tests.mm_helpers import (
     build,

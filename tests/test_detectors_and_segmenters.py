@@ -14,9 +14,9 @@ from mmengine.structures import PixelData
 from mmseg.registry import MODELS
 from PIL import Image
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import CLASSES, make_shapes
+from fastervit_backbone.evaluate import evaluate
+from fastervit_backbone.train import train
 from tests.helpers import ROOT
 
 SPLITS = ('train', 'val', 'test')

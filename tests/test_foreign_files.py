@@ -18,15 +18,15 @@ pytest.importorskip('mmseg')
 from mmengine.config import Config
 from safetensors.torch import load_file, save_file
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.predictor import Predictor
-from fastervit_backbone.apis.publish import publish
 from fastervit_backbone.engine.config.data_only import parse_data_config, read_data_config
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.config.write import as_python
 from fastervit_backbone.engine.runner.work_dir import find_checkpoint
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.export.run import export
 from fastervit_backbone.finetune import finetune
+from fastervit_backbone.inference.predictor import Predictor
+from fastervit_backbone.publish import publish
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
 from fastervit_cli import own_configs
@@ -338,7 +338,7 @@ def test_a_model_that_asks_for_more_than_its_file_is_not_built(copy):
 
 @pytest.mark.parametrize('name', sorted(own_configs()))
 def test_every_config_of_ours_can_be_published(name):
-    from fastervit_backbone.apis.publish import _flat_config
+    from fastervit_backbone.publish import _flat_config
 
     flat = _flat_config(load_config(own_configs()[name]), dict(classes=['a', '{{ fileBasename }}"\'\\']))
     text = as_python(flat)

@@ -35,8 +35,8 @@ def test_fifty_steps_of_every_family(family, tmp_path, monkeypatch):
     """tools/train.py --amp: no step may be skipped for a non-finite loss or gradient."""
     pytest.importorskip('mmdet')
     pytest.importorskip('mmseg')
-    from fastervit_backbone.apis.train import train
     from fastervit_backbone.datasets.shapes import make_shapes
+    from fastervit_backbone.train import train
 
     monkeypatch.setenv('SHAPES_ROOT', str(make_shapes(tmp_path / 'shapes', train=100, val=2)))
     options = {'train_cfg.max_iters': 50}

@@ -11,20 +11,20 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.prediction_run import PredictionRun
-from fastervit_backbone.apis.predictor import Predictor
-from fastervit_backbone.apis.publish import publish
-from fastervit_backbone.apis.sources import choose_sources
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.panoptic import as_ids, as_pixels, check_panoptic, read_ids
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.config.adaptations import fit_to_machine
+from fastervit_backbone.engine.config.checks import check_data
 from fastervit_backbone.engine.config.classes import fit_heads, stuff_of
 from fastervit_backbone.engine.config.load import load_config
-from fastervit_backbone.engine.config.machine import fit_to_machine
-from fastervit_backbone.engine.config.validate import check_data
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.panoptic_metric import Segment, count_segments, panoptic_quality
+from fastervit_backbone.inference.predictor import Predictor
+from fastervit_backbone.inference.sources import choose_sources
+from fastervit_backbone.prediction.run import PredictionRun
+from fastervit_backbone.publish import publish
 from fastervit_backbone.structures.prediction import Categories, segments_of
+from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import IN_PROCESS, ROOT
 from tests.mm_helpers import load

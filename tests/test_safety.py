@@ -10,17 +10,13 @@ pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.train import train
-from fastervit_backbone.checkpoints.io import (
-    CheckpointError,
-    read_checkpoint,
-    safe_loading,
-    write_state_dict,
-)
+from fastervit_backbone.checkpoints.io import CheckpointError, read_checkpoint, write_state_dict
+from fastervit_backbone.checkpoints.safe_loading import safe_loading
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
+from fastervit_backbone.train import train
 from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import CASCADE, QUICK, assert_one_line_error
 from tests.mm_helpers import save_untrained

@@ -9,7 +9,8 @@ pytest.importorskip('timm')
 import timm
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.timm_models import FasterViTClassifier, default_cfgs
+from fastervit_backbone.timm_cfgs import default_cfgs
+from fastervit_backbone.timm_models import FasterViTClassifier
 from fastervit_backbone.utils.errors import CheckpointError
 from tests.helpers import PAPER_CASES, QUICK_CASES, TOLERANCE, ReferenceCase, randomize, relative_error
 

@@ -200,7 +200,7 @@ def test_deploy_mode_gives_the_same_detections(trained, shapes, tmp_path):
 
 
 def test_deploy_mode_of_another_backbone(monkeypatch):
-    from fastervit_backbone.apis import evaluate as module
+    from fastervit_backbone import evaluate as module
 
     config = Config(dict(model=dict(backbone=dict(type='ResNet'))))
     monkeypatch.setattr(module, 'prepare', lambda *_, **__: config)

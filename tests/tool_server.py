@@ -29,9 +29,9 @@ MODULES = (
         'mmseg.datasets',
     ),
     *(
-        'fastervit_backbone.apis.train',
-        'fastervit_backbone.apis.evaluate',
-        'fastervit_backbone.apis.predictor',
+        'fastervit_backbone.train',
+        'fastervit_backbone.evaluate',
+        'fastervit_backbone.inference.predictor',
     ),
     'fastervit_backbone.finetune',
 )

@@ -29,7 +29,7 @@ def main() -> None:
     import torch
 
     from fastervit_backbone.benchmark.ablations import measure_tables  # after parsing: --help stays fast
-    from fastervit_backbone.benchmark.candidates import Setting
+    from fastervit_backbone.benchmark.setting import Setting
     from fastervit_backbone.utils.files import check_file_writable
 
     if args.out is not None:

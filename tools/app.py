@@ -41,8 +41,8 @@ def main() -> None:
 
     from pathlib import Path
 
-    from fastervit_backbone.apis.app import MIN_SCORE, build_app  # after parsing: --help stays fast
     from fastervit_backbone.inference import Predictor
+    from fastervit_backbone.prediction.app import MIN_SCORE, build_app  # after parsing: --help stays fast
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.trust import trusting_pickles
 

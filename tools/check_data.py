@@ -64,7 +64,7 @@ def main() -> None:
     args = parse_strictly(parser)
 
     # after parsing: --help answers at once
-    from fastervit_backbone.datasets.validation.check import check_data
+    from fastervit_backbone.check_data import check_data
 
     splits = {name: value for name in ('train', 'val', 'test') if (value := getattr(args, name))}
     lines, errors = check_data(

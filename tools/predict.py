@@ -77,12 +77,12 @@ def main() -> None:
     args = parse_strictly(parser, intermixed=True)
     hide_toolkit_warnings()
 
-    from fastervit_backbone.apis.exported import is_exported
-    from fastervit_backbone.apis.prediction_run import PredictionRun
-    from fastervit_backbone.apis.predictor import Predictor  # after parsing: --help stays fast
-    from fastervit_backbone.apis.shares import Share
-    from fastervit_backbone.apis.sources import choose_sources
     from fastervit_backbone.checkpoints.model_folder import is_published
+    from fastervit_backbone.inference.exported import is_exported
+    from fastervit_backbone.inference.predictor import Predictor  # after parsing: --help stays fast
+    from fastervit_backbone.inference.sources import choose_sources
+    from fastervit_backbone.prediction.processes import Share
+    from fastervit_backbone.prediction.run import PredictionRun
     from fastervit_backbone.utils.trust import trusting_pickles
 
     is_whole = is_exported(args.config) or is_published(args.config)

@@ -19,7 +19,7 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.publish import publish, upload  # after parsing: --help stays fast
+    from fastervit_backbone.publish import publish, upload  # after parsing: --help stays fast
     from fastervit_backbone.utils.trust import trusting_pickles
 
     with trusting_pickles(args.trust_pickle):

@@ -42,7 +42,7 @@ def main() -> None:
     add_run_arguments(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.apis.evaluate import evaluate  # after parsing: --help stays fast
+    from fastervit_backbone.evaluate import evaluate  # after parsing: --help stays fast
     from fastervit_backbone.utils.trust import trusting_pickles
     from fastervit_backbone.utils.verbosity import verbosely
 

@@ -53,8 +53,8 @@ def main() -> None:
     if args.bias == (args.image is not None) or (args.bias and args.query):
         parser.error('give an image, with or without --query, or --bias, not both')
     # after parsing: --help stays fast
-    from fastervit_backbone.apis.attention_pictures import draw_kernels, visualize
     from fastervit_backbone.inference import Predictor
+    from fastervit_backbone.inference.attention_pictures import draw_kernels, visualize
     from fastervit_backbone.utils.files import check_folder_writable
     from fastervit_backbone.utils.trust import trusting_pickles
 

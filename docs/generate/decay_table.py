@@ -8,27 +8,28 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fastervit_backbone.engine.config.adaptations import fit_to_machine
 from fastervit_backbone.engine.config.load import load_config
-from fastervit_backbone.engine.config.machine import fit_to_machine
 from fastervit_backbone.engine.runner.build import drop_pretrained
+from fastervit_backbone.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NORMS = (_BatchNorm, nn.LayerNorm, nn.GroupNorm)
 KINDS = ('weights', 'norms', 'biases', 'scales', 'queries')
-#: Start of a config's name -> one of it, and whose rule it follows.
-RECIPES = {
-    'cascade': ('cascade_fastervit4_3x', "Swin's and ConvNeXt's for detection; lsj: with layer-wise decay"),
-    'upernet': ('upernet_fastervit4_160k', "Swin's for ADE20K"),
-    'mask2former': ('mask2former_fastervit4_50e', "the paper's and mmdet's for Swin"),
-    'mask2former-semantic': ('mask2former-semantic_fastervit4_160k', "the paper's and mmseg's for Swin"),
-    'mask2former-panoptic': ('mask2former-panoptic_fastervit2_50e', "the paper's and mmdet's for Swin"),
-    'dino': ('dino_fastervit4_12e', "DINO's, as in mmdet"),
-    'rtmdet-ins': ('rtmdet-ins_fastervit0_300e', "mmdet's"),
-    'mask-rcnn': ('mask-rcnn_fastervit0_1x', "Swin's for detection"),
-    'retinanet': ('retinanet_fastervit0_1x', "Swin's for detection"),
-    'faster-rcnn': ('faster-rcnn_fastervit0_voc0712', "Swin's for detection"),
-    'fpn': ('fpn_fastervit1_40k', "PoolFormer's rates, norms and biases as in Swin's"),
-    'imagenet': ('classification/imagenet_fastervit4_300e', "the paper's, with LAMB"),
+#: Head, or start of a config's name -> whose rule it follows, where not Swin's for detection.
+RULES = {
+    'cascade': "Swin's and ConvNeXt's for detection; lsj: with layer-wise decay",
+    'upernet': "Swin's for ADE20K",
+    'mask2former': "the paper's and mmdet's for Swin",
+    'mask2former-semantic': "the paper's and mmseg's for Swin",
+    'mask2former-panoptic': "the paper's and mmdet's for Swin",
+    'dino': "DINO's, as in mmdet",
+    'rtmdet-ins': "mmdet's",
+    'fpn': "PoolFormer's rates, norms and biases as in Swin's",
+    'classifier': "the paper's, with LAMB",
+}
+PATTERNS = {name: recipe.configs for name, recipe in RECIPES.items()} | {
+    'mask2former-panoptic': 'mask2former-panoptic_fastervit{}_50e.py'
 }
 
 
@@ -65,15 +66,25 @@ def rule_of(path: Path) -> tuple[dict[str, str], float]:
     return rule, largest / max(rates.values())
 
 
+def largest_configs() -> dict[str, Path]:
+    """Return head -> its config with the largest backbone."""
+    folder = ROOT / 'configs'
+    return {
+        head: next(path for arch in '43210' if (path := folder / pattern.format(arch)).is_file())
+        for head, pattern in PATTERNS.items()
+    }
+
+
 def table() -> str:
     """Return the table in Markdown."""
     rows = [
         f'| recipe | {" | ".join(KINDS)} | rate of the backbone | rule |',
         f'|{"---|" * (len(KINDS) + 3)}',
     ]
-    for recipe, (name, source) in RECIPES.items():
-        rule, share = rule_of(ROOT / 'configs' / f'{name}.py')
-        rows.append(f'| {recipe} | {" | ".join(rule.values())} | {share:g} | {source} |')
+    for head, path in largest_configs().items():
+        rule, share = rule_of(path)
+        source = RULES.get(head, "Swin's for detection")
+        rows.append(f'| {head} | {" | ".join(rule.values())} | {share:g} | {source} |')
     return '\n'.join(rows)
 
 

@@ -9,25 +9,16 @@ from pathlib import Path
 
 import yaml
 
+from fastervit_backbone.recipes import RECIPES
 from fastervit_cli import own_configs
 from fastervit_cli.console import parse_strictly, run_cli
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Head of our names -> its name, the part after the backbone, and the data, as mmdet and mmseg write them.
-HEADS = {
-    'cascade': ('cascade-mask-rcnn', 'fpn_ms-crop-{}_coco', 'COCO'),
-    'mask-rcnn': ('mask-rcnn', 'fpn_{}_coco', 'COCO'),
-    'retinanet': ('retinanet', 'fpn_{}_coco', 'COCO'),
-    'faster-rcnn': ('faster-rcnn', 'fpn_{}', 'VOC0712'),
+HEADS = {name: recipe.mim for name, recipe in RECIPES.items() if recipe.mim} | {
     'faster-rcnn-c4': ('faster-rcnn', 'c4_{}', 'VOC0712'),
-    'dino': ('dino-4scale', '{}_coco', 'COCO'),
     'dino-5scale': ('dino-5scale', '{}_coco', 'COCO'),
-    'mask2former': ('mask2former', 'lsj-{}_coco', 'COCO'),
-    'mask2former-semantic': ('mask2former', '{}_ade20k-512x512', 'ADE20K'),
     'mask2former-panoptic': ('mask2former', 'lsj-{}_coco-panoptic', 'COCO'),
-    'rtmdet-ins': ('rtmdet-ins', '{}_coco', 'COCO'),
-    'upernet': ('upernet', '{}_ade20k-512x512', 'ADE20K'),
-    'fpn': ('fpn', '{}_ade20k-512x512', 'ADE20K'),
 }
 #: Data set of our names of classifiers -> mmpretrain's part of the name, and its name.
 CLASSIFIED = {

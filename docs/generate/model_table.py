@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from fastervit_backbone.benchmark.candidates import build_config_model
 from fastervit_backbone.benchmark.complexity import Complexity, measure
+from fastervit_backbone.benchmark.config_models import build_config_model
 from fastervit_backbone.benchmark.paper import PAPER_RESULTS, PaperResult
 from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.load import load_config
+from fastervit_backbone.recipes import RECIPES
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
 from fastervit_cli.console import parse_strictly, run_cli
@@ -32,18 +33,9 @@ DETECTION, SEGMENTATION, DEMO = (800, 1280), (512, 2048), (128, 160)
 SIDES = {'w8': 256, 'w12': 384, 'w16': 512, 'w24': 768}
 #: Relative difference to the paper's multiply-adds above which a row reports it; papers round to 1e9.
 TOLERANCE = 0.01
-#: Prefix of a config's name -> section of the page.
-_SECTIONS = {
-    'cascade': 'Cascade Mask R-CNN, COCO',
-    'dino': 'DINO, COCO',
-    'mask-rcnn': 'Other detectors',
-    'retinanet': 'Other detectors',
-    'faster-rcnn': 'Other detectors',
-    'rtmdet-ins': 'Other detectors',
-    'mask2former': 'Mask2Former: COCO, ADE20K',
-    'upernet': 'UPerNet, ADE20K',
-    'fpn': 'Semantic FPN, ADE20K',
-    'imagenet': 'Classifiers, ImageNet',
+#: Start of a config's name -> section of the page.
+_SECTIONS = {name: recipe.section for name, recipe in RECIPES.items()} | {
+    'imagenet': RECIPES['classifier'].section,
     'cifar10': 'Classifiers, CIFAR-10',
     'demo': 'Demos, the generated shapes',
     '': 'Other configs',

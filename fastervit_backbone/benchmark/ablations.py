@@ -13,8 +13,8 @@ from ..utils.errors import UserError
 from ..utils.files import replacing
 from ..visualization.figures import new_figure, to_png
 from ..visualization.palette import OKABE_ITO
-from .candidates import Setting
 from .complexity import backbone_flops, count_parameters
+from .setting import Setting
 from .throughput import Timing, compare_steps, describe_machine
 
 _NO_HAT = (False,) * NUM_STAGES

@@ -64,8 +64,8 @@ def advice(spec: ArchSpec, name: str, size: tuple[int, int]) -> list[str]:
 
 def advise(config_path: str | Path, options: Mapping[str, object] | None) -> list[str]:
     """List sizes without padding around the one that the config resizes images to; empty if unknown."""
-    from ..apis.load_model import test_dataset
     from ..engine.config.load import load_config
+    from ..inference.load_model import test_dataset
 
     config = load_config(config_path, options)
     steps = test_dataset(config).get('pipeline') or ()

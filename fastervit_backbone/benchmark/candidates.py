@@ -1,17 +1,19 @@
 """Models by name for benchmarks: of this package, the published code and timm, and of configs."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from ..models.arch import ARCHS, STRIDES, ArchSpec
-from ..models.compiled import compile_backbone, compile_in_place
+from ..models.compiled import compile_in_place
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
+from .config_models import config_step
+from .setting import Setting
 from .windows import window_attention
 
 KINDS = (
@@ -24,45 +26,6 @@ KINDS = (
 
 
 _OPENVINO = ('openvino', 'openvino-int8')
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How all candidates are run.
-
-    Attributes:
-        size: (height, width) of the images.
-        batch: images per call.
-        dtype: 'fp32', 'tf32' (only CUDA), 'bf16' or 'fp16'; the last two are autocast, or in deploy mode the
-            dtype of the weights.
-        device: 'cpu' or 'cuda'.
-        channels_last: memory format of images and weights.
-        compile: use ``torch.compile``.
-        train: forward and backward, instead of inference.
-    """
-
-    size: tuple[int, int]
-    batch: int = 1
-    dtype: str = 'fp32'
-    device: str = 'cpu'
-    channels_last: bool = False
-    compile: bool = False
-    train: bool = False
-
-    @property
-    def low_precision(self) -> torch.dtype | None:
-        """The 16-bit dtype, or None."""
-        return {'bf16': torch.bfloat16, 'fp16': torch.float16}.get(self.dtype)
-
-    @property
-    def memory_format(self) -> torch.memory_format:
-        """Memory format of images and weights."""
-        return torch.channels_last if self.channels_last else torch.contiguous_format
-
-    def autocast(self, enabled: bool = True) -> torch.autocast:
-        """Create the autocast context; it does nothing for 'fp32' and 'tf32'."""
-        use_autocast = enabled and self.low_precision is not None
-        return torch.autocast(self.device, self.low_precision, enabled=use_autocast)
 
 
 def build(name: str, setting: Setting) -> Callable[[], None]:
@@ -83,7 +46,7 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
     images = torch.randn(setting.batch, 3, *setting.size, generator=torch.Generator().manual_seed(0))
     images = images.to(setting.device).contiguous(memory_format=setting.memory_format)
     if kind.endswith('.py'):
-        return _config_step(kind, rest, setting, images)
+        return config_step(kind, rest, setting, images)
     autocast = setting.autocast()
     if kind == 'stage':
         model, images = _stage(rest, setting)
@@ -115,7 +78,7 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
 
 def _exported_step(name: str, setting: Setting) -> Callable[[], None] | None:
     """Build an exported file, or a backbone that is exported for the measurement; None for others."""
-    from ..apis.exported import is_exported
+    from ..inference.exported import is_exported
 
     ending = name.rpartition(':')[2]
     if not is_exported(name) and not (name.startswith('fastervit:') and ending in ('onnx', *_OPENVINO)):
@@ -243,80 +206,3 @@ def _timm(name: str, setting: Setting) -> nn.Module:
 
 def _drop_path(setting: Setting) -> dict[str, float]:
     return dict(drop_path_rate=0.2) if setting.train else {}
-
-
-def build_config_model(
-    path: Path, make: Callable[[Mapping], nn.Module] | None = None
-) -> tuple[nn.Module, str]:
-    """Build the model of a config, without downloads; also returns its scope ('mmdet', ...).
-
-    Args:
-        path: of the config.
-        make: builds ``config.model``; None leaves the weights uninitialized, which is enough to count them.
-
-    Raises:
-        UserError: no such config, or it cannot be read.
-    """
-    from mmengine.registry import MODELS, init_default_scope
-
-    from ..engine.config.load import load_config
-    from ..engine.config.machine import fit_to_machine
-
-    config = load_config(path)
-    init_default_scope(config.get('default_scope', 'mmengine'))
-    fit_to_machine(config, 'none')
-    return (make or MODELS.build)(config.model), config.default_scope
-
-
-def data_samples(scope: str, size: tuple[int, int], batch: int = 1) -> list:
-    """Create the data samples that the toolkits' models need beside images of exactly ``size``."""
-    if scope == 'mmseg':
-        from mmseg.structures import SegDataSample as DataSample
-    elif scope == 'mmpretrain':
-        from mmpretrain.structures import DataSample
-    else:
-        from mmdet.structures import DetDataSample as DataSample
-    shapes = dict.fromkeys(('img_shape', 'ori_shape', 'batch_input_shape', 'pad_shape'), size)
-    return [DataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0))) for _ in range(batch)]
-
-
-def _config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Callable[[], None]:
-    """Build a whole detector, segmenter or classifier; a step goes from normalized images to predictions."""
-    try:
-        from ..engine.runner.build import build_untrained
-    except ModuleNotFoundError as error:
-        raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
-    if setting.train or setting.channels_last:
-        raise UserError(
-            f'{path}: of whole models only contiguous inference is measured: '
-            'leave out --train, --channels-last'
-        )
-    before, _, last = mode.rpartition(':')
-    checkpoint, is_deployed = (before, True) if last == 'deploy' else (mode, False)
-    if checkpoint:
-        from ..apis.load_model import load_model
-
-        model, config, _ = load_model(path, checkpoint, None, 0.0)
-        scope = config.default_scope
-    else:
-        model, scope = build_config_model(Path(path), build_untrained)
-    if scope == 'mmdet':
-        from ..ops.float32 import run_in_float32
-
-        run_in_float32()  # mmcv's operators do not support bfloat16
-    model = model.eval().to(setting.device)
-    if is_deployed:
-        backbone = model.backbone
-        if not isinstance(backbone, FasterViT):
-            raise UserError(f'{path}:deploy: the backbone {type(backbone).__name__} has no deploy mode')
-        model.backbone = backbone.deploy(setting.size, dtype=setting.low_precision, batch=setting.batch)
-    if setting.compile:
-        compile_backbone(model, setting.device)
-    samples = data_samples(scope, setting.size, setting.batch)
-    autocast = setting.autocast()
-
-    def predict() -> None:
-        with torch.inference_mode(), autocast:
-            model.predict(images, samples)
-
-    return predict

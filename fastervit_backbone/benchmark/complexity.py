@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.layers.position import PositionMlp
-from .candidates import data_samples
+from .config_models import data_samples
 
 #: Regions that the heads of a two-stage detector are counted with: mmdet's test setting, as in the papers.
 PROPOSALS = 1000

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from ..engine.config.adaptations import fit_to_machine
+from ..engine.config.checks import check_data
 from ..engine.config.classes import fit_classes, fit_label_loading
 from ..engine.config.load import load_config
-from ..engine.config.machine import fit_to_machine
-from ..engine.config.validate import check_data
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .throughput import describe_machine

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..apis.exported_info import info_path, read_info
-from ..apis.session import open_session
 from ..export.graph import BackboneGraph
 from ..export.int8 import quantize_plainly
 from ..export.write import write
+from ..inference.exported_info import info_path, read_info
+from ..inference.session import open_session
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 
@@ -24,7 +24,7 @@ _MEMORY = """
 import sys
 import numpy as np
 from pathlib import Path
-from fastervit_backbone.apis.session import PACKAGES, open_session
+from fastervit_backbone.inference.session import PACKAGES, open_session
 path, shape, dtype, precision = Path(sys.argv[1]), eval(sys.argv[2]), sys.argv[3], sys.argv[4]
 __import__(PACKAGES[path.suffix])
 status = Path('/proc/self/status')

@@ -12,7 +12,7 @@ import torch
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
-from .candidates import Setting
+from .setting import Setting
 from .throughput import compare, describe_machine, to_records
 from .throughput_page import table, title, write_page
 

@@ -16,7 +16,8 @@ from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from ..visualization.figures import new_figure, to_png
-from .candidates import Setting, build_fastervit
+from .candidates import build_fastervit
+from .setting import Setting
 from .throughput import describe_machine, peak_memory, precision
 
 #: Kinds of operations by parts of the names of torch's kernels.

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 
 from ..utils.commit import current_commit
-from .candidates import Setting, build
+from .candidates import build
+from .setting import Setting
 
 #: A turn repeats the call for at least this long, so that clock resolution and queues do not matter.
 TURN_SECONDS = 0.05

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from math import ceil
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +9,7 @@ from torch import Tensor
 
 from ..models.arch import ARCHS, STRIDES
 from ..utils.errors import UserError
-
-if TYPE_CHECKING:
-    from .candidates import Setting
+from .setting import Setting
 
 #: 'sdpa' is what the model runs: the bias is the mask of ``scaled_dot_product_attention``. 'flex' adds it
 #: inside FlexAttention's compiled kernel. 'plain' leaves it out: the lower bound of both.
@@ -21,7 +18,7 @@ KERNELS = ('sdpa', 'flex', 'plain')
 STAGE = 2
 
 
-def window_attention(name: str, setting: 'Setting') -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:
+def window_attention(name: str, setting: Setting) -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:
     """Build one attention over all windows of an image at stage 3, without its linear layers.
 
     Args:

@@ -1,35 +1,19 @@
 """Reading and writing of weight files: never runs code from a file, never leaves a partial file."""
 
-import argparse
-import hashlib
 import json
-import os
-import pickletools
-import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from ..utils.errors import CheckpointError, DownloadError, cause_of
+from ..utils.errors import CheckpointError
 from ..utils.files import replacing
-from ..utils.log import log
 from ..utils.trust import pickles_are_trusted
-
-LICENSE_NOTE = (
-    'The published FasterViT weights are under a non-commercial license '
-    '(NVIDIA Source Code License-NC / CC BY-NC-SA 4.0): see NOTICE.'
-)
-
-#: torch's own variable.
-_FORCE = 'TORCH_FORCE_WEIGHTS_ONLY_LOAD'
+from .download import download_file
+from .safe_loading import _not_a_checkpoint, refusal, safe_loading
 
 #: Name of the weights of nano in this package (their card: weights/README.md).
 NANO = 'fastervit://nano'
@@ -64,7 +48,7 @@ def read_checkpoint(source: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f'cannot read {path}: {error.strerror or error}') from error
     except Exception as error:  # readers raise anything on a damaged file
-        raise CheckpointError(_refusal(path) or _not_a_checkpoint(path)) from error
+        raise CheckpointError(refusal(path) or _not_a_checkpoint(path)) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{path} holds a {type(content).__name__}, not a checkpoint dict')
     _check_plain(content, path)
@@ -80,7 +64,7 @@ def resolve_checkpoint(source: str | Path) -> Path:
     name, path = str(source), Path(source)
     scheme = urlparse(name).scheme
     if scheme in ('http', 'https'):
-        path = _download(name)
+        path = download_file(name)
     elif scheme == 'fastervit':
         if name not in PACKAGED:
             raise CheckpointError(f'no weights {name}: this package has {", ".join(PACKAGED)}')
@@ -204,140 +188,3 @@ def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: 
                     torch.save({'state_dict': tensors, 'meta': dict(metadata)}, file)
             except RuntimeError as error:  # raised by torch's writer in place of the OSError
                 raise CheckpointError(f'cannot write {path}: {error.__context__ or error}') from error
-
-
-@contextmanager
-def safe_loading() -> Iterator[None]:
-    """Restrict every ``torch.load``, whoever calls it, to data of published files and mmengine's checkpoints.
-
-    Only plain records are allowed: argparse's namespace, numpy arrays and numbers, mmengine's log buffers.
-    No-op where pickles are trusted.
-    """
-    if pickles_are_trusted():
-        yield
-        return
-    before = os.environ.get(_FORCE)
-    os.environ[_FORCE] = '1'  # libraries try weights_only=False after a refusal
-    try:
-        with torch.serialization.safe_globals(_allowed_globals()):
-            yield
-    finally:
-        os.environ.pop(_FORCE)
-        if before is not None:
-            os.environ[_FORCE] = before
-
-
-def _allowed_globals() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    import numpy as np
-
-    # numpy._core.multiarray; before numpy 2 numpy.core.multiarray
-    multiarray = sys.modules[np.zeros(1).__reduce__()[0].__module__]
-    allowed: list[Callable[..., Any] | tuple[Callable[..., Any], str]]
-    allowed = [argparse.Namespace, np.ndarray, np.dtype, multiarray._reconstruct, multiarray.scalar]
-    allowed += {type(np.dtype(t)) for t in 'bBhHiIlLqQefd?'}
-    if 'mmengine' in sys.modules:
-        from mmengine.logging import HistoryBuffer
-
-        methods = ('min', 'max', 'mean', 'current', 'data', 'statistics')
-
-        def history_method(owner: object, name: str) -> object:
-            """Restrict ``getattr`` to what the log buffers need."""
-            if owner is not HistoryBuffer or name not in methods:
-                raise UnpicklingError(f'refused getattr({owner!r}, {name!r})')
-            return getattr(owner, name)
-
-        allowed += [HistoryBuffer, (history_method, 'builtins.getattr')]
-    return allowed
-
-
-def _refusal(path: Path) -> str:
-    """Describe the code that a pickle would run, without running it; '' for a file that is only damaged."""
-    unsafe: list[str] = []
-    with suppress(Exception), safe_loading():  # too damaged to inspect
-        if path.open('rb').read(2) == b'PK':
-            unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        else:
-            for name in _pickle_globals(path):  # one by one: what came before the damage counts
-                if not name.startswith(_TORCH_GLOBALS):
-                    unsafe.append(name)
-    if not unsafe:
-        return ''
-    return (
-        f'refused to read {path}: the pickle would run {", ".join(unsafe)}, which is code, not weights '
-        '(--trust-pickle: only for your own files)'
-    )
-
-
-#: Of the published weights, on huggingface.co.
-PUBLISHED_REPOSITORY = 'ahatamiz/FasterViT'
-_TORCH_GLOBALS = ('torch.', 'collections.OrderedDict')
-
-
-def _pickle_globals(path: Path) -> Iterator[str]:
-    """Yield the names that a plain pickle imports."""
-    strings: list[str] = []
-    with path.open('rb') as file:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == 'STACK_GLOBAL':
-                yield '.'.join(strings[-2:])
-            elif isinstance(argument, str) and opcode.name == 'GLOBAL':
-                yield argument.replace(' ', '.')
-            elif isinstance(argument, str):
-                strings.append(argument)
-
-
-def _not_a_checkpoint(path: Path) -> str:
-    size = path.stat().st_size
-    return f'{path} is not a checkpoint ({size} bytes): expected a complete .safetensors or torch.save file'
-
-
-def _download(url: str) -> Path:
-    """Download a file once: one process does it, all others, of this run or another, wait for the file.
-
-    A file in torch's hub folder takes precedence, so that users can put it there by hand: the published
-    weights under their own name, any other with a digest of its URL, as two URLs can end in the same name.
-    """
-    hub_file, name = _split_hub_url(url), Path(urlparse(url).path)
-    file_name = name.name
-    if hub_file is None or hub_file[0] != PUBLISHED_REPOSITORY:
-        file_name = f'{name.stem}-{hashlib.sha256(url.encode()).hexdigest()[:12]}{name.suffix}'
-    path = Path(torch.hub.get_dir()) / 'checkpoints' / file_name
-    if path.is_file():
-        log(f'{url}: using {path}')
-        return path
-    try:
-        if hub_file:
-            return _download_from_hub(url, *hub_file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f'{path.name}.lock')):
-            if not path.is_file():
-                log(f'downloading {url} to {path}. {LICENSE_NOTE}')
-                torch.hub.download_url_to_file(url, str(path))
-    except Exception as error:  # the Hub's library raises errors of its HTTP client
-        otherwise = 'train from scratch with --cfg-options model.backbone.init_cfg=None'
-        raise DownloadError(url, cause_of(error), str(path), otherwise) from error
-    return path
-
-
-def _split_hub_url(url: str) -> tuple[str, str, str] | None:
-    """Split ``https://huggingface.co/REPO/resolve/REVISION/FILE``; None for any other URL."""
-    parts = urlparse(url)
-    match = re.fullmatch(r'/((?!datasets/|spaces/)[^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)', parts.path)
-    if parts.hostname != 'huggingface.co' or match is None:
-        return None
-    repo_id, revision, filename = map(unquote, match.groups())
-    return repo_id, revision, filename
-
-
-def _download_from_hub(url: str, repo_id: str, revision: str, filename: str) -> Path:
-    """Return a file of the Hugging Face cache, downloaded if necessary.
-
-    huggingface_hub resumes a broken download, checks the size and honors HF_ENDPOINT and HF_HUB_OFFLINE.
-    """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    cached = try_to_load_from_cache(repo_id, filename, revision=revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    log(f'downloading {url} to the Hugging Face cache. {LICENSE_NOTE}')
-    return Path(hf_hub_download(repo_id, filename, revision=revision))

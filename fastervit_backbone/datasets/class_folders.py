@@ -8,8 +8,8 @@ from fastervit_cli.suggest import did_you_mean
 
 from ..utils.errors import UserError
 from ..utils.files import is_file
+from .image_files import IMAGES, walk_files
 from .imagenet import SYNSETS, synsets
-from .images import IMAGES, walk_files
 from .splits import SPLITS, split_of
 
 NAME = 'images in one folder per class'

@@ -6,26 +6,20 @@ with a file becomes a single line that names it.
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from ..utils.errors import UserError
-from ..utils.files import check_regular, is_file
-
-R = TypeVar('R')
+from ..utils.files import check_regular
 
 #: What can be given as an image: a file, or pixels in RGB.
 ImageLike = str | Path | np.ndarray | Image.Image
 
-#: Suffixes of image files, in lower case.
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
 #: OpenCV reads no longer sides, and no more pixels.
 _MAX_SIDE, _MAX_PIXELS = 2**20, 2**30
 #: Bits of a channel that pixels may use.
@@ -94,35 +88,6 @@ def _without_limit() -> Iterator[None]:
             _limits.pop()
             if len(_limits) == 1:
                 Image.MAX_IMAGE_PIXELS = _limits.pop()
-
-
-def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
-    """Yield ``function`` of each item, in their order; files are read in several threads."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(function, *items)
-
-
-def images_below(folder: str | Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
-    """List the image files in a folder and its subfolders, sorted, but for hidden ones (``._a.png``)."""
-    return sorted(path for path in walk_files(folder, suffixes) if is_file(path))
-
-
-def walk_files(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
-    """Yield the files below a folder that end in ``suffixes``: its own by name, then those of its subfolders.
-
-    Hidden ones are left out; links to folders are followed, each folder once.
-    """
-    seen: set[str] = set()
-    for place, subfolders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
-        for name in sorted(names):
-            if name.lower().endswith(suffixes) and not name.startswith('.'):
-                yield Path(place, name)
 
 
 def orientation(image: Image.Image) -> int:

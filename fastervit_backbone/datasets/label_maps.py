@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..utils.errors import UserError
-from .images import IMAGES, images_below
+from .image_files import IMAGES, images_below
 from .splits import SPLITS, split_of
 
 NAME = 'label maps'

@@ -13,11 +13,11 @@ from pycocotools import mask as coco_mask
 from ..utils.errors import UserError
 from ..utils.files import is_file, read_json
 from .coco import are_numbers
-from .images import IMAGES, walk_files
+from .image_files import IMAGES, walk_files
 from .objects import Objects
+from .rules import COCO_RULES, Violation
 from .splits import SPLITS, split_of
 from .validation.coco import CocoSplit
-from .validation.rules import COCO_RULES, Violation
 
 NAME = 'labelme'
 #: Jsons that are looked at, before others are taken for those of another tool.

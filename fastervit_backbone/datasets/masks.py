@@ -13,7 +13,8 @@ from ..structures.polygons import connected_parts, outline_of
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .coco import read_coco
-from .images import images_below, map_in_threads, open_image, orientation, upright_size
+from .image_files import images_below, map_in_threads
+from .images import open_image, orientation, upright_size
 from .validation.label_maps import IGNORED, LabelMapSplit, pair_files
 
 #: Color -> (value, class name).

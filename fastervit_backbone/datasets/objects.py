@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ..utils.errors import UserError
-from .images import map_in_threads, open_image, upright_size
+from .image_files import map_in_threads
+from .images import open_image, upright_size
+from .rules import COCO_RULES, Violation
 from .validation.coco import CocoSplit
 from .validation.coco_masks import SLACK
-from .validation.rules import COCO_RULES, Violation
 
 #: Of an image whose file cannot be opened: the check names it.
 _UNKNOWN = (0, 0)

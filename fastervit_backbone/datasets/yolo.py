@@ -8,7 +8,7 @@ import yaml
 
 from ..utils.errors import UserError
 from ..utils.files import check_regular, is_file, read_text
-from .images import IMAGES, images_below
+from .image_files import IMAGES, images_below
 from .objects import Objects
 from .validation.coco import CocoSplit
 

@@ -12,7 +12,8 @@ from ..datasets.imagenet import SYNSETS, synsets
 from ..datasets.images import read_picture
 from ..utils.errors import UserError
 from ..utils.html import data_uri
-from .report import PICTURE, Picture, Section, confusion_chart, format_table, to_jpeg, write_report
+from .report import Section, format_table, write_report
+from .report_pictures import PICTURE, Picture, confusion_chart, to_jpeg
 from .score import divide
 
 #: Largest matrix that is drawn; above, only the most frequent confusions are listed.

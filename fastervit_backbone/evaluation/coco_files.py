@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from pycocotools.coco import COCO
 
 from ..datasets.coco import complete_for_evaluation, is_box, is_number, read_coco
+from ..datasets.rules import COCO_RULES
 from ..datasets.validation.coco_masks import polygon_violation
-from ..datasets.validation.rules import COCO_RULES
 from ..utils.errors import UserError
 from ..utils.files import read_json
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..apis.exported_info import FORMAT
-from ..apis.inputs import bits_of_config
-from ..apis.load_model import test_dataset
+from ..inference.exported_info import FORMAT
+from ..inference.inputs import bits_of_config
+from ..inference.load_model import test_dataset
 from ..structures.prediction import Categories
 from ..utils.commit import current_commit
 from ..utils.errors import UserError

@@ -7,8 +7,9 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from ..recipes import graphs
 from ..utils.errors import UserError
-from .fixed import GatheredAttention, best_classes, decode_boxes, pool_regions, suppress
+from .detector_ops import GatheredAttention, best_classes, decode_boxes, pool_regions, suppress
 from .graph import BackboneGraph, ClassifierGraph, Graph, SegmenterGraph
 
 
@@ -37,21 +38,23 @@ class DetectorGraph(Graph):
         raise NotImplementedError
 
 
-class RetinaGraph(DetectorGraph):
-    """RetinaNet: the best anchors of each level, decoded, then suppression per class."""
+class DenseGraph(DetectorGraph):
+    """RetinaNet and ATSS: the best anchors of each level, decoded, then suppression per class."""
 
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """See :meth:`DetectorGraph.detect`."""
         head = self.model.bbox_head
         cfg = head.test_cfg
         parts: list[tuple[Tensor, ...]] = []
-        for scores, deltas, anchors in _dense(head, maps):
+        for scores, deltas, anchors, factors in _dense(head, maps):
             values, index = scores.flatten().topk(min(cfg.nms_pre, scores.numel()))
             box = index // scores.shape[1]
             boxes = decode_boxes(head.bbox_coder, anchors[box], deltas[box], size)
-            parts.append((boxes, values, index % scores.shape[1]))
-        boxes, scores, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-        return _finish(boxes, scores, labels, (scores > cfg.score_thr) & _large_enough(boxes, cfg), cfg)
+            above = values > cfg.score_thr  # as in mmdet, before the factor
+            values = values if factors is None else values * factors[box]
+            parts.append((boxes, values, index % scores.shape[1], above))
+        boxes, scores, labels, above = (torch.cat(part) for part in zip(*parts, strict=True))
+        return _finish(boxes, scores, labels, above & _large_enough(boxes, cfg), cfg)
 
 
 class TwoStageGraph(DetectorGraph):
@@ -98,7 +101,7 @@ class TwoStageGraph(DetectorGraph):
         head = self.model.rpn_head
         cfg = head.test_cfg
         parts: list[tuple[Tensor, ...]] = []
-        for i, (scores, deltas, anchors) in enumerate(_dense(head, maps)):
+        for i, (scores, deltas, anchors, _) in enumerate(_dense(head, maps)):
             values, index = scores[:, 0].topk(min(cfg.nms_pre, len(scores)))
             boxes = decode_boxes(head.bbox_coder, anchors[index], deltas[index], size)
             parts.append((boxes, values, torch.full_like(index, i)))
@@ -161,14 +164,10 @@ class DinoGraph(DetectorGraph):
         return corners, values, index % scores.shape[2]
 
 
-#: Class name of a model -> its graph; classifiers and segmenters by their toolkit.
-_DETECTORS: dict[str, type[DetectorGraph]] = dict(
-    FasterRCNN=TwoStageGraph,
-    MaskRCNN=TwoStageGraph,
-    CascadeRCNN=TwoStageGraph,
-    RetinaNet=RetinaGraph,
-    DINO=DinoGraph,
-)
+#: Name in a recipe -> graph of a detector; classifiers and segmenters are known by their toolkit.
+_GRAPHS: dict[str, type[DetectorGraph]] = {
+    graph.__name__: graph for graph in (DenseGraph, TwoStageGraph, DinoGraph)
+}
 
 
 def build_graph(model: Any, config: Config, size: tuple[int, int] | None, *, backbone: bool) -> Graph:
@@ -191,17 +190,21 @@ def build_graph(model: Any, config: Config, size: tuple[int, int] | None, *, bac
     if scope == 'mmseg':
         return SegmenterGraph(model, size)
     name = type(model).__name__
-    if name not in _DETECTORS:
-        raise UserError(f'export knows no {name}: it knows {", ".join(_DETECTORS)}, or --backbone')
-    return _DETECTORS[name](model, size)
+    known = graphs()
+    if name not in known:
+        raise UserError(f'export knows no {name}: it knows {", ".join(known)}, or --backbone')
+    return _GRAPHS[known[name]](model, size)
 
 
 def _per_image(maps: Sequence[Tensor]) -> list[list[Tensor]]:
     return [[m[i : i + 1] for m in maps] for i in range(len(maps[0]))]
 
 
-def _dense(head: Any, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """Return scores (N, C), deltas (N, 4) and anchors (N, 4) of each level of one image."""
+def _dense(head: Any, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tensor, Tensor | None]]:
+    """Return scores (N, C), deltas (N, 4), anchors (N, 4) and factors (N,) of each level of one image.
+
+    A factor, such as ATSS's centerness, multiplies the scores of its box; None: the head has none.
+    """
     if not head.use_sigmoid_cls:
         raise UserError(
             f'export knows dense heads with sigmoid scores only, not {type(head).__name__} as given'
@@ -209,10 +212,11 @@ def _dense(head: Any, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tens
     outputs = head(tuple(maps))
     shapes = [tuple(score.shape[2:]) for score in outputs[0]]
     anchors = head.prior_generator.grid_priors(shapes, device=maps[0].device)
-    levels: list[tuple[Tensor, Tensor, Tensor]] = []
-    for score, delta, anchor in zip(*outputs, anchors, strict=True):
+    levels: list[tuple[Tensor, Tensor, Tensor, Tensor | None]] = []
+    for score, delta, *factor, anchor in zip(*outputs, anchors, strict=True):
         scores = score[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels).sigmoid()
-        levels.append((scores, delta[0].permute(1, 2, 0).reshape(-1, 4), anchor))
+        factors = factor[0][0].permute(1, 2, 0).reshape(-1).sigmoid() if factor else None
+        levels.append((scores, delta[0].permute(1, 2, 0).reshape(-1, 4), anchor, factors))
     return levels
 
 

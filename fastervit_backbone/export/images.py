@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from ..apis.sources import choose_sources, find_sources
 from ..datasets.images import open_image, read_image, upright_size
 from ..datasets.shapes import make_shapes
 from ..evaluation.coco_files import read_truth
 from ..evaluation.score import confusion_of, intersection_over_union, score_objects
+from ..inference.sources import choose_sources, find_sources
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..apis.exported import ExportedModel
-from ..apis.session import Session
+from ..inference.exported import ExportedModel
+from ..inference.session import Session
 
 #: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
 LAST_LAYERS = tuple(

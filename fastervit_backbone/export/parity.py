@@ -1,21 +1,19 @@
 """The gate: an exported file against the model itself; a file that differs is rejected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from pycocotools import mask as coco_mask
 
-from ..apis.exported import ExportedModel, resize_channels
-from ..apis.session import open_session
+from ..inference.exported import ExportedModel
+from ..inference.exported_arrays import resize_channels
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
 from ..utils.progress import progress_bar
-from .graph import Graph
 from .images import Images, score
-from .reference import Reference, layers_of
+from .reference import Reference
 
 #: Objects below this score are not compared.
 LEAST_SCORE = 0.05
@@ -50,10 +48,6 @@ TOLERANCES = dict(
     float16=Tolerance(5e-2, score=0.05, iou=0.9, unmatched=0.05, pixels=0.01, metric=0.005),
     int8=Tolerance(0.5, score=0.2, iou=0.8, unmatched=0.25, pixels=0.1, metric=0.01, metric_only=True),
 )
-#: Difference of a layer that is rounding, however small its values: what it is computed from is about 1.
-_NOISE = 1e-5
-#: Modules of a detector that run after a choice (proposals, queries): among equal ones it may differ.
-_AFTER_CHOICES = ('roi_head', 'box_', 'mask_', 'decoder', 'bbox_head.')
 
 
 @dataclass
@@ -269,50 +263,3 @@ def _iou(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     union = (box[2:] - box[:2]).prod() + areas - inter
     return np.where(union > 0, inter / np.maximum(union, 1e-9), (np.abs(boxes - box) < 0.5).all(1))
-
-
-def first_difference(
-    exported: ExportedModel, graph: Graph, layers: Mapping[str, str], images: Images, tolerance: float
-) -> str | None:
-    """Name the first layer whose result in the file differs from the graph's, of one batch.
-
-    Layers after a choice among proposals or queries are left out, and those that run several times.
-
-    Args:
-        exported: the file.
-        graph: that it was exported from.
-        layers: name of a module -> name of its result in the file.
-        images: the first ones are used.
-        tolerance: largest difference, as a fraction of the largest value.
-
-    Returns:
-        the layer and its difference; None if all agree.
-    """
-    count = exported.batch or 1
-    pixels = images.read(
-        [i % len(images) for i in range(count)] if exported.size is not None else [0] * count
-    )
-    batch = np.stack([exported.prepare(image)[0] for image in pixels])
-    before = [n for n in layers if graph.task != 'detection' or not any(part in n for part in _AFTER_CHOICES)]
-    expected = layers_of(graph, torch.from_numpy(batch).to(_dtype(exported)), before)
-    names = [name for name in before if name in expected]
-    found = _inner_results(exported, batch, [layers[name] for name in names])
-    for name in names:
-        value = found.get(layers[name])
-        if value is None or value.shape != expected[name].shape:
-            continue
-        top = float(np.abs(expected[name]).max())
-        difference = float(np.abs(value.astype(np.float64) - expected[name]).max())
-        if not difference <= tolerance * top + _NOISE:
-            return f'{name.removeprefix("model.")} (by {difference / (top or 1.0):.1e} of its largest value)'
-    return None
-
-
-def _dtype(exported: ExportedModel) -> torch.dtype:
-    return torch.float32 if exported.info['dtype'] == 'float32' else torch.uint8
-
-
-def _inner_results(exported: ExportedModel, batch: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
-    session = open_session(exported.path, extra_outputs=list(dict.fromkeys(names)))
-    values = session.run(batch.astype(exported.info['dtype']))
-    return dict(zip(session.outputs, values, strict=True))

@@ -11,7 +11,7 @@ from mmengine.dataset import Compose
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
-from ..apis.inputs import build_test_pipeline
+from ..inference.inputs import build_test_pipeline
 from ..structures.prediction import Prediction, encode_mask
 from .graph import Graph
 

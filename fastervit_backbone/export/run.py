@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..apis.exported import ExportedModel
-from ..apis.exported_info import info_path, read_info, write_info
-from ..apis.inputs import bits_of_config
-from ..apis.load_model import load_model
-from ..apis.sources import find_sources
 from ..checkpoints.model_folder import one_line
 from ..datasets.images import read_image
+from ..inference.exported import ExportedModel
+from ..inference.exported_info import info_path, read_info, write_info
+from ..inference.inputs import bits_of_config
+from ..inference.load_model import load_model
+from ..inference.sources import find_sources
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, reporting_full_disk
@@ -25,9 +25,10 @@ from ..utils.log import log
 from ..utils.trust import trusting_pickles
 from .describe import describe
 from .detectors import build_graph
+from .first_difference import first_difference
 from .graph import Graph
 from .images import Images, read_images, score
-from .parity import TOLERANCES, Parity, compare, first_difference
+from .parity import TOLERANCES, Parity, compare
 from .reference import Reference
 from .write import INSTALL, SUFFIXES, write
 

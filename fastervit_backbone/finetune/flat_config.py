@@ -8,16 +8,17 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
-from ..apis.train import amp_options
 from ..checkpoints.io import NANO
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
-from ..engine.config.validate import as_list
+from ..engine.config.mixed_precision import amp_options
+from ..engine.config.reading import as_list
 from ..engine.config.write import as_python, escape
-from ..timm_models import default_cfgs
+from ..recipes import learns_masks
+from ..timm_cfgs import default_cfgs
 from ..utils.errors import UserError
 from .pipelines import pipelines
-from .plan import Plan, learns_masks, steps_per_epoch
+from .plan import Plan, steps_per_epoch
 from .training_data import OwnData
 
 #: Keys kept from the base config, in the order they are written, with the comment above each.

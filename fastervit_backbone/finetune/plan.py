@@ -11,31 +11,11 @@ import torch
 from fastervit_cli import data_folder
 
 from ..engine.config.load import load_config
+from ..recipes import RECIPES, learns_masks, models_for
 from ..utils.errors import UserError
 from .memory import choose_batch
 from .training_data import OwnData
 
-#: Kind of data -> model, unless another is asked for.
-DEFAULT_MODELS = dict(coco='cascade', labels='upernet', folders='classifier')
-#: --model -> (pattern of its configs, config for the nano backbone).
-MODELS: dict[str, tuple[str, str | None]] = {
-    'cascade': ('cascade_fastervit{}_3x.py', 'demo/cascade_shapes.py'),
-    'mask-rcnn': ('mask-rcnn_fastervit{}_1x.py', None),
-    'dino': ('dino_fastervit{}_12e.py', 'demo/dino_shapes.py'),
-    'mask2former': ('mask2former_fastervit{}_50e.py', 'demo/mask2former_shapes.py'),
-    'rtmdet-ins': ('rtmdet-ins_fastervit{}_300e.py', 'demo/rtmdet-ins_shapes.py'),
-    'upernet': ('upernet_fastervit{}_160k.py', 'demo/upernet_shapes.py'),
-    'fpn': ('fpn_fastervit{}_40k.py', 'demo/fpn_shapes.py'),
-    'mask2former-semantic': (
-        'mask2former-semantic_fastervit{}_160k.py',
-        'demo/mask2former-semantic_shapes.py',
-    ),
-    'classifier': ('classification/imagenet_fastervit{}_300e.py', 'classification/imagenet200_nano.py'),
-}
-#: Kind of data that a model learns from; the others learn from COCO jsons.
-KINDS = {'upernet': 'labels', 'fpn': 'labels', 'mask2former-semantic': 'labels', 'classifier': 'folders'}
-#: Models that cannot do without masks.
-_NEED_MASKS = ('mask-rcnn', 'mask2former', 'rtmdet-ins')
 _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folders of class folders'}
 #: --augment -> range of the random scale of training images ('coco').
 RESIZE_RANGES = dict(none=(1.0, 1.0), light=(0.8, 1.25), strong=(0.5, 2.0))
@@ -123,13 +103,13 @@ def find_base(model: str, arch: str) -> Path:
     Raises:
         UserError: no such config; lists the archs that the model has.
     """
-    pattern, nano_config = MODELS[model]
-    name = nano_config if arch == 'nano' else pattern.format(arch)
+    recipe = RECIPES[model]
+    name = recipe.nano if arch == 'nano' else recipe.configs.format(arch)
     configs = data_folder('configs')
     if name and (configs / name).is_file():
         return configs / name
-    supported = [a for a in ('0', '1', '2', '3', '4') if (configs / pattern.format(a)).is_file()]
-    supported += ['nano'] if nano_config else []
+    supported = [a for a in ('0', '1', '2', '3', '4') if (configs / recipe.configs.format(a)).is_file()]
+    supported += ['nano'] if recipe.nano else []
     raise UserError(f'--model {model} --arch {arch}: {model} supports --arch {", ".join(supported)}')
 
 
@@ -164,8 +144,7 @@ def make_plan(
     size = size or _choose_size(data, arch)
     reasons = []
 
-    # UPerNet's pooling leaves one pixel, and BatchNorm needs two values
-    min_batch = 2 if model == 'upernet' else 1
+    min_batch = RECIPES[model].min_batch
     if batch is None:
         is_enlarged = data.kind == 'coco' and augment == 'light'  # all else is not, or cropped
         enlarged = RESIZE_RANGES[augment][1] if is_enlarged else 1.0
@@ -227,13 +206,13 @@ def steps_per_epoch(data: OwnData, batch_size: int) -> int:
 
 
 def _check_model(model: str, data: OwnData) -> None:
-    kind = KINDS.get(model, 'coco')
-    if kind != data.kind:
-        fitting = [m for m in MODELS if KINDS.get(m, 'coco') == data.kind]
+    recipe = RECIPES[model]
+    if recipe.kind != data.kind:
+        fitting = ' or '.join(models_for(data.kind))
         raise UserError(
-            f'--model {model} learns from {_WORDS[kind]}, not from {data.train}: use {" or ".join(fitting)}'
+            f'--model {model} learns from {_WORDS[recipe.kind]}, not from {data.train}: use {fitting}'
         )
-    if model in _NEED_MASKS and not data.has_masks:
+    if not recipe.masks_optional and not data.has_masks:
         raise UserError(
             f'--model {model} learns masks, but some objects in {data.train} or {data.val} have none: '
             'use --model cascade or dino'
@@ -272,13 +251,6 @@ def _layer_decay(base: Path) -> tuple[float, str]:
     if lr_mult == 1:
         return 1.0, ''
     return 1.0, f', the backbone learns at {lr_mult:g} of the learning rate, as in the base config'
-
-
-def learns_masks(model: Mapping) -> bool:
-    """Return whether a detector learns masks: Mask R-CNN's kind, Mask2Former, RTMDet-Ins."""
-    if 'roi_head' in model:
-        return bool(model['roi_head'].get('mask_head'))
-    return 'panoptic_head' in model or 'loss_mask' in (model.get('bbox_head') or {})
 
 
 def _learns(plan: Plan, data: OwnData) -> str:

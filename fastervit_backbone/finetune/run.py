@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..apis.train import train as train_config
 from ..checkpoints.classifier import number_of_classes, to_classifier
 from ..checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict, write_plain_checkpoint
 from ..datasets.dataset import named_splits, open_dataset
@@ -23,12 +22,14 @@ from ..engine.processes import (
 )
 from ..engine.runner.work_dir import find_checkpoint
 from ..evaluation.main_metrics import MAIN_METRICS
+from ..recipes import RECIPES, default_model
+from ..train import train as train_config
 from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .augmented import write_augmented
 from .flat_config import LOGGERS, build_config, check_loggers, config_text
-from .own_data import read_own_data
-from .plan import DEFAULT_MODELS, MODELS, PRESETS, RESIZE_RANGES, Plan, describe, make_plan
+from .plan import PRESETS, RESIZE_RANGES, Plan, describe, make_plan
+from .read_data import read_own_data
 from .training_data import USED
 
 
@@ -134,7 +135,7 @@ def finetune(
     augment = augment or 'light'
     model = model or (None if data is not None else 'cascade' if folders else 'classifier')
     choices = (
-        ('model', model, (None, *MODELS)),
+        ('model', model, (None, *RECIPES)),
         ('preset', preset, PRESETS),
         ('augment', augment, RESIZE_RANGES),
     )
@@ -172,7 +173,7 @@ def finetune(
         )
         rank0_print('\n'.join(own.lines))
         kind, weights = _find_weights(start, own.kind)
-        chosen = dict(model=model or DEFAULT_MODELS[own.kind], arch=arch, preset=preset, augment=augment)
+        chosen = dict(model=model or default_model(own.kind), arch=arch, preset=preset, augment=augment)
         plan = make_plan(
             own, **chosen, start=kind, weights=weights, processes=world_size(launcher), **overrides
         )

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.dataset import Dataset, Split
-from ..datasets.images import BITS, images_below
+from ..datasets.image_files import images_below
+from ..datasets.images import BITS
 from ..datasets.validation.coco import CocoSplit
 from ..datasets.validation.findings import Finding
 from ..datasets.validation.folders import FolderSplit

@@ -1,15 +1,14 @@
 """FasterViT as a dense backbone: four maps of strides 4, 8, 16, 32 from images of any size.
 
 Paper: A. Hatamizadeh, G. Heinrich, H. Yin, A. Tao, J. M. Alvarez, J. Kautz, P. Molchanov, "FasterViT: Fast
-    Vision
-Transformers with Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and from
+Vision Transformers with Hierarchical Attention", ICLR 2024, arXiv 2306.06189. Written from the paper and from
 measured numbers of the published models; free of any code from, or derived from, NVlabs/FasterViT. This code:
 Apache-2.0. The published weights: non-commercial, see NOTICE.
 """
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +54,10 @@ class FasterViT(nn.Module):
         ValueError: an argument out of range; the message names it.
         TypeError: an unknown argument or arch field.
     """
+
+    #: Reads the checkpoint of ``init_cfg``. The package sets it to
+    #: :func:`~fastervit_backbone.checkpoints.published.load_published`, as models import no reader of files.
+    load_pretrained: ClassVar[Callable[['FasterViT', str], object]]
 
     stages: Sequence[MapStage | AttentionStage]
 
@@ -164,9 +167,7 @@ class FasterViT(nn.Module):
             CheckpointError: see :func:`~fastervit_backbone.checkpoint.load_published`.
         """
         if self.init_cfg is not None:
-            from ..checkpoints.published import load_published  # the only upward import, on demand
-
-            load_published(self, self.init_cfg['checkpoint'])
+            self.load_pretrained(self.init_cfg['checkpoint'])
 
     def deploy(
         self,

@@ -6,8 +6,8 @@ import pytest
 
 from fastervit_backbone.benchmark import ablations
 from fastervit_backbone.benchmark.ablations import TABLES, Row, measure_tables
-from fastervit_backbone.benchmark.candidates import Setting
 from fastervit_backbone.benchmark.complexity import backbone_flops
+from fastervit_backbone.benchmark.setting import Setting
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import ROOT
 

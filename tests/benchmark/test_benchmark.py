@@ -9,8 +9,9 @@ import torch
 
 from fastervit_backbone.benchmark import run as benchmark
 from fastervit_backbone.benchmark import throughput
-from fastervit_backbone.benchmark.candidates import Setting, build, build_fastervit
+from fastervit_backbone.benchmark.candidates import build, build_fastervit
 from fastervit_backbone.benchmark.run import parse_size
+from fastervit_backbone.benchmark.setting import Setting
 from fastervit_backbone.benchmark.stages import parts_of, profile_stages
 from fastervit_backbone.benchmark.throughput import Timing, compare, peak_memory
 from fastervit_backbone.models.arch import ARCHS

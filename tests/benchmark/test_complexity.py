@@ -12,8 +12,8 @@ import model_table
 from model_table import ROOT, leaf_configs, write_table
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.benchmark.candidates import build_config_model
 from fastervit_backbone.benchmark.complexity import Complexity, count_parameters, measure
+from fastervit_backbone.benchmark.config_models import build_config_model
 from fastervit_backbone.benchmark.paper import PAPER_RESULTS
 from fastervit_backbone.utils.errors import UserError
 

@@ -11,10 +11,10 @@ pytest.importorskip('mmseg')
 
 from mmdet.testing import demo_mm_inputs
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.checkpoints.class_rows import meet_classes
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.evaluate import evaluate
+from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import UserError
 from tests.export.test_export import make_it_detect
 from tests.helpers import CASCADE, FPN, IN_PROCESS, ROOT

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.datasets.images import as_bgr, bits_of, read_image
-from fastervit_backbone.datasets.validation.check import check_data
 from fastervit_backbone.datasets.validation.image_files import look
-from fastervit_backbone.finetune.own_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_own_data
 from fastervit_backbone.utils.errors import UserError
 from tests.datasets.test_layouts import labelme, save_image, shape, xml, yolo
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from fastervit_backbone.datasets.image_files import images_below
 from fastervit_backbone.datasets.images import (
     as_bgr,
     bits_of,
-    images_below,
     open_image,
     orientation,
     read_image,

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
-from fastervit_backbone.datasets.validation.check import check_data
-from fastervit_backbone.finetune.own_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_own_data
 from fastervit_backbone.finetune.training_data import USED
 from fastervit_backbone.utils.errors import UserError
 

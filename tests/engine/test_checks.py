@@ -9,12 +9,11 @@ from mmengine.config import Config
 
 import fastervit_backbone  # noqa: F401 (before any config is read: it lets mmengine find mmseg's)
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.config.adaptations import fit_norm_eval, fit_to_machine
 from fastervit_backbone.engine.config.auto_scale_lr import scale_learning_rate
-from fastervit_backbone.engine.config.batch_norm import fit_norm_eval
 from fastervit_backbone.engine.config.channels import check_channels
+from fastervit_backbone.engine.config.checks import check_data
 from fastervit_backbone.engine.config.classes import fit_classes
-from fastervit_backbone.engine.config.machine import fit_to_machine
-from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.engine.processes import process_rank, rank0_print, world_size
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import ROOT

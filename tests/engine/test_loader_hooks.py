@@ -15,9 +15,9 @@ from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.dataset import BaseDataset
 from mmengine.model import BaseModel
 
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset
+from fastervit_backbone.train import train
 from tests.helpers import CASCADE
 
 SEEN: list[set[int]] = []  # values of the pixels, a set a step

@@ -12,10 +12,10 @@ from PIL import Image
 pytest.importorskip('mmdet')
 pytest.importorskip('mmseg')
 
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks.look_before_training import LookBeforeTrainingHook, look
 from fastervit_backbone.engine.runner.sampling import random_state_kept
+from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FEW_REGIONS, FPN, IN_PROCESS
 

@@ -13,11 +13,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.engine.config.batch_norm import check_batch
+from fastervit_backbone.engine.config.adaptations import fit_to_machine
 from fastervit_backbone.engine.config.channels import check_channels
+from fastervit_backbone.engine.config.checks import check_batch, check_data
 from fastervit_backbone.engine.config.classes import fit_classes, fit_label_loading
-from fastervit_backbone.engine.config.machine import fit_to_machine
-from fastervit_backbone.engine.config.validate import check_data
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.visualization.palette import distinct_colors
 from tests.helpers import ROOT

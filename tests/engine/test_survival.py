@@ -26,17 +26,18 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from fastervit_backbone import FasterViT
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.train import _readable_errors, train
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks.accumulated_gradients import AccumulatedGradientsHook
 from fastervit_backbone.engine.hooks.non_finite_guard import NonFiniteGuardHook, first_non_finite
 from fastervit_backbone.engine.hooks.unreadable_images import UnreadableImageHook
 from fastervit_backbone.engine.runner.build import write_config
 from fastervit_backbone.engine.runner.loops import EarlyStopping, ResumableEpochLoop
+from fastervit_backbone.engine.runner.readable_errors import readable_errors
 from fastervit_backbone.engine.runner.resumable_runner import ResumableRunner
 from fastervit_backbone.engine.runner.sampling import FaultTolerantDataset, ResumableBatchSampler, SeededIndex
 from fastervit_backbone.engine.runner.work_dir import checkpoints_of
+from fastervit_backbone.evaluate import evaluate
+from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FEW_REGIONS, FPN, ROOT, assert_one_line_error
 from tests.mm_helpers import InfiniteLoss, ToyModel, save_untrained
@@ -251,21 +252,21 @@ def test_other_errors_are_readable():
     config = Config(
         dict(train_dataloader=dict(batch_size=4, num_workers=2), work_dir='w', optim_wrapper=dict())
     )
-    with pytest.raises(RuntimeError, match='stack expects'), _readable_errors(config):
+    with pytest.raises(RuntimeError, match='stack expects'), readable_errors(config):
         raise RuntimeError(
             'Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback: stack expects'
         )
     with (
         pytest.raises(UserError, match=r'out of GPU memory at batch 4 .*batch_size=2'),
-        _readable_errors(config),
+        readable_errors(config),
     ):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')
     with (
         pytest.raises(UserError, match=r'cannot write w/a .*No space left on device.*: make space'),
-        _readable_errors(config),
+        readable_errors(config),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), 'w/a')
-    with pytest.raises(FileNotFoundError), _readable_errors(config):
+    with pytest.raises(FileNotFoundError), readable_errors(config):
         open('absent')
 
 
@@ -729,6 +730,6 @@ def test_too_little_memory_keeps_the_step(tmp_path):
     )
     with (
         pytest.raises(UserError, match=r'batch_size=2 with optim_wrapper\.accumulative_counts=4'),
-        _readable_errors(config),
+        readable_errors(config),
     ):
         raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to')

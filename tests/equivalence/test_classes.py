@@ -11,15 +11,15 @@ from PIL import Image
 pytest.importorskip('mmpretrain')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.prediction_run import PredictionRun
-from fastervit_backbone.apis.sources import find_sources
+from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
-from fastervit_backbone.datasets.validation.check import check_data
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.classes import analyze_classes
 from fastervit_backbone.export.images import read_images, score
-from fastervit_backbone.finetune.own_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_own_data
 from fastervit_backbone.inference import Predictor
+from fastervit_backbone.inference.sources import find_sources
+from fastervit_backbone.prediction.run import PredictionRun
 from tests.helpers import ROOT, once
 from tests.mm_helpers import save_untrained
 

@@ -9,17 +9,17 @@ from PIL import Image
 pytest.importorskip('mmseg')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.prediction_run import PredictionRun
-from fastervit_backbone.apis.sources import find_sources
+from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.datasets.masks import convert_masks
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.datasets.validation.check import check_data
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.label_maps import analyze_label_maps
 from fastervit_backbone.export.images import read_images, score
-from fastervit_backbone.finetune.own_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_own_data
 from fastervit_backbone.inference import Predictor
+from fastervit_backbone.inference.sources import find_sources
+from fastervit_backbone.prediction.run import PredictionRun
 from tests.helpers import UPERNET, once
 from tests.mm_helpers import save_untrained
 

@@ -11,19 +11,19 @@ from PIL import Image
 pytest.importorskip('mmdet')
 pytest.importorskip('supervision')
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.prediction_run import PredictionRun
-from fastervit_backbone.apis.publish import publish
-from fastervit_backbone.apis.sources import choose_sources
+from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.datasets.shapes import make_shapes
-from fastervit_backbone.datasets.validation.check import check_data
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.coco_files import read_detections, read_truth
 from fastervit_backbone.evaluation.objects import analyze_objects
 from fastervit_backbone.export.images import Images, score
-from fastervit_backbone.finetune.own_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_own_data
 from fastervit_backbone.inference import Predictor
+from fastervit_backbone.inference.sources import choose_sources
+from fastervit_backbone.prediction.run import PredictionRun
+from fastervit_backbone.publish import publish
 from fastervit_backbone.structures.polygons import polygons_of
 from fastervit_backbone.structures.prediction import decode_mask
 from fastervit_backbone.utils.errors import UserError

@@ -11,8 +11,8 @@ pytest.importorskip('onnxruntime')
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.export.run import export
-from tests.apis.conftest import detector, segmenter  # noqa: F401 (fixtures)
 from tests.helpers import CASCADE, FPN, once
+from tests.inference.conftest import detector, segmenter  # noqa: F401 (fixtures)
 from tests.mm_helpers import save_untrained
 
 SIZE = (128, 160)

@@ -15,17 +15,17 @@ from mmengine.registry import init_default_scope
 from onnx import numpy_helper
 from pycocotools.coco import COCO
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.exported import ExportedModel
-from fastervit_backbone.apis.exported_info import info_path, write_info
-from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.datasets.images import read_image
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.export.describe import describe
 from fastervit_backbone.export.detectors import build_graph
 from fastervit_backbone.export.images import Images, generated_images, score
 from fastervit_backbone.export.parity import compare
 from fastervit_backbone.export.reference import Reference
 from fastervit_backbone.export.run import RejectedError, check, export
+from fastervit_backbone.inference.exported import ExportedModel
+from fastervit_backbone.inference.exported_info import info_path, write_info
+from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.structures.prediction import Categories, Prediction
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
@@ -276,7 +276,7 @@ def test_pixels_are_normalized_as_the_model_does(name, to_rgb):
 
 
 def test_a_classifier_prepares_images_as_its_pipeline():
-    from fastervit_backbone.apis.inputs import build_test_pipeline
+    from fastervit_backbone.inference.inputs import build_test_pipeline
 
     names = tuple(map(str, range(1000)))
     for name in ('imagenet_fastervit0_300e', 'imagenet_fastervit4_21k_ft_60e', 'cifar10_nano'):

@@ -13,10 +13,10 @@ pytest.importorskip('onnx')
 import onnx
 from onnx import TensorProto, helper
 
-from fastervit_backbone.apis.exported import ExportedModel
-from fastervit_backbone.apis.exported_info import FORMAT, info_path, read_info, write_info
-from fastervit_backbone.apis.predictor import Predictor
 from fastervit_backbone.export.run import export
+from fastervit_backbone.inference.exported import ExportedModel
+from fastervit_backbone.inference.exported_info import FORMAT, info_path, read_info, write_info
+from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import FPN
 

@@ -23,10 +23,11 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune, memory, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
-from fastervit_backbone.finetune.own_data import read_own_data
-from fastervit_backbone.finetune.plan import MODELS, PRESETS, describe, find_base, make_plan
+from fastervit_backbone.finetune.plan import PRESETS, describe, find_base, make_plan
+from fastervit_backbone.finetune.read_data import read_own_data
 from fastervit_backbone.finetune.training_data import OwnData
 from fastervit_backbone.inference import Predictor
+from fastervit_backbone.recipes import RECIPES
 from fastervit_backbone.utils.errors import DownloadError, UserError
 from tests.helpers import CASCADE, assert_one_line_error
 from tests.mm_helpers import save_untrained
@@ -142,7 +143,7 @@ def test_memory_is_found_without_computing():
 
 
 def test_every_model_has_its_configs():
-    for model in MODELS:
+    for model in RECIPES:
         assert find_base(model, '0').is_file()
     assert find_base('fpn', 'nano').name == 'fpn_shapes.py'
 

@@ -10,7 +10,7 @@ pytest.importorskip('mmdet')
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.testing import demo_mm_inputs
 
-from fastervit_backbone.engine.config.validate import as_list
+from fastervit_backbone.engine.config.reading import as_list
 from fastervit_backbone.ops.float32 import run_in_float32, widen
 from tests.helpers import ROOT
 from tests.mm_helpers import build, check_detector, load, with_nano

@@ -6,10 +6,10 @@ pytest.importorskip('mmdet')
 
 from mmengine.config import Config
 
-from fastervit_backbone.apis.evaluate import evaluate
-from fastervit_backbone.apis.train import train
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.curves import read_log
+from fastervit_backbone.train import train
 from tests.helpers import IN_PROCESS, ROOT
 
 #: mmdet's config -> what it asks of the operators.

@@ -14,12 +14,12 @@ from ...utils.errors import UserError
 from ...utils.files import is_file, read_text
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
-from ..voc import read_xml
+from ..rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
+from ..voc_xml import read_xml
 from .coco import image_file_violations
 from .coco_entries import content_violations
 from .image_files import look
 from .label_maps import LabelValues, class_violations, read_pairs, split_violations, value_violations
-from .rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
 
 #: More images or label maps than this are sampled evenly: ADE20K's 20210 would take minutes on two cores.
 READ_AT_MOST = 5000

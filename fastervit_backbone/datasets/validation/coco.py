@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ...utils.errors import UserError
 from ..coco import has_size, read_coco
+from ..rules import COCO_RULES, Violation
 from .coco_entries import content_violations, count_objects, is_image
 from .findings import Collector, Finding, repeated_content
 from .image_files import ImageFile, Read, look_all
-from .rules import COCO_RULES, Violation
 
 #: Notes on the ids and fields of a json, which other layouts do not have.
 _ONLY_OF_JSONS = ('category-id-zero', 'category-id-gaps', 'mask-none')

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..coco import has_size, is_box, is_id, is_number
+from ..rules import COCO_RULES, Violation
 from .coco_masks import SLACK, mask_violation
-from .rules import COCO_RULES, Violation
 
 #: From here on, floating-point numbers do not tell whole numbers apart: evaluation mixes ids up.
 HUGE = 2**53

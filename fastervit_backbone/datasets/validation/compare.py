@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from fastervit_cli.suggest import did_you_mean
 
+from ..rules import COCO_RULES, Violation
 from .coco import CocoSplit
 from .coco_entries import is_category
 from .findings import Collector, Finding
 from .folders import FolderSplit
-from .rules import COCO_RULES, Violation
 
 
 def compare_splits(splits: Sequence[CocoSplit]) -> list[Finding]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .rules import IMAGE_RULES, Rule, Violation
+from ..rules import IMAGE_RULES, Rule, Violation
 
 #: Places named for each rule.
 EXAMPLES = 3

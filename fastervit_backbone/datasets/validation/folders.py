@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ...utils.errors import UserError
 from ..class_folders import list_images, resolve_classes
+from ..rules import FOLDER_RULES, Violation
 from .findings import Collector, Finding, repeated_content
 from .image_files import Read, look_all
-from .rules import FOLDER_RULES, Violation
 
 
 @dataclass

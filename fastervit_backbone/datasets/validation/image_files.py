@@ -11,16 +11,8 @@ from typing import Literal, TypeAlias
 from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
-from ..images import (
-    bits_of,
-    is_deep,
-    map_in_threads,
-    open_image,
-    orientation,
-    unsupported,
-    unused_channels,
-    upright_size,
-)
+from ..image_files import map_in_threads
+from ..images import bits_of, is_deep, open_image, orientation, unsupported, unused_channels, upright_size
 
 #: How much of image files is read: everything, what gives the size, or only whether they exist.
 Read: TypeAlias = Literal['all', 'size', 'exists']

@@ -8,10 +8,11 @@ import numpy as np
 
 from ...utils.errors import UserError
 from ...utils.progress import progress_bar
-from ..images import images_below, map_in_threads, open_image
+from ..image_files import images_below, map_in_threads
+from ..images import open_image
+from ..rules import LABEL_MAP_RULES, Violation
 from .findings import Collector, Finding, repeated_content
 from .image_files import ImageFile, look
-from .rules import LABEL_MAP_RULES, Violation
 
 #: The pixel value that mmseg and torch leave out of loss and metric.
 IGNORED = 255

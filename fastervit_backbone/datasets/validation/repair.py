@@ -10,6 +10,7 @@ from pathlib import Path
 from ...utils.errors import UserError
 from ...utils.files import replacing
 from ..coco import is_id
+from ..rules import Violation
 from .coco import CocoSplit
 from .coco_entries import (
     HUGE,
@@ -23,7 +24,6 @@ from .coco_entries import (
 from .coco_masks import polygon_violation
 from .frames import move_to_file, turned_before
 from .image_files import look
-from .rules import Violation
 
 #: A violation that readers of other layouts report, and whose object stays.
 _KEPT = 'box-reaches-out'

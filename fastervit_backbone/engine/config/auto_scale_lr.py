@@ -6,7 +6,7 @@ from mmengine.config import Config, ConfigDict
 
 from ...utils.errors import UserError
 from ..processes import rank0_print
-from .validate import as_list
+from .reading import as_list
 
 #: Rates that a schedule names as they are; all others are factors of the optimizer's.
 _RATES = ('eta_min', 'eta_max', 'min_value')
@@ -17,7 +17,7 @@ def accumulated_iterations(config: Config) -> int:
     return config.optim_wrapper.get('accumulative_counts', 1)
 
 
-def count_in_steps(config: Config) -> None:
+def count_in_steps(config: Config) -> list[str]:
     """Let averages and warm-ups count optimizer steps where iterations accumulate their gradients.
 
     The schedule of a file is for the file's own ``accumulative_counts``; where an option changes them, what
@@ -27,6 +27,9 @@ def count_in_steps(config: Config) -> None:
     Args:
         config: changed in place.
 
+    Returns:
+        messages on what was changed.
+
     Raises:
         UserError: the run ends before its warm-up.
     """
@@ -34,7 +37,7 @@ def count_in_steps(config: Config) -> None:
     file = getattr(config, 'as_in_file', {})
     before = file.get('accumulated', accumulated)
     if not all(isinstance(count, int) and count > 0 for count in (accumulated, before)):
-        return  # scale_learning_rate reports it
+        return []  # scale_learning_rate reports it
     factor = accumulated / before
     changes = []
     for hook in as_list(config.get('custom_hooks')):
@@ -50,17 +53,18 @@ def count_in_steps(config: Config) -> None:
         for schedule in _rates_of(config):
             if not schedule.get('by_epoch', True):
                 changes += _stretch(schedule, factor, ends, config.train_cfg.get('max_iters'))
-    if changes:
-        rank0_print(f'accumulative_counts={accumulated}: {", ".join(changes)}')
+    said = [f'accumulative_counts={accumulated}: {", ".join(changes)}'] if changes else []
     if not file.get('param_scheduler_by_option'):
-        _end_with_the_run(config, file.get('max_iters'))
+        said += _end_with_the_run(config, file.get('max_iters'))
+    return said
 
 
-def _end_with_the_run(config: Config, before: int | None) -> None:
+def _end_with_the_run(config: Config, before: int | None) -> list[str]:
     """Let schedules that end with the file's run end with a longer one: their rate would stay at its end."""
     total = config.train_cfg.get('max_iters')
     if before is None or total is None or total <= before:
-        return
+        return []
+    said = []
     for schedule in _rates_of(config):
         if schedule.get('end') == before and not schedule.get('by_epoch', True):
             if schedule.get('T_max') == before - (schedule.get('begin') or 0):
@@ -68,7 +72,8 @@ def _end_with_the_run(config: Config, before: int | None) -> None:
             if schedule.get('milestones'):
                 schedule['milestones'] = [round(m * total / before) for m in schedule['milestones']]
             schedule['end'] = total
-            rank0_print(f'{schedule["type"]} ends with the run: {before} -> {total} iterations')
+            said.append(f'{schedule["type"]} ends with the run: {before} -> {total} iterations')
+    return said
 
 
 def is_hook(hook: object, name: str) -> bool:

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from ...models.fastervit import FasterViT
 from ...utils.errors import UserError
 from ..timm_backbone import TimmBackbone
-from .validate import as_list
+from .reading import as_list
 
 #: Backbones that declare ``out_channels``.
 _DECLARING = {'FasterViT': FasterViT, 'TimmBackbone': TimmBackbone}

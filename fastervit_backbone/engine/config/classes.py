@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config, ConfigDict
 
+from ...recipes import part_of, parts_with_classes
 from ...utils.errors import UserError
 from ...visualization.palette import distinct_colors
 from .lookup import arguments_of, find_class
-from .validate import as_list, classes_of, is_panoptic, is_semantic, leaf_datasets
+from .reading import as_list, classes_of, is_panoptic, is_semantic, leaf_datasets
 
 
 def fit_classes(config: Config, split: str) -> list[str]:
@@ -144,12 +145,8 @@ def _datasets(config: Config, split: str) -> Iterator[ConfigDict]:
 
 def _heads(model: Mapping) -> Iterator[tuple[str, ConfigDict]]:
     """Yield (path in the config, head) of every head with classes."""
-    roi_head = model.get('roi_head') or {}
-    nodes = {f'model.roi_head.{name}': roi_head.get(name) for name in ('bbox_head', 'mask_head')}
-    names = ('bbox_head', 'decode_head', 'auxiliary_head', 'head')
-    nodes |= {f'model.{name}': model.get(name) for name in names}
-    for path, node in nodes.items():
-        yield from _with_paths(path, node)
+    for path in parts_with_classes():
+        yield from _with_paths(f'model.{path}', part_of(model, path))
 
 
 def _with_paths(path: str, node: object) -> list[tuple[str, ConfigDict]]:

@@ -12,17 +12,14 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ...evaluation.coco_metric import patch_coco_metric
-from ...ops import stand_in
 from ...ops.float32 import run_in_float32
 from ...utils.errors import UserError
 from ...utils.files import check_folder_writable, replacing
 from ...utils.verbosity import is_verbose
-from ..config.batch_norm import fit_norm_eval
+from ..config.adaptations import FOR_THE_DATA, FOR_THE_MACHINE, Run, adapt
 from ..config.channels import check_channels, check_model
-from ..config.classes import fit_classes, fit_label_loading
+from ..config.checks import check_data, replace_test_data
 from ..config.load import load_config
-from ..config.machine import fit_to_machine
-from ..config.validate import check_data, replace_test_data
 from ..config.write import as_python
 from ..console import ConsoleHook, quiet_coco, quiet_logger
 from ..load_image import use_one_decoder
@@ -61,17 +58,14 @@ def prepare(
     check_model(config)
     if test_data is not None:
         replace_test_data(config, str(test_data))
-    messages = ['operators: torchvision, as mmcv has no compiled ones'] if stand_in.is_active() else []
-    messages += fit_to_machine(config, launcher)
+    run = Run(launcher, splits)
+    messages = adapt(config, run, FOR_THE_MACHINE)
     join_processes(config, launcher)
     for line in from_first_process(lambda: check_data(config, splits)):
         rank0_print(line)
     check_channels(config)
     check_folder_writable('--work-dir', config.work_dir)
-    messages += fit_classes(config, splits[0]) + fit_label_loading(config)
-    if 'train' in splits:
-        messages += fit_norm_eval(config)
-    for line in messages:
+    for line in messages + adapt(config, run, FOR_THE_DATA):
         rank0_print(line)
     return config
 

@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastervit_backbone.datasets.validation.before_training import check_coco, check_label_maps, check_voc
-from fastervit_backbone.datasets.validation.check import check_data
-from fastervit_backbone.datasets.validation.coco import read_split
-from fastervit_backbone.datasets.validation.repair import ACTIONS, repair
-from fastervit_backbone.datasets.validation.rules import (
+from fastervit_backbone.check_data import check_data
+from fastervit_backbone.datasets.rules import (
     COCO_RULES,
     IMAGE_RULES,
     LABEL_MAP_RULES,
     TOLERATED,
     VOC_RULES,
 )
+from fastervit_backbone.datasets.validation.before_training import check_coco, check_label_maps, check_voc
+from fastervit_backbone.datasets.validation.coco import read_split
+from fastervit_backbone.datasets.validation.repair import ACTIONS, repair
 from fastervit_backbone.utils.errors import UserError
 from tests.datasets.validation.test_coco import CORPUS, GOOD, images  # noqa: F401 (a fixture)
 
@@ -139,7 +139,7 @@ def test_checker_and_training_agree_on_label_maps(kind, tmp_path):
         (str(tmp_path / 'images' / p.name), str(tmp_path / 'labels' / p.name))
         for p in sorted((tmp_path / 'images').iterdir())
     ]
-    if not pairs:  # engine.config.validate refuses an empty folder itself
+    if not pairs:  # engine.config.checks refuses an empty folder itself
         return
     errors = [f['message'] for f in found if f['level'] == 'error' and f['kind'] not in TOLERATED]
     if not errors:

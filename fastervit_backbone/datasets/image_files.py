@@ -1,0 +1,44 @@
+"""Find image files, and read them in several threads."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from ..utils.files import is_file
+
+R = TypeVar('R')
+
+
+#: Suffixes of image files, in lower case.
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+
+
+def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
+    """Yield ``function`` of each item, in their order; files are read in several threads."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(function, *items)
+
+
+def images_below(folder: str | Path, suffixes: tuple[str, ...] = IMAGES) -> list[Path]:
+    """List the image files in a folder and its subfolders, sorted, but for hidden ones (``._a.png``)."""
+    return sorted(path for path in walk_files(folder, suffixes) if is_file(path))
+
+
+def walk_files(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files below a folder that end in ``suffixes``: its own by name, then those of its subfolders.
+
+    Hidden ones are left out; links to folders are followed, each folder once.
+    """
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        for name in sorted(names):
+            if name.lower().endswith(suffixes) and not name.startswith('.'):
+                yield Path(place, name)

@@ -1,0 +1,64 @@
+"""Explain errors of a training that a user can fix."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pickle import UnpicklingError
+from urllib.error import URLError
+
+import torch
+from mmengine.config import Config
+
+from ...utils.errors import CheckpointError, UserError
+from ..config.auto_scale_lr import accumulated_iterations
+
+
+@contextmanager
+def readable_errors(config: Config) -> Iterator[None]:
+    """Turn errors that a user can fix into a UserError with its remedy; others keep their traceback."""
+    try:
+        yield
+    except Exception as error:
+        readable = _explain(error, config)
+        if readable is None:
+            raise
+        raise readable from error
+
+
+def _explain(error: Exception, config: Config) -> UserError | None:
+    """Return the UserError that explains ``error``; None for a bug, or if ``error`` needs no explanation."""
+    text, resume = str(error), '--resume continues from the last checkpoint'
+    match error:
+        case UserError() if text.startswith('Caught '):  # from a data loading worker, with its traceback
+            return UserError(text.rsplit('Error: ', 1)[-1])
+        case URLError():  # mmdet's and mmseg's own backbones download their weights when training starts
+            return UserError(
+                f'download of pretrained weights failed ({error.reason}): connect to the network, or train '
+                'from scratch with --cfg-options model.backbone.init_cfg=None'
+            )
+        case UnpicklingError():
+            return CheckpointError(
+                f'pretrained weights contain more than data ({text.splitlines()[0]}): not loaded'
+            )
+        case torch.cuda.OutOfMemoryError():
+            batch, iterations = config.train_dataloader.batch_size, accumulated_iterations(config)
+            smaller = f'train_dataloader.batch_size={max(1, batch // 2)}'
+            if batch > 1:
+                smaller += (
+                    f' with optim_wrapper.accumulative_counts={2 * iterations} (as many images per step)'
+                )
+            return UserError(
+                f'out of GPU memory at batch {batch} ({text.split(". ")[0]}): use {smaller}, --amp, or '
+                f'model.backbone.with_cp=True; {resume}'
+            )
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            path = error.filename or config.work_dir
+            return UserError(f'cannot write {path} ({error.strerror}): make space; {resume}')
+        case RuntimeError() if text.startswith('DataLoader worker (pid'):
+            workers = max(0, config.train_dataloader.get('num_workers', 0) // 2)
+            cause = text.split('\n')[0]
+            return UserError(
+                f'a data loading worker died ({cause}), often from lack of memory: '
+                f'train_dataloader.num_workers={workers} needs less; {resume}'
+            )
+    return None

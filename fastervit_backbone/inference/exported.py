@@ -1,0 +1,225 @@
+"""An exported file that predicts on pixels, with nothing but its runtime, numpy and OpenCV."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..structures.prediction import Categories, Prediction, encode_mask
+from ..utils.errors import UserError
+from ..utils.files import digest_of
+from .exported_arrays import for_classifier, label_map_of, paste_mask
+from .exported_info import info_path, read_info
+from .session import PACKAGES, open_session
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a name is that of an exported file."""
+    return Path(path).suffix in PACKAGES
+
+
+class ExportedModel:
+    """A file written by ``fastervit export`` and the json beside it.
+
+    Args:
+        path: .onnx, .xml or .pt2.
+        device: see :func:`~.session.open_session`.
+
+    Attributes:
+        info: content of the json.
+        categories: names and ids of the classes.
+        task: 'detection', 'segmentation' or 'classification' ('backbone' only with ``maps``).
+        size: (height, width) of the images that the file takes; None for any.
+        bits: that 16-bit images use.
+
+    Raises:
+        UserError: a file or json that is missing, broken, or does not belong to the other.
+    """
+
+    def __init__(self, path: str | Path, device: str | None = None, *, maps: bool = False) -> None:
+        self.path = Path(path)
+        self.info = read_info(self.path)
+        self.task: str = self.info['task']
+        if self.task == 'backbone' and not maps:
+            raise UserError(
+                f'{path} is a backbone, which has maps and no predictions: export the whole model'
+            )
+        self.session = open_session(self.path, device)
+        self._check_session()
+        self.device = self.session.device
+        self.size = None if self.info['size'] is None else (self.info['size'][0], self.info['size'][1])
+        self.batch: int | None = self.info['batch']
+        self.bits: int | None = self.info['preprocess'].get('bits')
+        classes = self.info['classes']
+        names, ids = (tuple(c[key] for c in classes) for key in ('name', 'id'))
+        self.categories = Categories(names, ids, own=self.info['own_category_ids'])
+
+    def _check_session(self) -> None:
+        """Compare names, shapes and dtype of the file's input and results with the json.
+
+        Raises:
+            UserError: they differ.
+        """
+        session, info = self.session, self.info
+        if self.path.suffix == '.pt2':  # it names neither
+            return
+        images = (info['batch'], *(info['size'] or (None, None)), 3)
+        count = len(info['classes'])
+        results = dict(classification=dict(scores=(None, count)), segmentation=dict(logits=(None, count)))
+        pairs: list[tuple[str, object, object]] = [
+            ('inputs', session.inputs, ['images']),
+            ('outputs', sorted(session.outputs), sorted(info['outputs'])),
+            ('dtype', session.dtype, info['dtype']),
+        ]
+        for name, shape in (('images', images), *results.get(self.task, {}).items()):
+            sides = list(zip(session.shapes.get(name, ()), shape, strict=False))
+            known = [(a, b) for a, b in sides if a is not None and b is not None]
+            pairs.append((f'shape of {name}', [a for a, _ in known], [b for _, b in known]))
+        for what, found, described in pairs:
+            if found != described:
+                raise UserError(
+                    f'{self.path} has {what} {found}, but {info_path(self.path).name} describes {described}: '
+                    'it was not written by fastervit export with this json'
+                )
+
+    def settings(self) -> dict[str, str]:
+        """Return what results depend on: digests of the file and of its json."""
+        data = self.path.with_suffix('.bin') if self.path.suffix == '.xml' else self.path
+        return dict(checkpoint=digest_of(data), config=digest_of(info_path(self.path)))
+
+    def image_ids(self) -> Mapping[str, int]:
+        """Return no ids: the file knows no data set."""
+        return {}
+
+    def accepts(self, pixels: np.ndarray) -> bool:
+        """Whether an image can be prepared."""
+        try:
+            self.prepare(pixels)
+        except UserError:
+            return False
+        return True
+
+    def infer(
+        self, pixels: Sequence[np.ndarray], threshold: float, labels: Sequence[int] | None
+    ) -> list[Prediction]:
+        """Predict on images (H, W, 3), uint8, BGR; see :meth:`~.toolkit_model.ToolkitModel.infer`."""
+        prepared = [self.prepare(image) for image in pixels]
+        results: list[Prediction] = []
+        step = len(pixels) if self.size is not None else 1  # other sizes can differ
+        for i in range(0, len(pixels), max(1, step)):
+            outputs = self.run(np.stack([canvas for canvas, _ in prepared[i : i + step]]))
+            for j, image in enumerate(pixels[i : i + step]):
+                one = {name: value[j] for name, value in outputs.items()}
+                size = (image.shape[0], image.shape[1])
+                results.append(self.convert(one, prepared[i + j][1], size, threshold, labels))
+        return results
+
+    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Compute the results, by name, of prepared images (B, H, W, 3), uint8, RGB; any number of images.
+
+        A file for batches gets full ones; what it computes for the repeated last image is dropped.
+        """
+        count = len(images)
+        step = self.batch or max(1, count)
+        parts: list[list[np.ndarray]] = []
+        for i in range(0, count, step):
+            group = images[i : i + step]
+            padding = [group[-1:]] * (step - len(group)) if self.batch else []
+            group = np.concatenate([group, *padding]).astype(self.info['dtype'])
+            parts.append([output[: len(group) - len(padding)] for output in self.session.run(group)])
+        names = self.info['outputs'] if self.path.suffix == '.pt2' else self.session.outputs
+        return {
+            name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)
+        }
+
+    def prepare(self, pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
+        """Resize and pad an image (H, W, 3), uint8, BGR, to what the file takes.
+
+        Returns:
+            (H', W', 3), uint8, RGB, and the (height, width) that the image has in it, at the top left.
+
+        Raises:
+            UserError: an image of which nothing remains.
+        """
+        steps, (height, width) = self.info['preprocess'], pixels.shape[:2]
+        if self.task == 'classification':
+            return for_classifier(pixels, steps), (0, 0)
+        if steps['resize'] == 'stretch':
+            inner = self.size or (steps['scale'][1], steps['scale'][0])
+            resized = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+            resized, inner = self._to_multiple(resized, inner)
+            return np.ascontiguousarray(resized[..., ::-1]), inner
+        if self.size is not None:
+            scale = min(self.size[0] / height, self.size[1] / width)
+        else:  # mmcv's meaning of a scale: limits of the longer and of the shorter side
+            long, short = max(steps['scale']), min(steps['scale'])
+            scale = min(long / max(height, width), short / min(height, width))
+            if steps['resize'] == 'none':
+                scale = 1.0
+        inner = (int(height * scale + 0.5), int(width * scale + 0.5))
+        least = 1 if self.size is not None else self.info['bounds'][0]
+        if min(inner) < least:
+            raise UserError(
+                f'an image of {width}x{height} pixels is too narrow: '
+                f'after preprocessing, a side has less than {least} pixels'
+            )
+        if self.size is None and max(inner) > self.info['bounds'][1]:
+            raise UserError(f'an image of {width}x{height} pixels: at most {self.info["bounds"][1]} per side')
+        if inner != (height, width):
+            pixels = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+        pixels, inner = self._to_multiple(pixels, inner)
+        canvas = np.ascontiguousarray(pixels[..., ::-1])
+        if self.size is not None and inner != self.size:
+            full = np.empty((*self.size, 3), np.uint8)
+            full[:] = steps['pad_value']
+            full[: inner[0], : inner[1]] = canvas
+            canvas = full
+        return canvas, inner
+
+    def _to_multiple(self, pixels: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
+        """Stretch an image to multiples of a number where there is room, as mmseg's ResizeToMultiple."""
+        divisor = self.info['preprocess'].get('multiple', 1)
+        new = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
+        if new == size or (self.size is not None and (new[0] > self.size[0] or new[1] > self.size[1])):
+            return pixels, size
+        return cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR), new
+
+    def convert(
+        self,
+        outputs: Mapping[str, np.ndarray],
+        inner: tuple[int, int],
+        size: tuple[int, int],
+        threshold: float,
+        labels: Sequence[int] | None,
+    ) -> Prediction:
+        """Convert the results of one image.
+
+        Args:
+            outputs: name -> result.
+            inner: (height, width) of the image within the canvas.
+            size: (height, width) of the image itself.
+            threshold: lowest score of an object.
+            labels: indices of the classes to keep; None: all.
+        """
+        if self.task == 'classification':
+            return Prediction.of_classes(size, outputs['scores'].astype(np.float32), labels)
+        if self.task == 'segmentation':
+            canvas = outputs['label_map'].shape
+            label_map = label_map_of(outputs['logits'], canvas, inner, size, self.info['align_corners'])
+            return Prediction.of_label_map(label_map, len(self.categories.names), labels)
+        keep = (outputs['scores'] >= threshold) & (outputs['labels'] >= 0)
+        if outputs['labels'].max(initial=-1) >= len(self.categories.names):
+            raise UserError(f'{self.path} finds more classes than its json names: export it again')
+        if labels is not None:
+            keep &= np.isin(outputs['labels'], labels)
+        index = np.flatnonzero(keep)
+        index = index[np.argsort(-outputs['scores'][index], kind='stable')]
+        scale = np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)
+        boxes = outputs['boxes'][index].astype(np.float32) / scale  # may reach into the padding, as masks do
+        masks = None
+        if 'masks' in outputs:
+            pairs = zip(outputs['masks'][index], boxes, strict=True)
+            masks = [encode_mask(paste_mask(mask, box, size)) for mask, box in pairs]
+        scores, found = outputs['scores'][index].astype(np.float32), outputs['labels'][index].astype(int)
+        return Prediction(size, boxes, scores, found, masks).within_image()

@@ -1,0 +1,121 @@
+"""Steps of detectors with fixed shapes against mmcv, mmdet and formulas by loops."""
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+
+from mmcv.ops import MultiScaleDeformableAttention, batched_nms
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
+
+from fastervit_backbone.export.detector_ops import (
+    GatheredAttention,
+    best_classes,
+    decode_boxes,
+    pool_regions,
+    suppress,
+)
+from fastervit_backbone.export.write import IntegerUpsample, MatrixPool
+from fastervit_backbone.utils.errors import UserError
+
+
+def random_boxes(n, size=(90, 130)):
+    corners = torch.rand(n, 2, 2) * torch.tensor([size[1], size[0]])
+    return torch.cat((corners.amin(1), corners.amax(1)), 1)
+
+
+def test_decoded_boxes_are_mmdets():
+    coder = DeltaXYWHBBoxCoder(target_means=(0.1, 0, 0, -0.2), target_stds=(0.1, 0.1, 0.2, 0.2))
+    boxes, deltas = random_boxes(50), torch.randn(50, 4) * 20
+    expected = coder.decode(boxes, deltas, max_shape=(80, 120))
+    torch.testing.assert_close(decode_boxes(coder, boxes, deltas, (80, 120)), expected)
+
+
+def test_another_coder_is_refused():
+    coder = DeltaXYWHBBoxCoder(clip_border=False)
+    with pytest.raises(UserError, match='DeltaXYWHBBoxCoder'):
+        decode_boxes(coder, random_boxes(1), torch.zeros(1, 4), (8, 8))
+
+
+@pytest.mark.parametrize('valid_part', [1.0, 0.4, 0.0])
+def test_suppression_is_mmcvs_with_padding(valid_part):
+    boxes, scores, groups = random_boxes(200), torch.rand(200) + 0.01, torch.randint(3, (200,))
+    valid = torch.rand(200) < valid_part
+    index, is_one = suppress(boxes, scores, groups, valid, 0.5, 120)
+    assert index.shape == is_one.shape == (120,)
+    where = valid.nonzero()[:, 0]
+    expected = where  # of nothing, mmcv's fails
+    if len(where):
+        nms = dict(type='nms', iou_threshold=0.5)
+        expected = where[batched_nms(boxes[where], scores[where], groups[where], nms)[1]][:120]
+    assert index[is_one].tolist() == expected.tolist()
+    assert is_one.sum() == len(expected) and is_one.tolist() == sorted(is_one.tolist(), reverse=True)
+
+
+def test_suppression_of_fewer_boxes_than_asked_for():
+    index, is_one = suppress(
+        random_boxes(2), torch.rand(2), torch.arange(2), torch.ones(2, dtype=torch.bool), 0.5, 10
+    )
+    assert is_one.sum() == 2 and index.max() < 2
+
+
+def test_regions_are_pooled_on_the_level_of_their_size():
+    extractor = SingleRoIExtractor(
+        roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+        out_channels=5,
+        featmap_strides=[4, 8, 16, 32],
+    )
+    maps = [torch.randn(2, 5, 512 // s, 640 // s) for s in (4, 8, 16, 32)]
+    small, large = random_boxes(20, (60, 60)), random_boxes(40, (512, 640))
+    nothing = torch.zeros(1, 4)
+    boxes = torch.cat((small, large, nothing))
+    image = torch.randint(2, (len(boxes),)).float()
+    expected = extractor(maps, torch.cat((image[:, None], boxes), 1))
+    torch.testing.assert_close(pool_regions(extractor, maps, boxes, image), expected)
+    levels = extractor.map_roi_levels(torch.cat((image[:, None], boxes), 1), 4)
+    assert len(levels.unique()) == 4
+
+
+def test_best_classes():
+    scores = torch.rand(30, 4)
+    box, label, value, above = best_classes(scores, 0.6)
+    assert torch.equal(value, scores[box, label])
+    assert value.tolist() == sorted(value.tolist(), reverse=True)
+    assert above.sum() == (scores > 0.6).sum()
+
+
+@pytest.mark.parametrize('dims', [2, 4])
+def test_gathered_attention_is_mmcvs(dims):
+    attention = MultiScaleDeformableAttention(32, num_heads=4, num_levels=3, num_points=2, batch_first=True)
+    with torch.no_grad():
+        for p in attention.parameters():
+            p.normal_(0, 0.5)  # samples far apart, also outside
+    attention.eval()
+    shapes = [(7, 9), (4, 5), (2, 3)]
+    n = sum(h * w for h, w in shapes)
+    query, value, position = torch.randn(2, 11, 32), torch.randn(2, n, 32), torch.randn(2, 11, 32)
+    reference = torch.rand(2, 11, 3, dims)
+    starts = torch.tensor([0, 63, 83])
+    arguments = dict(value=value, query_pos=position, reference_points=reference)
+    with torch.no_grad():
+        expected = attention(
+            query, spatial_shapes=torch.tensor(shapes), level_start_index=starts, **arguments
+        )
+        found = GatheredAttention(attention)(query, spatial_shapes=shapes, **arguments)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_pooling_and_upsampling_of_any_size():
+    from mmseg.models.utils import Upsample
+
+    for size in ((7, 11), (6, 6), (3, 20)):
+        x = torch.randn(2, 3, *size)
+        for cells in (1, 2, 3, 6):
+            torch.testing.assert_close(
+                MatrixPool(cells)(x), torch.nn.functional.adaptive_avg_pool2d(x, cells), atol=1e-6, rtol=1e-5
+            )
+        upsample = Upsample(scale_factor=2, mode='bilinear', align_corners=False)
+        torch.testing.assert_close(IntegerUpsample(upsample)(x), upsample(x))
+    with pytest.raises(UserError, match=r'upsampling by 1\.5'):
+        IntegerUpsample(Upsample(scale_factor=1.5))
