@@ -17,10 +17,10 @@ setup:
 	@$(SETUP)
 
 demo: setup
-	@$(RUN) tools/demo.py --out $(DEMO)
+	@$(RUN) -m fastervit_cli demo --out $(DEMO)
 
 demo-all: setup
-	@$(RUN) tools/demo.py --out $(DEMO) --heads cascade dino mask2former rtmdet-ins upernet fpn mask2former-semantic mask2former-panoptic
+	@$(RUN) -m fastervit_cli demo --out $(DEMO) --heads cascade dino mask2former rtmdet-ins upernet fpn mask2former-semantic mask2former-panoptic
 	@$(RUN) docs/generate/demo_page.py $(DEMO)
 
 # one process more than cores, a thread each: some wait for others

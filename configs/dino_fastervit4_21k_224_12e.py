@@ -1,6 +1,6 @@
 _base_ = './dino_fastervit4_12e.py'
 
-# The detector that the paper's authors released (tools/convert_checkpoint.py reads it): windows of 14 and 7
+# The detector that the paper's authors released (fastervit convert-checkpoint reads it): windows of 14 and 7
 # tokens a side, no carrier tokens; BatchNorm on the outputs, biases in the neck, one head for all layers.
 model = dict(
     backbone=dict(

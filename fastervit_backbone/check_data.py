@@ -1,4 +1,4 @@
-"""The check behind tools/check_data.py."""
+"""The check behind fastervit check-data."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Evaluation behind tools/test.py."""
+"""Evaluation behind fastervit test."""
 
 import copy
 import json

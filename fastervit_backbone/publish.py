@@ -43,7 +43,7 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     and metric, without bases) and ``README.md`` (a card: data, classes, figures, command, license).
 
     Args:
-        run: work dir of tools/finetune.py or tools/train.py.
+        run: work dir of fastervit finetune or fastervit train.
         out: folder to create.
         checkpoint: of the run; None: its best one, else the last.
 
@@ -188,7 +188,7 @@ def _card(
     parameters: int,
 ) -> str:
     first = config_path.read_text().splitlines()[0]
-    command = f'tools/train.py {config_path.name}'
+    command = f'fastervit train {config_path.name}'
     if first.startswith('# Written by: '):
         words = shlex.split(first.removeprefix('# Written by: '))
         command = shlex.join(Path(word).name if word.startswith('/') else word for word in words)

@@ -1,4 +1,4 @@
-"""Training behind tools/train.py."""
+"""Training behind fastervit train."""
 
 import copy
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Tools as processes: forks of one that has imported the toolkits (tool_server.py), or new ones."""
+"""Verbs as processes: forks of one that has imported the toolkits (tool_server.py), or new ones."""
 
 import json
 import os
@@ -16,6 +16,8 @@ from threading import Lock
 from tests.helpers import ROOT
 
 TIMEOUT = 900
+#: Script of the ``fastervit`` command.
+COMMAND = ROOT / 'tests' / 'run_verb.py'
 #: Starts of the names of variables that are read when Python or a library starts: a process of its own then.
 _OF_THE_START = ('PYTHON', 'OMP', 'MKL', 'CUDA', 'HF_', 'TORCH', 'LD_')
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
@@ -77,21 +79,21 @@ class Fork:
         return code
 
 
-def start_tool(name, *arguments, cwd, log, **variables):
-    """Start a tool in a fork, with stdout and stderr at the end of one file."""
-    return Fork([ROOT / 'tools' / f'{name}.py', *arguments], cwd, environment(**variables), log, log)
+def start_verb(verb, *arguments, cwd, log, **variables):
+    """Start a verb in a fork, with stdout and stderr at the end of one file."""
+    return Fork([COMMAND, verb, *arguments], cwd, environment(**variables), log, log)
 
 
-def tool(name, *arguments, cwd, **variables):
-    """Run a tool, in a fork if that is the same."""
-    return script(ROOT / 'tools' / f'{name}.py', *arguments, cwd=cwd, **variables)
+def verb(name, *arguments, cwd, **variables):
+    """Run a verb of ``fastervit``, in a fork if that is the same."""
+    return script(COMMAND, name, *arguments, cwd=cwd, **variables)
 
 
 def script(path, *arguments, cwd, **variables):
     """Run a Python script, in a fork if that is the same."""
     command = [str(path), *map(str, arguments)]
     of_the_start = any(name.startswith(_OF_THE_START) for name in variables if name != 'PYTHONPATH')
-    if Path(path).stem == 'doctor' or of_the_start:
+    if 'doctor' in command or of_the_start:
         options = dict(cwd=cwd, env=environment(**variables), capture_output=True, text=True, timeout=TIMEOUT)
         return subprocess.run([sys.executable, *command], **options)
     return _finished([command], cwd, environment(**variables), [{}])

@@ -28,7 +28,7 @@ from fastervit_backbone.publish import publish
 from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import CheckpointError, UserError
 from tests.helpers import ROOT, TOLERANCE, ReferenceCase, assert_one_line_error, relative_error
-from tests.processes import start_tool, tool
+from tests.processes import start_verb, verb
 
 FOLDER = ROOT / 'configs' / 'classification'
 CIFAR, MESA = FOLDER / 'cifar10_nano.py', FOLDER / 'imagenet200_nano.py'
@@ -101,7 +101,7 @@ def test_test_predict_and_analyze_agree(root, trained, tmp_path):
     assert meta['classes'] == ('blue', 'green', 'red')
 
     images = root / 'test'
-    process = tool('predict', CIFAR, trained, images, '--out', tmp_path / 'out', '--batch', '4', cwd=tmp_path)
+    process = verb('predict', CIFAR, trained, images, '--out', tmp_path / 'out', '--batch', '4', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     content = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
     assert content['info']['classification'] and len(content['images']) == 9
@@ -112,7 +112,7 @@ def test_test_predict_and_analyze_agree(root, trained, tmp_path):
     assert of_first == sorted(of_first, key=lambda a: -a['score'])
     assert len(list((tmp_path / 'out' / 'pictures').rglob('*.jpg'))) == 9
 
-    process = tool('analyze_results', tmp_path / 'out', images, '--out', tmp_path / 'analysis', cwd=tmp_path)
+    process = verb('analyze-results', tmp_path / 'out', images, '--out', tmp_path / 'analysis', cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     figures = json.loads((tmp_path / 'analysis' / 'figures.json').read_text())
     assert figures['summary']['top-1'] == pytest.approx(metrics['accuracy/top1'] / 100)
@@ -292,7 +292,7 @@ MESA_RUN = [
 def start_mesa(work, root):
     arguments = [MESA, '--work-dir', work, '--seed', '3', '--resume', '--cfg-options', *MESA_RUN]
     place = dict(cwd=work.parent, log=work.parent / f'{work.name}.log')
-    return start_tool('train', *arguments, **place, IMAGENET200_ROOT=str(root))
+    return start_verb('train', *arguments, **place, IMAGENET200_ROOT=str(root))
 
 
 def test_mesa_begins_after_a_quarter_and_survives_kill_9(imagenet, tmp_path):
@@ -397,7 +397,7 @@ def bad_input(case, root, tmp_path):
 @pytest.mark.parametrize('case', ['no classes', 'unknown class in val', 'unreadable', 'missing'])
 def test_finetune_rejects_bad_folders_in_one_line(root, tmp_path, case):
     name, arguments, message = bad_input(case, root, tmp_path)
-    process = tool(name, *arguments, '--arch', 'nano', '--work-dir', tmp_path / 'run', cwd=tmp_path)
+    process = verb(name, *arguments, '--arch', 'nano', '--work-dir', tmp_path / 'run', cwd=tmp_path)
     assert_one_line_error(process, message)
     assert not (tmp_path / 'run').exists()
 
@@ -411,7 +411,7 @@ def test_a_checkpoint_of_other_classes_is_refused(root, trained, tmp_path):
 
 
 def test_check_data_of_folders(root, tmp_path):
-    process = tool('check_data', root, cwd=tmp_path)
+    process = verb('check-data', root, cwd=tmp_path)
     assert process.returncode == 0 and 'images in one folder per class: train' in process.stdout
     assert 'red' in process.stdout and 'no problems found' in process.stdout
     bad = write_folders(tmp_path / 'bad' / 'train', {color: color for color in COLORS}, 2).parent
@@ -419,7 +419,7 @@ def test_check_data_of_folders(root, tmp_path):
     (bad / 'train' / 'red' / 'copy.png').write_bytes((bad / 'train' / 'green' / '0.png').read_bytes())
     (bad / 'train' / 'red' / 'broken.png').write_bytes(b'no image')
     (bad / 'val' / 'red' / '1.png').write_bytes((bad / 'train' / 'red' / '0.png').read_bytes())
-    process = tool('check_data', bad, '--json', tmp_path / 'found.json', cwd=tmp_path)
+    process = verb('check-data', bad, '--json', tmp_path / 'found.json', cwd=tmp_path)
     assert process.returncode == 1
     kinds = {finding['kind'] for finding in json.loads((tmp_path / 'found.json').read_text())}
     assert kinds == {'content-in-classes', 'image-unreadable', 'classes-differ', 'splits-overlap'}

@@ -1,6 +1,6 @@
 """The ``fastervit`` command: every tool is a verb, help needs no torch, and a wheel has all it needs."""
 
-import importlib.util
+import ast
 import os
 import re
 import subprocess
@@ -10,14 +10,9 @@ import zipfile
 import pytest
 
 from fastervit_cli import VERBS
-from fastervit_cli.console import (
-    VARIABLE,
-    UsageError,
-    add_run_arguments,
-    as_typed,
-    parse_strictly,
-    tool_parser,
-)
+from fastervit_cli.console import UsageError
+from fastervit_cli.options import add_run_arguments, parse_strictly, verb_parser
+from fastervit_cli.verbs import doctor
 from tests.helpers import ROOT
 
 
@@ -27,9 +22,17 @@ def command(*arguments, cwd, **variables):
     return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_every_tool_is_a_verb():
-    tools = {path.stem.replace('_', '-') for path in (ROOT / 'tools').glob('*.py')}
-    assert tools == {*VERBS, 'setup-env', 'gpu', 'gather-wheels'}  # the last three serve a checkout
+def test_every_file_is_a_verb():
+    files = (ROOT / 'fastervit_cli' / 'verbs').glob('*.py')
+    assert {path.stem.replace('_', '-') for path in files} == {*VERBS, '--init--'}
+
+
+def test_scripts_of_the_design_card(tmp_path):
+    for verb in ('train', 'test', 'doctor'):
+        line = [sys.executable, str(ROOT / 'tools' / f'{verb}.py'), '--help']
+        environment = os.environ | dict(PYTHONPATH=str(ROOT))
+        done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stdout.startswith(f'usage: fastervit {verb} '), done.stderr
 
 
 @pytest.mark.parametrize('verb', [v for v in VERBS if v != 'doctor'])
@@ -40,11 +43,14 @@ def test_help_imports_no_torch(verb, tmp_path):
     assert 'python tools/' not in done.stdout
 
 
-def test_what_is_typed(monkeypatch):
-    text = 'run python tools/check_data.py a.json or tools/train.py, python /x/tools/plot_logs.py w'
-    assert as_typed(text) == text
-    monkeypatch.setenv(VARIABLE, 'fastervit predict')
-    assert as_typed(text) == 'run fastervit check-data a.json or fastervit train, fastervit plot-logs w'
+@pytest.mark.parametrize('name', ['places', 'suggest'])
+def test_what_the_command_borrows_is_standard_library(name):
+    tree = ast.parse((ROOT / 'fastervit_backbone' / 'utils' / f'{name}.py').read_text())
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    modules = {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    assert all(getattr(node, 'level', 0) == 0 for node in nodes)
+    assert {module.partition('.')[0] for module in modules} <= sys.stdlib_module_names
 
 
 @pytest.mark.parametrize(
@@ -75,7 +81,7 @@ def test_openmp_threads_spin_shortly(variables, expected):
 
 def test_threads(monkeypatch):
     monkeypatch.setenv('OMP_NUM_THREADS', '5')
-    parser = tool_parser('x')
+    parser = verb_parser('x')
     add_run_arguments(parser)
     assert parse_strictly(parser, []).threads is None and os.environ['OMP_NUM_THREADS'] == '5'
     assert parse_strictly(parser, ['--threads', '2']).threads == 2 and os.environ['OMP_NUM_THREADS'] == '2'
@@ -156,10 +162,6 @@ def test_other_import_errors_keep_their_traceback(tmp_path):
     ],
 )
 def test_remedies_name_what_is_missing(module, reason, expected):
-    spec = importlib.util.spec_from_file_location('doctor', ROOT / 'tools' / 'doctor.py')
-    doctor = importlib.util.module_from_spec(spec)
-    sys.modules['doctor'] = doctor  # its dataclass looks itself up
-    spec.loader.exec_module(doctor)
     problem, fix = doctor.remedy(module, reason, 'again')
     assert problem.startswith(module) and expected in fix
     assert doctor.remedy(module, LIBRARY, 'again') is None  # reported with OpenCV

@@ -20,7 +20,7 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks import save_on_signal
 from tests.helpers import QUICK, ROOT
 from tests.mm_helpers import save_untrained
-from tests.processes import TORCHRUN, environment, ranks, script, tool
+from tests.processes import COMMAND, TORCHRUN, environment, ranks, script, verb
 
 #: Keeps losses and image names. The configs below use no randomness and no batch statistics, so that the loss
 #: does not depend on how a batch is split.
@@ -138,11 +138,11 @@ def test_the_same_miou(shapes, tmp_path):
         'train_cfg.val_interval=9',
         'train_dataloader.batch_size=2',
     ]
-    done = tool('train', config, *train, 'default_hooks.checkpoint.interval=4', cwd=tmp_path, **variables)
+    done = verb('train', config, *train, 'default_hooks.checkpoint.interval=4', cwd=tmp_path, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     for tta in ([], ['--tta']):
         test = [config, 'work', '--work-dir', 'test', *tta, '--cfg-options', *QUICK]
-        single = tool('test', *test, '--out', 'single.json', cwd=tmp_path, **variables)
+        single = verb('test', *test, '--out', 'single.json', cwd=tmp_path, **variables)
         assert single.returncode == 0, single.stderr
         both = [*test, '--launcher', 'pytorch', '--out', 'distributed.json']
         distributed = ranks(ROOT / 'tools' / 'test.py', *both, cwd=tmp_path, **variables)
@@ -315,7 +315,7 @@ def test_prediction_in_two_processes(shapes, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(source[i % len(source)].read_bytes())
     (tmp_path / 'many' / 'broken.png').write_text('no image')
-    predict = ROOT / 'tools' / 'predict.py'
+    predict = [str(COMMAND), 'predict']
     arguments = [str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py'), str(checkpoint), 'many', '--threshold']
     arguments += ['0', '--device', 'cpu', '--out']
 
@@ -323,16 +323,16 @@ def test_prediction_in_two_processes(shapes, tmp_path):
         files = {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob('*.jpg')}
         return json.loads((tmp_path / out / 'predictions.json').read_text()), files
 
-    whole = script(predict, *arguments, 'whole', cwd=tmp_path)
+    whole = script(*predict, *arguments, 'whole', cwd=tmp_path)
     assert whole.returncode == 1 and 'skipped' in whole.stdout, whole.stderr
-    both = ranks(predict, *arguments, 'both', cwd=tmp_path)
+    both = ranks(*predict, *arguments, 'both', cwd=tmp_path)
     assert '30 images' in both.stdout and both.stdout.count('skipped') == 1, both.stdout + both.stderr
     assert results('both') == results('whole') and len(results('whole')[1]) == 30
     logs = sorted((tmp_path / 'both').glob('.journal.jsonl*'))
     assert [path.read_bytes().count(b'\n') for path in logs] in ([16, 16], [17, 15])
 
     process = subprocess.Popen(
-        [*TORCHRUN, str(predict), *arguments, 'killed'],
+        [*TORCHRUN, *predict, *arguments, 'killed'],
         cwd=tmp_path,
         env=environment(),
         start_new_session=True,
@@ -347,7 +347,7 @@ def test_prediction_in_two_processes(shapes, tmp_path):
         file.write('{"source": "half a li')
     deadline = time.monotonic() + 60
     while True:
-        again = script(predict, *arguments, 'killed', cwd=tmp_path)
+        again = script(*predict, *arguments, 'killed', cwd=tmp_path)
         if 'another run is writing' not in again.stderr or time.monotonic() > deadline:
             break  # torchrun's processes notice its end within a second or two
     assert 'already done' in again.stdout, again.stdout + again.stderr
@@ -358,7 +358,7 @@ def test_finetuning_in_two_processes(shapes, tmp_path):
     """One command: a plan, a training in both processes, one best checkpoint, and a resume."""
     splits = [str(shapes / 'annotations' / f'instances_{split}.json') for split in ('train', 'val')]
     images = [str(shapes / 'images' / split) for split in ('train', 'val')]
-    command = [ROOT / 'tools' / 'finetune.py', '--train', splits[0], '--val', splits[1]]
+    command = [COMMAND, 'finetune', '--train', splits[0], '--val', splits[1]]
     command += ['--images', *images, '--arch', 'nano', '--preset', 'quick', '--work-dir', 'run']
     done = ranks(*command, '--batch', '1', '--accumulate', '2', '--epochs', '3', cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -28,11 +28,11 @@ from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.publish import publish
 from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.places import shipped_configs
 from fastervit_backbone.utils.trust import trusting_pickles
-from fastervit_cli import own_configs
 from tests.helpers import CASCADE, QUICK, assert_one_line_error
 from tests.mm_helpers import save_untrained
-from tests.processes import tool
+from tests.processes import verb
 
 CLASSES = ('circle', 'square', 'triangle')
 
@@ -301,11 +301,11 @@ def test_the_tools_say_it_in_one_line(copy, tmp_path):
         ('predict', [copy, 'image.png', '--out', 'p']),
         ('test', [copy]),
         ('export', [copy, '--size', '64x96', '--out', 'e']),
-        ('visualize_attention', [copy, 'image.png', '--out', 'a']),
+        ('visualize-attention', [copy, 'image.png', '--out', 'a']),
         ('app', [copy]),
     ):
         assert_one_line_error(
-            tool(name, *arguments, cwd=Path.cwd()), r"config\.py: model\.neck\.type: 'subprocess"
+            verb(name, *arguments, cwd=Path.cwd()), r"config\.py: model\.neck\.type: 'subprocess"
         )
     assert not (tmp_path / 'canary').exists()
 
@@ -336,11 +336,11 @@ def test_a_model_that_asks_for_more_than_its_file_is_not_built(copy):
         Predictor(copy)
 
 
-@pytest.mark.parametrize('name', sorted(own_configs()))
+@pytest.mark.parametrize('name', sorted(shipped_configs()))
 def test_every_config_of_ours_can_be_published(name):
     from fastervit_backbone.publish import _flat_config
 
-    flat = _flat_config(load_config(own_configs()[name]), dict(classes=['a', '{{ fileBasename }}"\'\\']))
+    flat = _flat_config(load_config(shipped_configs()[name]), dict(classes=['a', '{{ fileBasename }}"\'\\']))
     text = as_python(flat)
     read = parse_data_config(text, name).to_dict()
 
@@ -509,7 +509,7 @@ def test_images_that_would_wait_or_fill_the_memory(tmp_path, copy):
     os.mkfifo(images / 'pipe.mp4')
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(images / 'good.png')
     Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(os.fsencode(images) + b'/\xff\xfe.png')
-    done = tool('predict', copy, images, '--out', 'p', '--save', 'csv', '--threshold', '0', cwd=Path.cwd())
+    done = verb('predict', copy, images, '--out', 'p', '--save', 'csv', '--threshold', '0', cwd=Path.cwd())
     assert done.returncode == 1 and 'Traceback' not in done.stderr, done.stderr
     for name, reason in (
         ('long.png', '170000000x1 pixels, more than OpenCV reads'),
@@ -520,7 +520,7 @@ def test_images_that_would_wait_or_fill_the_memory(tmp_path, copy):
     names = {image['file_name'] for image in json.loads(Path('p/predictions.json').read_text())['images']}
     assert names == {'good.png', os.fsdecode(b'\xff\xfe.png')}
     assert_one_line_error(
-        tool('predict', copy, images / 'pipe.png', '--out', 'q', cwd=Path.cwd()), r'pipe\.png is a pipe'
+        verb('predict', copy, images / 'pipe.png', '--out', 'q', cwd=Path.cwd()), r'pipe\.png is a pipe'
     )
 
 
@@ -539,7 +539,7 @@ def test_file_names_that_leave_the_folder(tmp_path, copy):
     )
     (tmp_path / 'a.json').write_text(json.dumps(content))
     before = {p for p in tmp_path.rglob('*') if 'cwd' not in p.parts}
-    done = tool(
+    done = verb(
         'predict',
         copy,
         images,
@@ -554,7 +554,7 @@ def test_file_names_that_leave_the_folder(tmp_path, copy):
     )
     assert done.returncode == 0, done.stderr
     assert_one_line_error(
-        tool('convert_data', 'coco', tmp_path / 'a.json', '--out', 'labels', cwd=Path.cwd()),
+        verb('convert-data', 'coco', tmp_path / 'a.json', '--out', 'labels', cwd=Path.cwd()),
         'leaves the folder',
     )
     assert {p for p in tmp_path.rglob('*') if 'cwd' not in p.parts} == before
@@ -628,11 +628,11 @@ def test_a_work_dir_in_use_is_refused_and_a_copy_spares_the_original(shapes_root
     run, options = tmp_path / 'run', ['--cfg-options', 'train_cfg.max_epochs=1', *QUICK]
     (run).mkdir()
     with FileLock(run / LOCK_NAME):
-        done = tool('train', CASCADE, '--work-dir', run, *options, cwd=tmp_path, SHAPES_ROOT=str(shapes_root))
+        done = verb('train', CASCADE, '--work-dir', run, *options, cwd=tmp_path, SHAPES_ROOT=str(shapes_root))
     assert_one_line_error(done, 'another run is writing into this folder')
     assert not list(run.glob('*.p*'))
     options += ['default_hooks.checkpoint.save_best=coco/bbox_mAP', 'default_hooks.checkpoint.rule=greater']
-    done = tool('train', CASCADE, '--work-dir', run, *options, cwd=tmp_path, SHAPES_ROOT=str(shapes_root))
+    done = verb('train', CASCADE, '--work-dir', run, *options, cwd=tmp_path, SHAPES_ROOT=str(shapes_root))
     assert done.returncode == 0, done.stderr
     (best,) = run.glob('best_*.pth')
     shutil.copytree(run, tmp_path / 'copy')
@@ -640,7 +640,7 @@ def test_a_work_dir_in_use_is_refused_and_a_copy_spares_the_original(shapes_root
     content['message_hub']['runtime_info']['best_score'] = -1.0  # the next evaluation is better
     torch.save(content, tmp_path / 'copy' / 'epoch_1.pth')
     options[1] = 'train_cfg.max_epochs=2'
-    done = tool(
+    done = verb(
         'train',
         CASCADE,
         '--work-dir',
@@ -683,7 +683,7 @@ def test_names_do_not_control_the_terminal(copy, tmp_path):
     path, names = copy / 'model.safetensors', ['\x1b]0;x\x07', 'b', 'c']
     save_file(load_file(path), path, metadata=dict(meta=json.dumps(dict(dataset_meta=dict(classes=names)))))
     Image.new('RGB', (96, 64)).save('image.png')
-    done = tool('predict', copy, 'image.png', '--classes', 'nothing', '--out', 'p', cwd=Path.cwd())
+    done = verb('predict', copy, 'image.png', '--classes', 'nothing', '--out', 'p', cwd=Path.cwd())
     assert_one_line_error(done, r'its classes: \\x1b\]0;x\\x07, b, c')
     assert '\x1b' not in done.stderr
 

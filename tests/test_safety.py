@@ -20,7 +20,7 @@ from fastervit_backbone.train import train
 from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import CASCADE, QUICK, assert_one_line_error
 from tests.mm_helpers import save_untrained
-from tests.processes import tool
+from tests.processes import verb
 
 LOADERS = {
     f'{s}_dataloader.{k}': v
@@ -88,13 +88,13 @@ def test_trust_pickle_of_the_tools(trap, shapes, tmp_path):
     for name, arguments in (
         ('test', [CASCADE, path]),
         ('predict', [CASCADE, path, shapes / 'images' / 'val', '--out', 'p']),
-        ('convert_checkpoint', [path, 'c.pth']),
+        ('convert-checkpoint', [path, 'c.pth']),
     ):
         assert_one_line_error(
-            tool(name, *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)), 'refused to read .*trap.pth'
+            verb(name, *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)), 'refused to read .*trap.pth'
         )
     assert not sprung.exists()
-    done = tool('convert_checkpoint', path, 'c.pth', '--trust-pickle', cwd=tmp_path)
+    done = verb('convert-checkpoint', path, 'c.pth', '--trust-pickle', cwd=tmp_path)
     assert done.returncode == 0 and sprung.exists(), done.stderr
 
 
@@ -116,7 +116,7 @@ def test_safetensors_are_read_like_pickles(trap, shapes, tmp_path):
         weights = read_checkpoint(trap[0])['state_dict']
     path = tmp_path / 'whole.safetensors'
     write_state_dict(weights, path, {})
-    done = tool(
+    done = verb(
         'test',
         CASCADE,
         path,

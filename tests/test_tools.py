@@ -20,7 +20,7 @@ from PIL import Image
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FPN, QUICK, ROOT, UPERNET, ReferenceCase, assert_one_line_error, once
-from tests.processes import TORCHRUN, environment, ranks, start_tool, tool
+from tests.processes import COMMAND, TORCHRUN, environment, ranks, start_verb, verb
 
 PAPER = ROOT / 'configs' / 'cascade_fastervit4_3x.py'
 #: Makes a config of the paper run in seconds on two cores: nano backbone, few images, few regions.
@@ -64,7 +64,7 @@ def trained(shapes, tmp_path_factory):
 def kill_and_resume(arguments, cwd, **variables):
     work = Path(arguments[arguments.index('--work-dir') + 1])
     log = cwd / 'first.log'
-    process = start_tool('train', *arguments, cwd=cwd, log=log, **variables)
+    process = start_verb('train', *arguments, cwd=cwd, log=log, **variables)
     deadline = time.monotonic() + 800
     while 'Epoch(train) [2][1/' not in re.sub(' +', ' ', log.read_text()).replace('[ ', '['):
         assert process.poll() is None, log.read_text()
@@ -72,7 +72,7 @@ def kill_and_resume(arguments, cwd, **variables):
         time.sleep(0.05)
     process.kill()
     assert (work / 'epoch_1.pth').is_file() and not (work / 'epoch_2.pth').exists()
-    done = tool('train', *arguments, '--resume', cwd=cwd, **variables)
+    done = verb('train', *arguments, '--resume', cwd=cwd, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     return log.read_text(), done.stdout + done.stderr
 
@@ -142,7 +142,7 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
     short = [*options, *QUICK, 'train_dataloader.batch_size=2', *TWO_EPOCHS[2:], 'train_cfg.val_interval=1']
 
     def run(name, *arguments):
-        done = ranks(ROOT / 'tools' / f'{name}.py', *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+        done = ranks(COMMAND, name, *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes))
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -163,7 +163,7 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
         *SCORED,
         f'test_evaluator.outfile_prefix={single}',
     ]
-    assert tool('test', *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
+    assert verb('test', *arguments, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
     assert len(scores_of(single)) == 3
     assert scores_of(together) == scores_of(single)
 
@@ -171,7 +171,7 @@ def test_two_processes_train_resume_and_evaluate(shapes, tmp_path):
 def test_evaluation_with_pictures_and_metrics_from_another_folder(trained, shapes, tmp_path):
     work = trained[0]
     folders = ['--show-dir', 'pictures', '--out', tmp_path / 'metrics.json', '--work-dir', tmp_path / 'test']
-    done = tool(
+    done = verb(
         'test', CASCADE, work, *folders, '--cfg-options', *QUICK, cwd=tmp_path, SHAPES_ROOT=str(shapes)
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -190,7 +190,7 @@ def test_deploy_mode_gives_the_same_detections(trained, shapes, tmp_path):
     for name, options in (('plain', []), ('deployed', ['--deploy'])):
         prefix = f'test_evaluator.outfile_prefix={tmp_path / name}'
         arguments = [CASCADE, trained[0], '--work-dir', tmp_path / name, *options, '--cfg-options', *SCORED]
-        done = tool('test', *arguments, prefix, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+        done = verb('test', *arguments, prefix, cwd=tmp_path, SHAPES_ROOT=str(shapes))
         assert done.returncode == 0, done.stdout + done.stderr
         assert ('deploy: ' in done.stdout) == bool(options)
         scores.append(scores_of(tmp_path / name))
@@ -211,18 +211,18 @@ def test_deploy_mode_of_another_backbone(monkeypatch):
 
 
 def test_tta_where_the_config_has_none(trained, shapes, tmp_path):
-    done = tool('test', CASCADE, trained[0], '--tta', cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = verb('test', CASCADE, trained[0], '--tta', cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert_one_line_error(done, r'--tta: .*cascade_shapes\.py has no tta_model and no tta_pipeline')
 
 
 def test_no_detections_at_all(trained, shapes, tmp_path):
     options = [*QUICK, 'model.test_cfg.rcnn.score_thr=1.0']
-    done = tool('test', CASCADE, trained[0], '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = verb('test', CASCADE, trained[0], '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0 and 'no detections in any image' in done.stdout, done.stderr
 
 
 def test_the_weights_of_a_detector_convert(trained, tmp_path):
-    done = tool('convert_checkpoint', trained[0] / 'epoch_2.pth', tmp_path / 'nano.safetensors', cwd=tmp_path)
+    done = verb('convert-checkpoint', trained[0] / 'epoch_2.pth', tmp_path / 'nano.safetensors', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "(arch 'nano')" in done.stdout and (tmp_path / 'nano.safetensors').is_file()
 
@@ -367,7 +367,7 @@ TRAIN_ERRORS = {
 @pytest.mark.parametrize(('arguments', 'data', 'message'), TRAIN_ERRORS.values(), ids=TRAIN_ERRORS)
 def test_train_rejects_bad_input_in_one_line(arguments, data, message, shapes, tmp_path):
     root = shapes if data == 'shapes' else data(tmp_path, shapes) if data else tmp_path / 'absent'
-    done = tool('train', *arguments, cwd=tmp_path, SHAPES_ROOT=str(root))
+    done = verb('train', *arguments, cwd=tmp_path, SHAPES_ROOT=str(root))
     assert_one_line_error(done, message)
     assert not (tmp_path / 'work_dirs').exists()
 
@@ -391,12 +391,12 @@ def test_test_rejects_checkpoints_in_one_line(kind, shapes, trained, tmp_path):
         path, message = tmp_path / 'absent.pth', r'no checkpoint at .*absent\.pth'
     else:
         path, message = tmp_path, 'a folder without a checkpoint'
-    done = tool('test', CASCADE, path, '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = verb('test', CASCADE, path, '--cfg-options', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert_one_line_error(done, message)
 
 
 def test_doctor_accepts_this_environment(tmp_path):
-    done = tool('doctor', cwd=tmp_path)
+    done = verb('doctor', cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == 'training can run', done.stdout
     for name in ('python', 'torch', 'CUDA', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'numpy'):
         assert name in done.stdout
@@ -411,7 +411,7 @@ def test_doctor_reports_problems_and_commands(tmp_path):
         info = tmp_path / f'{name}-2.1.0.dist-info'
         info.mkdir()
         (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: 2.1.0\n')
-    done = tool('doctor', '--quiet', cwd=tmp_path, PYTHONPATH=f'{tmp_path}:{ROOT}')
+    done = verb('doctor', '--quiet', cwd=tmp_path, PYTHONPATH=f'{tmp_path}:{ROOT}')
     assert done.returncode == 1
     uninstall = r'\S+ -m pip uninstall -y mmcv mmdet onedl-mmcv onedl-mmdetection && '
     assert re.search(rf'both families of mmcv, mmdet.*\n    fix: {uninstall}', done.stdout)
@@ -427,7 +427,7 @@ def test_paper_config_on_coco(real_data, tmp_path):
     run_options = dict(cwd=tmp_path, COCO_ROOT=str(real_data / 'coco_mini128'))
     arguments = [PAPER, '--work-dir', work, '--seed', '1', *options, *TWO_EPOCHS]
     assert_resumed(work, *kill_and_resume(arguments, **run_options))
-    done = tool('test', PAPER, work, *options, **run_options)
+    done = verb('test', PAPER, work, *options, **run_options)
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
 
 
@@ -459,6 +459,6 @@ def test_demo_config_on_other_data(real_data, tmp_path):
     options, work = ['--cfg-options', *QUICK], tmp_path / 'work'
     arguments = [config, '--work-dir', work, '--seed', '1', *options, *TWO_EPOCHS]
     assert_resumed(work, *kill_and_resume(arguments, tmp_path))
-    done = tool('test', config, work, '--show-dir', 'pictures', *options, cwd=tmp_path)
+    done = verb('test', config, work, '--show-dir', 'pictures', *options, cwd=tmp_path)
     assert done.returncode == 0 and 'box AP' in done.stdout, done.stdout + done.stderr
     assert len(list((tmp_path / 'pictures').iterdir())) == 16

@@ -52,11 +52,11 @@ chroot "$ROOT" python3 --version
 step 'make setup' make setup
 step 'doctor' .venv/bin/python tools/doctor.py
 chroot "$ROOT" bash -c "! ls /usr/lib/*/libGL.so.1 2>/dev/null && ! command -v gcc" >/dev/null
-step 'data' .venv/bin/python tools/make_shapes.py work_dirs/shapes --train 8 --val 4 --size 96 128
+step 'data' .venv/bin/fastervit make-shapes work_dirs/shapes --train 8 --val 4 --size 96 128
 QUICK='--cfg-options train_cfg.max_epochs=1 train_dataloader.num_workers=0 train_dataloader.persistent_workers=False
     val_dataloader.num_workers=0 val_dataloader.persistent_workers=False'
-step 'training' SHAPES_ROOT=work_dirs/shapes .venv/bin/python tools/train.py cascade_shapes --work-dir work_dirs/run $QUICK
-step 'prediction' .venv/bin/python tools/predict.py cascade_shapes work_dirs/run work_dirs/shapes/images/val \
+step 'training' SHAPES_ROOT=work_dirs/shapes .venv/bin/fastervit train cascade_shapes --work-dir work_dirs/run $QUICK
+step 'prediction' .venv/bin/fastervit predict cascade_shapes work_dirs/run work_dirs/shapes/images/val \
     --threshold 0 --out work_dirs/predictions
-step 'export' .venv/bin/python tools/export.py cascade_shapes work_dirs/run --size 96x128 --out work_dirs/exported
+step 'export' .venv/bin/fastervit export cascade_shapes work_dirs/run --size 96x128 --out work_dirs/exported
 echo "bare_machine: $SUITE: all passed"

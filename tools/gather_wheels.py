@@ -13,8 +13,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fastervit_cli import data_folder
-from fastervit_cli.console import UsageError, parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import UsageError, run_cli
+from fastervit_cli.options import parse_strictly, verb_parser
+from fastervit_cli.package import utils
 from fastervit_cli.pins import pinned_versions
 
 #: A machine with a GPU has torch, torchvision, numpy, opencv, scipy, matplotlib, rich, psutil and pytest.
@@ -59,8 +60,7 @@ SOURCES = ('onedl-mmcv', 'onedl-mmdetection', 'onedl-mmsegmentation', 'onedl-mmp
 
 def gather(folder: Path, python: str, published: bool) -> int:
     """Download and build the wheels; return their bytes."""
-    pins = data_folder('tools').parent / 'requirements.txt'
-    versions = pinned_versions(pins.read_text(), python)
+    versions = pinned_versions(utils('places').requirements().read_text(), python)
 
     def pinned(names: Sequence[str]) -> list[str]:
         return [f'{name}=={versions[name]}' if name in versions else name for name in names]
@@ -83,7 +83,7 @@ def _pip(command: list[str]) -> None:
 
 def main() -> None:
     """Parse the command line and gather."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--python', default='3.12', help='Python of the other machine (default: 3.12)')
     parser.add_argument('--published', action='store_true', help='also the published code')

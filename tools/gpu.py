@@ -11,12 +11,13 @@ The published code is compared where its package is installed (pip install faste
 On a machine without a package registry: python tools/gather_wheels.py, on another one, first.
 """
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from fastervit_cli.console import run_cli
+from fastervit_cli.options import parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and run the steps."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('steps', nargs='*', metavar='STEP', help='steps to run (default: all)')
     parser.add_argument('--twin', action='store_true', help='on the CPU with small images')
     parser.add_argument(

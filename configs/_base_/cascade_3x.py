@@ -27,7 +27,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-# lr is for batch 16; tools/train.py scales it to the actual batch.
+# lr is for batch 16; fastervit train scales it to the actual batch.
 # Set paramwise_cfg.decay_rate below 1 for layer-wise learning-rate decay.
 optim_wrapper = dict(
     _delete_=True,

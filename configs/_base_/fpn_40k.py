@@ -37,7 +37,7 @@ test_pipeline = [
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-# lr is for batch 32 (8 x 4); tools/train.py scales it to the actual batch
+# lr is for batch 32 (8 x 4); fastervit train scales it to the actual batch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

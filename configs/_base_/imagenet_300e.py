@@ -24,7 +24,7 @@ model = dict(
     train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
 )
 
-# lr is for batch 4096; tools/train.py scales it to the actual batch
+# lr is for batch 4096; fastervit train scales it to the actual batch
 optim_wrapper = dict(
     type='OptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',  # no decay of norms and biases

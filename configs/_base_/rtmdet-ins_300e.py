@@ -27,7 +27,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val2017.json')
 test_evaluator = val_evaluator
 
-# lr is for batch 256; tools/train.py scales it to the actual batch
+# lr is for batch 256; fastervit train scales it to the actual batch
 auto_scale_lr = dict(base_batch_size=256)
 
 # mmdet's test-time augmentation merges boxes and has no masks

@@ -1,4 +1,4 @@
-# The demo's shapes dataset (tools/make_shapes.py) with boxes and masks, read from SHAPES_ROOT (default:
+# The demo's shapes dataset (fastervit make-shapes) with boxes and masks, read from SHAPES_ROOT (default:
 # work_dirs/demo/data of this repository).
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}/'
 metainfo = dict(

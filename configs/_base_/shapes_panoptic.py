@@ -1,4 +1,4 @@
-# The demo's shapes dataset (tools/make_shapes.py) as panoptic segmentation: things on a background of stuff.
+# The demo's shapes dataset (fastervit make-shapes) as panoptic segmentation: things on a background of stuff.
 _base_ = './shapes_instance.py'
 
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}/'

@@ -1,4 +1,4 @@
-# The demo's shapes dataset (tools/make_shapes.py) as label maps, background and three shapes, read from
+# The demo's shapes dataset (fastervit make-shapes) as label maps, background and three shapes, read from
 # SHAPES_ROOT (default: work_dirs/demo/data of this repository).
 data_root = '{{$SHAPES_ROOT:{{ fileDirname }}/../../work_dirs/demo/data}}'
 metainfo = dict(

@@ -29,7 +29,7 @@ model = dict(
 
 train_dataloader = dict(batch_size=2)
 
-# lr is for batch 16 (8 x 2); tools/train.py scales it to the actual batch
+# lr is for batch 16 (8 x 2); fastervit train scales it to the actual batch
 optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',

@@ -20,7 +20,8 @@ from fastervit_backbone.models.stages import AttentionStage, MapStage
 from fastervit_backbone.utils.files import replacing
 from fastervit_backbone.visualization.figures import new_figure, to_png
 from fastervit_backbone.visualization.palette import OKABE_ITO
-from fastervit_cli.console import parse_strictly, run_cli
+from fastervit_cli.console import run_cli
+from fastervit_cli.options import parse_strictly
 
 DOCS = Path(__file__).resolve().parent.parent
 #: The stage that is drawn: windows, tokens and carriers along a window's side, windows of the map.

@@ -18,7 +18,8 @@ from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
 from fastervit_backbone.utils.html import data_uri, render
 from fastervit_backbone.visualization.figures import new_figure, to_png
-from fastervit_cli.console import parse_strictly, run_cli
+from fastervit_cli.console import run_cli
+from fastervit_cli.options import parse_strictly
 
 HEADS = {
     'cascade': 'Cascade Mask R-CNN',
@@ -73,7 +74,7 @@ class Run:
 
 
 def read_run(folder: Path, head: str) -> Run:
-    """Read a run that tools/train.py and tools/test.py left in ``folder``.
+    """Read a run that fastervit train and fastervit test left in ``folder``.
 
     Their options: ``--work-dir folder``; ``--out folder/metrics.json --show-dir folder/pictures``.
 
@@ -94,7 +95,7 @@ def read_run(folder: Path, head: str) -> Run:
     try:
         metrics = json.loads(metrics_path.read_text())['metrics']
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{metrics_path} is broken ({error}): run tools/test.py with --out again') from error
+        raise UserError(f'{metrics_path} is broken ({error}): run fastervit test with --out again') from error
     log = logs[-1]
     return Run(
         head=head,

@@ -10,8 +10,9 @@ from pathlib import Path
 import yaml
 
 from fastervit_backbone.recipes import RECIPES
-from fastervit_cli import own_configs
-from fastervit_cli.console import parse_strictly, run_cli
+from fastervit_backbone.utils.places import shipped_configs
+from fastervit_cli.console import run_cli
+from fastervit_cli.options import parse_strictly
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Head of our names -> its name, the part after the backbone, and the data, as mmdet and mmseg write them.
@@ -49,7 +50,7 @@ def canonical_name(stem: str) -> str:
 
 def models() -> Iterator[dict]:
     """Yield the entry of every config of a published recipe."""
-    for name, path in own_configs().items():
+    for name, path in shipped_configs().items():
         if name.startswith('demo/'):
             continue
         head = path.stem.partition('_')[0]

@@ -22,7 +22,8 @@ from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.recipes import RECIPES
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.files import check_file_writable, replacing
-from fastervit_cli.console import parse_strictly, run_cli
+from fastervit_cli.console import run_cli
+from fastervit_cli.options import parse_strictly
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: Results of `make demo-all`, written by docs/generate/demo_page.py --record.

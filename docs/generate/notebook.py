@@ -14,7 +14,8 @@ import nbformat
 from nbclient import NotebookClient
 
 from fastervit_backbone.utils.files import replacing
-from fastervit_cli.console import parse_strictly, run_cli
+from fastervit_cli.console import run_cli
+from fastervit_cli.options import parse_strictly
 
 TUTORIAL = Path(__file__).resolve().parent.parent / 'tutorial.ipynb'
 #: Lines of libraries that say nothing about the run.

@@ -166,7 +166,7 @@ def measure_tables(
         'the paper prints two digits.\n\n'
         'The components are removed by `fastervit_backbone/models/ablations.py`, the variants are fields of '
         '`ArchSpec` ([backbone.md](backbone.md#options), [architecture.md](architecture.md)); no accuracy '
-        'of a row was measured here (`tools/train.py` trains any).\n'
+        'of a row was measured here (`fastervit train` trains any).\n'
     )
     print(text)
     bars: list[tuple[str, float, float | None]] = []

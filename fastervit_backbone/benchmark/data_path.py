@@ -76,8 +76,8 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
         difference = np.abs(np.subtract(metrics, fast_metrics)).max()
         lines += [
             f'| the same, faster-coco-eval | {EVALUATED / fast_seconds:.0f} |\n',
-            f'The twelve metrics of both differ by at most {difference:.1g}; `tools/train.py` and '
-            '`tools/test.py` use faster-coco-eval where it is installed.',
+            f'The twelve metrics of both differ by at most {difference:.1g}; `fastervit train` and '
+            '`fastervit test` use faster-coco-eval where it is installed.',
         ]
     factor = loading_rates[num_workers] / model_rate
     if factor > 1:

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from fastervit_cli.suggest import did_you_mean
-
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
+from ..utils.suggest import did_you_mean
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 #: A machine that is lent for minutes stops a longer command.
@@ -46,7 +45,7 @@ def _whole(family: str, schedule: str) -> list[str]:
     return [*peers, ours, f'{ours}:deploy', '--size', '800x1280', '--dtype', 'fp32', 'bf16']
 
 
-#: Step -> arguments of tools/benchmark.py; its page is gpu_STEP.md.
+#: Step -> arguments of fastervit benchmark; its page is gpu_STEP.md.
 BENCHMARKS: dict[str, list[str]] = {
     'published_small': [*_against_published('0', '1', '2'), *_BOTH],
     'published_large': [*_against_published('3', '4'), *_BOTH],

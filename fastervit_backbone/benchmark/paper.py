@@ -97,7 +97,7 @@ PAPER_RESULTS = {
 }
 
 _SIZES = ('tiny', 'small', 'base')
-#: Model of tools/benchmark.py -> config of the Cascade Mask R-CNN with that backbone.
+#: Model of fastervit benchmark -> config of the Cascade Mask R-CNN with that backbone.
 _CASCADES = {
     **{f'fastervit:{arch}': f'cascade_fastervit{arch}_3x' for arch in (2, 3, 4)},
     **{f'published:{arch}': f'cascade_fastervit{arch}_3x' for arch in (2, 3, 4)},
@@ -110,5 +110,5 @@ _CASCADES = {
         for size in _SIZES
     },
 }
-#: Model of tools/benchmark.py -> box AP with Cascade Mask R-CNN (table 2).
+#: Model of fastervit benchmark -> box AP with Cascade Mask R-CNN (table 2).
 PAPER_BOX_AP = {model: PAPER_RESULTS[config].box_ap for model, config in _CASCADES.items()}

@@ -1,7 +1,5 @@
-"""Benchmarks behind tools/benchmark.py."""
+"""Benchmarks behind fastervit benchmark."""
 
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
@@ -10,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..models.arch import STRIDES
+from ..utils.command import command_line
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
 from .setting import Setting
@@ -71,7 +70,7 @@ def run(
         raise UserError('--stages takes one --size, one --dtype, no --train, --compile, --channels-last')
     from .stages import write_stages
 
-    write_stages(models, settings[0], path, _command())
+    write_stages(models, settings[0], path, command_line())
 
 
 def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
@@ -121,7 +120,7 @@ def _measure_data(config: str, out: Path | None) -> None:
         from .data_path import measure_data
     except ModuleNotFoundError as error:
         raise UserError(f'--data needs the package {error.name}: make setup installs it') from error
-    measure_data(config, out, _command())
+    measure_data(config, out, command_line())
 
 
 def _measure_models(
@@ -138,10 +137,6 @@ def _measure_models(
         groups.append(rows)
         print(f'\n{heading} ({machine["device"]}, {machine["threads"]} threads)\n\n{table(rows)}', flush=True)
         if out is not None:  # after each setting: nothing is lost if a later one fails
-            paths = write_page(groups, out, _command())
+            paths = write_page(groups, out, command_line())
     if out is not None:
         print(f'\nwritten: {", ".join(map(str, paths))}')
-
-
-def _command() -> str:
-    return f'python tools/benchmark.py {shlex.join(sys.argv[1:])}'

@@ -4,10 +4,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fastervit_cli.suggest import did_you_mean
-
 from ..utils.errors import UserError
 from ..utils.files import is_file
+from ..utils.suggest import did_you_mean
 from .image_files import IMAGES, walk_files
 from .imagenet import SYNSETS, synsets
 from .splits import SPLITS, split_of

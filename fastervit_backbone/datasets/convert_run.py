@@ -1,4 +1,4 @@
-"""Conversion behind tools/convert_data.py: choose by format, write, and say what comes next."""
+"""Conversion behind fastervit convert-data: choose by format, write, and say what comes next."""
 
 import json
 import shlex
@@ -43,7 +43,7 @@ def convert(
     if kind == 'packed':
         for name, count in unpack_images(source, out).items():
             yield f'{out / name}: {count} images'
-        yield f'next: python tools/check_data.py {out}'
+        yield f'next: fastervit check-data {out}'
     elif kind == 'masks':
         if values is not None and colors is not None:
             raise UserError('--map and --colors: give one of them')
@@ -70,7 +70,7 @@ def convert(
         if set(splits) <= {'train', 'val', 'test'}:
             options = [word for name in splits for word in (f'--{name}', f'{out / name}.json')]
             folders = [str(split.images) for split in splits.values()]
-            yield f'next: python {shlex.join(["tools/check_data.py", *options, "--images", *folders])}'
+            yield f'next: python {shlex.join(["fastervit check-data", *options, "--images", *folders])}'
 
 
 def _read(kind: str, source: Path, classes: Sequence[str] | None) -> dict[str, CocoSplit]:

@@ -6,11 +6,11 @@ HOW_TO_GET_COCO = (
 )
 HOW_TO_GET_ADE = (
     'get ADEChallengeData2016.zip from data.csail.mit.edu/places/ADEchallenge, unpack it and set ADE_ROOT to '
-    'the folder (python tools/prepare_data.py ade20k does both)'
+    'the folder (fastervit prepare-data ade20k does both)'
 )
 HOW_TO_GET_VOC = (
     'get the VOC 2007 and 2012 archives from host.robots.ox.ac.uk/pascal/VOC, unpack them and set VOC_ROOT '
-    'to the VOCdevkit folder (python tools/prepare_data.py voc does both)'
+    'to the VOCdevkit folder (fastervit prepare-data voc does both)'
 )
 HOW_TO_GET_IMAGENET = (
     'get ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from image-net.org, unpack them to one folder '

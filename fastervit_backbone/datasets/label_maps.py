@@ -42,7 +42,7 @@ def near(place: Path) -> str:
         return ''
     return (
         f'{place} has images and, in {masks.name}/, masks as {", ".join(found)}: label maps are .png '
-        f'files of class numbers with the names of their images: python tools/convert_data.py masks {masks} '
+        f'files of class numbers with the names of their images: fastervit convert-data masks {masks} '
         '--out labels'
     )
 

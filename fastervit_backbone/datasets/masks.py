@@ -173,7 +173,7 @@ def coco_to_label_maps(path: str | Path, out: str | Path) -> Counter[int]:
     except Exception as error:  # pycocotools raises anything
         reason = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
         raise UserError(
-            f'{path} is no valid COCO ({reason}): tools/check_data.py lists what is wrong'
+            f'{path} is no valid COCO ({reason}): fastervit check-data lists what is wrong'
         ) from error
 
 
@@ -198,7 +198,7 @@ def _draw_objects(content: dict, path: str | Path, out: Path) -> Counter[int]:
     if wrong is not None:
         raise UserError(f'{path}: annotation {wrong["id"]} has the unknown category {wrong["category_id"]}')
     if not all(image.get('height') and image.get('width') for image in images):
-        raise UserError(f'{path}: an image has no height and width: tools/check_data.py --fix writes them')
+        raise UserError(f'{path}: an image has no height and width: fastervit check-data --fix writes them')
     coco = COCO()
     coco.dataset = content
     coco.createIndex()

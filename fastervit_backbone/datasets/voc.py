@@ -24,7 +24,7 @@ def near(place: Path) -> str:
     folders = {p.name.lower(): p for p in place.iterdir() if p.is_dir()}
     if 'jpegimages' in folders and 'segmentationclass' in folders:
         return (
-            f'{place} is VOC with SegmentationClass: python tools/convert_data.py masks '
+            f'{place} is VOC with SegmentationClass: fastervit convert-data masks '
             f'{folders["segmentationclass"]} --colors classes.txt --out labels makes label maps of it, then '
             f'name them and --images {folders["jpegimages"]}'
         )

@@ -139,7 +139,7 @@ class ConsoleHook(Hook):
         """Close the bar, and say how to go on."""
         self.close()
         written = Path(runner.work_dir) / Path(runner.cfg.filename or 'config').with_suffix('.py').name
-        rank0_print('evaluate: python tools/test.py ' + shlex.join([str(written), str(runner.work_dir)]))
+        rank0_print('evaluate: fastervit test ' + shlex.join([str(written), str(runner.work_dir)]))
 
     def before_test(self, runner: Runner) -> None:
         """Say what is evaluated."""

@@ -9,9 +9,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size, init_dist
 
-from fastervit_cli.console import as_typed, printable
-
 from ..utils.errors import OtherProcessError, UserError
+from ..utils.printable import printable
 from ..utils.torchrun import started_by_torchrun
 
 T = TypeVar('T')
@@ -84,7 +83,7 @@ def from_first_process(work: Callable[[], T]) -> T:
 def rank0_print(message: str) -> None:
     """Print a message in the first process only."""
     if process_rank() == 0:
-        print(printable(as_typed(message)), flush=True)
+        print(printable(message), flush=True)
 
 
 def process_rank() -> int:

@@ -1,4 +1,4 @@
-"""Analysis behind tools/analyze_results.py: compare predictions with the ground truth and write a report."""
+"""Analysis behind fastervit analyze-results: compare predictions with the ground truth and write a report."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def analyze(
     """Compare predictions with the ground truth and write the report.
 
     Args:
-        predictions: JSON file of tools/predict.py (or a list of COCO results), or the folder it is in.
+        predictions: JSON file of fastervit predict (or a list of COCO results), or the folder it is in.
         truth: COCO JSON file, a folder of label maps, or the folder of the class folders of a classifier.
         out: folder for ``report.html``, ``figures.json``, ``classes.csv``, ``confusion.csv`` and pictures.
         images: folder of the images, for pictures of the mistakes.
@@ -92,6 +92,6 @@ def analyze(
     lowest = min((a['score'] for a in content['annotations']), default=0)
     if lowest > _LOWEST_SCORE:
         messages.append(
-            f'no detection scores below {lowest:.2f}: AP needs all of them (tools/predict.py --threshold 0)'
+            f'no detection scores below {lowest:.2f}: AP needs all of them (fastervit predict --threshold 0)'
         )
     return [*messages, f'written: {written[0]}']

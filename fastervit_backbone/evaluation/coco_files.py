@@ -16,23 +16,23 @@ from ..utils.files import read_json
 
 
 def read_detections(path: str | Path) -> dict:
-    """Read a JSON file of tools/predict.py, or COCO's plain list of results.
+    """Read a JSON file of fastervit predict, or COCO's plain list of results.
 
     Returns:
-        a dict with ``annotations``; a file of tools/predict.py also has ``images`` and ``categories``.
+        a dict with ``annotations``; a file of fastervit predict also has ``images`` and ``categories``.
 
     Raises:
         UserError: the file is missing or is neither.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f'no predictions at {path}: tools/predict.py writes predictions.json')
+        raise UserError(f'no predictions at {path}: fastervit predict writes predictions.json')
     content = read_json(path, 'predict again')
     content = dict(annotations=content) if isinstance(content, list) else content
     entries = content.get('annotations') if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(a, dict) for a in entries):
         raise UserError(
-            f'{path} is JSON but contains no detections: expected predictions.json of tools/predict.py, '
+            f'{path} is JSON but contains no detections: expected predictions.json of fastervit predict, '
             'or a list of COCO results'
         )
     return content
@@ -41,7 +41,7 @@ def read_detections(path: str | Path) -> dict:
 def match_to_truth(detections: dict, truth: COCO, kind: str) -> tuple[list[dict], list[str]]:
     """Translate the image and category ids of detections to those of the ground truth.
 
-    Where the predictions list their images and categories (as tools/predict.py does), these are matched by
+    Where the predictions list their images and categories (as fastervit predict does), these are matched by
     name: an image by its path, else by the end of its path, else by its id if all ids agree with the file
     names, else by a file name that is unique; a category by its name. Detections of images and classes that
     the ground truth does not have are removed.
@@ -208,6 +208,6 @@ def _check_polygons(path: Path, annotations: Sequence[dict]) -> None:
         rule = next(filter(None, map(polygon_violation, shape)), '') if isinstance(shape, list) else ''
         if rule:
             raise UserError(
-                f'{path}: annotation {a.get("id")} has {COCO_RULES[rule].meaning}: tools/check_data.py --fix '
-                'removes them'
+                f'{path}: annotation {a.get("id")} has {COCO_RULES[rule].meaning}: '
+                'fastervit check-data --fix removes them'
             )

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from fastervit_cli.suggest import did_you_mean
-
 from ..utils.errors import UserError
 from ..utils.files import replacing
+from ..utils.suggest import did_you_mean
 from ..visualization.figures import new_figure
 
 #: Keys that are plotted by default, if the logs have them.
 DEFAULT = ('loss', 'lr', 'coco/bbox_mAP', 'coco/segm_mAP', 'pascal_voc/mAP', 'mIoU')
-_EXPECTED = 'expected a work dir of tools/train.py, or vis_data/scalars.json in one'
+_EXPECTED = 'expected a work dir of fastervit train, or vis_data/scalars.json in one'
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def analyze_label_maps(
     """Compare all label maps of two folders.
 
     Args:
-        predicted: folder with ``labels/`` of tools/predict.py, or that folder itself.
+        predicted: folder with ``labels/`` of fastervit predict, or that folder itself.
         truth: folder of true label maps with the same relative paths.
         names: class names.
         ids: values of the classes in the files.

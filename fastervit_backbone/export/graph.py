@@ -109,7 +109,7 @@ class SegmenterGraph(Graph):
         if model.test_cfg.get('mode', 'whole') != 'whole':
             raise UserError(
                 "test_cfg.mode 'slide' cuts images into crops: export the whole image with --cfg-options "
-                'model.test_cfg.mode=whole, and use tools/predict.py --tile for large images'
+                'model.test_cfg.mode=whole, and use fastervit predict --tile for large images'
             )
         if type(head).__name__ == 'Mask2FormerHead':
             raise UserError('export knows no Mask2Former: it knows UPerNet, FPN and the like, or --backbone')

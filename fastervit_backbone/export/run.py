@@ -1,4 +1,4 @@
-"""Export behind tools/export.py: write, compare, accept or reject."""
+"""Export behind fastervit export: write, compare, accept or reject."""
 
 import shutil
 import tempfile

@@ -1,4 +1,4 @@
-"""Write a plan as one flat, commented config that tools/train.py reads and users edit."""
+"""Write a plan as one flat, commented config that fastervit train reads and users edit."""
 
 import math
 import os
@@ -28,7 +28,7 @@ _COMMENTS = {
     'model': 'Model.',
     'train_dataloader': 'Training data; batch_size is per process.',
     'val_dataloader': 'Validation data.',
-    'test_dataloader': 'Test data; tools/test.py and tools/predict.py use its classes and pipeline.',
+    'test_dataloader': 'Test data; fastervit test and fastervit predict use its classes and pipeline.',
     'val_evaluator': 'Metrics.',
     'test_evaluator': '',
     'train_cfg': 'Length of the training, and epochs between evaluations.',
@@ -37,7 +37,7 @@ _COMMENTS = {
     'optim_wrapper': 'Optimizer. decay_rate below 1: each layer learns slower than the next by this factor.',
     'param_scheduler': 'Learning rate: linear warm-up unless the training is very short, then cosine decay.\n'
     'T_max and end are in epochs where by_epoch is True.',
-    'auto_scale_lr': 'Images per step that lr is for; tools/train.py scales lr for several processes.',
+    'auto_scale_lr': 'Images per step that lr is for; fastervit train scales lr for several processes.',
     'default_hooks': 'Logs and checkpoints: keep the last two and the best.',
     'custom_hooks': 'EMA (if present): the averaged weights are evaluated and saved as best.\n'
     'Early stopping: patience counts evaluations, from epoch begin on.',
@@ -108,7 +108,7 @@ def config_text(config: Config, head: Mapping[str, str], command: str) -> str:
     """
     lines = [
         f'# Written by: {command}',
-        '# Edit it as you like, then run: python tools/train.py THIS_FILE --work-dir FOLDER',
+        '# Edit it as you like, then run: fastervit train THIS_FILE --work-dir FOLDER',
         '#',
         *(f'# {name}: {text}' for name, text in head.items()),
     ]

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-from fastervit_cli import data_folder
-
 from ..engine.config.load import load_config
 from ..recipes import RECIPES, learns_masks, models_for
 from ..utils.errors import UserError
+from ..utils.places import data_folder
 from .memory import choose_batch
 from .training_data import OwnData
 

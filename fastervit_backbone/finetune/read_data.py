@@ -120,7 +120,7 @@ def _stop_at_errors(
     if not errors:
         return
     kinds = 'kind' if len(errors) == 1 else 'kinds'
-    command = ['python', 'tools/check_data.py', *([str(dataset.place)] if dataset.place else [])]
+    command = ['fastervit', 'check-data', *([str(dataset.place)] if dataset.place else [])]
     command += ['--images', *map(str, dataset.images)] if dataset.images else []
     if not dataset.place:
         splits = dataset.splits

@@ -1,9 +1,7 @@
-"""Fine-tuning behind tools/finetune.py."""
+"""Fine-tuning behind fastervit finetune."""
 
 import json
 import os
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from ..engine.runner.work_dir import find_checkpoint
 from ..evaluation.main_metrics import MAIN_METRICS
 from ..recipes import RECIPES, default_model
 from ..train import train as train_config
+from ..utils.command import command_line
 from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .augmented import write_augmented
@@ -190,7 +189,7 @@ def finetune(
     if dry_run:
         rank0_print(f'dry run, nothing was trained; without --dry-run the config is written to {path}')
     elif config_only:
-        rank0_print(f'train it: python {_tool("train")} {path} --work-dir {work_dir}')
+        rank0_print(f'train it: fastervit train {path} --work-dir {work_dir}')
     else:
         return _train(path, plan, shown, launcher, resume=False)
     return FinetuneResult(config=path, plan=plan)
@@ -210,7 +209,7 @@ def _write(config: Config, description: Mapping[str, str], options: Mapping[str,
     sheet = path.with_name('augmented.jpg')
     write_augmented(config, sheet)
     with replacing(path) as temporary:
-        temporary.write_text(config_text(config, description, shlex.join(['python', *sys.argv])))
+        temporary.write_text(config_text(config, description, command_line()))
     with replacing(path.with_suffix('.json')) as temporary:
         temporary.write_text(json.dumps(options, indent=2) + '\n')
     rank0_print(f'config: {path}, learning rate {config.optim_wrapper.optimizer.lr:.3g}')
@@ -222,7 +221,7 @@ def _check_new(path: Path, resume: bool) -> None:
     if path.exists():
         raise UserError(
             f'{path.parent} already contains a run: use --resume to continue it, another --work-dir to start '
-            f'a new one, or tools/train.py with {path}'
+            f'a new one, or fastervit train with {path}'
         )
     if resume:
         rank0_print(f'nothing to resume in {path.parent}: starting from scratch')
@@ -254,7 +253,7 @@ def _train(
     train_config(path, work_dir=path.parent, resume=resume, launcher=launcher)
     best, metric, value = from_first_process(lambda: _copy_best(path))
     work_dir = path.parent
-    rank0_print(f'predict: python {_tool("predict")} {path} {best} {images} --out {work_dir / "predictions"}')
+    rank0_print(f'predict: fastervit predict {path} {best} {images} --out {work_dir / "predictions"}')
     return FinetuneResult(config=path, plan=plan, best=best, metric=metric, value=value)
 
 
@@ -299,12 +298,6 @@ def _check_same(path: Path, options: Mapping[str, object]) -> None:
             f'{option}: the run in {path.parent} was started with {previous[name]}; leave the option out, '
             f'or edit {path.with_suffix(".py")}'
         )
-
-
-def _tool(name: str) -> Path:
-    """Return the path of another tool, beside the one that is running."""
-    running = Path(sys.argv[0])
-    return running.with_name(f'{name}.py') if running.name == 'finetune.py' else Path('tools') / f'{name}.py'
 
 
 def _download_weights(url: str) -> None:

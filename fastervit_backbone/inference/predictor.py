@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from fastervit_cli.suggest import did_you_mean
-
 from ..checkpoints.model_folder import one_line, resolve_model
 from ..datasets.images import ImageLike, as_bgr
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
+from ..utils.suggest import did_you_mean
 from .exported import ExportedModel, is_exported
 from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 #: Argument -> why an exported file does not take it.
 _FIXED = dict(
     size='was exported for images of one size, or of any: export it again with another --size',
-    amp='has the precision that it was exported with: --half and --int8 of tools/export.py change it',
+    amp='has the precision that it was exported with: --half and --int8 of fastervit export change it',
     deploy='is exported in deploy mode already: leave the option out',
     compile='is compiled by its runtime: leave the option out',
     options='has no config: export it again with these options',

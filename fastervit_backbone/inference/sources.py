@@ -134,7 +134,7 @@ def choose_sources(
         duplicate = Counter(str(source.path) for source in found).most_common(1)[0][0]
         raise UserError(
             f'--annotations {annotations}: {len(found) - len(ids)} images are listed twice, such as '
-            f'{duplicate}: tools/check_data.py --fix repairs this'
+            f'{duplicate}: fastervit check-data --fix repairs this'
         )
     return found, ids
 

@@ -1,4 +1,4 @@
-"""Prediction behind tools/predict.py: from sources to pictures, label maps and one json."""
+"""Prediction behind fastervit predict: from sources to pictures, label maps and one json."""
 
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The rows of the paper's ablations: multiply-adds against its tables, and the page."""
 
-import runpy
-
 import pytest
 
 from fastervit_backbone.benchmark import ablations
@@ -9,7 +7,7 @@ from fastervit_backbone.benchmark.ablations import TABLES, Row, measure_tables
 from fastervit_backbone.benchmark.complexity import backbone_flops
 from fastervit_backbone.benchmark.setting import Setting
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import ROOT
+from fastervit_cli.verbs import ablate
 
 pytest.importorskip('matplotlib')
 
@@ -43,14 +41,14 @@ def test_rows_differ_in_what_they_say():
         'carrier_conv',
     ]
     assert all(group[0].paper == 1 for table in TABLES.values() for group in table)
-    assert list(TABLES) == runpy.run_path(str(ROOT / 'tools' / 'ablate.py'))['TABLES']
+    assert list(TABLES) == list(ablate.TABLES)
 
 
 def test_page(tmp_path, monkeypatch, capsys):
     rows = [Row('whole', 'nano'), Row('no carriers', 'nano', removed='hat', paper=1.1, paper_gmacs=0.3)]
     monkeypatch.setattr(ablations, 'TABLES', {'S.1': [rows]})
     setting = Setting(size=(64, 64))
-    text = measure_tables(['S.1'], setting, 2, tmp_path / 'page.md', 'python tools/ablate.py')
+    text = measure_tables(['S.1'], setting, 2, tmp_path / 'page.md', 'fastervit ablate')
     assert (tmp_path / 'page.md').read_text() == text and '| nano | no carriers |' in text
     assert (tmp_path / 'page.png').read_bytes().startswith(b'\x89PNG')
     assert '## Table S.1' in capsys.readouterr().out

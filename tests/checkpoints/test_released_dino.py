@@ -17,7 +17,7 @@ from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.models.layers.position import PositionMlp
 from fastervit_backbone.utils.errors import CheckpointError
 from tests.helpers import ROOT, ReferenceCase, randomize
-from tests.processes import tool
+from tests.processes import verb
 
 CONFIG = ROOT / 'configs' / 'dino_fastervit4_21k_224_12e.py'
 C = 256
@@ -234,15 +234,15 @@ def test_a_box_is_encoded_as_the_detector_does(released):
 def test_the_command(released, tmp_path):
     """The file as DINO's training writes it; the result is read by stock torch and holds the backbone."""
     torch.save(dict(model={f'module.{k}': v for k, v in released.items()}, epoch=11), tmp_path / 'dino.pth')
-    command = ['convert_checkpoint', tmp_path / 'dino.pth']
-    done = tool(*command, tmp_path / 'ours.pth', cwd=tmp_path)
+    command = ['convert-checkpoint', tmp_path / 'dino.pth']
+    done = verb(*command, tmp_path / 'ours.pth', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'not for commercial use' in done.stdout and '91 classes -> 80' in done.stdout
     content = torch.load(tmp_path / 'ours.pth', weights_only=True)
     net = FasterViT('4_21k_224', out_norm='bn', out_indices=(1, 2, 3))
     report = load_published(net, content)
     assert not report.fresh
-    done = tool(*command, tmp_path / 'half.pth', '--half', cwd=tmp_path)
+    done = verb(*command, tmp_path / 'half.pth', '--half', cwd=tmp_path)
     assert done.returncode == 2 and '--half is for a backbone alone' in done.stderr
 
 

@@ -12,7 +12,7 @@ from fastervit_backbone.datasets.voc import read_voc
 from fastervit_backbone.datasets.yolo import read_yolo
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 
 def save_image(path, width, height):
@@ -168,28 +168,28 @@ def test_voc_files_that_cannot_be(text, rule, voc, tmp_path):
     split = read_voc(voc)['train']
     assert [v.rule.id for v in split.violations] == [rule, 'box-flat'][rule is None :]
     assert all('a.xml' in v.example for v in split.violations[:-1])
-    done = tool('convert_data', 'voc', voc, '--out', 'o', cwd=tmp_path) if rule == 'number-bad' else None
+    done = verb('convert-data', 'voc', voc, '--out', 'o', cwd=tmp_path) if rule == 'number-bad' else None
     if done is not None:
         assert_one_line_error(done, r'values that must be numbers of pixels and are not \(a\.xml: ')
 
 
 def test_the_tool_and_what_it_writes(yolo, voc, tmp_path):
-    done = tool('convert_data', 'yolo', yolo / 'data.yaml', '--out', 'jsons', cwd=tmp_path)
+    done = verb('convert-data', 'yolo', yolo / 'data.yaml', '--out', 'jsons', cwd=tmp_path)
     assert done.returncode == 0 and 'train.json: 3 images, 3 objects, 2 classes' in done.stdout, done.stderr
     split = read_split('train', tmp_path / 'jsons' / 'train.json', yolo / 'images' / 'train')
     assert not [f for f in check_coco_split(split) if f.level == 'error']
     assert_one_line_error(
-        tool('convert_data', 'yolo', 'absent.yaml', '--out', 'x', cwd=tmp_path), r'no file at absent\.yaml'
+        verb('convert-data', 'yolo', 'absent.yaml', '--out', 'x', cwd=tmp_path), r'no file at absent\.yaml'
     )
     assert_one_line_error(
-        tool('convert_data', 'voc', tmp_path, '--out', 'x', cwd=tmp_path), 'has no Annotations and JPEGImages'
+        verb('convert-data', 'voc', tmp_path, '--out', 'x', cwd=tmp_path), 'has no Annotations and JPEGImages'
     )
     assert_one_line_error(
-        tool('convert_data', 'voc', voc, '--oup', 'x', cwd=tmp_path),
+        verb('convert-data', 'voc', voc, '--oup', 'x', cwd=tmp_path),
         'unknown option --oup .*did you mean .--out',
     )
     assert not (tmp_path / 'x').exists()
-    done = tool('convert_data', 'voc', voc, '--out', 'voc_jsons', cwd=tmp_path)
+    done = verb('convert-data', 'voc', voc, '--out', 'voc_jsons', cwd=tmp_path)
     assert (
         done.returncode == 0
         and len(json.loads((tmp_path / 'voc_jsons' / 'val.json').read_text())['images']) == 1

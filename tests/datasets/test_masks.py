@@ -16,7 +16,7 @@ from fastervit_backbone.datasets.masks import (
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 COLORS = {0: (0, 0, 0), 1: (128, 0, 64), 2: (10, 200, 30), 255: (255, 255, 255)}
 FILE = '0 0 0 ground\n# a remark\nroad, big: 128, 0, 64\n#0ac81e\tsky\n255 255 255 void\n'
@@ -189,18 +189,18 @@ def test_errors_write_nothing(values, tmp_path):
 def test_the_command(tmp_path):
     shapes = make_shapes(tmp_path / 'shapes', train=2, val=2, size=(64, 96))
     json_path, labels = shapes / 'annotations' / 'instances_train.json', tmp_path / 'labels'
-    done = tool('convert_data', 'coco', json_path, '--out', labels, cwd=tmp_path)
+    done = verb('convert-data', 'coco', json_path, '--out', labels, cwd=tmp_path)
     assert done.returncode == 0 and 'label maps; pixels of each value: 0: ' in done.stdout, done.stderr
     classes = (labels / 'classes.txt').read_text().split()
     options = ['--images', shapes / 'images' / 'train', '--classes', *classes, '--out', tmp_path / 'jsons']
-    done = tool('convert_data', 'labels', labels, *options, cwd=tmp_path)
+    done = verb('convert-data', 'labels', labels, *options, cwd=tmp_path)
     assert done.returncode == 0 and '2 images' in done.stdout, done.stderr
     assert len(json.loads((tmp_path / 'jsons' / 'labels.json').read_text())['annotations']) > 2
     for arguments, message in (
         (['voc', labels, '--map', '255:1'], '--map is only for masks'),
         (['labels', labels], 'labels needs --images and --classes'),
     ):
-        assert_one_line_error(tool('convert_data', *arguments, '--out', 'x', cwd=tmp_path), message)
+        assert_one_line_error(verb('convert-data', *arguments, '--out', 'x', cwd=tmp_path), message)
 
 
 def transparent(mask):

@@ -68,7 +68,7 @@ def test_broken_metrics_and_a_record_that_cannot_be_written(root, tmp_path):
     with pytest.raises(UserError, match=r'--record .* is a folder: name a file'):
         write_page(root, tmp_path)
     (root / 'fpn' / 'metrics.json').write_text('{"metrics":')
-    with pytest.raises(UserError, match=r'metrics\.json is broken .*run tools/test\.py with --out'):
+    with pytest.raises(UserError, match=r'metrics\.json is broken .*run fastervit test with --out'):
         write_page(root)
 
 

@@ -23,7 +23,7 @@ pytest.importorskip('supervision')
 from fastervit_backbone.datasets.shapes import make_shapes
 from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, make_video
 from tests.mm_helpers import save_untrained
-from tests.processes import environment, tool
+from tests.processes import environment, verb
 
 PAGES = ('quickstart', 'predict', 'analyse', 'finetune')
 QUICK_PAGES = ('quickstart', 'finetune')
@@ -76,7 +76,7 @@ def run(command, cwd):
     words = shlex.split(command)
     if words[0] == 'fastervit':
         variables = dict(SHAPES_ROOT=str(cwd / 'work_dirs' / 'demo' / 'data'))
-        done = tool(words[1].replace('-', '_'), *words[2:], cwd=cwd, **variables)
+        done = verb(words[1], *words[2:], cwd=cwd, **variables)
         assert done.returncode == 0, f'{command}\n{done.stdout}{done.stderr}'
         return done.stdout
     process = start(command, cwd)

@@ -4,7 +4,7 @@ pytest.importorskip('mmdet')
 
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.utils.errors import UserError
-from fastervit_cli.console import parse_value
+from fastervit_cli.options import parse_value
 from tests.helpers import ROOT
 
 CONFIG = ROOT / 'configs' / 'cascade_fastervit4_3x.py'

@@ -15,13 +15,13 @@ from fastervit_backbone.engine.console import quiet_logger, restore_screen
 from fastervit_backbone.utils.log import log
 from fastervit_backbone.utils.verbosity import is_verbose, verbosely
 from tests.helpers import CASCADE, QUICK
-from tests.processes import tool
+from tests.processes import verb
 
 
 def test_training_and_evaluation_in_few_lines(tmp_path):
     root = make_shapes(tmp_path / 'shapes', train=8, val=3, size=(64, 96))
     options = ['--cfg-options', *QUICK, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=1']
-    done = tool('train', CASCADE, '--work-dir', 'run', *options, cwd=tmp_path, SHAPES_ROOT=str(root))
+    done = verb('train', CASCADE, '--work-dir', 'run', *options, cwd=tmp_path, SHAPES_ROOT=str(root))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     patterns = [
@@ -34,7 +34,7 @@ def test_training_and_evaluation_in_few_lines(tmp_path):
         r'step 3 of 4 \(75%\): .*',
         r'step 4 of 4 \(100%\): loss [\d.]+, [\d.]+ s a step',
         r'epoch 2: (box AP [\d.]+, mask AP [\d.]+|nothing found)',
-        r'evaluate: python tools/test\.py .*run/cascade_shapes\.py .*run',
+        r'evaluate: fastervit test .*run/cascade_shapes\.py .*run',
     ]
     if 'operators' not in lines[0]:  # mmcv's own
         patterns = patterns[1:]
@@ -44,10 +44,10 @@ def test_training_and_evaluation_in_few_lines(tmp_path):
     whole = next(m for m in found if m.re.pattern.startswith('work dir'))[1]
     with open(whole) as file:
         assert 'Epoch(train)' in file.read()
-    done = tool('test', CASCADE, 'run', cwd=tmp_path, SHAPES_ROOT=str(root))
+    done = verb('test', CASCADE, 'run', cwd=tmp_path, SHAPES_ROOT=str(root))
     assert done.returncode == 0 and 'mmengine - INFO' not in done.stdout, done.stderr
     assert 'evaluating 3 images' in done.stdout and 'step 3 of 3 (100%)' in done.stdout
-    done = tool('test', CASCADE, 'run', '--verbose', cwd=tmp_path, SHAPES_ROOT=str(root))
+    done = verb('test', CASCADE, 'run', '--verbose', cwd=tmp_path, SHAPES_ROOT=str(root))
     assert 'mmengine - INFO' in done.stdout and not is_verbose()
 
 

@@ -105,7 +105,7 @@ def test_data_sets_without_classes_images_or_a_good_ignore_index(demo):
     dataset.img_suffix = '.tif'
     with pytest.raises(
         UserError,
-        match=r"has no image that ends in '\.tif': set img_suffix, or make it: python tools/make_shapes\.py",
+        match=r"has no image that ends in '\.tif': set img_suffix, or make it: fastervit make-shapes",
     ):
         check_data(demo, ('train',))
     dataset.data_prefix = dict(img_path='images/train', seg_map='labels/train')

@@ -41,7 +41,7 @@ from fastervit_backbone.train import train
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, FEW_REGIONS, FPN, ROOT, assert_one_line_error
 from tests.mm_helpers import InfiniteLoss, ToyModel, save_untrained
-from tests.processes import environment, start_tool, tool
+from tests.processes import environment, start_verb, verb
 
 EMA = [dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1, update_buffers=True)]
 EPOCHS = [
@@ -89,7 +89,7 @@ def start(work, shapes, config, options):
         *options,
     ]
     place = dict(cwd=work.parent, log=work.parent / f'{work.name}.log')
-    return start_tool('train', *arguments, **place, SHAPES_ROOT=str(shapes))
+    return start_verb('train', *arguments, **place, SHAPES_ROOT=str(shapes))
 
 
 def finish(work, shapes, config, options):
@@ -190,7 +190,7 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         *options.split(),
         'train_cfg.max_iters=2',
     ]
-    assert tool(*first_run, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
+    assert verb(*first_run, cwd=tmp_path, SHAPES_ROOT=str(shapes)).returncode == 0
     before = {p.name: p.read_bytes() for p in (tmp_path / 'work').glob('iter_*.pth')}
     assert_one_line_error(
         subprocess.run(full_disk, **run),
@@ -212,7 +212,7 @@ def test_no_space_and_no_memory_for_workers(shapes, tmp_path):
         "custom_imports = dict(imports=['fastervit_backbone', 'dies'])\n"
         "train_dataloader = dict(num_workers=1, dataset=dict(pipeline=[dict(type='Dies')]))\n"
     )
-    done = tool(
+    done = verb(
         'train',
         'config.py',
         cwd=tmp_path,
@@ -244,7 +244,7 @@ def test_images_that_cannot_be_read(root, tmp_path, monkeypatch):
     for path in (damaged / 'images' / 'train').iterdir():  # as when a disk is disconnected
         path.unlink()
         path.write_text('')
-    with pytest.raises(UserError, match=r'^20 images in a row cannot be read, the last .*check_data\.py$'):
+    with pytest.raises(UserError, match=r'^20 images in a row cannot be read, .*fastervit check-data$'):
         train(CASCADE, work_dir=tmp_path / 'none', options=options | {'train_dataloader.num_workers': 1})
 
 

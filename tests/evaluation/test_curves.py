@@ -9,7 +9,7 @@ from PIL import Image
 from fastervit_backbone.evaluation.curves import plot_logs, read_log
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import QUICK, ROOT, assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 
 def write_log(folder, stamp, iterations, scale=1.0, torn=False):
@@ -99,13 +99,13 @@ def test_no_logs(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             read_log(tmp_path / name)
-    done = tool('plot_logs', 'absent', '--out', 'a.png', cwd=tmp_path)
+    done = verb('plot-logs', 'absent', '--out', 'a.png', cwd=tmp_path)
     assert_one_line_error(done, 'no training log')
 
 
 def test_log_of_the_demo(tmp_path):
     log = ROOT / 'docs' / 'logs' / 'upernet_shapes.json'
-    done = tool('plot_logs', log, log, '--names', 'first', 'again', '--out', 'curves.png', cwd=tmp_path)
+    done = verb('plot-logs', log, log, '--names', 'first', 'again', '--out', 'curves.png', cwd=tmp_path)
     assert done.returncode == 0 and 'loss, lr, mIoU of 2 runs' in done.stdout, done.stderr
 
 
@@ -125,7 +125,7 @@ def test_tensorboard(tmp_path):
     )
     options = ['--cfg-options', *QUICK, 'train_cfg.max_iters=2', 'train_cfg.val_interval=9']
     options += ['train_dataloader.batch_size=2', 'default_hooks.logger.interval=1']
-    done = tool('train', config, '--work-dir', 'work', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
+    done = verb('train', config, '--work-dir', 'work', *options, cwd=tmp_path, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0, done.stderr
     events = EventAccumulator(str(next((tmp_path / 'work').rglob('events.out*')).parent))
     events.Reload()

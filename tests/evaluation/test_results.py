@@ -25,7 +25,7 @@ from fastervit_backbone.export.images import read_images
 from fastervit_backbone.structures.prediction import Categories, encode_mask
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 NAMES = {3: 'ant', 0: 'bee', 90: 'cat'}
 CATEGORIES = Categories(tuple(NAMES.values()), tuple(NAMES))
@@ -257,7 +257,7 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp('report')
     write_problem(folder)
     options = ['--images', 'images', '--out', 'out']
-    done = tool('analyze_results', 'predictions.json', 'truth.json', *options, cwd=folder)
+    done = verb('analyze-results', 'predictions.json', 'truth.json', *options, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done.stdout
 
@@ -350,7 +350,7 @@ def test_user_errors(tmp_path):
     for options, message in ((dict(threshold=5), 'threshold 5'), (dict(worst=-1), 'worst -1')):
         with pytest.raises(UserError, match=message):
             analyze_files(tmp_path, out='report', **options)
-    done = tool('analyze_results', 'absent.json', 'truth.json', '--out', 'report', cwd=tmp_path)
+    done = verb('analyze-results', 'absent.json', 'truth.json', '--out', 'report', cwd=tmp_path)
     assert_one_line_error(done, 'no predictions at')
 
 

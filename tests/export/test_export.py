@@ -31,7 +31,7 @@ from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error
 from tests.mm_helpers import build, load, with_less_work, with_nano
-from tests.processes import tool
+from tests.processes import verb
 
 #: Runs the fastervit command where only onnxruntime, numpy, OpenCV, Pillow, pycocotools and filelock are.
 WITHOUT_TORCH = """
@@ -415,16 +415,16 @@ def test_bad_arguments(arguments, message, detector, tmp_path):
 
 def test_the_tool(fpn, exported_detector, tmp_path):
     path, _ = exported_detector
-    done = tool('export', FPN, fpn, '--size', '64x96', '--backbone', '--out', 'out', cwd=tmp_path)
+    done = verb('export', FPN, fpn, '--size', '64x96', '--backbone', '--out', 'out', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'parity on 9 generated images: stage4' in done.stdout and 'written: ' in done.stdout
-    done = tool('export', 'cascade_fastervit0_3x', fpn, '--out', 'out', cwd=tmp_path)
+    done = verb('export', 'cascade_fastervit0_3x', fpn, '--out', 'out', cwd=tmp_path)
     assert done.returncode == 2 and '896x1344' in done.stdout and '--size' in done.stderr
-    done = tool(
+    done = verb(
         'predict', path, '--no-draw', '--out', 'p', '--device', 'cpu', ROOT / 'docs/demo.png', cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert_one_line_error(tool('predict', path, '--out', 'out', cwd=tmp_path), 'no input: name images')
+    assert_one_line_error(verb('predict', path, '--out', 'out', cwd=tmp_path), 'no input: name images')
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from fastervit_backbone.recipes import RECIPES
 from fastervit_backbone.utils.errors import DownloadError, UserError
 from tests.helpers import CASCADE, assert_one_line_error
 from tests.mm_helpers import save_untrained
-from tests.processes import tool
+from tests.processes import verb
 
 SPLITS = ('train', 'val')
 
@@ -305,7 +305,7 @@ def test_data_with_errors_is_refused(shapes, tmp_path):
 )
 def test_errors_are_one_line(options, message, shapes, tmp_path):
     arguments = command_line(**coco_arguments(shapes))
-    assert_one_line_error(tool('finetune', *arguments, *options, cwd=tmp_path), message)
+    assert_one_line_error(verb('finetune', *arguments, *options, cwd=tmp_path), message)
     assert not list(tmp_path.iterdir())
 
 
@@ -324,7 +324,7 @@ def test_published_weights_that_cannot_be_downloaded(shapes, tmp_path, monkeypat
 
 def test_a_dry_run_writes_nothing(shapes, tmp_path):
     arguments = command_line(**label_arguments(shapes))
-    done = tool('finetune', *arguments, '--model', 'upernet', '--dry-run', cwd=tmp_path)
+    done = verb('finetune', *arguments, '--model', 'upernet', '--dry-run', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 'nothing was trained' in done.stdout and '4 classes: background' in done.stdout
     assert not list(tmp_path.iterdir())

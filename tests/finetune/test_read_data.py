@@ -28,7 +28,7 @@ from fastervit_backbone.finetune.training_data import USED, OwnData
 from fastervit_backbone.inference.inputs import bits_of_config
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 CLASSES = ('circle', 'square', 'triangle')
 
@@ -193,7 +193,7 @@ def test_errors(shapes, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             finetune(**arguments, dry_run=True)
-    done = tool('finetune', tmp_path / 'missing', '--dry-run', cwd=tmp_path)
+    done = verb('finetune', tmp_path / 'missing', '--dry-run', cwd=tmp_path)
     assert_one_line_error(done, 'no file or folder at')
 
 

@@ -14,7 +14,7 @@ from fastervit_backbone.structures.prediction import decode_mask
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, QUICK, ROOT, UPERNET
 from tests.mm_helpers import save_untrained
-from tests.processes import tool
+from tests.processes import verb
 
 ALL_SCORES = {'model.test_cfg.rcnn.score_thr': 0.0}
 
@@ -28,7 +28,7 @@ def evaluated(shapes, detector, tmp_path_factory):
     """Predictions of tools/test.py, one per image."""
     folder = tmp_path_factory.mktemp('evaluated')
     arguments = [CASCADE, detector, '--out', folder / 'results.pkl', '--cfg-options', *QUICK]
-    done = tool('test', *arguments, cwd=folder, SHAPES_ROOT=str(shapes))
+    done = verb('test', *arguments, cwd=folder, SHAPES_ROOT=str(shapes))
     assert done.returncode == 0, done.stdout + done.stderr
     return pickle.loads((folder / 'results.pkl').read_bytes())
 

@@ -19,7 +19,7 @@ from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.publish import publish, upload
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import UPERNET, assert_one_line_error, once
-from tests.processes import tool
+from tests.processes import verb
 
 
 @pytest.fixture(scope='module')
@@ -127,13 +127,13 @@ def test_figures_are_those_of_the_checkpoint(run, tmp_path):
 
 
 def test_the_command_and_its_errors(run, shapes, tmp_path, monkeypatch):
-    done = tool('publish', run, 'model', cwd=tmp_path)
+    done = verb('publish', run, 'model', cwd=tmp_path)
     assert done.returncode == 0 and 'written: model' in done.stdout, done.stderr
-    done = tool('predict', 'model', shapes / 'images' / 'val', '--out', 'predictions', cwd=tmp_path)
+    done = verb('predict', 'model', shapes / 'images' / 'val', '--out', 'predictions', cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / 'predictions' / 'predictions.json').is_file(), done.stderr
     offline, image = dict(HF_HUB_OFFLINE='1'), next((shapes / 'images' / 'val').glob('*.png'))
     predict = ['predict', 'hf://someone/nothing', image, '--out', 'x']
-    done = tool(*predict, cwd=tmp_path, **offline)
+    done = verb(*predict, cwd=tmp_path, **offline)
     assert_one_line_error(done, 'hf://someone/nothing: .*check the id')
     for folder, out, message in (
         (run, 'model', 'model exists: name a new folder'),

@@ -19,8 +19,8 @@ from playwright.sync_api import sync_playwright
 
 from fastervit_backbone.prediction.app import Uploads
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import CASCADE, ROOT, UPERNET, assert_one_line_error
-from tests.processes import environment, tool
+from tests.helpers import CASCADE, UPERNET, assert_one_line_error
+from tests.processes import COMMAND, environment, verb
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
 FLAGS = [
@@ -48,7 +48,7 @@ def serve(tmp_path):
     def start(*arguments):
         port = free_port()
         log = tmp_path / f'{port}.log'
-        command = [sys.executable, ROOT / 'tools' / 'app.py', *arguments, '--port', port]
+        command = [sys.executable, COMMAND, 'app', *arguments, '--port', port]
         with log.open('w') as file:
             options = dict(cwd=tmp_path, env=environment(), stdout=file, stderr=subprocess.STDOUT)
             processes.append(subprocess.Popen(list(map(str, command)), **options))
@@ -132,9 +132,9 @@ def test_errors_are_one_line(detector, tmp_path):
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
-        done = tool('app', CASCADE, detector, '--port', taken.getsockname()[1], cwd=tmp_path)
+        done = verb('app', CASCADE, detector, '--port', taken.getsockname()[1], cwd=tmp_path)
         assert_one_line_error(done, '--port')
-    assert_one_line_error(tool('app', CASCADE, tmp_path / 'none.pth', cwd=tmp_path), r'none\.pth')
+    assert_one_line_error(verb('app', CASCADE, tmp_path / 'none.pth', cwd=tmp_path), r'none\.pth')
 
 
 def test_uploads_are_copied_and_limited_in_number(tmp_path):

@@ -18,13 +18,13 @@ from fastervit_backbone.prediction.run import PredictionRun
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import CASCADE, QUICK, ROOT, UPERNET, assert_one_line_error, make_video, odd_images
 from tests.mm_helpers import save_untrained
-from tests.processes import start_tool, tool
+from tests.processes import start_verb, verb
 
 ALL = ['--threshold', '0']
 
 
 def predict(*arguments, cwd, **variables):
-    return tool('predict', *arguments, cwd=cwd, **variables)
+    return verb('predict', *arguments, cwd=cwd, **variables)
 
 
 def read(folder):
@@ -103,7 +103,7 @@ def test_its_json_is_scored(shapes, detector, tmp_path):
         f'test_dataloader.dataset.ann_file={tmp_path}/truth.json',
         f'test_evaluator.ann_file={tmp_path}/truth.json',
     ]
-    test = tool('test', CASCADE, detector, '--out', 'metrics.json', '--cfg-options', *options, **run_options)
+    test = verb('test', CASCADE, detector, '--out', 'metrics.json', '--cfg-options', *options, **run_options)
     assert test.returncode == 0, test.stderr
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     for kind in ('bbox', 'segm'):
@@ -127,7 +127,7 @@ def test_killed_and_started_again(shapes, detector, tmp_path):
     kills = 0
     log = tmp_path / 'killed' / LOG_NAME
     for lines in (3, 11):
-        process = start_tool('predict', *arguments, '--out', 'killed', cwd=tmp_path, log=tmp_path / 'log')
+        process = start_verb('predict', *arguments, '--out', 'killed', cwd=tmp_path, log=tmp_path / 'log')
         deadline = time.monotonic() + 120
         while process.poll() is None and not (log.is_file() and log.read_bytes().count(b'\n') > lines):
             assert time.monotonic() < deadline
@@ -340,7 +340,7 @@ def test_ids_of_real_data(name, images, annotations, real_data, tmp_path):
     known = {i['file_name'].split('/')[-1]: i['id'] for i in truth.dataset['images']}
     ids = {i['file_name']: i['id'] for i in content['images']}
     assert {n: ids[n] for n in known} == known and len(set(ids.values())) == len(ids)
-    test = tool('test', config, checkpoint, '--out', 'metrics.json', '--cfg-options', *QUICK, cwd=tmp_path)
+    test = verb('test', config, checkpoint, '--out', 'metrics.json', '--cfg-options', *QUICK, cwd=tmp_path)
     assert test.returncode == 0, test.stderr
     metrics = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     scored = [a for a in content['annotations'] if a['image_id'] in truth.imgs]
@@ -372,7 +372,7 @@ def test_the_images_of_a_json(detector, shapes, tmp_path):
     first = read(tmp_path / 'first')
     predicted, given = ([(i['id'], i['file_name']) for i in d['images']] for d in (first, content))
     assert predicted == given
-    done = tool('analyze_results', 'first', path, '--images', folder, '--out', 'analysis', cwd=tmp_path)
+    done = verb('analyze-results', 'first', path, '--images', folder, '--out', 'analysis', cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / 'analysis' / 'report.html').is_file(), done.stderr
     assert 'removed' not in done.stdout
     shutil.copytree(folder, tmp_path / 'images')  # without SOURCE: in the json's folder, by the names in it

@@ -138,7 +138,7 @@ def test_pictures_of_any_size(tmp_path):
     pytest.importorskip('mmdet')
     from tests.helpers import CASCADE, assert_one_line_error
     from tests.mm_helpers import save_untrained
-    from tests.processes import tool
+    from tests.processes import verb
 
     checkpoint = save_untrained(CASCADE, tmp_path / 'model.pth')
     rng = np.random.default_rng(0)
@@ -147,17 +147,17 @@ def test_pictures_of_any_size(tmp_path):
         Image.fromarray(rng.integers(0, 255, (height, width, 3), np.uint8)).save(tmp_path / name)
         options = [name, '--size', f'{height}x{width}', '--query', height - 1, width - 1, '--block', '1']
         options += ['--out', 'out']
-        done = tool('visualize_attention', CASCADE, checkpoint, *options, cwd=tmp_path)
+        done = verb('visualize-attention', CASCADE, checkpoint, *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert 'goes to its 4 carriers' in done.stdout
         for kind in ('attention', 'bias'):
             picture = Image.open(tmp_path / 'out' / f'{kind}_{height}_stage3_block1.png')
             assert np.asarray(picture.convert('RGB')).std() > 20
-    done = tool('visualize_attention', CASCADE, checkpoint, '--bias', '--out', 'out', cwd=tmp_path)
+    done = verb('visualize-attention', CASCADE, checkpoint, '--bias', '--out', 'out', cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert np.asarray(Image.open(tmp_path / 'out' / 'kernels_stage3_block3.png').convert('RGB')).std() > 20
-    done = tool('visualize_attention', CASCADE, checkpoint, '--bias', '480.png', '--out', 'out', cwd=tmp_path)
+    done = verb('visualize-attention', CASCADE, checkpoint, '--bias', '480.png', '--out', 'out', cwd=tmp_path)
     assert done.returncode == 2 and 'or --bias, not both' in done.stderr
     options = ['480.png', '--query', '500', '1', '--out', 'out']
-    done = tool('visualize_attention', CASCADE, checkpoint, *options, cwd=tmp_path)
+    done = verb('visualize-attention', CASCADE, checkpoint, *options, cwd=tmp_path)
     assert_one_line_error(done, 'has 480 rows')

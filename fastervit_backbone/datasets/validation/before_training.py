@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fastervit_cli.suggest import did_you_mean
-
 from ...utils.errors import UserError
 from ...utils.files import is_file, read_text
+from ...utils.suggest import did_you_mean
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
 from ..rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
@@ -62,7 +61,7 @@ def check_coco(
     if not image_dir.is_dir():
         raise UserError(f'no image folder at {image_dir}: {remedy}')
     content = read_coco(ann_file) if content is None else content
-    command = shlex.join(['python', 'tools/check_data.py', str(ann_file), '--images', str(image_dir)])
+    command = shlex.join(['fastervit', 'check-data', str(ann_file), '--images', str(image_dir)])
     list_all = f'`{command}` lists all problems'
     remedy_of_rules = f'{list_all}; with --fix OUT it also writes a repaired copy'
     _stop_at_first(ann_file, content_violations(content), remedy_of_rules)
@@ -190,7 +189,7 @@ def check_voc(root: str | Path, ann_file: str, year_dir: str, classes: Sequence[
             rule = VOC_RULES['image-missing' if suffix == '.jpg' else 'xml-missing']
             example = f'{len(missing)} of {len(names)}, the first is {missing[0]} in {folder / part}'
             _stop_at_first(path, [Violation(rule, example)], HOW_TO_GET_VOC)
-    command = shlex.join(['python', 'tools/check_data.py', str(folder)])
+    command = shlex.join(['fastervit', 'check-data', str(folder)])
     objects: Counter[str] = Counter()
     _stop_at_first(path, _voc_violations(folder, names, objects), f'`{command}` lists all problems')
     existing = sorted(objects)

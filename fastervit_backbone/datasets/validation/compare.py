@@ -3,8 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 
-from fastervit_cli.suggest import did_you_mean
-
+from ...utils.suggest import did_you_mean
 from ..rules import COCO_RULES, Violation
 from .coco import CocoSplit
 from .coco_entries import is_category

@@ -8,9 +8,8 @@ from mmengine.runner import Runner
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
-from fastervit_cli.suggest import did_you_mean
-
 from ...utils.errors import UserError
+from ...utils.suggest import did_you_mean
 from .lookup import arguments_of, find_class
 
 #: Top-level keys that mmengine reads although the constructor of its runner does not name them.

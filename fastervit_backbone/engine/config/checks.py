@@ -26,7 +26,7 @@ from .reading import (
     leaf_datasets,
 )
 
-_MAKE_SHAPES = 'make it: python tools/make_shapes.py work_dirs/demo/data'
+_MAKE_SHAPES = 'make it: fastervit make-shapes work_dirs/demo/data'
 
 
 def check_data(config: Config, splits: tuple[str, ...]) -> list[str]:

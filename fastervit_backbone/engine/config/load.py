@@ -6,12 +6,11 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from fastervit_cli import own_configs
-from fastervit_cli.suggest import did_you_mean
-
 from ...checkpoints.model_folder import is_published_config
 from ...utils.errors import UserError
 from ...utils.log import without_info
+from ...utils.places import shipped_configs
+from ...utils.suggest import did_you_mean
 from ...utils.trust import pickles_are_trusted
 from .cfg_options import apply_options
 from .data_only import read_data_config
@@ -28,7 +27,7 @@ def find_config(path: str | Path) -> Path:
     path = Path(path)
     if path.is_file():
         return path
-    by_path = own_configs()
+    by_path = shipped_configs()
     ours = by_path | {config.stem: config for config in by_path.values()}
     name = str(path).removesuffix('.py')
     if name in ours:

@@ -29,7 +29,7 @@ class UnreadableImageHook(Hook):
             if count > self.limit:
                 raise UserError(
                     f'{count} images cannot be read, the last {path} ({reason}), and --max-unreadable is '
-                    f'{self.limit}: tools/check_data.py lists them all'
+                    f'{self.limit}: fastervit check-data lists them all'
                 )
             runner.logger.warning(
                 f'{path} cannot be read ({reason}): replaced by another image ({count} of {self.limit})'

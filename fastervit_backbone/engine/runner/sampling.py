@@ -153,7 +153,7 @@ class FaultTolerantDataset(Dataset):
         path, reason = unreadable[-1]
         raise UserError(
             f'{_TRIES} images in a row cannot be read, the last {path} ({reason}): check the data with '
-            'tools/check_data.py'
+            'fastervit check-data'
         ) from last_error
 
     def _unreadable_file(self, index: int) -> tuple[str, str] | None:

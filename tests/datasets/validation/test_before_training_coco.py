@@ -97,7 +97,7 @@ def test_a_broken_entry_is_named(shapes, part, change, told):
     shapes[0].write_text(json.dumps(content))
     with pytest.raises(
         UserError,
-        match=told + '.*: `python tools/check_data.py .*` lists all problems; with --fix OUT it also writes',
+        match=told + '.*: `fastervit check-data .*` lists all problems; with --fix OUT it also writes',
     ):
         check_coco(*shapes)
 

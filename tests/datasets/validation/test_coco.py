@@ -21,7 +21,7 @@ from fastervit_backbone.evaluation.coco_files import read_truth
 from fastervit_backbone.structures.prediction import encode_mask
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 GOOD = dict(
     images=[dict(id=i, file_name=f'{i}.png', width=40, height=30) for i in (1, 2, 3)],
@@ -394,7 +394,7 @@ def test_the_tool(images, tmp_path):
     bad.write_text(json.dumps(content))
     (tmp_path / 'broken.json').write_text('{"images": [')
     (tmp_path / 'list.json').write_text('[]')
-    run = lambda *arguments: tool('check_data', *arguments, '--images', images, cwd=tmp_path)  # noqa: E731
+    run = lambda *arguments: verb('check-data', *arguments, '--images', images, cwd=tmp_path)  # noqa: E731
     done = run('--train', good)
     assert done.returncode == 0 and 'no problems found' in done.stdout and 'cat' in done.stdout, done.stderr
     done = run('--train', bad, '--fix', 'fixed', '--json', 'found.json')

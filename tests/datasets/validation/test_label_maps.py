@@ -10,7 +10,7 @@ from fastervit_backbone.datasets.validation.label_maps import (
     check_label_map_split,
 )
 from tests.helpers import assert_one_line_error
-from tests.processes import tool
+from tests.processes import verb
 
 
 def write(folder, name, values, image=None):
@@ -94,7 +94,7 @@ def test_zero_that_means_nothing(tmp_path):
 
 def test_the_tool(split, tmp_path):
     def run(*arguments):
-        return tool('check_data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path)
+        return verb('check-data', '--train', 'labels', '--images', 'images', *arguments, cwd=tmp_path)
 
     done = run('--classes', 'sky', 'road', 'tree')
     assert done.returncode == 0 and '0 sky' in done.stdout and 'no problems found' in done.stdout, done.stderr
@@ -103,7 +103,7 @@ def test_the_tool(split, tmp_path):
     assert both.returncode == 1 and 'images in two splits' in both.stdout
     assert_one_line_error(run('--fix', 'out'), 'these are label maps: write them again')
     assert_one_line_error(
-        tool('check_data', '--train', 'labels', '--images', 'absent', cwd=tmp_path), 'no folder at absent'
+        verb('check-data', '--train', 'labels', '--images', 'absent', cwd=tmp_path), 'no folder at absent'
     )
 
 

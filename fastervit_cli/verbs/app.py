@@ -1,25 +1,23 @@
-#!/usr/bin/env python
 """Serve a local web page to try a model: drop an image, move the score threshold, download the JSON.
 
-Example:  python tools/app.py configs/demo/cascade_shapes.py work_dirs/demo/cascade
-Exported: python tools/app.py model.onnx
+Example:  fastervit app configs/demo/cascade_shapes.py work_dirs/demo/cascade
+Exported: fastervit app model.onnx
 
 Then open http://127.0.0.1:7860; Ctrl-C stops the server. Only this machine can reach the page; with
 --host 0.0.0.0 everyone in the network can, and can run the model.
 """
 
-from fastervit_cli.console import (
+from ..options import (
     add_model_arguments,
     hide_toolkit_warnings,
     parse_strictly,
-    run_cli,
-    tool_parser,
+    verb_parser,
 )
 
 
 def main() -> None:
     """Parse the command line and serve until Ctrl-C."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     add_model_arguments(parser)
     parser.add_argument(
         '--deploy', action='store_true', help='deploy mode: a faster backbone, same results up to rounding'
@@ -57,7 +55,3 @@ def main() -> None:
         app.queue(max_size=16).launch(server_name=args.host, server_port=args.port, **limits)
     except OSError as error:
         raise UserError(f'--host {args.host} --port {args.port}: {error}') from error
-
-
-if __name__ == '__main__':
-    run_cli(main)

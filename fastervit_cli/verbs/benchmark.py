@@ -1,16 +1,15 @@
-#!/usr/bin/env python
 """Compare the speed of models, interleaved in one process; the first model is the baseline.
 
-Backbones:      python tools/benchmark.py published:2 fastervit:2 fastervit:2:deploy --size 800x1280 8x224x224 --dtype fp32 bf16
-Detectors:      python tools/benchmark.py configs/cascade_fastervit2_3x.py configs/baselines/cascade_swin-t_3x.py
-Stages:         python tools/benchmark.py fastervit:2:deploy --stages
-Data pipeline:  python tools/benchmark.py --data configs/cascade_fastervit0_3x.py
+Backbones:      fastervit benchmark published:2 fastervit:2 fastervit:2:deploy --size 800x1280 8x224x224 --dtype fp32 bf16
+Detectors:      fastervit benchmark configs/cascade_fastervit2_3x.py configs/baselines/cascade_swin-t_3x.py
+Stages:         fastervit benchmark fastervit:2:deploy --stages
+Data pipeline:  fastervit benchmark --data configs/cascade_fastervit0_3x.py
 
 MODEL is one of
   fastervit:ARCH[:deploy]  this package, ARCH as in docs/backbone.md; :carrier_window=N after ARCH
                            for carriers of higher order
   fastervit:ARCH:onnx      the same exported, run by onnxruntime; :openvino, :openvino-int8
-  FILE.onnx or FILE.xml    a file of tools/export.py, with its size and its accuracy
+  FILE.onnx or FILE.xml    a file of fastervit export, with its size and its accuracy
   stage:ARCH:NUMBER        one of its stages, 1 to 4; :carrier_window=N likewise
   published:ARCH           the published implementation (pip install fastervit)
   timm:NAME                a model of timm
@@ -19,12 +18,12 @@ MODEL is one of
   windows:ARCH:KERNEL      only the attention within windows of stage 3: sdpa (the model's), flex or plain
 """  # noqa: E501 (a command to copy)
 
-from fastervit_cli.console import parse_size, parse_strictly, run_cli, tool_parser
+from ..options import parse_size, parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('models', nargs='*', metavar='MODEL', help='models to compare, see above')
     parser.add_argument(
         '--size',
@@ -69,7 +68,3 @@ def main() -> None:
     from fastervit_backbone.benchmark import run as benchmark  # after parsing: --help stays fast
 
     benchmark.run(**vars(args))
-
-
-if __name__ == '__main__':
-    run_cli(main)

@@ -1,18 +1,17 @@
-#!/usr/bin/env python
 """Put COCO, ADE20K, VOC or ImageNet where the configs expect it, and check that it is complete.
 
-From your archives or folders: python tools/prepare_data.py coco ~/Downloads
-From the network:              python tools/prepare_data.py ade20k --download
-Unpacked ImageNet, linked:     python tools/prepare_data.py imagenet /data/imagenet
-Only check what is there:      python tools/prepare_data.py voc --root /data/VOCdevkit
+From your archives or folders: fastervit prepare-data coco ~/Downloads
+From the network:              fastervit prepare-data ade20k --download
+Unpacked ImageNet, linked:     fastervit prepare-data imagenet /data/imagenet
+Only check what is there:      fastervit prepare-data voc --root /data/VOCdevkit
 """
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and prepare."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('data', choices=['coco', 'ade20k', 'voc', 'imagenet'], help='data set')
     parser.add_argument(
         'source',
@@ -37,9 +36,5 @@ def main() -> None:
     elif args.download or len(args.source) > 1:
         raise UserError('imagenet cannot be downloaded without an account: give its unpacked folder')
     else:
-        root = prepare_imagenet(*args.source, root=args.root)
+        root = prepare_imagenet(next(iter(args.source), None), root=args.root)
     print(f'{args.data} is complete and readable in {root}')
-
-
-if __name__ == '__main__':
-    run_cli(main)

@@ -1,15 +1,14 @@
-#!/usr/bin/env python
 """Generate the demo's shapes data set, with COCO annotations and label maps.
 
-Example: python tools/make_shapes.py work_dirs/demo/data
+Example: fastervit make-shapes work_dirs/demo/data
 """
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and generate."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('root', help='output folder')
     parser.add_argument('--train', type=int, default=700, help='number of training images (default: 700)')
     parser.add_argument('--val', type=int, default=50, help='number of validation images (default: 50)')
@@ -30,7 +29,3 @@ def main() -> None:
 
     root = make_shapes(args.root, args.train, args.val, tuple(args.size), args.seed)
     print(f'shapes: {args.train} training and {args.val} validation images in {root}')
-
-
-if __name__ == '__main__':
-    run_cli(main)

@@ -1,11 +1,10 @@
-#!/usr/bin/env python
 """Export a model to ONNX, OpenVINO or torch.export, and compare the file with the model.
 
-Example:      python tools/export.py CONFIG CHECKPOINT --size 800x1344 --out exported
-Any size:     python tools/export.py upernet_fastervit0_160k CHECKPOINT --dynamic --out exported
-8 bits:       python tools/export.py CONFIG CHECKPOINT --size 512x512 --format openvino --int8 photos \
+Example:      fastervit export CONFIG CHECKPOINT --size 800x1344 --out exported
+Any size:     fastervit export upernet_fastervit0_160k CHECKPOINT --dynamic --out exported
+8 bits:       fastervit export CONFIG CHECKPOINT --size 512x512 --format openvino --int8 photos \
                 --verify photos --annotations val.json --out exported
-Check again:  python tools/export.py CONFIG CHECKPOINT --check exported/model.onnx
+Check again:  fastervit export CONFIG CHECKPOINT --check exported/model.onnx
 
 The file takes RGB images and is a model for predict, test and app. Exit code 1: it differs from the model
 and was renamed to .rejected.
@@ -14,22 +13,20 @@ and was renamed to .rejected.
 import shlex
 from pathlib import Path
 
-from fastervit_cli.console import (
+from ..options import (
     add_cfg_options,
     add_threads,
     add_trust_argument,
-    as_typed,
     hide_toolkit_warnings,
     parse_size,
     parse_strictly,
-    run_cli,
-    tool_parser,
+    verb_parser,
 )
 
 
 def main() -> None:
     """Parse the command line and export."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('config', help='config that the model was trained with, or a published folder')
     parser.add_argument(
         'checkpoint',
@@ -105,11 +102,5 @@ def main() -> None:
         )
     lines = [*parity.lines(), f'written: {path}']
     if not args.backbone:
-        lines.append(
-            as_typed(f'predict: python tools/predict.py {shlex.quote(str(path))} IMAGES --out predictions')
-        )
+        lines.append(f'predict: fastervit predict {shlex.quote(str(path))} IMAGES --out predictions')
     print('\n'.join(lines))
-
-
-if __name__ == '__main__':
-    run_cli(main)

@@ -1,27 +1,26 @@
-#!/usr/bin/env python
 """List the configs, show one as it is after inheritance, or what differs between two.
 
-Example: python tools/config.py                                   (all names)
-Flat:    python tools/config.py cascade_fastervit0_3x --flat
-Differ:  python tools/config.py cascade_fastervit0_3x --diff cascade_fastervit4_3x
+Example: fastervit config                                   (all names)
+Flat:    fastervit config cascade_fastervit0_3x --flat
+Differ:  fastervit config cascade_fastervit0_3x --diff cascade_fastervit4_3x
 """
 
 import difflib
 import sys
 
-from fastervit_cli import own_configs
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
+from ..package import utils
 
 
 def main() -> None:
     """Parse the command line and print."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('config', nargs='?', help='config file, or the name of one that is listed')
     parser.add_argument('--flat', action='store_true', help='print it as one file, without bases')
     parser.add_argument('--diff', metavar='CONFIG', help='print the lines in which another one differs')
     args = parse_strictly(parser)
     if args.config is None:
-        print('\n'.join(sorted(own_configs())))
+        print('\n'.join(sorted(utils('places').shipped_configs())))
         return
 
     # after parsing: --help answers at once
@@ -40,7 +39,3 @@ def main() -> None:
         text.splitlines(), other.splitlines(), args.config, args.diff, n=0, lineterm=''
     )
     sys.stdout.writelines(f'{line}\n' for line in lines)
-
-
-if __name__ == '__main__':
-    run_cli(main)

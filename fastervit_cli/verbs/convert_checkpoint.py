@@ -1,15 +1,14 @@
-#!/usr/bin/env python
 """Extract the backbone weights of a FasterViT checkpoint, without optimizer, derived buffers and classifier.
 
-Example: python tools/convert_checkpoint.py fastervit_0_224_1k.pth.tar fastervit_0.safetensors
+Example: fastervit convert-checkpoint fastervit_0_224_1k.pth.tar fastervit_0.safetensors
 """
 
-from fastervit_cli.console import add_trust_argument, parse_strictly, run_cli, tool_parser
+from ..options import add_trust_argument, parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and convert."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument(
         'input', help='published file (path or URL), or checkpoint of a model with a FasterViT'
     )
@@ -24,7 +23,3 @@ def main() -> None:
     with trusting_pickles(args.trust_pickle):
         print(convert_checkpoint(args.input, args.output, half=args.half))
     print(f'written: {args.output}')
-
-
-if __name__ == '__main__':
-    run_cli(main)

@@ -1,17 +1,16 @@
-#!/usr/bin/env python
 """Publish the best model of a run: a folder with weights, config and model card, for others to use.
 
-Example: python tools/publish.py my_run my_model
-         python tools/predict.py my_model photos/ --out predictions
-Hub:     python tools/publish.py my_run my_model --upload USER/NAME   (then its name is hf://USER/NAME)
+Example: fastervit publish my_run my_model
+         fastervit predict my_model photos/ --out predictions
+Hub:     fastervit publish my_run my_model --upload USER/NAME   (then its name is hf://USER/NAME)
 """
 
-from fastervit_cli.console import add_trust_argument, as_typed, parse_strictly, run_cli, tool_parser
+from ..options import add_trust_argument, parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and publish."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('run', help='work dir of a training')
     parser.add_argument('out', help='folder to create')
     parser.add_argument('--checkpoint', help='of the run (default: its best, else its last)')
@@ -24,11 +23,7 @@ def main() -> None:
 
     with trusting_pickles(args.trust_pickle):
         folder = publish(args.run, args.out, checkpoint=args.checkpoint)
-    line = f'written: {folder}; use it: python tools/predict.py {folder} photos/ --out predictions'
-    print(as_typed(line))
+    line = f'written: {folder}; use it: fastervit predict {folder} photos/ --out predictions'
+    print(line)
     if args.upload:
         print(f'uploaded: {upload(folder, args.upload)}')
-
-
-if __name__ == '__main__':
-    run_cli(main)

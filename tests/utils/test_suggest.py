@@ -1,6 +1,6 @@
 import pytest
 
-from fastervit_cli.suggest import did_you_mean
+from fastervit_backbone.utils.suggest import did_you_mean
 
 
 @pytest.mark.parametrize(

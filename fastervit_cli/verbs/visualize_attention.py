@@ -1,7 +1,6 @@
-#!/usr/bin/env python
 """Draw where a trained FasterViT looks: attention of one pixel to its window and, through carriers, beyond.
 
-Example: python tools/visualize_attention.py CONFIG CHECKPOINT photo.jpg --query 200 310 --out attention
+Example: fastervit visualize-attention CONFIG CHECKPOINT photo.jpg --query 200 310 --out attention
 
 It writes attention_*.png (window, carriers, every head) and bias_*.png (their position biases).
 With --bias it needs no image and writes kernels_*.png: the bias of every offset, a kernel per head.
@@ -9,18 +8,17 @@ With --bias it needs no image and writes kernels_*.png: the bias of every offset
 
 from pathlib import Path
 
-from fastervit_cli.console import (
+from ..options import (
     add_model_arguments,
     hide_toolkit_warnings,
     parse_strictly,
-    run_cli,
-    tool_parser,
+    verb_parser,
 )
 
 
 def main() -> None:
     """Parse the command line and draw."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     add_model_arguments(parser)
     parser.add_argument('image', nargs='?', help='image file, of any size')
     parser.add_argument(
@@ -70,7 +68,3 @@ def main() -> None:
     query = None if args.query is None else tuple(args.query)
     lines = visualize(predictor, args.image, args.out, query=query, stage=args.stage, block=args.block)
     print('\n'.join(lines))
-
-
-if __name__ == '__main__':
-    run_cli(main)

@@ -1,22 +1,21 @@
-#!/usr/bin/env python
 """Check a data set before training on it: report every problem in one pass.
 
-One place:  python tools/check_data.py train.json            python tools/check_data.py DATA_FOLDER
-Objects:    python tools/check_data.py --train train.json --val val.json --images images/
-Classes:    python tools/check_data.py --train train --val val   (one folder of images per class)
-Label maps: python tools/check_data.py --train labels/train --val labels/val \\
+One place:  fastervit check-data train.json            fastervit check-data DATA_FOLDER
+Objects:    fastervit check-data --train train.json --val val.json --images images/
+Classes:    fastervit check-data --train train --val val   (one folder of images per class)
+Label maps: fastervit check-data --train labels/train --val labels/val \\
                 --images images/train images/val --classes sky road tree
 Exit code: 0 without errors (warnings allowed), 1 with errors, 2 if the data could not be checked.
 """
 
 import sys
 
-from fastervit_cli.console import as_typed, parse_strictly, printable, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and check."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument(
         'data',
         nargs='?',
@@ -65,6 +64,7 @@ def main() -> None:
 
     # after parsing: --help answers at once
     from fastervit_backbone.check_data import check_data
+    from fastervit_backbone.utils.printable import printable
 
     splits = {name: value for name in ('train', 'val', 'test') if (value := getattr(args, name))}
     lines, errors = check_data(
@@ -79,9 +79,5 @@ def main() -> None:
         record=args.json,
         sheet=args.sheet,
     )
-    print(printable(as_typed('\n'.join(lines))), flush=True)
+    print(printable('\n'.join(lines)), flush=True)
     sys.exit(1 if errors else 0)
-
-
-if __name__ == '__main__':
-    run_cli(main)

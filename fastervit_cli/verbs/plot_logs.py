@@ -1,15 +1,14 @@
-#!/usr/bin/env python
 """Plot training curves: loss, learning rate and metrics of one or more runs.
 
-Example: python tools/plot_logs.py work_dirs/demo/cascade work_dirs/demo/dino --out curves.png
+Example: fastervit plot-logs work_dirs/demo/cascade work_dirs/demo/dino --out curves.png
 """
 
-from fastervit_cli.console import parse_strictly, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and plot."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument('logs', nargs='+', metavar='LOG', help='work dir, a run in it, or a scalars.json')
     parser.add_argument('--out', required=True, metavar='FILE', help='output picture, .png, .svg or .pdf')
     parser.add_argument(
@@ -45,7 +44,3 @@ def main() -> None:
         logs = [replace(log, name=name) for log, name in zip(logs, args.names, strict=True)]
     keys = plot_logs(logs, args.out, args.keys, args.smooth)
     print(f'{", ".join(keys)} of {len(logs)} run{"s" * (len(logs) > 1)}: {args.out}')
-
-
-if __name__ == '__main__':
-    run_cli(main)

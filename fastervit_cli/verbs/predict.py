@@ -1,31 +1,30 @@
-#!/usr/bin/env python
 """Predict on images, folders, patterns and videos: annotated pictures, a COCO json, label maps.
 
-Example:      python tools/predict.py CONFIG CHECKPOINT photos/ 'more/*.jpg' clip.mp4 --out predictions
-Published:    python tools/predict.py my_model photos/ --out predictions   (tools/publish.py)
-Exported:     python tools/predict.py model.onnx photos/ --out predictions
-Evaluation:   python tools/predict.py CONFIG CHECKPOINT images --annotations a.json --threshold 0 --out eval
-Large images: python tools/predict.py CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
+Example:      fastervit predict CONFIG CHECKPOINT photos/ 'more/*.jpg' clip.mp4 --out predictions
+Published:    fastervit predict my_model photos/ --out predictions   (fastervit publish)
+Exported:     fastervit predict model.onnx photos/ --out predictions
+Evaluation:   fastervit predict CONFIG CHECKPOINT images --annotations a.json --threshold 0 --out eval
+Large images: fastervit predict CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
 
-Several GPUs:  torchrun --nproc-per-node 4 tools/predict.py CONFIG CHECKPOINT photos/ --out predictions
+Several GPUs:
+torchrun --nproc-per-node 4 -m fastervit_backbone predict CONFIG CHECKPOINT photos/ --out predictions
 
 Repeat the command to resume a run that was stopped. Exit code 1: some inputs failed and were skipped.
 """
 
 import sys
 
-from fastervit_cli.console import (
+from ..options import (
     add_model_arguments,
     hide_toolkit_warnings,
     parse_strictly,
-    run_cli,
-    tool_parser,
+    verb_parser,
 )
 
 
 def main() -> None:
     """Parse the command line and predict."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     add_model_arguments(parser)
     parser.add_argument(
         'sources', nargs='*', metavar='SOURCE', help='image, folder, pattern in quotes, or video'
@@ -122,7 +121,3 @@ def main() -> None:
         return  # an exit code would stop the first process, which writes the results
     print('\n'.join(report.lines()), flush=True)
     sys.exit(1 if report.failed else 0)
-
-
-if __name__ == '__main__':
-    run_cli(main)

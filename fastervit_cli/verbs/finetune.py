@@ -1,31 +1,29 @@
-#!/usr/bin/env python
 """Train a detector, segmenter or classifier on your own data with one command.
 
-Anything:   python tools/finetune.py my_data   (COCO, Roboflow, YOLO, VOC, images/ and labels/, class folders)
-Objects:    python tools/finetune.py --train train.json --val val.json --images images/ --model cascade
-Label maps: python tools/finetune.py --train labels/train --val labels/val --images images/train images/val \\
+Anything:   fastervit finetune my_data   (COCO, Roboflow, YOLO, VOC, images/ and labels/, class folders)
+Objects:    fastervit finetune --train train.json --val val.json --images images/ --model cascade
+Label maps: fastervit finetune --train labels/train --val labels/val --images images/train images/val \\
                 --classes sky road --model fpn
-Classes:    python tools/finetune.py --train images/train --val images/val   (one folder per class)
+Classes:    fastervit finetune --train images/train --val images/val   (one folder per class)
 
 It checks the data, chooses batch size, image size and schedule for data and machine, trains, and keeps the
 best checkpoint. --dry-run prints these choices. They are written as one config, WORK_DIR/finetune.py, for
-tools/train.py. Without a GPU, add --arch nano --preset quick. On several GPUs:
-torchrun --nproc-per-node 8 tools/finetune.py my_data
+fastervit train. Without a GPU, add --arch nano --preset quick. On several GPUs:
+torchrun --nproc-per-node 8 -m fastervit_backbone finetune my_data
 """
 
-from fastervit_cli.console import (
+from ..options import (
     add_trust_argument,
     add_verbose,
     parse_size,
     parse_strictly,
-    run_cli,
-    tool_parser,
+    verb_parser,
 )
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     data = parser.add_argument_group('data')
     data.add_argument(
         'data', nargs='?', metavar='DATA', help='folder, COCO json or data.yaml; it is recognized'
@@ -130,7 +128,3 @@ def main() -> None:
 
     with trusting_pickles(args.pop('trust_pickle')), verbosely(args.pop('verbose')):
         finetune(**args)
-
-
-if __name__ == '__main__':
-    run_cli(main)

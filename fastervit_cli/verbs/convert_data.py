@@ -1,14 +1,13 @@
-#!/usr/bin/env python
 """Convert annotations: YOLO, PASCAL VOC or labelme to COCO, masks to label maps, label maps to COCO and back.
 
-YOLO (boxes or polygons): python tools/convert_data.py yolo data.yaml --out jsons
-PASCAL VOC:               python tools/convert_data.py voc VOC2012/ --out jsons
-labelme:                  python tools/convert_data.py labelme FOLDER --out jsons
-Black and white masks:    python tools/convert_data.py masks masks/ --map 255:1 --out labels
-Masks with colors:        python tools/convert_data.py masks masks/ --colors colors.txt --out labels
-COCO to label maps:       python tools/convert_data.py coco instances.json --out labels
-Label maps to COCO:       python tools/convert_data.py labels maps/ --images images/ --classes a b --out jsons
-JPEG files packed in npz: python tools/convert_data.py packed FOLDER --out images (one folder per class)
+YOLO (boxes or polygons): fastervit convert-data yolo data.yaml --out jsons
+PASCAL VOC:               fastervit convert-data voc VOC2012/ --out jsons
+labelme:                  fastervit convert-data labelme FOLDER --out jsons
+Black and white masks:    fastervit convert-data masks masks/ --map 255:1 --out labels
+Masks with colors:        fastervit convert-data masks masks/ --colors colors.txt --out labels
+COCO to label maps:       fastervit convert-data coco instances.json --out labels
+Label maps to COCO:       fastervit convert-data labels maps/ --images images/ --classes a b --out jsons
+JPEG files packed in npz: fastervit convert-data packed FOLDER --out images (one folder per class)
 
 Images stay where they are. colors.txt has a line "R G B name" for each class, from value 0 on.
 """
@@ -16,7 +15,7 @@ Images stay where they are. colors.txt has a line "R G B name" for each class, f
 import argparse
 from pathlib import Path
 
-from fastervit_cli.console import parse_strictly, printable, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
 
 #: Option -> the formats that it is for.
 _OPTIONS = {'classes': ('voc', 'labels'), 'map': ('masks',), 'colors': ('masks',), 'images': ('labels',)}
@@ -32,7 +31,7 @@ def parse_pair(text: str) -> tuple[int, int]:
 
 def main() -> None:
     """Parse the command line and convert."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     formats = ['yolo', 'voc', 'labelme', 'masks', 'coco', 'labels', 'packed']
     parser.add_argument('format', choices=formats, help='format of the annotations')
     parser.add_argument(
@@ -58,6 +57,7 @@ def main() -> None:
     from fastervit_backbone.datasets.convert_run import convert  # after parsing: --help stays fast
     from fastervit_backbone.utils.errors import UserError
     from fastervit_backbone.utils.files import check_folder_writable
+    from fastervit_backbone.utils.printable import printable
 
     for option, only in _OPTIONS.items():
         if getattr(args, option) and args.format not in only:
@@ -76,7 +76,3 @@ def main() -> None:
         images=args.images,
     ):
         print(printable(line))
-
-
-if __name__ == '__main__':
-    run_cli(main)

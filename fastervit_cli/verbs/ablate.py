@@ -1,21 +1,17 @@
-#!/usr/bin/env python
 """Measure the rows of the paper's ablations: parameters, multiply-adds, and speed beside the paper's.
 
-Example: python tools/ablate.py --tables S.1 5
-The page: python tools/ablate.py --out docs/ablations.md
+Example: fastervit ablate --tables S.1 5
+The page: fastervit ablate --out docs/ablations.md
 """
 
-import shlex
-import sys
-
-from fastervit_cli.console import parse_size, parse_strictly, run_cli, tool_parser
+from ..options import parse_size, parse_strictly, verb_parser
 
 TABLES = ['S.1', 'S.4', 'S.7', '5', '7', 'improvements']
 
 
 def main() -> None:
     """Parse the command line and measure."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument(
         '--tables', nargs='+', default=TABLES, metavar='TABLE', help=f'{", ".join(TABLES)} (default: all)'
     )
@@ -30,14 +26,11 @@ def main() -> None:
 
     from fastervit_backbone.benchmark.ablations import measure_tables  # after parsing: --help stays fast
     from fastervit_backbone.benchmark.setting import Setting
+    from fastervit_backbone.utils.command import command_line
     from fastervit_backbone.utils.files import check_file_writable
 
     if args.out is not None:
         check_file_writable('--out', args.out)
     device = args.device or ('cuda' if torch.cuda.is_available() else 'cpu')
     setting = Setting(size=args.size, batch=args.batch, device=device)
-    measure_tables(args.tables, setting, args.rounds, args.out, shlex.join(['python', *sys.argv]))
-
-
-if __name__ == '__main__':
-    run_cli(main)
+    measure_tables(args.tables, setting, args.rounds, args.out, command_line())

@@ -1,21 +1,20 @@
-#!/usr/bin/env python
 """Compare predictions with ground truth: metrics by class, confusion matrix, curves, and the worst mistakes.
 
-Objects:    python tools/analyze_results.py predictions truth.json --images photos/ --out analysis
-Label maps: python tools/analyze_results.py predictions labels/val --out analysis
-Classes:    python tools/analyze_results.py predictions images/val --out analysis
+Objects:    fastervit analyze-results predictions truth.json --images photos/ --out analysis
+Label maps: fastervit analyze-results predictions labels/val --out analysis
+Classes:    fastervit analyze-results predictions images/val --out analysis
 
-Then open analysis/report.html. PREDICTIONS is what tools/predict.py wrote; AP needs its --threshold 0.
+Then open analysis/report.html. PREDICTIONS is what fastervit predict wrote; AP needs its --threshold 0.
 """
 
-from fastervit_cli.console import as_typed, parse_strictly, run_cli, tool_parser
+from ..options import parse_strictly, verb_parser
 
 
 def main() -> None:
     """Parse the command line and compare."""
-    parser = tool_parser(__doc__)
+    parser = verb_parser(__doc__)
     parser.add_argument(
-        'predictions', help='--out folder of tools/predict.py, its json, or a json list of COCO results'
+        'predictions', help='--out folder of fastervit predict, its json, or a json list of COCO results'
     )
     parser.add_argument('truth', help='COCO json, folder of label maps, or of class folders')
     parser.add_argument(
@@ -61,8 +60,4 @@ def main() -> None:
         worst=args.worst,
         ignored=tuple(args.ignore),
     )
-    print(as_typed('\n'.join(lines)))
-
-
-if __name__ == '__main__':
-    run_cli(main)
+    print('\n'.join(lines))
