@@ -1,8 +1,7 @@
 """Training behind fastervit train."""
 
 import copy
-from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -30,54 +29,35 @@ from .engine.runner.start import adapt_weights, find_start
 from .engine.runner.work_dir import locked
 from .engine.runner.workers import end_workers
 from .models.compiled import check_compiler, compile_backbone
+from .options import TrainOptions, resolve
+from .options.field import Place
 from .utils.errors import UserError
 
 
-def train(
-    config_path: str | Path,
-    *,
-    work_dir: str | Path | None = None,
-    amp: bool = False,
-    compile: bool = False,
-    resume: bool | str | Path = False,
-    seed: int | None = None,
-    auto_scale_lr: bool = True,
-    max_unreadable: int = 10,
-    max_non_finite: int = 5,
-    options: Mapping[str, object] | None = None,
-    launcher: str = 'none',
-) -> nn.Module:
+def train(source: Place | TrainOptions | None = None, /, **options: Any) -> nn.Module:
     """Train a model from a config.
 
     Args:
-        config_path: config file.
-        work_dir: folder of checkpoints and logs; default ``work_dirs/<config name>``.
-        amp: mixed precision on a CUDA device: bfloat16 if supported, else float16 with loss scaling.
-        compile: compile the backbone (:func:`~fastervit_backbone.models.compiled.compile_in_place`).
-        resume: True or 'auto': resume from the work dir's last checkpoint, if any; a path: from that file.
-        seed: random seed.
-        auto_scale_lr: scale the learning rate linearly to the actual batch (batch size x processes).
-        max_unreadable: number of unreadable images that are replaced before the run stops.
-        max_non_finite: number of consecutive steps with a non-finite loss or gradient that are skipped before
-            the run stops.
-        options: ``--cfg-options``.
-        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+        source: config file, or all options.
+        options: of :class:`~fastervit_backbone.options.TrainOptions`: ``work_dir``, ``amp``, ``resume``, ...
 
     Returns:
         the trained model.
 
     Raises:
+        TypeError: an option that does not exist.
         UserError: bad input. Configs, data and files are checked before anything is built or written.
         Interrupted: the run received SIGTERM or Ctrl-C; it wrote a checkpoint.
     """
-    options, resume = dict(options or {}), True if resume == 'auto' else resume
+    o = resolve(TrainOptions, source, options)
+    changes, resume = dict(o.options or {}), True if o.resume == 'auto' else o.resume
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    _check_arguments(device, amp, compile, max_unreadable, max_non_finite)
-    if amp:
-        options = {f'optim_wrapper.{key}': value for key, value in amp_options().items()} | options
-    config = prepare(config_path, work_dir, options, launcher, splits=('train', 'val'))
-    if seed is not None:
-        config.randomness = dict(config.get('randomness') or {}, seed=seed)
+    _check_arguments(device, o)
+    if o.amp:
+        changes = {f'optim_wrapper.{key}': value for key, value in amp_options().items()} | changes
+    config = prepare(o.config, o.work_dir, changes, o.launcher, splits=('train', 'val'))
+    if o.seed is not None:
+        config.randomness = dict(config.get('randomness') or {}, seed=o.seed)
     with locked(config.work_dir):
         given_config = copy.deepcopy(config)
         weights, meta = find_start(config, resume or config.get('resume', False))
@@ -86,16 +66,16 @@ def train(
             given_config.load_from = None
         if config.get('randomness') is not None:
             given_config.randomness = config.randomness
-        scale_learning_rate(config, auto_scale_lr, world_size(launcher))
+        scale_learning_rate(config, o.auto_scale_lr, world_size(o.launcher))
         check_batch(config)
-        runner = build_runner(config, launcher, given_config)
-        if compile:
+        runner = build_runner(config, o.launcher, given_config)
+        if o.compile:
             compile_backbone(runner.model, device)
         if weights is not None:
             _check_weights(runner, config, weights, meta)
         del weights  # the runner reads the file itself: do not keep a second copy during training
         save_on_signal = SaveOnSignalHook()
-        guards = (UnreadableImageHook(max_unreadable), NonFiniteGuardHook(max_non_finite))
+        guards = (UnreadableImageHook(o.max_unreadable), NonFiniteGuardHook(o.max_non_finite))
         for hook in (_CategoryIdsHook(), LookBeforeTrainingHook(), *guards, save_on_signal):
             runner.register_hook(hook)
         if isinstance(runner, ResumableRunner):
@@ -117,15 +97,15 @@ def _check_weights(runner: Runner, config: Config, weights: dict[str, torch.Tens
         check_fit(unwrap_model(runner.model), weights, config.load_from, partial=not config.resume, meta=meta)
 
 
-def _check_arguments(device: str, amp: bool, compile: bool, max_unreadable: int, max_non_finite: int) -> None:
-    if amp and device == 'cpu':
+def _check_arguments(device: str, o: TrainOptions) -> None:
+    if o.amp and device == 'cpu':
         raise UserError('--amp needs a CUDA device, but torch finds none: omit --amp')
-    if compile:
+    if o.compile:
         check_compiler(device)
-    if max_unreadable < 0:
-        raise UserError(f'--max-unreadable {max_unreadable}: must be at least 0')
-    if max_non_finite < 1:
-        raise UserError(f'--max-non-finite {max_non_finite}: must be at least 1')
+    if o.max_unreadable < 0:
+        raise UserError(f'--max-unreadable {o.max_unreadable}: must be at least 0')
+    if o.max_non_finite < 1:
+        raise UserError(f'--max-non-finite {o.max_non_finite}: must be at least 1')
 
 
 class _CategoryIdsHook(Hook):

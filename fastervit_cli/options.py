@@ -5,11 +5,13 @@ import ast
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
+from . import package
 from .console import UsageError
-from .package import utils
 
 
 def verb_parser(description: str | None) -> argparse.ArgumentParser:
@@ -41,7 +43,7 @@ def parse_strictly(
     for argument in sys.argv[1:] if arguments is None else arguments:
         name = argument.split('=')[0]
         if name.startswith('--') and name not in (*known, '--'):
-            hint = utils('suggest').did_you_mean(name, known) or ': --help lists all options'
+            hint = package.utils('suggest').did_you_mean(name, known) or ': --help lists all options'
             raise UsageError(f'unknown option {name}{hint}')
     args = (parser.parse_intermixed_args if intermixed else parser.parse_args)(arguments)
     threads = getattr(args, 'threads', None)
@@ -50,6 +52,55 @@ def parse_strictly(
             raise UsageError(f'--threads {threads}: must be at least 1')
         os.environ['OMP_NUM_THREADS'] = str(threads)  # before torch is imported
     return args
+
+
+def add_fields(parser: argparse.ArgumentParser, kind: type) -> None:
+    """Add the fields of a class of ``fastervit_backbone/options``; only what is typed is in the result."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        shown = dict(item.metadata)
+        title, positional = shown.pop('group', None), shown.pop('positional', False)
+        if title is not None and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        target = parser if title is None else groups[title]
+        shown.pop('flag', None)
+        shown = _how_to_parse(hints[item.name], item, positional, shown.pop('both', False)) | shown
+        if positional:
+            target.add_argument(item.name, **shown)
+        else:
+            flag = package.options('flag_of')(item)
+            target.add_argument(flag, dest=item.name, default=argparse.SUPPRESS, **shown)
+
+
+def _how_to_parse(hint: Any, item: Field, positional: bool, both: bool) -> dict[str, Any]:
+    """Return what argparse needs to read a field."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if _is_union(hint) else [hint]
+    origins = [get_origin(kind) or kind for kind in kinds]
+    if kinds == [bool]:
+        if both:
+            return dict(action=argparse.BooleanOptionalAction)
+        return dict(action='store_false' if item.default else 'store_true')
+    if Mapping in origins:
+        return dict(action=OptionAction, nargs='+')
+    if Sequence in origins:
+        return dict(nargs='*' if positional else '+')
+    if tuple in origins:
+        return dict(type=parse_size)
+    if positional and item.default is None:
+        return dict(nargs='?')
+    number = next((kind for kind in (int, float) if kind in kinds), None)
+    return {} if number is None else dict(type=number)
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType)
+
+
+def values_of(args: argparse.Namespace, kind: type) -> dict[str, Any]:
+    """Return the fields of ``kind`` that were typed."""
+    given = {item.name: getattr(args, item.name, None) for item in fields(kind)}
+    return {name: value for name, value in given.items() if value not in (None, [])}
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +112,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='launcher that started the processes',
     )
+    add_process_arguments(parser)
+
+
+def add_process_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what concerns the process, not the run: ``--verbose``, ``--threads``, ``--trust-pickle``."""
     add_verbose(parser)
     add_threads(parser)
     add_trust_argument(parser)
@@ -137,7 +193,7 @@ class OptionAction(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Add the pairs to those of earlier occurrences of the option."""
-        options = dict(getattr(namespace, self.dest) or {})
+        options = dict(getattr(namespace, self.dest, None) or {})
         for pair in values or ():
             key, equals, text = pair.partition('=')
             if not equals or not key:

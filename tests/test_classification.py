@@ -191,7 +191,12 @@ def test_pictures_of_the_evaluation(root, trained, tmp_path):
 
 def test_finetune_an_image_folder(root, tmp_path, capsys):
     result = finetune(
-        root / 'train', root / 'test', arch='nano', work_dir=tmp_path / 'run', epochs=2, batch=8
+        train=root / 'train',
+        val=root / 'test',
+        arch='nano',
+        work_dir=tmp_path / 'run',
+        epochs=2,
+        batch=8,
     )
     assert result.metric == 'top-1' and result.value > 0.3 and result.best.is_file()
     config = Config.fromfile(result.config)
@@ -203,7 +208,12 @@ def test_finetune_an_image_folder(root, tmp_path, capsys):
     for split in ('train', 'val'):
         write_folders(other / split, dict(warm='red', cold='blue'), 4)
     second = finetune(
-        other / 'train', other / 'val', arch='nano', work_dir=tmp_path / 'b', start=result.best, epochs=1
+        train=other / 'train',
+        val=other / 'val',
+        arch='nano',
+        work_dir=tmp_path / 'b',
+        start=result.best,
+        epochs=1,
     )
     assert second.plan.start == 'model' and 'initialized from scratch' in capsys.readouterr().out
     assert Config.fromfile(second.config).model.backbone.frozen_stages == 1

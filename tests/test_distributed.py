@@ -277,10 +277,10 @@ def test_one_process_checks_the_data(shapes, tmp_path):
     shutil.copytree(shapes, root)
     (root / 'annotations' / 'instances_train.json').write_text('{')
     (tmp_path / 'record_checks.py').write_text(
-        'import os\nfrom fastervit_backbone.engine.config import validate\ncheck = validate.check_coco\n'
+        'import os\nfrom fastervit_backbone.engine.config import checks\ncheck = checks.check_coco\n'
         'def recorded(*args, **kwargs):\n'
         f"    open('{tmp_path}/checked_' + os.environ['RANK'], 'a').write('x')\n"
-        '    return check(*args, **kwargs)\nvalidate.check_coco = recorded\n'
+        '    return check(*args, **kwargs)\nchecks.check_coco = recorded\n'
     )
     config = tmp_path / 'config.py'
     config.write_text(

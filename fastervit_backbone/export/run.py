@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checkpoints.model_folder import one_line
+from ..checkpoints.model_folder import one_line, resolve_model
 from ..datasets.images import read_image
 from ..inference.exported import ExportedModel
 from ..inference.exported_info import info_path, read_info, write_info
@@ -19,6 +19,8 @@ from ..inference.inputs import bits_of_config
 from ..inference.load_model import load_model
 from ..inference.sources import find_sources
 from ..models.arch import STRIDES
+from ..options import ExportOptions, resolve
+from ..options.field import Place
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, reporting_full_disk
 from ..utils.log import log
@@ -49,82 +51,73 @@ class RejectedError(UserError):
 
 
 def export(
-    config_path: str | Path,
-    checkpoint: str | Path,
-    out: str | Path,
-    *,
-    format: str = 'onnx',
-    size: tuple[int, int] | None = None,
-    batch: int = 1,
-    dynamic: bool = False,
-    half: bool = False,
-    float_input: bool = False,
-    int8: str | Path | None = None,
-    verify: str | Path | None = None,
-    annotations: str | Path | None = None,
-    backbone: bool = False,
-    name: str | None = None,
-    options: Mapping[str, object] | None = None,
+    source: Place | ExportOptions | None = None,
+    checkpoint: Place | None = None,
+    out: Place | None = None,
+    /,
+    **options: Any,
 ) -> tuple[Path, Parity]:
     """Export a model to a file, with a json beside it, and compare both.
 
     Args:
-        config_path: config that the model was trained with.
+        source: config that the model was trained with, a published folder, or all options.
         checkpoint: file, URL, or a work dir (its last checkpoint).
         out: folder of the file.
-        format: 'onnx', 'openvino' or 'torch-export'.
-        size: (height, width) of the images.
-        batch: images in a call.
-        dynamic: images of any size, instead of ``size``.
-        half: 16-bit floats.
-        float_input: the file takes float32 images, 0..255, instead of uint8.
-        int8: folder of images to calibrate 8-bit integers on ('openvino').
-        verify: folder of images to compare on; None: generated ones.
-        annotations: truth of these images, see :func:`~.images.read_images`.
-        backbone: only the backbone.
-        name: of the model, the start of the file's name; None: the config's.
-        options: ``--cfg-options``.
+        options: of :class:`~fastervit_backbone.options.ExportOptions`: ``size``, ``format``, ...
 
     Returns:
         the file, and how it compares.
 
     Raises:
+        TypeError: an option that does not exist.
         UserError: bad input, or a model that cannot be exported.
         RejectedError: the file differs from the model; it is kept with ``.rejected`` after its name.
     """
-    _check(format, size, batch, dynamic, half, int8, backbone)
+    o = _options(source, checkpoint, out, options)
+    _check(o)
+    assert o.out is not None
+    out = Path(o.out)
     check_folder_writable('--out', out)
+    config_path, weights = resolve_model(o.config, o.checkpoint)
     with one_line(config_path):
-        model, config, categories = load_model(config_path, checkpoint, options, 0.0)
-        graph = build_graph(model, config, size, backbone=backbone)
-    images = read_images(verify, annotations, graph.task, categories)
-    images.bits = bits_of_config(config)
-    log(f'exporting as {format}, then comparing with the model on {len(images)} {images.kind}')
-    calibration = _calibration(int8, images.bits)
-    reference = Reference(model, config, graph)
-    suffix = SUFFIXES[format]
-    name = _name(name or Path(config_path).stem, backbone, size, batch, half, int8 is not None)
-    with reporting_full_disk(Path(out)), _temporary_folder(Path(out)) as folder:
-        path = Path(folder) / f'{name}{suffix}'
-        dtype = torch.float32 if float_input else torch.uint8
-        written = write(graph, path, batch=batch, dtype=dtype, half=half, dynamic=dynamic)
-        info = describe(config_path, config, graph, categories, batch, float_input) | dict(written, parity={})
+        model, cfg, categories = load_model(config_path, weights, o.options, 0.0)
+        graph = build_graph(model, cfg, o.size, backbone=o.backbone)
+    images = read_images(o.verify, o.annotations, graph.task, categories)
+    images.bits = bits_of_config(cfg)
+    log(f'exporting as {o.format}, then comparing with the model on {len(images)} {images.kind}')
+    calibration = _calibration(o.int8, images.bits)
+    reference = Reference(model, cfg, graph)
+    with reporting_full_disk(out), _temporary_folder(out) as folder:
+        path = Path(folder) / f'{_name(o)}{SUFFIXES[o.format]}'
+        dtype = torch.float32 if o.float_input else torch.uint8
+        written = write(graph, path, batch=o.batch, dtype=dtype, half=o.half, dynamic=o.dynamic)
+        info = describe(config_path, cfg, graph, categories, o.batch, o.float_input) | dict(
+            written, parity={}
+        )
         write_info(path, info)
-        precision = 'float16' if half else 'float32'
-        if int8 is not None:
+        precision = 'float16' if o.half else 'float32'
+        if o.int8 is not None:
             info |= _quantize(path, info, images, calibration)
             write_info(path, info)
             precision = 'int8'
         with trusting_pickles():  # a .pt2 of this process
-            exported = ExportedModel(path, 'cpu', maps=backbone)
+            exported = ExportedModel(path, 'cpu', maps=o.backbone)
             parity = compare(exported, reference, images, precision)
             layer = _check_layers(parity, exported, graph, info['layers'], images)
         parity.float_layers = info.get('int8', {}).get('kept_in_float', [])
         write_info(path, info | dict(parity=asdict(parity)))
         del exported
-        target = _move(Path(folder), Path(out), path.name, rejected=bool(parity.failures))
+        target = _move(Path(folder), out, path.name, rejected=bool(parity.failures))
     _raise_failures(target, parity, layer)
     return target, parity
+
+
+def _options(
+    source: Place | ExportOptions | None, checkpoint: Place | None, out: Place | None, options: dict[str, Any]
+) -> ExportOptions:
+    positional = dict(checkpoint=checkpoint, out=out)
+    given = {name: value for name, value in positional.items() if value is not None}
+    return resolve(ExportOptions, source, given | options)
 
 
 def _temporary_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
@@ -133,35 +126,31 @@ def _temporary_folder(out: Path) -> tempfile.TemporaryDirectory[str]:
 
 
 def check(
-    path: str | Path,
-    config_path: str | Path,
-    checkpoint: str | Path,
-    *,
-    verify: str | Path | None = None,
-    annotations: str | Path | None = None,
-    options: Mapping[str, object] | None = None,
+    source: Place | ExportOptions | None = None, checkpoint: Place | None = None, /, **options: Any
 ) -> Parity:
-    """Compare an exported file with its model again.
+    """Compare the exported file ``check`` with its model again; for the arguments see :func:`export`.
 
     Raises:
         UserError: bad input.
         RejectedError: the file differs; it now has ``.rejected`` after its name.
     """
-    path = Path(path)
+    o = _options(source, checkpoint, None, options)
+    assert o.check is not None
+    path, (config_path, weights) = Path(o.check), resolve_model(o.config, o.checkpoint)
     info = read_info(path)
     exported = ExportedModel(path, 'cpu', maps=True)
-    model, config, categories = load_model(config_path, checkpoint, options, 0.0)
-    graph = build_graph(model, config, exported.size, backbone=exported.task == 'backbone')
+    model, cfg, categories = load_model(config_path, weights, o.options, 0.0)
+    graph = build_graph(model, cfg, exported.size, backbone=exported.task == 'backbone')
     if list(graph.outputs) != list(info['outputs']):
         raise UserError(f'{path} is a file of {info["config"]}, and {config_path} has other results')
-    expected = describe(config_path, config, graph, categories, info['batch'], info['dtype'] == 'float32')
+    expected = describe(config_path, cfg, graph, categories, info['batch'], info['dtype'] == 'float32')
     for key in ('classes', 'preprocess', 'normalization'):
         if info[key] != expected[key]:
             raise UserError(f'{info_path(path)} has another {key} than {config_path} and its checkpoint')
-    images = read_images(verify, annotations, graph.task, categories)
-    images.bits = bits_of_config(config)
+    images = read_images(o.verify, o.annotations, graph.task, categories)
+    images.bits = bits_of_config(cfg)
     precision = info['parity']['precision']
-    parity = compare(exported, Reference(model, config, graph), images, precision)
+    parity = compare(exported, Reference(model, cfg, graph), images, precision)
     layer = _check_layers(parity, exported, graph, info['layers'], images)
     if parity.failures:
         del exported
@@ -187,31 +176,25 @@ def _check_layers(
     return layer
 
 
-def _check(
-    format: str,
-    size: tuple[int, int] | None,
-    batch: int,
-    dynamic: bool,
-    half: bool,
-    int8: object,
-    backbone: bool,
-) -> None:
-    if format not in SUFFIXES:
-        raise UserError(f'--format {format}: choose one of {", ".join(SUFFIXES)}')
-    if (size is None) != dynamic:
+def _check(o: ExportOptions) -> None:
+    if o.format not in SUFFIXES:
+        raise UserError(f'--format {o.format}: choose one of {", ".join(SUFFIXES)}')
+    if o.out is None:
+        raise UserError('--out DIR is required: where does the file go?')
+    if (o.size is None) != o.dynamic:
         raise UserError('--size HEIGHTxWIDTH or --dynamic, one of them: what images does the file take?')
-    if size is not None and min(size) < STRIDES[-1]:
-        raise UserError(f'--size {size[0]}x{size[1]}: must be at least {STRIDES[-1]} pixels per side')
-    if batch < 1:
-        raise UserError(f'--batch {batch}: must be at least 1')
-    if int8 is not None and (format != 'openvino' or half):
+    if o.size is not None and min(o.size) < STRIDES[-1]:
+        raise UserError(f'--size {o.size[0]}x{o.size[1]}: must be at least {STRIDES[-1]} pixels per side')
+    if o.batch < 1:
+        raise UserError(f'--batch {o.batch}: must be at least 1')
+    if o.int8 is not None and (o.format != 'openvino' or o.half):
         raise UserError('--int8 writes OpenVINO files: use --format openvino, without --half')
-    if int8 is not None and backbone:
+    if o.int8 is not None and o.backbone:
         raise UserError('--int8 needs predictions to judge: export the whole model')
-    packages = _PACKAGES[format] + ('nncf',) * (int8 is not None)
+    packages = _PACKAGES[o.format] + ('nncf',) * (o.int8 is not None)
     missing = [p for p in packages if find_spec(p) is None]
     if missing:
-        raise UserError(f'--format {format} needs {", ".join(missing)}: {INSTALL}')
+        raise UserError(f'--format {o.format} needs {", ".join(missing)}: {INSTALL}')
 
 
 def _calibration(folder: str | Path | None, bits: int | None) -> list[np.ndarray]:
@@ -252,13 +235,12 @@ def _quantize(
     return dict(int8=quantized | dict(accuracy_controlled=worst_change is not None))
 
 
-def _name(
-    model: str, backbone: bool, size: tuple[int, int] | None, batch: int, half: bool, int8: bool
-) -> str:
-    parts = [model]
-    parts += ['backbone'] * backbone
-    parts += ['dynamic' if size is None else f'{size[0]}x{size[1]}']
-    parts += [f'b{batch}'] * (batch > 1) + ['fp16'] * half + ['int8'] * int8
+def _name(o: ExportOptions) -> str:
+    """Return the file's name without its ending; it starts with that of the config or published folder."""
+    parts = [Path(o.config).name if o.checkpoint is None else Path(o.config).stem]
+    parts += ['backbone'] * o.backbone
+    parts += ['dynamic' if o.size is None else f'{o.size[0]}x{o.size[1]}']
+    parts += [f'b{o.batch}'] * (o.batch > 1) + ['fp16'] * o.half + ['int8'] * (o.int8 is not None)
     return '_'.join(parts)
 
 

@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 
@@ -20,6 +21,8 @@ from ..engine.processes import (
 )
 from ..engine.runner.work_dir import find_checkpoint
 from ..evaluation.main_metrics import MAIN_METRICS
+from ..options import FinetuneOptions, flag_of, resolve
+from ..options.field import Place
 from ..recipes import RECIPES, default_model
 from ..train import train as train_config
 from ..utils.command import command_line
@@ -51,148 +54,118 @@ class FinetuneResult:
     value: float = 0.0
 
 
-def finetune(
-    train: str | Path | None = None,
-    val: str | Path | None = None,
-    images: str | Path | Sequence[str | Path] = (),
-    *,
-    data: str | Path | None = None,
-    val_fraction: float = 0.2,
-    model: str | None = None,
-    arch: str | None = None,
-    preset: str | None = None,
-    classes: Sequence[str] | None = None,
-    ignore: int | None = None,
-    masks: bool = True,
-    work_dir: str | Path | None = None,
-    start: str | Path | None = None,
-    size: tuple[int, int] | None = None,
-    batch: int | None = None,
-    epochs: int | None = None,
-    lr: float | None = None,
-    seed: int | None = None,
-    amp: bool = True,
-    augment: str | None = None,
-    flip: bool = True,
-    accumulate: int = 1,
-    log: Sequence[str] = (),
-    resume: bool = False,
-    config_only: bool = False,
-    dry_run: bool = False,
-) -> FinetuneResult:
+def finetune(data: Place | FinetuneOptions | None = None, /, **options: Any) -> FinetuneResult:
     """Train a detector, segmenter or classifier on your own data; in several processes under torchrun.
 
     Args:
-        train: COCO json, folder of label maps, or folder of one folder of images per class.
-        val: likewise.
-        images: folder of the images, or two: of train and of val; none for class folders.
-        data: instead of ``train`` and ``val``, a data set that is recognized, see
-            :func:`~fastervit_backbone.datasets.dataset.open_dataset`.
-        val_fraction: of its images, where it has no validation split.
-        model: 'cascade' (the default), 'mask-rcnn', 'dino', 'mask2former', 'rtmdet-ins' (COCO); 'upernet'
-            (the default with ``data``), 'fpn', 'mask2former-semantic' (label maps); 'classifier' (class
-            folders).
-        arch: of FasterViT: '0' (the default) .. '4', or 'nano', which a CPU trains in minutes.
-        preset: 'quick', 'standard' (the default) or 'long'.
-        classes: only for label maps: names of the values 0, 1, ...
-        ignore: only for label maps: a value that is ignored, in addition to 255.
-        masks: False: learn boxes only, of objects that have masks, or of which some have.
-        work_dir: default ``work_dirs/finetune/MODEL_ARCH``, with ``data`` its name before that.
-        start: 'published' backbone weights (the default; of nano those of this package), 'nothing' to train
-            from scratch, or a file or work dir: of a backbone, or of a whole model, whose heads start from
-            scratch if its classes differ.
-        size: (height, width), overrides the plan.
-        batch: images per process, likewise.
-        epochs: likewise.
-        lr: learning rate for the images of a step, likewise.
-        seed: for all randomness (0).
-        amp: mixed precision where there is a CUDA device.
-        augment: strength of the augmentation: 'none', 'light' (the default) or 'strong'. A sheet of augmented
-            images, ``augmented.jpg`` in the work dir, shows it.
-        flip: mirror images; False for text, signs and all that has a left and a right.
-        accumulate: batches per optimizer step (1).
-        log: further loggers: 'tensorboard', 'wandb' (offline), 'mlflow'.
-        resume: continue the run in ``work_dir`` with its config; other options must match those of that run.
-        config_only: write the config, do not train.
-        dry_run: print the plan, write and train nothing.
+        data: a data set that is recognized, see :func:`~fastervit_backbone.datasets.dataset.open_dataset`, or
+            all options; None: ``train`` and ``val`` are among them.
+        options: of :class:`~fastervit_backbone.options.FinetuneOptions`: ``model``, ``arch``, ``epochs``, ...
 
     Raises:
+        TypeError: an option that does not exist.
         UserError: bad input; data with errors.
     """
+    o = resolve(FinetuneOptions, data, options)
     launcher = launcher_of_environment()
     join_processes(Config(), launcher)
-    folders = [images] if isinstance(images, str | Path) else list(images)
-    overrides = dict(size=size, batch=batch, epochs=epochs, amp=amp, flip=flip, accumulate=accumulate)
-    _check_places(data, train, val)
-    options = dict(train=train, val=val, data=data, images=folders, model=model, arch=arch, preset=preset)
-    options |= dict(start=start, augment=augment, classes=classes, ignore=ignore, lr=lr, seed=seed)
-    options |= dict(masks=masks)
-    options = _to_json(options | overrides | dict(log=list(log)))
-    if data is not None:
-        options['val_fraction'] = val_fraction
-    arch, preset, start = arch or '0', preset or 'standard', start or 'published'
-    augment = augment or 'light'
-    model = model or (None if data is not None else 'cascade' if folders else 'classifier')
-    choices = (
-        ('model', model, (None, *RECIPES)),
-        ('preset', preset, PRESETS),
-        ('augment', augment, RESIZE_RANGES),
-    )
-    for option, value, known in (*choices, *(('log', name, LOGGERS) for name in log)):
-        if value not in known:
-            raise UserError(f'--{option} {value}: choose one of {", ".join(filter(None, known))}')
-    name = f'{model}_{arch}' if data is None else f'{_name_of(Path(data))}_{model or "default"}_{arch}'
-    work_dir = Path(work_dir or Path('work_dirs') / 'finetune' / name)
+    _check_options(o)
+    work_dir = Path(o.work_dir or Path('work_dirs') / 'finetune' / _name_of_run(o))
     check_folder_writable('--work-dir', work_dir)
-    check_loggers(log)
+    check_loggers(o.log)
     path = work_dir / 'finetune.py'
-    if resume and path.is_file():
-        if dry_run or config_only:
+    if o.resume and path.is_file():
+        if o.dry_run or o.config_only:
             raise UserError(f'--resume continues {path}, which exists: leave out --dry-run and --config-only')
-        _check_same(path.with_suffix('.json'), options)
+        _check_same(path.with_suffix('.json'), _to_json(o))
         rank0_print(f'resuming with {path} as it is')
-        return _train(path, None, ([*folders, data or val])[-1], launcher, resume=True)
-
-    def prepare() -> tuple[Plan, Path]:
-        _check_new(path, resume)
-        dataset = (
-            named_splits(dict(train=train, val=val), folders)
-            if data is None
-            else open_dataset(data, folders, USED)
-        )
-        own = read_own_data(
-            dataset,
-            work_dir / 'data',
-            classes=classes,
-            ignore=ignore,
-            masks=masks,
-            val_fraction=val_fraction,
-            seed=seed or 0,
-            write=not dry_run,
-        )
-        rank0_print('\n'.join(own.lines))
-        kind, weights = _find_weights(start, own.kind)
-        chosen = dict(model=model or default_model(own.kind), arch=arch, preset=preset, augment=augment)
-        plan = make_plan(
-            own, **chosen, start=kind, weights=weights, processes=world_size(launcher), **overrides
-        )
-        description = describe(plan, own)
-        lines = [finding.line() for finding in own.findings]
-        lines += [f'{name:<12}{text}' for name, text in description.items()]
-        rank0_print('\n'.join([*lines, *(f'  because   {reason}' for reason in plan.reasons)]))
-        if not dry_run:
-            config = build_config(own, plan, seed=seed or 0, lr=lr, log=log)
-            _write(config, description, options, path)
-        return plan, own.image_folders[-1]
-
-    plan, shown = from_first_process(prepare)
-    if dry_run:
+        return _train(path, None, ([*_folders(o), o.data or o.val])[-1], launcher, resume=True)
+    plan, shown = from_first_process(lambda: _prepare(o, path, launcher))
+    if o.dry_run:
         rank0_print(f'dry run, nothing was trained; without --dry-run the config is written to {path}')
-    elif config_only:
+    elif o.config_only:
         rank0_print(f'train it: fastervit train {path} --work-dir {work_dir}')
     else:
         return _train(path, plan, shown, launcher, resume=False)
     return FinetuneResult(config=path, plan=plan)
+
+
+def _folders(o: FinetuneOptions) -> list[Place]:
+    """Return the image folders, of which one needs no list."""
+    return [o.images] if isinstance(o.images, str | Path) else list(o.images)
+
+
+def _model(o: FinetuneOptions) -> str | None:
+    """Return the model; None where the data, once it is recognized, decides."""
+    return o.model or (None if o.data is not None else 'cascade' if _folders(o) else 'classifier')
+
+
+def _check_options(o: FinetuneOptions) -> None:
+    """Raise UserError unless there are data, and for names that do not exist."""
+    if (o.data is None) == (o.train is None and o.val is None):
+        raise UserError('name one data set, or its splits with --train and --val')
+    if o.data is None and (o.train is None or o.val is None):
+        raise UserError(f'--{"train" if o.train is None else "val"} is missing: both splits are needed')
+    choices: list[tuple[str, str | None, Iterable[str | None]]] = [
+        ('model', o.model, (None, *RECIPES)),
+        ('preset', o.preset, (None, *PRESETS)),
+        ('augment', o.augment, (None, *RESIZE_RANGES)),
+        *(('log', name, LOGGERS) for name in o.log),
+    ]
+    for option, value, known in choices:
+        if value not in known:
+            raise UserError(f'--{option} {value}: choose one of {", ".join(filter(None, known))}')
+
+
+def _name_of_run(o: FinetuneOptions) -> str:
+    model, arch = _model(o), o.arch or '0'
+    return f'{model}_{arch}' if o.data is None else f'{_name_of(Path(o.data))}_{model or "default"}_{arch}'
+
+
+def _prepare(o: FinetuneOptions, path: Path, launcher: str) -> tuple[Plan, Path]:
+    """Read the data, plan, print the plan and write the config; return the plan and a folder of images."""
+    _check_new(path, o.resume)
+    if o.data is None:
+        assert o.train is not None and o.val is not None
+        dataset = named_splits(dict(train=o.train, val=o.val), _folders(o))
+    else:
+        dataset = open_dataset(o.data, _folders(o), USED)
+    own = read_own_data(
+        dataset,
+        path.parent / 'data',
+        classes=o.classes,
+        ignore=o.ignore,
+        masks=o.masks,
+        val_fraction=o.val_fraction,
+        seed=o.seed or 0,
+        write=not o.dry_run,
+    )
+    rank0_print('\n'.join(own.lines))
+    start, weights = _find_weights(o.start or 'published', own.kind)
+    plan = make_plan(
+        own,
+        model=_model(o) or default_model(own.kind),
+        arch=o.arch or '0',
+        preset=o.preset or 'standard',
+        augment=o.augment or 'light',
+        size=o.size,
+        batch=o.batch,
+        epochs=o.epochs,
+        amp=o.amp,
+        flip=o.flip,
+        accumulate=o.accumulate,
+        start=start,
+        weights=weights,
+        processes=world_size(launcher),
+    )
+    description = describe(plan, own)
+    lines = [finding.line() for finding in own.findings]
+    lines += [f'{name:<12}{text}' for name, text in description.items()]
+    rank0_print('\n'.join([*lines, *(f'  because   {reason}' for reason in plan.reasons)]))
+    if not o.dry_run:
+        config = build_config(own, plan, seed=o.seed or 0, lr=o.lr, log=o.log)
+        _write(config, description, _to_json(o), path)
+    return plan, own.image_folders[-1]
 
 
 def _name_of(data: Path) -> str:
@@ -225,14 +198,6 @@ def _check_new(path: Path, resume: bool) -> None:
         )
     if resume:
         rank0_print(f'nothing to resume in {path.parent}: starting from scratch')
-
-
-def _check_places(data: object, train: object, val: object) -> None:
-    """Raise UserError unless there is one data set, or a training and a validation split."""
-    if (data is None) == (train is None and val is None):
-        raise UserError('name one data set, or its splits with --train and --val')
-    if data is None and (train is None or val is None):
-        raise UserError(f'--{"train" if train is None else "val"} is missing: both splits are needed')
 
 
 def _find_weights(start: str | Path, kind: str) -> tuple[str, Path | None]:
@@ -272,14 +237,17 @@ def _copy_best(path: Path) -> tuple[Path, str, float]:
     return best, metric, value
 
 
-def _to_json(options: Mapping[str, object]) -> dict[str, object]:
-    """Convert options to what a json of them holds, with absolute paths."""
-    start = options['start']
-    given = [name for name in ('train', 'val', 'data') if options[name] is not None]
-    paths: dict[str, object] = {name: os.path.abspath(options[name]) for name in given}
-    paths['images'] = [os.path.abspath(folder) for folder in options['images']]
-    paths['start'] = os.path.abspath(start) if start and Path(start).exists() else start
-    return json.loads(json.dumps({**options, **paths}, default=str))
+def _to_json(o: FinetuneOptions) -> dict[str, object]:
+    """Convert the options of a run to what a json of them holds, with absolute paths."""
+    values = asdict(o)
+    for name in ('work_dir', 'resume', 'config_only', 'dry_run', *(['val_fraction'] * (o.data is None))):
+        del values[name]
+    given = [name for name in ('train', 'val', 'data') if values[name] is not None]
+    values |= {name: os.path.abspath(values[name]) for name in given}
+    values['images'] = [os.path.abspath(folder) for folder in _folders(o)]
+    if o.start and Path(o.start).exists():
+        values['start'] = os.path.abspath(o.start)
+    return json.loads(json.dumps(values, default=str))
 
 
 def _check_same(path: Path, options: Mapping[str, object]) -> None:
@@ -289,11 +257,13 @@ def _check_same(path: Path, options: Mapping[str, object]) -> None:
         UserError: an option differs.
     """
     previous = json.loads(path.read_text()) if path.is_file() else {}
-    not_given = dict(amp=True, flip=True, masks=True, log=[], accumulate=1, val_fraction=0.2, images=[])
+    items = {item.name: item for item in fields(FinetuneOptions)}
     for name, value in options.items():
-        if value == not_given.get(name) or value == previous.get(name, value):
+        item = items[name]
+        is_default = value == (list(item.default) if item.default == () else item.default)
+        if is_default or value == previous.get(name, value):
             continue
-        option = f'--no-{name}' if name in ('amp', 'flip', 'masks') else f'--{name.replace("_", "-")} {value}'
+        option = flag_of(item) + ('' if item.default is True else f' {value}')
         raise UserError(
             f'{option}: the run in {path.parent} was started with {previous[name]}; leave the option out, '
             f'or edit {path.with_suffix(".py")}'

@@ -15,6 +15,7 @@ class PredictionReport:
         seconds: time spent in ``load``, ``model``, ``draw`` and ``write``.
         elapsed: seconds from the first to the last image; images are loaded while others are processed.
         json: the file with all results.
+        rank: of the process.
     """
 
     images: int = 0
@@ -25,6 +26,7 @@ class PredictionReport:
     )
     elapsed: float = 0.0
     json: Path | None = None
+    rank: int = 0
 
     def add(self, other: 'PredictionReport') -> None:
         """Add that of another process, which ran at the same time."""

@@ -97,6 +97,7 @@ class PredictionRun:
         self.categories = predictor.categories
         self.report = PredictionReport()
         self.share = share or Share()
+        self.report.rank = self.share.rank
         self._settings = predictor.settings() | dict(settings)
         self._image_ids = predictor.image_ids() if image_ids is None else image_ids
         self._names = ResultNames()

@@ -16,7 +16,7 @@ import torch
 
 from fastervit_backbone import ARCHS, ArchSpec, FasterViT
 from fastervit_backbone.checkpoint import check_fit, convert_checkpoint, load_published
-from fastervit_backbone.checkpoints import io
+from fastervit_backbone.checkpoints import download
 from fastervit_backbone.checkpoints.declared import declare, read_declared
 from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
 from fastervit_backbone.utils.errors import CheckpointError, UserError
@@ -302,7 +302,7 @@ HUB_URL = 'https://huggingface.co/ahatamiz/FasterViT/resolve/{}/{}'
     ],
 )
 def test_hub_urls_are_split(url, expected):
-    assert io._split_hub_url(url) == expected
+    assert download._split_hub_url(url) == expected
 
 
 @pytest.fixture

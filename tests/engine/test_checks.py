@@ -15,6 +15,7 @@ from fastervit_backbone.engine.config.channels import check_channels
 from fastervit_backbone.engine.config.checks import check_data
 from fastervit_backbone.engine.config.classes import fit_classes
 from fastervit_backbone.engine.processes import process_rank, rank0_print, world_size
+from fastervit_backbone.ops import stand_in
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import ROOT
 
@@ -36,6 +37,7 @@ def norms(config):
 def test_sync_bn_runs_as_bn_in_one_process_and_on_the_cpu(config, monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setattr(stand_in, 'is_active', lambda: False)
     assert fit_to_machine(config, 'pytorch') == [] and norms(config) == ['SyncBN'] * 3
     assert config.env_cfg.dist_cfg.backend == 'nccl'
     messages = fit_to_machine(copy.deepcopy(config), 'none')

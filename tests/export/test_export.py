@@ -213,7 +213,7 @@ def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_pat
     for suffix in ('', '.json'):
         shutil.copy(f'{path}{suffix}', tmp_path / f'model.onnx{suffix}')
     damaged = tmp_path / 'model.onnx'
-    assert not check(damaged, CASCADE, detector).failures
+    assert not check(CASCADE, detector, check=damaged).failures
     model = onnx.load(damaged)
     weight = next(i for i in model.graph.initializer if 'neck.lateral_convs.1' in i.name and i.dims[1:])
     values = numpy_helper.to_array(weight).copy()
@@ -221,12 +221,12 @@ def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_pat
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
     onnx.save(model, damaged)
     with pytest.raises(UserError, match=r'model\.onnx is not the file that model\.onnx\.json describes'):
-        check(damaged, CASCADE, detector)
+        check(CASCADE, detector, check=damaged)
     describe_again(damaged)
     with pytest.raises(
         RejectedError, match=r'the first layer that differs: neck\.lateral_convs\.1'
     ) as caught:
-        check(damaged, CASCADE, detector)
+        check(CASCADE, detector, check=damaged)
     assert caught.value.exit_code == 1 and '\n' not in str(caught.value)
     assert not damaged.exists() and (tmp_path / 'model.onnx.rejected').is_file()
     assert (tmp_path / 'model.onnx.json.rejected').is_file()
@@ -243,7 +243,7 @@ def test_masks_of_nothing_are_rejected(exported_detector, detector, tmp_path):
     onnx.save(model, tmp_path / 'model.onnx')
     describe_again(tmp_path / 'model.onnx')
     with pytest.raises(RejectedError, match='objects without counterpart'):
-        check(tmp_path / 'model.onnx', CASCADE, detector)
+        check(CASCADE, detector, check=tmp_path / 'model.onnx')
 
 
 def test_no_detections_are_no_error():
@@ -335,7 +335,7 @@ def test_a_file_of_something_else(exported_detector, segmenter, tmp_path):
     with pytest.raises(UserError, match='this needs the config and the checkpoint'):
         _ = Predictor(path).model
     with pytest.raises(UserError, match='has other results'):
-        check(path, UPERNET, segmenter)
+        check(UPERNET, segmenter, check=path)
 
 
 def test_any_size(fpn, images, tmp_path):

@@ -155,7 +155,8 @@ def test_a_run_writes_its_sheet_and_its_options(tmp_path, monkeypatch):
     annotations = shapes / 'annotations'
     splits = [annotations / f'instances_{split}.json' for split in ('train', 'val')]
     images = [shapes / 'images' / split for split in ('train', 'val')]
-    result = finetune(*splits, images, work_dir=run, config_only=True, **options)
+    data = dict(train=splits[0], val=splits[1], images=images)
+    result = finetune(**data, work_dir=run, config_only=True, **options)
     with Image.open(run / 'augmented.jpg') as sheet:
         assert sheet.size[0] == 4 * 420
     text = result.config.read_text()
@@ -169,4 +170,4 @@ def test_a_run_writes_its_sheet_and_its_options(tmp_path, monkeypatch):
         (dict(accumulate=0, log=[]), '--accumulate 0: must be at least 1'),
     ):
         with pytest.raises(UserError, match=message):
-            finetune(*splits, images, work_dir=tmp_path / 'other', **(options | wrong))
+            finetune(**data, work_dir=tmp_path / 'other', **(options | wrong))

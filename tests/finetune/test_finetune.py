@@ -284,7 +284,7 @@ def test_data_with_errors_is_refused(shapes, tmp_path):
     content = json.loads(path.read_text())
     content['annotations'][0]['bbox'] = [9, 9, -5, 5]
     path.write_text(json.dumps(content))
-    message = r'1 kind of error in the data, the first: train: .*check_data\.py .* --fix fixed'
+    message = r'1 kind of error in the data, the first: train: .*fastervit check-data .* --fix fixed'
     with pytest.raises(UserError, match=message):
         finetune(**coco_arguments(data), arch='nano', work_dir=tmp_path / 'run')
     assert not (tmp_path / 'run').exists()

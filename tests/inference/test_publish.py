@@ -27,7 +27,7 @@ def run(shapes, tmp_path_factory):
     """A short training of a detector."""
     splits = [shapes / 'annotations' / f'instances_{split}.json' for split in ('train', 'val')]
     images = [shapes / 'images' / split for split in ('train', 'val')]
-    short = partial(finetune, *splits, images, arch='nano', epochs=1, batch=2)
+    short = partial(finetune, train=splits[0], val=splits[1], images=images, arch='nano', epochs=1, batch=2)
     return once(tmp_path_factory, 'run', lambda folder: short(work_dir=folder / 'my_run').best.parent)
 
 

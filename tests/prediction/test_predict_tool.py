@@ -249,7 +249,7 @@ def test_a_full_disk_stops_the_run(predictor, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('fastervit_backbone.prediction.pictures.write_image', full)
+    monkeypatch.setattr('fastervit_backbone.prediction.run.write_image', full)
     with pytest.raises(UserError, match='No space left on device; finished results are kept'):
         run_prediction(predictor, [tmp_path / 'in'], tmp_path / 'out')
 

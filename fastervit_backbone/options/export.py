@@ -1,0 +1,48 @@
+"""Options of ``fastervit export``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .field import Place, Size, option
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, to which format, and what it is compared on; see ``fastervit export --help``."""
+
+    config: Place = option(
+        help='config that the model was trained with, or a published folder', positional=True
+    )
+    checkpoint: Place | None = option(
+        None,
+        help='checkpoint file or URL, or a work dir (its last checkpoint); none if CONFIG is no config',
+        positional=True,
+    )
+    out: Place | None = option(None, help='output folder', metavar='DIR')
+    format: str = option('onnx', help='default: onnx', choices=['onnx', 'openvino', 'torch-export'])
+    size: Size | None = option(
+        None, help='size of the images, which are fitted into it', metavar='HxW', group='images'
+    )
+    dynamic: bool = option(False, help='images of any size (backbones, segmenters)', group='images')
+    batch: int = option(1, help='images in a call (default: 1)')
+    float_input: bool = option(False, help='take float32 images of 0 to 255, instead of uint8')
+    backbone: bool = option(False, help='only the backbone')
+    half: bool = option(False, help='16-bit floats')
+    int8: Place | None = option(
+        None, help='8-bit integers, calibrated on these images (openvino)', metavar='FOLDER'
+    )
+    verify: Place | None = option(
+        None, help='images to compare on (default: generated ones)', metavar='FOLDER', group='comparison'
+    )
+    annotations: Place | None = option(
+        None,
+        help='truth of these images: COCO json, or folder of label maps',
+        metavar='PATH',
+        group='comparison',
+    )
+    check: Place | None = option(
+        None, help='compare this file again instead of exporting', metavar='FILE', group='comparison'
+    )
+    options: Mapping[str, object] | None = option(
+        None, help='override config values: a.b=1 c.0.d="[1,2]"', flag='--cfg-options', metavar='KEY=VALUE'
+    )
