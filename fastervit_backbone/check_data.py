@@ -63,19 +63,21 @@ def check_data(
     if fix is not None:
         lines += write_repaired(checked, fix)
     if sheet is not None:
-        from .visualization.contact_sheet import write_sheet  # supervision takes seconds to import
-
-        try:
-            path = write_sheet(
-                checked, sheet, values.classes, reduce_zero_label=reduce_zero_label, ignored=ignored
-            )
-            lines.append(f'contact sheet: {path}')
-        except UserError as error:
-            lines.append(f'no contact sheet: {error}')
+        lines.append(_write_sheet(checked, sheet, values))
     if record is not None:
         with replacing(Path(record)) as temporary:
             temporary.write_text(json.dumps([dataclasses.asdict(f) for f in findings], indent=2) + '\n')
     return lines, counts['error']
+
+
+def _write_sheet(splits: list, sheet: str, values: LabelValues) -> str:
+    from .visualization.contact_sheet import write_sheet  # supervision takes seconds to import
+
+    zero = dict(reduce_zero_label=values.reduce_zero_label, ignored=values.ignored)
+    try:
+        return f'contact sheet: {write_sheet(splits, sheet, values.classes, **zero)}'
+    except UserError as error:
+        return f'no contact sheet: {error}'
 
 
 def _open(splits: Mapping[str, str], images: Sequence[str], data: str | None) -> Dataset:

@@ -72,51 +72,58 @@ def evaluate(
         UserError: bad input, or a checkpoint that does not fit the model.
     """
     if checkpoint is None and work_dir is None:
-        # config.py would be the name of all of them
-        name = str(config_path) if str(config_path).startswith(HUB) else os.path.abspath(config_path)
-        work_dir = Path('work_dirs') / Path(name).name
+        work_dir = _work_dir_of(config_path)
     config_path, checkpoint = resolve_model(config_path, checkpoint)
     with one_line(config_path):
         config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
         given_config = copy.deepcopy(config)
-        if tta:
-            _check_tta(config)
-            config.test_dataloader.dataset.pipeline = config.tta_pipeline
-        if deploy:
-            _check_deploy(config, config_path)
-            # it would swap the weights before testing; those of a checkpoint are the averaged ones already
-            hooks = as_list(config.get('custom_hooks'))
-            config.custom_hooks = [hook for hook in hooks if not is_hook(hook, 'EMAHook')]
-        if out is not None:
-            out = _check_out(out)
-        if show_dir is not None:
-            check_folder_writable('--show-dir', show_dir)
-            # mmdet would join a relative path to its own run folder
-            show_dir = Path(os.path.abspath(show_dir))
+        _adapt(config, tta, deploy)
+        out, show_dir = _check_outputs(out, show_dir)
         exported = _open_exported(checkpoint, config, options, data=data, tta=tta, deploy=deploy)
         path = find_checkpoint(checkpoint) if exported is None else exported.path
-        # resuming would also need an optimizer
         config.update(load_from=str(path) if exported is None else None, resume=False)
-        scope = config.get('default_scope')
         runner = build_runner(config, launcher, given_config)
         _set_model(runner, config, path, exported)
-        _register_outputs(runner, scope, show_dir, out)
-        if deploy:
-            _register_deploy(runner)
-        if tta:
-            runner.register_hook(_TTAHook(config.tta_model))
+        _register_outputs(runner, config.get('default_scope'), show_dir, out)
+        for hook in [_DeployHook()] * deploy + ([_TTAHook(config.tta_model)] if tta else []):
+            runner.register_hook(hook)
         try:
             with safe_loading():
                 metrics = runner.test()
         finally:
             restore_screen(runner)
             end_workers(runner)
+        if runner.rank == 0 and out is not None and out.suffix == '.json':
+            _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
         if runner.rank == 0:
-            if out is not None and out.suffix == '.json':
-                _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
-            for line in _summary(metrics, show_dir, out):
-                rank0_print(line)
+            rank0_print('\n'.join(_summary(metrics, show_dir, out)))
         return metrics
+
+
+def _work_dir_of(published: str | Path) -> Path:
+    """Return the default work dir of a published folder: config.py would be the name of all of them."""
+    name = str(published) if str(published).startswith(HUB) else os.path.abspath(published)
+    return Path('work_dirs') / Path(name).name
+
+
+def _adapt(config: Config, tta: bool, deploy: bool) -> None:
+    """Change a config, in place, for test-time augmentation and for deploy mode."""
+    if tta:
+        missing = [name for name in ('tta_model', 'tta_pipeline') if not config.get(name)]
+        if missing:
+            names = ' and no '.join(missing)
+            raise UserError(f'--tta: {config.filename} has no {names}: add them to the config, or omit --tta')
+        config.test_dataloader.dataset.pipeline = config.tta_pipeline
+    if deploy:
+        kind = config.model.get('backbone', {}).get('type')
+        if kind != 'FasterViT':
+            raise UserError(
+                f'--deploy: the backbone of {config.filename} is {kind}, which has no deploy mode: omit '
+                '--deploy'
+            )
+        # it would swap the weights before testing; those of a checkpoint are the averaged ones already
+        hooks = as_list(config.get('custom_hooks'))
+        config.custom_hooks = [hook for hook in hooks if not is_hook(hook, 'EMAHook')]
 
 
 class _DeployHook(Hook):
@@ -145,21 +152,6 @@ class _TTAHook(Hook):
         runner.model = MODELS.build(dict(self.tta_model, module=model))
 
 
-def _check_tta(config: Config) -> None:
-    missing = [name for name in ('tta_model', 'tta_pipeline') if not config.get(name)]
-    if missing:
-        names = ' and no '.join(missing)
-        raise UserError(f'--tta: {config.filename} has no {names}: add them to the config, or omit --tta')
-
-
-def _check_deploy(config: Config, config_path: str | Path) -> None:
-    kind = config.model.get('backbone', {}).get('type')
-    if kind != 'FasterViT':
-        raise UserError(
-            f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: omit --deploy'
-        )
-
-
 def _open_exported(
     checkpoint: str | Path, config: Config, options: Mapping[str, object] | None, **arguments: object
 ) -> ExportedModel | None:
@@ -183,16 +175,17 @@ def _set_model(runner: Runner, config: Config, path: Path, exported: ExportedMod
         runner.model = ExportedInToolkit(exported)
 
 
-def _check_out(out: str | Path) -> Path:
-    out = Path(out)
-    check_file_writable('--out', out)
-    if out.suffix not in ('.pkl', '.json'):
-        raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
-    return out
-
-
-def _register_deploy(runner: Runner) -> None:
-    runner.register_hook(_DeployHook())
+def _check_outputs(out: str | Path | None, show_dir: str | Path | None) -> tuple[Path | None, Path | None]:
+    """Return both as paths; raise UserError if one cannot be written."""
+    if out is not None:
+        out = Path(out)
+        check_file_writable('--out', out)
+        if out.suffix not in ('.pkl', '.json'):
+            raise UserError(f'--out {out}: the name must end in .pkl (predictions) or .json (metrics)')
+    if show_dir is not None:
+        check_folder_writable('--show-dir', show_dir)
+        show_dir = Path(os.path.abspath(show_dir))  # mmdet would join a relative path to its own run folder
+    return out, show_dir
 
 
 def _check_weights(runner: Runner, config: Config, path: Path) -> None:

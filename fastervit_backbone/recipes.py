@@ -81,6 +81,14 @@ RECIPES = {
         graph='DenseGraph',
         mim=('retinanet', 'fpn_{}_coco', 'COCO'),
     ),
+    'atss': Recipe(
+        configs='atss_fastervit{}_1x.py',
+        kind='coco',
+        model='ATSS',
+        parts=('bbox_head',),
+        graph='DenseGraph',
+        mim=('atss', 'fpn_{}_coco', 'COCO'),
+    ),
     'dino': Recipe(
         configs='dino_fastervit{}_12e.py',
         kind='coco',

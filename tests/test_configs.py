@@ -63,6 +63,7 @@ def test_all_documented_configs_exist():
         'mask-rcnn_fastervit0_1x.py',
         'mask-rcnn_fastervit2_1x.py',
         'retinanet_fastervit0_1x.py',
+        'atss_fastervit0_1x.py',
         'rtmdet-ins_fastervit0_300e.py',
         'cascade_fastervit2_lsj_100e.py',
         'dino_fastervit4_21k_224_12e.py',

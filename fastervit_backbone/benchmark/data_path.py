@@ -58,38 +58,46 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
     model_rate = batch / _step_seconds(config, next(iter(loader)), device)
     evaluations = evaluation_times()
 
-    seconds, metrics = evaluations['pycocotools']
-    lines = [
-        '# Data path\n',
-        f'Written by `{command}`: {machine["device"]}, {machine["threads"]} threads, '
-        f'torch {machine["torch"]}, commit {machine["commit"]}.\n',
+    rows = [
         '| part | images/s |\n|---|---|',
         f'| loading and augmentation, in the training process | {loading_rates[0]:.1f} |',
         f'| loading and augmentation, {num_workers} workers, nothing else running '
         f'| {loading_rates[num_workers]:.1f} |',
         f'| training step of the whole model, batch {batch}, {device} | {model_rate:.2f} |',
-        f'| COCO box evaluation, pycocotools ({EVALUATED} images, {DETECTIONS} detections each, 80 classes) '
-        f'| {EVALUATED / seconds:.0f} |',
     ]
-    if 'faster-coco-eval' in evaluations:
-        fast_seconds, fast_metrics = evaluations['faster-coco-eval']
-        difference = np.abs(np.subtract(metrics, fast_metrics)).max()
-        lines += [
-            f'| the same, faster-coco-eval | {EVALUATED / fast_seconds:.0f} |\n',
-            f'The twelve metrics of both differ by at most {difference:.1g}; `fastervit train` and '
-            '`fastervit test` use faster-coco-eval where it is installed.',
-        ]
+    heading = (
+        f'Written by `{command}`: {machine["device"]}, {machine["threads"]} threads, '
+        f'torch {machine["torch"]}, commit {machine["commit"]}.\n'
+    )
     factor = loading_rates[num_workers] / model_rate
     if factor > 1:
         bottleneck = f'the model: loading is {factor:.3g} times as fast'
     else:
         bottleneck = f'loading: the model is {1 / factor:.3g} times as fast'
-    text = '\n'.join([*lines, f'\nAn epoch waits for **{bottleneck}**.\n'])
+    last = f'\nAn epoch waits for **{bottleneck}**.\n'
+    text = '\n'.join(['# Data path\n', heading, *rows, *_evaluation_rows(evaluations), last])
     print(text)
     if out is not None:
         with replacing(out.with_name(f'{out.name}.md')) as temporary:
             temporary.write_text(text)
     return text
+
+
+def _evaluation_rows(evaluations: dict[str, tuple[float, np.ndarray]]) -> list[str]:
+    seconds, metrics = evaluations['pycocotools']
+    rows = [
+        f'| COCO box evaluation, pycocotools ({EVALUATED} images, {DETECTIONS} detections each, 80 classes) '
+        f'| {EVALUATED / seconds:.0f} |'
+    ]
+    if 'faster-coco-eval' in evaluations:
+        fast_seconds, fast_metrics = evaluations['faster-coco-eval']
+        difference = np.abs(np.subtract(metrics, fast_metrics)).max()
+        rows += [
+            f'| the same, faster-coco-eval | {EVALUATED / fast_seconds:.0f} |\n',
+            f'The twelve metrics of both differ by at most {difference:.1g}; `fastervit train` and '
+            '`fastervit test` use faster-coco-eval where it is installed.',
+        ]
+    return rows
 
 
 def _loading_rate(loader: DataLoader, config_path: str) -> float:

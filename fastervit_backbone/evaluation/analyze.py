@@ -9,7 +9,7 @@ from ..utils.files import check_folder_writable
 from .classes import analyze_classes, write_class_report
 from .coco_files import read_detections, read_truth
 from .label_maps import analyze_label_maps
-from .objects import analyze_objects
+from .objects import ObjectResults, analyze_objects
 from .report import write_label_map_report, write_object_report
 
 #: AP integrates over all scores: a lowest score above this suggests that a threshold was applied before.
@@ -63,20 +63,8 @@ def analyze(
         classes = analyze_classes(content, truth)
         written = write_class_report(classes, images or truth, out, title, worst)
         return [f'top-1 {classes.top1:.4f}, top-5 {classes.top5:.4f}', f'written: {written[0]}']
-
     if truth.is_dir():
-        categories = content.get('categories')
-        if not has_label_maps or not categories:
-            raise UserError(
-                f'{truth} is a folder of label maps, but {predictions} contains objects: '
-                'compare objects with a COCO JSON file'
-            )
-        names, ids = [c['name'] for c in categories], [c['id'] for c in categories]
-        results = analyze_label_maps(predictions.parent, truth, names, ids, ignored)
-        written = write_label_map_report(results, predictions.parent, images, out, title)
-        metrics = f'mIoU {np.nanmean(results.iou):.4f}, pixel accuracy {results.accuracy:.4f}'
-        return [metrics, f'written: {written[0]}']
-
+        return _analyze_label_maps(content, predictions, truth, out, images, ignored)
     if not truth.is_file():
         raise UserError(f'no ground truth at {truth}: give a COCO JSON file or a folder of label maps')
     if has_label_maps:
@@ -87,6 +75,10 @@ def analyze(
         content, read_truth(truth, metric), kind=metric, threshold=threshold, worst=worst
     )
     written = write_object_report(results, images, out, title)
+    return [*_object_lines(results, content), f'written: {written[0]}']
+
+
+def _object_lines(results: ObjectResults, content: dict) -> list[str]:
     metrics = [f'{name} {results.summary[name]:.4f}' for name in ('AP', 'AP50', 'AP75', 'AR 100')]
     messages = [', '.join(metrics), *results.notes]
     lowest = min((a['score'] for a in content['annotations']), default=0)
@@ -94,4 +86,21 @@ def analyze(
         messages.append(
             f'no detection scores below {lowest:.2f}: AP needs all of them (fastervit predict --threshold 0)'
         )
-    return [*messages, f'written: {written[0]}']
+    return messages
+
+
+def _analyze_label_maps(
+    content: dict, predictions: Path, truth: Path, out: Path, images: Path | None, ignored: tuple[int, ...]
+) -> list[str]:
+    categories = content.get('categories')
+    if not (content.get('info') or {}).get('label_maps') or not categories:
+        raise UserError(
+            f'{truth} is a folder of label maps, but {predictions} contains objects: '
+            'compare objects with a COCO JSON file'
+        )
+    names, ids = [c['name'] for c in categories], [c['id'] for c in categories]
+    results = analyze_label_maps(predictions.parent, truth, names, ids, ignored)
+    title = f'{predictions} against {truth}'
+    written = write_label_map_report(results, predictions.parent, images, out, title)
+    metrics = f'mIoU {np.nanmean(results.iou):.4f}, pixel accuracy {results.accuracy:.4f}'
+    return [metrics, f'written: {written[0]}']

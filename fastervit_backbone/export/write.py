@@ -159,23 +159,26 @@ def write(
             + (': --backbone exports its backbone' if graph.task != 'backbone' else '')
         ) from error
     assert onnx_program is not None
-    layers = _onnx_layers(onnx_program)
-    onnx_path = path.with_suffix('.onnx')
+    return dict(layers=_onnx_layers(onnx_program), versions=_save(onnx_program, path, half))
+
+
+def _save(onnx_program: torch.onnx.ONNXProgram, path: Path, half: bool) -> dict[str, str]:
+    """Write the .onnx, or the .xml and .bin made of it; return the versions of the packages that wrote it."""
     written = path.suffix == '.onnx'
-    onnx_file = onnx_path if written else path.with_name(f'.{path.stem}.onnx')
+    onnx_file = path if written else path.with_name(f'.{path.stem}.onnx')
     try:
         onnx_program.save(onnx_file)
         if written and half:
             _halve(onnx_file)
         _check_onnx(onnx_file)
         if written:
-            return dict(layers=layers, versions=_versions('torch', 'torchvision', 'onnx', 'onnxscript'))
+            return _versions('torch', 'torchvision', 'onnx', 'onnxscript')
         _to_openvino(onnx_file, path, half)
     finally:
         if not written:
             for file in path.parent.glob(f'.{path.stem}.onnx*'):
                 file.unlink()
-    return dict(layers=layers, versions=_versions('torch', 'torchvision', 'onnx', 'openvino'))
+    return _versions('torch', 'torchvision', 'onnx', 'openvino')
 
 
 def _prepare_for_any_size(graph: Graph) -> None:

@@ -136,44 +136,23 @@ def make_plan(
     Raises:
         UserError: arguments that do not fit the data or each other.
     """
-    if accumulate < 1:
-        raise UserError(f'--accumulate {accumulate}: must be at least 1')
     _check_model(model, data)
+    _check_counts(accumulate=accumulate, epochs=1 if epochs is None else epochs)
     base = find_base(model, arch)
     size = size or _choose_size(data, arch)
-    reasons = []
+    reasons: list[str] = []
 
-    min_batch = RECIPES[model].min_batch
     if batch is None:
-        is_enlarged = data.kind == 'coco' and augment == 'light'  # all else is not, or cropped
-        enlarged = RESIZE_RANGES[augment][1] if is_enlarged else 1.0
-        batch, reason = choose_batch(
-            arch, size, min_batch, amp=amp, kind=data.kind, enlarged=enlarged, processes=processes
-        )
+        enlarged = RESIZE_RANGES[augment][1] if data.kind == 'coco' and augment == 'light' else 1.0
+        memory = dict(amp=amp, kind=data.kind, enlarged=enlarged, processes=processes)
+        batch, reason = choose_batch(arch, size, RECIPES[model].min_batch, **memory)
         reasons.append(reason)
-    if min(batch, data.num_images) < min_batch:
-        raise UserError(f'--batch {batch} of {data.num_images} images: {model} needs at least {min_batch}')
-    batch = min(batch, max(min_batch, data.num_images // processes))
-
-    length = PRESETS[preset]
+    batch = _fit_batch(batch, data.num_images, model, processes)
     steps = steps_per_epoch(data, batch * processes)
     if epochs is None:
-        epochs = max(length.min_epochs, math.ceil(length.min_steps * accumulate / steps))
-        each = f'{steps} steps' if accumulate == 1 else f'{steps} batches, {accumulate} a step'
-        reasons.append(
-            f'{epochs} epochs of {each}: preset {preset}, at least {length.min_epochs} epochs '
-            f'and {length.min_steps} steps'
-        )
-    if epochs < 1:
-        raise UserError(f'--epochs {epochs}: must be at least 1')
+        epochs = _choose_epochs(preset, steps, accumulate, reasons)
 
-    frozen_stages, decay_rate = -1, 1.0
-    if start != 'nothing' and data.num_images < _FREEZE_STEM_BELOW:
-        freeze_stage_1 = data.num_images < _FREEZE_STAGE_1_BELOW
-        frozen_stages, frozen = (1, 'stem and first stage are') if freeze_stage_1 else (0, 'the stem is')
-        decay_rate, slower = _layer_decay(base)
-        reasons.append(f'{data.num_images} training images: {frozen} frozen{slower}')
-
+    frozen_stages, decay_rate = _choose_frozen(data.num_images, base, start, reasons)
     return Plan(
         base=base,
         arch=arch,
@@ -182,7 +161,7 @@ def make_plan(
         num_workers=max(0, min(8, (os.cpu_count() or 1) // processes - 1)),
         epochs=epochs,
         val_interval=max(1, epochs // 12),
-        patience=length.patience,
+        patience=PRESETS[preset].patience,
         frozen_stages=frozen_stages,
         decay_rate=decay_rate,
         ema_momentum=_choose_ema_momentum(epochs * steps // accumulate),
@@ -202,6 +181,43 @@ def steps_per_epoch(data: OwnData, batch_size: int) -> int:
     if data.kind != 'coco':
         return max(1, data.num_images // batch_size)
     return math.ceil(data.num_images / batch_size)
+
+
+def _fit_batch(batch: int, num_images: int, model: str, processes: int) -> int:
+    """Limit the batch to the images there are; raise UserError if the model needs more."""
+    least = RECIPES[model].min_batch
+    if min(batch, num_images) < least:
+        raise UserError(f'--batch {batch} of {num_images} images: {model} needs at least {least}')
+    return min(batch, max(least, num_images // processes))
+
+
+def _choose_epochs(preset: str, steps: int, accumulate: int, reasons: list[str]) -> int:
+    """Choose the length; adds the reason."""
+    length = PRESETS[preset]
+    epochs = max(length.min_epochs, math.ceil(length.min_steps * accumulate / steps))
+    each = f'{steps} steps' if accumulate == 1 else f'{steps} batches, {accumulate} a step'
+    reasons.append(
+        f'{epochs} epochs of {each}: preset {preset}, at least {length.min_epochs} epochs '
+        f'and {length.min_steps} steps'
+    )
+    return epochs
+
+
+def _choose_frozen(num_images: int, base: Path, start: str, reasons: list[str]) -> tuple[int, float]:
+    """Choose the frozen stages of pretrained weights and the layer decay rate; adds the reason."""
+    if start == 'nothing' or num_images >= _FREEZE_STEM_BELOW:
+        return -1, 1.0
+    freeze_stage_1 = num_images < _FREEZE_STAGE_1_BELOW
+    stages, frozen = (1, 'stem and first stage are') if freeze_stage_1 else (0, 'the stem is')
+    rate, slower = _layer_decay(base)
+    reasons.append(f'{num_images} training images: {frozen} frozen{slower}')
+    return stages, rate
+
+
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
+        if value < 1:
+            raise UserError(f'--{name} {value}: must be at least 1')
 
 
 def _check_model(model: str, data: OwnData) -> None:

@@ -88,12 +88,7 @@ def parameter_groups(
         raise UserError(f'backbone_lr_mult must be above 0, got {backbone_lr_mult}')
     if not 0.0 < decay_rate <= 1.0:
         raise UserError(f'decay_rate must be in (0, 1], got {decay_rate}')
-    layers: dict[int, tuple[int, int]] = {}  # id of a parameter -> (its layer, last layer of its backbone)
-    for module in model.modules():
-        if isinstance(module, FasterViT):
-            depths = module.spec.depths
-            for name, parameter in module.named_parameters():
-                layers[id(parameter)] = (layer_index(name, depths), sum(depths) + 1)
+    layers = _layers_of(model)
     embeddings = set()
     if not decay_embeddings:
         tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
@@ -115,3 +110,14 @@ def parameter_groups(
         group = groups.setdefault(name, ParameterGroup(params=[], lr=layer_lr, weight_decay=decay, name=name))
         group['params'].append(parameter)
     return list(groups.values())
+
+
+def _layers_of(model: nn.Module) -> dict[int, tuple[int, int]]:
+    """Return id of a parameter -> (its layer, last layer of its backbone) for every FasterViT in a model."""
+    layers: dict[int, tuple[int, int]] = {}
+    for module in model.modules():
+        if isinstance(module, FasterViT):
+            depths = module.spec.depths
+            for name, parameter in module.named_parameters():
+                layers[id(parameter)] = (layer_index(name, depths), sum(depths) + 1)
+    return layers

@@ -43,8 +43,8 @@ class FinetuneOptions:
     masks: bool = option(True, help='learn boxes only, although all or some objects have masks', group='data')
     model: str | None = option(
         None,
-        help='COCO json: cascade, mask-rcnn, faster-rcnn, retinanet, dino, mask2former or rtmdet-ins; label '
-        'maps: upernet, fpn or mask2former-semantic; class folders: classifier (default: the first of them)',
+        help='head: cascade for objects, upernet for label maps, classifier for class folders (the '
+        'defaults), or another; an unknown name lists all',
         group='model',
     )
     arch: str | None = option(

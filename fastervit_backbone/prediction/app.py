@@ -107,47 +107,7 @@ def build_app(
         import gradio as gr
     except ModuleNotFoundError as error:
         raise UserError('the page needs the package gradio: pip install gradio') from error
-    categories, semantic, uploads = predictor.categories, predictor.semantic, Uploads()
-    things = 'regions' if semantic else 'classes' if predictor.classification else 'objects'
-
-    def problem(error: UserError, path: str | Path) -> tuple:
-        """Put an error into the page in place of results, without the temporary folder of the upload."""
-        message = str(error).replace(str(Path(path).parent) + os.sep, '')
-        return None, f'**Error:** {message}', [], None
-
-    def predict(path: str | None, least_score: float) -> tuple:
-        if path is None:
-            return None, None, None, [], None
-        try:
-            check_upload(path, megapixels)
-            pixels = read_image(path, predictor.bits)
-            prediction = predictor.predict_pixels([pixels])[0]
-        except UserError as error:
-            return None, *problem(error, path)
-        upload = (uploads.keep(path), prediction)
-        return upload, *render(upload, least_score, pixels)
-
-    def render(
-        upload: tuple[Path, Prediction] | None, least_score: float, pixels: np.ndarray | None = None
-    ) -> tuple:
-        if upload is None:
-            return None, None, [], None
-        path, prediction = upload
-        try:
-            pixels = read_image(uploads.find(path), predictor.bits) if pixels is None else pixels
-        except UserError as error:
-            return problem(error, path)
-        shown = prediction.select(prediction.scores >= least_score)
-        picture = Image.fromarray(np.ascontiguousarray(draw(pixels, shown, categories)[..., ::-1]))
-        entries = shown.to_coco(1, categories)
-        height, width = shown.size
-        above = '' if semantic else f', score at least {least_score:g}'
-        summary = f'{len(entries)} {things} in {width}x{height} pixels{above}'
-        image = dict(id=1, file_name=path.name, height=height, width=width)
-        info = {} if semantic else dict(threshold=least_score)
-        json_path = _write_json(path.with_suffix('.json'), info, image, entries, categories)
-        return picture, summary, _table_rows(entries, height * width, categories), str(json_path)
-
+    semantic, page = predictor.semantic, _Page(predictor, megapixels)
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as app:
         gr.Markdown(f'# {title}')
         state = gr.State()
@@ -172,10 +132,62 @@ def build_app(
                     show_label=False, type='pil', format='png', interactive=False, elem_id='picture'
                 )
         results = [picture_box, count, table, download]
-        upload_box.change(predict, [upload_box, slider], [state, *results], api_visibility='private')
+        upload_box.change(page.predict, [upload_box, slider], [state, *results], api_visibility='private')
         # also by keyboard and in the box of numbers; of quick changes only the last one counts
-        slider.change(render, [state, slider], results, trigger_mode='always_last', api_visibility='private')
+        slider.change(
+            page.render, [state, slider], results, trigger_mode='always_last', api_visibility='private'
+        )
     return app
+
+
+class _Page:
+    """What the page does with an upload."""
+
+    def __init__(self, predictor: Predictor, megapixels: float) -> None:
+        self.predictor, self.megapixels, self.uploads = predictor, megapixels, Uploads()
+
+    def predict(self, path: str | None, least_score: float) -> tuple:
+        """Predict on an upload; return what the page keeps of it, and its contents."""
+        if path is None:
+            return None, None, None, [], None
+        try:
+            check_upload(path, self.megapixels)
+            pixels = read_image(path, self.predictor.bits)
+            prediction = self.predictor.predict_pixels([pixels])[0]
+        except UserError as error:
+            return None, *_problem(error, path)
+        upload = (self.uploads.keep(path), prediction)
+        return upload, *self.render(upload, least_score, pixels)
+
+    def render(
+        self, upload: tuple[Path, Prediction] | None, least_score: float, pixels: np.ndarray | None = None
+    ) -> tuple:
+        """Return picture, summary, table and file of a prediction's objects of at least this score."""
+        if upload is None:
+            return None, None, [], None
+        path, prediction = upload
+        predictor, categories = self.predictor, self.predictor.categories
+        try:
+            pixels = read_image(self.uploads.find(path), predictor.bits) if pixels is None else pixels
+        except UserError as error:
+            return _problem(error, path)
+        shown = prediction.select(prediction.scores >= least_score)
+        picture = Image.fromarray(np.ascontiguousarray(draw(pixels, shown, categories)[..., ::-1]))
+        entries = shown.to_coco(1, categories)
+        height, width = shown.size
+        things = 'regions' if predictor.semantic else 'classes' if predictor.classification else 'objects'
+        above = '' if predictor.semantic else f', score at least {least_score:g}'
+        summary = f'{len(entries)} {things} in {width}x{height} pixels{above}'
+        image = dict(id=1, file_name=path.name, height=height, width=width)
+        info = {} if predictor.semantic else dict(threshold=least_score)
+        json_path = _write_json(path.with_suffix('.json'), info, image, entries, categories)
+        return picture, summary, _table_rows(entries, height * width, categories), str(json_path)
+
+
+def _problem(error: UserError, path: str | Path) -> tuple:
+    """Put an error into the page in place of results, without the temporary folder of the upload."""
+    message = str(error).replace(str(Path(path).parent) + os.sep, '')
+    return None, f'**Error:** {message}', [], None
 
 
 def _table_rows(entries: list[dict], pixels: int, categories: Categories) -> list[list[str]]:

@@ -8,13 +8,13 @@ Label maps: fastervit check-data --train labels/train --val labels/val \\
 Exit code: 0 without errors (warnings allowed), 1 with errors, 2 if the data could not be checked.
 """
 
+import argparse
 import sys
 
 from ..options import parse_strictly, verb_parser
 
 
-def main() -> None:
-    """Parse the command line and check."""
+def _parser() -> argparse.ArgumentParser:
     parser = verb_parser(__doc__)
     parser.add_argument(
         'data',
@@ -60,7 +60,12 @@ def main() -> None:
     parser.add_argument(
         '--sheet', metavar='FILE', help='draw images of every split with their annotations on one picture'
     )
-    args = parse_strictly(parser)
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and check."""
+    args = parse_strictly(_parser())
 
     # after parsing: --help answers at once
     from fastervit_backbone.check_data import check_data

@@ -66,14 +66,7 @@ def check_coco(
     remedy_of_rules = f'{list_all}; with --fix OUT it also writes a repaired copy'
     _stop_at_first(ann_file, content_violations(content), remedy_of_rules)
     images, annotations = content['images'], content['annotations']
-    missing = [i['file_name'] for i in images if not is_file(image_dir / i['file_name'])]
-    if missing:
-        example = f'{len(missing)} of {len(images)}, the first is {missing[0]} in {image_dir}'
-        _stop_at_first(ann_file, [Violation(COCO_RULES['image-missing'], example)], list_all)
-    for entry in images[:: -(-len(images) // READ_AT_MOST) or 1]:
-        file = look(image_dir / entry['file_name'], 'size')
-        found = [v for v in image_file_violations(entry, file) if v.rule.id in _STOPS]
-        _stop_at_first(ann_file, found, remedy_of_rules)
+    _check_images(ann_file, image_dir, images, list_all, remedy_of_rules)
     without_mask = [a for a in annotations if not a.get('segmentation')] if need_masks else []
     if without_mask:
         raise UserError(
@@ -89,6 +82,19 @@ def check_coco(
             'are left out'
         )
     return len(images)
+
+
+def _check_images(
+    ann_file: Path, image_dir: Path, images: Sequence[dict], list_all: str, remedy_of_rules: str
+) -> None:
+    missing = [i['file_name'] for i in images if not is_file(image_dir / i['file_name'])]
+    if missing:
+        example = f'{len(missing)} of {len(images)}, the first is {missing[0]} in {image_dir}'
+        _stop_at_first(ann_file, [Violation(COCO_RULES['image-missing'], example)], list_all)
+    for entry in images[:: -(-len(images) // READ_AT_MOST) or 1]:
+        file = look(image_dir / entry['file_name'], 'size')
+        found = [v for v in image_file_violations(entry, file) if v.rule.id in _STOPS]
+        _stop_at_first(ann_file, found, remedy_of_rules)
 
 
 def _has_objects(content: Mapping, classes: Sequence[str] | None) -> bool:
