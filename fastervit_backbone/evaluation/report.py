@@ -97,7 +97,7 @@ def write_label_map_report(
 
     Args:
         results: results to report.
-        predicted: folder with ``colours/`` of fastervit predict, the colored label maps.
+        predicted: folder with ``colors/`` of fastervit predict, the colored label maps.
         images: folder of the images; None: no pictures.
         out: folder to write to.
         title: title of the page.

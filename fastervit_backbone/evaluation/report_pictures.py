@@ -135,9 +135,11 @@ def image_and_prediction(images: Path, predicted: Path, name: str) -> Image.Imag
     stem = images / Path(name).with_suffix('')
     suffixes = ('.jpg', '.jpeg', '.png')
     candidates = [p for p in sorted(stem.parent.glob(f'{stem.name}.*')) if p.suffix.lower() in suffixes]
-    label_map = predicted / 'colours' / name
-    if not candidates or not label_map.is_file():
+    # colours: of predictions by an earlier commit
+    found = [path for f in ('colors', 'colours') if (path := predicted / f / name).is_file()]
+    if not candidates or not found:
         return None
+    label_map = found[0]
     left, right = read_picture(candidates[0]), read_picture(label_map)
     width, height = PICTURE, max(1, round(PICTURE * right.height / right.width))
     sheet = Image.new('RGB', (2 * width + 6, height), 'white')

@@ -19,7 +19,7 @@ from ..timm_cfgs import default_cfgs
 from ..utils.errors import UserError
 from .pipelines import pipelines
 from .plan import Plan, steps_per_epoch
-from .training_data import OwnData
+from .training_data import TrainingData
 
 #: Keys kept from the base config, in the order they are written, with the comment above each.
 _COMMENTS = {
@@ -61,7 +61,7 @@ _ALIASES = {'test_dataloader': 'val_dataloader', 'test_evaluator': 'val_evaluato
 
 
 def build_config(
-    data: OwnData, plan: Plan, *, seed: int, lr: float | None = None, log: Sequence[str] = ()
+    data: TrainingData, plan: Plan, *, seed: int, lr: float | None = None, log: Sequence[str] = ()
 ) -> Config:
     """Build the config of a plan.
 
@@ -137,7 +137,7 @@ def _absolute(path: str | Path) -> str:
     return os.path.abspath(path)
 
 
-def _set_model(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> None:
+def _set_model(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) -> None:
     model = config.model
     if data.kind == 'coco' and not masks and model.get('roi_head'):
         for key in ('mask_head', 'mask_roi_extractor', 'mask_iou_head'):
@@ -175,7 +175,7 @@ def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
             loss.pop('class_weight', None)  # for the classes of the base config
 
 
-def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str:
+def _set_data(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) -> str:
     """Set dataloaders and evaluators; returns the metric that decides which checkpoint is best."""
     train_pipeline, val_pipeline = pipelines(data.kind, plan, masks, data.bits)
     if data.kind == 'coco':
@@ -194,7 +194,7 @@ def _set_data(config: ConfigDict, data: OwnData, plan: Plan, masks: bool) -> str
     return best
 
 
-def _dataloader(data: OwnData, plan: Plan, split: int, pipeline: list[dict]) -> dict:
+def _dataloader(data: TrainingData, plan: Plan, split: int, pipeline: list[dict]) -> dict:
     """Configure the dataloader of a split: 0 for training, 1 for validation."""
     training = split == 0
     annotations, images = _absolute((data.train, data.val)[split]), _absolute(data.image_folders[split])

@@ -13,7 +13,7 @@ from ..recipes import RECIPES, learns_masks, models_for
 from ..utils.errors import UserError
 from ..utils.places import data_folder
 from .memory import choose_batch
-from .training_data import OwnData
+from .training_data import TrainingData
 
 _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folders of class folders'}
 #: --augment -> range of the random scale of training images ('coco').
@@ -113,7 +113,7 @@ def find_base(model: str, arch: str) -> Path:
 
 
 def make_plan(
-    data: OwnData,
+    data: TrainingData,
     *,
     model: str,
     arch: str,
@@ -176,7 +176,7 @@ def make_plan(
     )
 
 
-def steps_per_epoch(data: OwnData, batch_size: int) -> int:
+def steps_per_epoch(data: TrainingData, batch_size: int) -> int:
     """Count the batches of an epoch; except for objects the last, smaller batch is dropped."""
     if data.kind != 'coco':
         return max(1, data.num_images // batch_size)
@@ -220,7 +220,7 @@ def _check_counts(**counts: int) -> None:
             raise UserError(f'--{name} {value}: must be at least 1')
 
 
-def _check_model(model: str, data: OwnData) -> None:
+def _check_model(model: str, data: TrainingData) -> None:
     recipe = RECIPES[model]
     if recipe.kind != data.kind:
         fitting = ' or '.join(models_for(data.kind))
@@ -234,7 +234,7 @@ def _check_model(model: str, data: OwnData) -> None:
         )
 
 
-def _choose_size(data: OwnData, arch: str) -> tuple[int, int]:
+def _choose_size(data: TrainingData, arch: str) -> tuple[int, int]:
     """Fit the median image into the paper's training size, in multiples of 32; nano gets half of it.
 
     A classifier's images are enlarged to at least 64: with less, its last maps have a single pixel.
@@ -268,7 +268,7 @@ def _layer_decay(base: Path) -> tuple[float, str]:
     return 1.0, f', the backbone learns at {lr_mult:g} of the learning rate, as in the base config'
 
 
-def _learns(plan: Plan, data: OwnData) -> str:
+def _learns(plan: Plan, data: TrainingData) -> str:
     if data.kind == 'folders':
         return 'the class of an image'
     if data.kind == 'labels':
@@ -279,7 +279,7 @@ def _learns(plan: Plan, data: OwnData) -> str:
     return 'boxes and masks' if has_masks else 'boxes (this model has no masks)'
 
 
-def describe(plan: Plan, data: OwnData) -> Mapping[str, str]:
+def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
     """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
     classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
     empty = f', {data.num_empty} of them without objects, which are kept' if data.num_empty else ''

@@ -12,7 +12,7 @@ from ..datasets.validation.findings import Finding
 from ..datasets.validation.folders import FolderSplit
 from ..datasets.validation.label_maps import LabelMapSplit, LabelValues
 from ..utils.errors import UserError
-from .training_data import Making, OwnData, of_folders, of_label_maps, of_objects
+from .training_data import Making, TrainingData, of_folders, of_label_maps, of_objects
 
 #: Image files are decoded only if a split has at most this many: of more, only what gives their size is read.
 DECODE_UP_TO = 3000
@@ -20,7 +20,7 @@ DECODE_UP_TO = 3000
 _TRAINING = ('train', 'trainval', 'data', 'all')
 
 
-def read_own_data(
+def read_training_data(
     dataset: Dataset,
     folder: Path,
     *,
@@ -30,7 +30,7 @@ def read_own_data(
     val_fraction: float = 0.2,
     seed: int = 0,
     write: bool = True,
-) -> OwnData:
+) -> TrainingData:
     """Check a data set, stop at errors that would break training, and make what training reads.
 
     Without a validation split, a part of the training images becomes one: of every class that part of its

@@ -31,7 +31,7 @@ from ..utils.files import check_folder_writable, replacing
 from .augmented import write_augmented
 from .flat_config import LOGGERS, build_config, check_loggers, config_text
 from .plan import PRESETS, RESIZE_RANGES, Plan, describe, make_plan
-from .read_data import read_own_data
+from .read_data import read_training_data
 from .training_data import USED
 
 
@@ -130,7 +130,7 @@ def _prepare(o: FinetuneOptions, path: Path, launcher: str) -> tuple[Plan, Path]
         dataset = named_splits(dict(train=o.train, val=o.val), _folders(o))
     else:
         dataset = open_dataset(o.data, _folders(o), USED)
-    own = read_own_data(
+    own = read_training_data(
         dataset,
         path.parent / 'data',
         classes=o.classes,

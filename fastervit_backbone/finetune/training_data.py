@@ -24,7 +24,7 @@ USED = ('train', 'val')
 
 
 @dataclass
-class OwnData:
+class TrainingData:
     """A training and a validation split.
 
     Attributes:
@@ -64,7 +64,7 @@ class OwnData:
 
 @dataclass
 class Making:
-    """A data set on its way to :class:`OwnData`; ``used``: the training split, and perhaps the other."""
+    """A data set on its way to :class:`TrainingData`; ``used``: the training split, and perhaps the other."""
 
     dataset: Dataset
     used: list[Split]
@@ -88,7 +88,7 @@ class Making:
         return most if 0 < most < BITS[-1] else None
 
 
-def of_objects(making: Making, masks: bool) -> OwnData:
+def of_objects(making: Making, masks: bool) -> TrainingData:
     """Write jsons of other layouts and of new splits; ``masks``: False where only boxes are learned."""
     splits: list[CocoSplit] = making.used  # type: ignore[assignment]
     is_new = bool(splits[0].layout)
@@ -125,7 +125,7 @@ def of_objects(making: Making, masks: bool) -> OwnData:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(split.content))
     sizes = [(image['height'], image['width']) for image in train['images']]
-    return OwnData(
+    return TrainingData(
         kind='coco',
         train=paths[0],
         val=paths[1],
@@ -173,7 +173,7 @@ def _unlisted(splits: Sequence[CocoSplit]) -> list[str]:
     return lines
 
 
-def of_folders(making: Making) -> OwnData:
+def of_folders(making: Making) -> TrainingData:
     """Link the images of a new split of class folders."""
     splits: list[FolderSplit] = making.used  # type: ignore[assignment]
     train = splits[0]
@@ -194,7 +194,7 @@ def of_folders(making: Making) -> OwnData:
         making.tell_split(len(names), len(chosen))
     elif making.dataset.place:
         making.lines.append('validating on val')
-    return OwnData(
+    return TrainingData(
         kind='folders',
         train=folders[0],
         val=folders[1],
@@ -210,7 +210,7 @@ def of_folders(making: Making) -> OwnData:
     )
 
 
-def of_label_maps(making: Making, classes: Sequence[str], ignore: int | None) -> OwnData:
+def of_label_maps(making: Making, classes: Sequence[str], ignore: int | None) -> TrainingData:
     """Link the images and label maps of a new split."""
     splits: list[LabelMapSplit] = making.used  # type: ignore[assignment]
     train = splits[0]
@@ -229,7 +229,7 @@ def of_label_maps(making: Making, classes: Sequence[str], ignore: int | None) ->
         making.tell_split(len(names), len(chosen))
     elif making.dataset.place:
         making.lines.append('validating on val')
-    return OwnData(
+    return TrainingData(
         kind='labels',
         train=labels[0],
         val=labels[1],

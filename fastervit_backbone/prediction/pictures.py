@@ -12,7 +12,7 @@ from ..utils.files import replacing
 
 def label_files(stem: str) -> tuple[str, str]:
     """Relative paths of a label map and of its colored picture."""
-    return f'labels/{stem}.png', f'colours/{stem}.png'
+    return f'labels/{stem}.png', f'colors/{stem}.png'
 
 
 def panoptic_file(stem: str) -> str:

@@ -58,7 +58,7 @@ class PredictionRun:
     Args:
         predictor: the model.
         out: folder for ``predictions.json`` (COCO), ``pictures/`` and, for segmentation, ``labels/`` and
-            ``colours/``.
+            ``colors/``.
         settings: arguments that the results depend on, beside the predictor's own settings; results of other
             settings are not mixed.
         batch: images per batch.

@@ -14,7 +14,7 @@ from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.datasets.images import as_bgr, bits_of, read_image
 from fastervit_backbone.datasets.validation.image_files import look
-from fastervit_backbone.finetune.read_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.utils.errors import UserError
 from tests.datasets.test_layouts import labelme, save_image, shape, xml, yolo
 
@@ -143,7 +143,7 @@ def test_no_annotation_file_ends_in_a_traceback(layout, data, tmp_path):
     before = files_below(tmp_path)
     for road in (
         lambda: check_data({}, [], data=str(root)),
-        lambda: read_own_data(open_dataset(root), tmp_path / 'out', write=False),
+        lambda: read_training_data(open_dataset(root), tmp_path / 'out', write=False),
     ):
         try:
             road()

@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
-from fastervit_backbone.finetune.read_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.finetune.training_data import USED
 from fastervit_backbone.utils.errors import UserError
 
@@ -93,7 +93,7 @@ def test_voc_whose_size_is_another(tmp_path):
     size = '<size><width>120</width><height>80</height><depth>3</depth></size>'
     write(tmp_path / 'Annotations' / 'a.xml', xml('a.jpg', size=size))
     with pytest.raises(UserError, match=r'images of another size than .*60x40, json 120x80'):
-        read_own_data(open_dataset(tmp_path), tmp_path / 'out', write=False)
+        read_training_data(open_dataset(tmp_path), tmp_path / 'out', write=False)
     _, errors = check_data({}, [], data=str(tmp_path), fix=str(tmp_path / 'fixed'))
     assert errors == 1
     fixed = json.loads((tmp_path / 'fixed' / 'data.json').read_text())
@@ -156,8 +156,10 @@ def test_labelme(tmp_path):
         '1 images have no json, such as unannotated.jpg: not used',
     ]
     with pytest.raises(UserError, match=r'1 of 5 objects have no mask: complete them, or use --no-masks'):
-        read_own_data(open_dataset(tmp_path), tmp_path / 'out', write=False)
-    assert not read_own_data(open_dataset(tmp_path), tmp_path / 'out', masks=False, write=False).has_masks
+        read_training_data(open_dataset(tmp_path), tmp_path / 'out', write=False)
+    assert not read_training_data(
+        open_dataset(tmp_path), tmp_path / 'out', masks=False, write=False
+    ).has_masks
     write(tmp_path / 'settings.json', '{}')
     lines, errors = check_data({}, [], data=str(tmp_path))
     assert errors == 0 and any('settings.json is not labelme' in line for line in lines)
@@ -363,7 +365,7 @@ def test_no_json_is_dropped_without_a_word(tmp_path):
     shutil.copy(tmp_path / 'instances_val.json', tmp_path / 'person_keypoints_val.json')
     dataset = open_dataset(tmp_path)
     assert len(dataset.splits) == 4 and [p.stem for p in dataset.skipped] == ['person_keypoints_val']
-    own = read_own_data(dataset, tmp_path / 'out', write=False)
+    own = read_training_data(dataset, tmp_path / 'out', write=False)
     (line,) = [line for line in own.lines if 'not used: ' in line]
     assert 'dog_train.json' in line and 'person_keypoints_val.json' in line
     assert not any('are in no json' in line for line in own.lines)
@@ -372,7 +374,7 @@ def test_no_json_is_dropped_without_a_word(tmp_path):
 def test_categories_in_another_order_are_written_again(tmp_path):
     coco_json(tmp_path / 'train.json', ['a.jpg', 'b.jpg'])
     coco_json(tmp_path / 'val.json', ['c.jpg'], ('dog', 'cat'))
-    own = read_own_data(open_dataset(tmp_path), tmp_path / 'out')
+    own = read_training_data(open_dataset(tmp_path), tmp_path / 'out')
     assert own.train == tmp_path / 'train.json' and own.val == tmp_path / 'out' / 'val.json'
     assert [c['name'] for c in json.loads(own.val.read_text())['categories']] == ['cat', 'dog'] == own.classes
 
@@ -382,7 +384,7 @@ def test_the_command_that_lists_all_has_the_images(tmp_path):
     (tmp_path / 'json' / 'a.jpg').unlink()
     shutil.move(tmp_path / 'json' / 'b.jpg', tmp_path / 'b.jpg')
     with pytest.raises(UserError, match=rf'check_data\.py \S+train\.json --images {tmp_path}'):
-        read_own_data(
+        read_training_data(
             open_dataset(tmp_path / 'json' / 'train.json', [tmp_path]), tmp_path / 'out', write=False
         )
 
@@ -425,7 +427,7 @@ def test_written_files_never_replace_the_data(tmp_path):
     coco_json(tmp_path / 'data' / 'train.json', ['a.jpg', 'b.jpg', 'c.jpg'])
     before = (tmp_path / 'data' / 'train.json').read_text()
     with pytest.raises(UserError, match='is where new splits are written, and has the data: use another'):
-        read_own_data(open_dataset(tmp_path / 'data'), tmp_path / 'data')
+        read_training_data(open_dataset(tmp_path / 'data'), tmp_path / 'data')
     assert (tmp_path / 'data' / 'train.json').read_text() == before
 
 
@@ -460,7 +462,7 @@ def test_crowds_have_masks_too(tmp_path):
     del content['annotations'][0]['segmentation']
     write(tmp_path / 'all.json', json.dumps(content))
     with pytest.raises(UserError, match='1 of 6 objects have no mask'):
-        read_own_data(open_dataset(tmp_path / 'all.json'), tmp_path / 'out', write=False)
+        read_training_data(open_dataset(tmp_path / 'all.json'), tmp_path / 'out', write=False)
 
 
 @pytest.mark.realdata

@@ -122,7 +122,7 @@ def check_predict(place):
     images = json.loads((place / 'predictions_2' / 'predictions.json').read_text())['images']
     assert len([i for i in images if 'frame' in i]) == 3
     assert (place / 'predictions_2' / 'pictures' / 'clip.mp4').is_file()
-    assert (place / 'labels' / 'colours' / 'large.png').is_file()
+    assert (place / 'labels' / 'colors' / 'large.png').is_file()
     assert (place / 'large' / 'predictions.json').is_file()
 
 

@@ -16,7 +16,7 @@ from fastervit_backbone.datasets.dataset import open_dataset
 from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.classes import analyze_classes
 from fastervit_backbone.export.images import read_images, score
-from fastervit_backbone.finetune.read_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.inference.sources import find_sources
 from fastervit_backbone.prediction.run import PredictionRun
@@ -119,7 +119,7 @@ def test_a_form_has_the_same_figures_on_every_road(form, model, predictor, expec
     FORMS[form](model / 'data', root)
     if form != 'deeper':  # which is recognized by its name only
         assert check_data({}, [], data=str(root))[1] == 0
-        own = read_own_data(open_dataset(root), tmp_path / 'own', write=False)
+        own = read_training_data(open_dataset(root), tmp_path / 'own', write=False)
         assert own.classes == list(CLASSES) and own.num_images < 12
     assert check_data(dict(train=str(root)), [])[1] == 0
 

@@ -16,7 +16,7 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.label_maps import analyze_label_maps
 from fastervit_backbone.export.images import read_images, score
-from fastervit_backbone.finetune.read_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.inference.sources import find_sources
 from fastervit_backbone.prediction.run import PredictionRun
@@ -159,7 +159,7 @@ def test_a_form_has_the_same_figures_on_every_road(form, model, predictor, expec
     FORMS[form](model, tmp_path)
     (tmp_path / 'classes.txt').write_text((model / 'classes.txt').read_text())
     assert check_data({}, [], data=str(tmp_path))[1] == 0
-    own = read_own_data(open_dataset(tmp_path), tmp_path / 'own', write=False)
+    own = read_training_data(open_dataset(tmp_path), tmp_path / 'own', write=False)
     assert own.classes == list(CLASSES) and own.num_images == 2
 
     (tmp_path / 'config.py').write_text(config_text(tmp_path, own.image_suffix))

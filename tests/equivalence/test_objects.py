@@ -19,7 +19,7 @@ from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.evaluation.coco_files import read_detections, read_truth
 from fastervit_backbone.evaluation.objects import analyze_objects
 from fastervit_backbone.export.images import Images, score
-from fastervit_backbone.finetune.read_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.inference.sources import choose_sources
 from fastervit_backbone.prediction.run import PredictionRun
@@ -170,7 +170,7 @@ def test_a_form_has_the_same_figures_on_every_road(form, model, predictor, expec
         (split,) = dataset.splits.values()
         path, images = write(tmp_path, split.content, split.images)
     assert errors == 0
-    own = read_own_data(dataset, tmp_path / 'own', write=False)
+    own = read_training_data(dataset, tmp_path / 'own', write=False)
     assert own.has_masks and set(own.classes) - {'unused'} == set(CLASSES)
     counts = next(iter(dataset.splits.values())).counts()
     assert counts.total() == len(content_of(model)['annotations'])
@@ -213,7 +213,7 @@ def test_a_form_is_refused_in_the_same_words(form, model, tmp_path):
     ]
     (tmp_path / 'config.py').write_text(config_text(path, images))
     roads = (
-        lambda: read_own_data(open_dataset(path, [images]), tmp_path / 'own', write=False),
+        lambda: read_training_data(open_dataset(path, [images]), tmp_path / 'own', write=False),
         partial(
             evaluate,
             tmp_path / 'config.py',

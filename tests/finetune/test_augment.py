@@ -19,7 +19,7 @@ from fastervit_backbone.finetune import finetune, flat_config
 from fastervit_backbone.finetune.augmented import write_augmented
 from fastervit_backbone.finetune.flat_config import build_config
 from fastervit_backbone.finetune.plan import make_plan
-from fastervit_backbone.finetune.training_data import OwnData
+from fastervit_backbone.finetune.training_data import TrainingData
 from fastervit_backbone.utils.errors import UserError
 
 SIZE = (96, 160)
@@ -52,7 +52,7 @@ def rectangle(tmp_path_factory):
 
 def config_of(root, kind, seed=0, **options):
     annotations = root / ('a.json' if kind == 'coco' else 'labels')
-    data = OwnData(
+    data = TrainingData(
         kind=kind,
         train=annotations,
         val=annotations,

@@ -24,8 +24,8 @@ from fastervit_backbone.finetune import finetune, memory, run
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
 from fastervit_backbone.finetune.plan import PRESETS, describe, find_base, make_plan
-from fastervit_backbone.finetune.read_data import read_own_data
-from fastervit_backbone.finetune.training_data import OwnData
+from fastervit_backbone.finetune.read_data import read_training_data
+from fastervit_backbone.finetune.training_data import TrainingData
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.recipes import RECIPES
 from fastervit_backbone.utils.errors import DownloadError, UserError
@@ -42,7 +42,7 @@ def shapes(tmp_path_factory):
 
 
 def own_data(train, val, images, **options):
-    return read_own_data(
+    return read_training_data(
         named_splits(dict(train=train, val=val), images), Path('out'), write=False, **options
     )
 
@@ -64,7 +64,7 @@ def command_line(train, val, images, classes=()):
 
 
 def fake_data(num_images=500, has_masks=True, size=(480, 640), kind='coco'):
-    return OwnData(
+    return TrainingData(
         kind=kind,
         train=Path('t'),
         val=Path('v'),

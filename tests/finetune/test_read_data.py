@@ -22,9 +22,9 @@ from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.load_image import use_one_decoder
 from fastervit_backbone.finetune import finetune
-from fastervit_backbone.finetune.read_data import read_own_data
+from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.finetune.split import choose_val
-from fastervit_backbone.finetune.training_data import USED, OwnData
+from fastervit_backbone.finetune.training_data import USED, TrainingData
 from fastervit_backbone.inference.inputs import bits_of_config
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
@@ -38,8 +38,8 @@ def shapes(tmp_path_factory):
     return make_shapes(tmp_path_factory.mktemp('data') / 'shapes', train=12, val=4, size=(64, 96))
 
 
-def read_place(place, folder, fraction=0.2, seed=0) -> OwnData:
-    return read_own_data(open_dataset(place, (), USED), folder, val_fraction=fraction, seed=seed)
+def read_place(place, folder, fraction=0.2, seed=0) -> TrainingData:
+    return read_training_data(open_dataset(place, (), USED), folder, val_fraction=fraction, seed=seed)
 
 
 def content(root, split):

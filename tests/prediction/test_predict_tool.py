@@ -69,7 +69,7 @@ def test_label_maps(shapes, segmenter, tmp_path):
     for image in content['images']:
         stem = image['file_name'].removesuffix('.png')
         labels = np.asarray(Image.open(tmp_path / 'out' / 'labels' / f'{stem}.png'))
-        colors = np.asarray(Image.open(tmp_path / 'out' / 'colours' / f'{stem}.png'))
+        colors = np.asarray(Image.open(tmp_path / 'out' / 'colors' / f'{stem}.png'))
         assert labels.shape == (96, 128) and labels.max() <= 3
         for label in np.unique(labels):
             assert len(np.unique(colors[labels == label], axis=0)) == 1
