@@ -17,6 +17,7 @@ from .engine.config.checks import check_batch
 from .engine.config.mixed_precision import amp_options
 from .engine.console import restore_screen
 from .engine.hooks.accumulated_gradients import AccumulatedGradientsHook
+from .engine.hooks.channels_last import ChannelsLastHook
 from .engine.hooks.look_before_training import LookBeforeTrainingHook
 from .engine.hooks.non_finite_guard import NonFiniteGuardHook
 from .engine.hooks.save_on_signal import SaveOnSignalHook
@@ -54,7 +55,12 @@ def train(source: Place | TrainOptions | None = None, /, **options: Any) -> nn.M
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     _check_arguments(device, o)
     if o.amp:
-        changes = {f'optim_wrapper.{key}': value for key, value in amp_options().items()} | changes
+        amp = amp_options()
+        if amp is None:
+            raise UserError(
+                '--amp: this CPU does not compute in bfloat16, and torch finds no GPU: omit --amp'
+            )
+        changes = {f'optim_wrapper.{key}': value for key, value in amp.items()} | changes
     config = prepare(o.config, o.work_dir, changes, o.launcher, splits=('train', 'val'))
     if o.seed is not None:
         config.randomness = dict(config.get('randomness') or {}, seed=o.seed)
@@ -80,6 +86,8 @@ def train(source: Place | TrainOptions | None = None, /, **options: Any) -> nn.M
             runner.register_hook(hook)
         if isinstance(runner, ResumableRunner):
             runner.register_hook(AccumulatedGradientsHook())
+        if device == 'cpu' and config.optim_wrapper.get('type') == 'BFloat16OptimWrapper':
+            runner.register_hook(ChannelsLastHook())
         try:
             with safe_loading(), readable_errors(config):
                 return runner.train()
@@ -98,8 +106,6 @@ def _check_weights(runner: Runner, config: Config, weights: dict[str, torch.Tens
 
 
 def _check_arguments(device: str, o: TrainOptions) -> None:
-    if o.amp and device == 'cpu':
-        raise UserError('--amp needs a CUDA device, but torch finds none: omit --amp')
     if o.compile:
         check_compiler(device)
     if o.max_unreadable < 0:

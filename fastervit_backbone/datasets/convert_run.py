@@ -70,7 +70,7 @@ def convert(
         if set(splits) <= {'train', 'val', 'test'}:
             options = [word for name in splits for word in (f'--{name}', f'{out / name}.json')]
             folders = [str(split.images) for split in splits.values()]
-            yield f'next: python {shlex.join(["fastervit check-data", *options, "--images", *folders])}'
+            yield f'next: fastervit check-data {shlex.join([*options, "--images", *folders])}'
 
 
 def _read(kind: str, source: Path, classes: Sequence[str] | None) -> dict[str, CocoSplit]:

@@ -3,13 +3,14 @@
 from importlib import import_module
 
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, Registry
+from mmengine.registry import DATASETS, HOOKS, METRICS, MODELS, OPTIM_WRAPPERS, Registry
 from mmengine.runner import CheckpointLoader
 
 from ..checkpoints.io import read_checkpoint
 from ..datasets.panoptic import stand_in_for_panopticapi
 from ..models.fastervit import FasterViT
 from ..ops.stand_in import install
+from .bfloat16 import BFloat16OptimWrapper
 from .layer_decay_constructor import LayerDecayOptimWrapperConstructor
 from .runner.loops import EarlyStopping
 from .timm_backbone import TimmBackbone
@@ -20,6 +21,7 @@ stand_in_for_panopticapi()
 # in mmengine's root registry, where mmdet, mmseg and mmpretrain find them
 for backbone in (FasterViT, TimmBackbone):
     MODELS.register_module(module=backbone)
+OPTIM_WRAPPERS.register_module(module=BFloat16OptimWrapper)
 
 
 def _register_lazily(registry: Registry, module: str, name: str) -> None:
@@ -55,4 +57,4 @@ for package in ('mmseg', 'mmpretrain'):
 # for bases named 'fastervit_backbone::fastervit/NAME.py', and mmengine's get_config and get_model
 MODULE2PACKAGE['fastervit_backbone'] = 'fastervit_backbone'
 
-__all__ = ['EarlyStopping', 'LayerDecayOptimWrapperConstructor', 'TimmBackbone']
+__all__ = ['BFloat16OptimWrapper', 'EarlyStopping', 'LayerDecayOptimWrapperConstructor', 'TimmBackbone']

@@ -17,6 +17,7 @@ from ..engine.config.write import as_python, escape
 from ..recipes import learns_masks
 from ..timm_cfgs import default_cfgs
 from ..utils.errors import UserError
+from .augmentations import AUGMENTATIONS
 from .pipelines import pipelines
 from .plan import Plan, steps_per_epoch
 from .training_data import TrainingData
@@ -169,7 +170,9 @@ def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
     for key in ('size', 'size_divisor'):
         model.data_preprocessor.pop(key, None)
     whole = dict(size_divisor=32)
-    model.data_preprocessor.update(whole if plan.augment == 'none' else dict(size=plan.size), test_cfg=whole)
+    model.data_preprocessor.update(
+        whole if AUGMENTATIONS[plan.augment].label_scale is None else dict(size=plan.size), test_cfg=whole
+    )
     for head in as_list(model.decode_head) + as_list(model.get('auxiliary_head')):
         for loss in as_list(head.get('loss_decode')):
             loss.pop('class_weight', None)  # for the classes of the base config
@@ -242,7 +245,7 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
     if not wrapper.get('clip_grad'):
         wrapper.clip_grad = dict(max_norm=10)
     if plan.amp:
-        wrapper.update(amp_options())
+        wrapper.update(amp_options() or {})
     warmup_steps = min(500 * plan.accumulate, plan.epochs * steps // 10)
     warmup = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_steps)
     cosine = dict(

@@ -1,9 +1,8 @@
 """Data pipelines of a plan: mmdet's, mmseg's and mmpretrain's own transforms, by strength of augmentation."""
 
-from .plan import RESIZE_RANGES, Plan
+from .augmentations import AUGMENTATIONS
+from .plan import Plan
 
-#: Range of the random scale of label maps, before a crop.
-_LABEL_RANGES = dict(light=(0.75, 1.5), strong=(0.5, 2.0))
 _IMAGE = dict(type='LoadImageFromFile')
 
 
@@ -26,16 +25,16 @@ def pipelines(kind: str, plan: Plan, masks: bool, bits: int | None = None) -> tu
 
 
 def _flip(plan: Plan) -> list[dict]:
-    return [dict(type='RandomFlip', prob=0.5)] if plan.flip and plan.augment != 'none' else []
+    return [dict(type='RandomFlip', prob=0.5)] if plan.flip and AUGMENTATIONS[plan.augment].changes else []
 
 
 def _of_objects(plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
-    """'strong' is large-scale jitter (Simple Copy-Paste, arXiv:2012.07177, 2.2) with colors."""
     height, width = plan.size
+    preset = AUGMENTATIONS[plan.augment]
     annotations = dict(type='LoadAnnotations', with_bbox=True, with_mask=masks)
     resize = dict(type='Resize', scale=(width, height), keep_ratio=True)
     random_resize = dict(
-        type='RandomResize', scale=(width, height), ratio_range=RESIZE_RANGES[plan.augment], keep_ratio=True
+        type='RandomResize', scale=(width, height), ratio_range=preset.scale, keep_ratio=True
     )
     crop = dict(
         type='RandomCrop',
@@ -44,13 +43,11 @@ def _of_objects(plan: Plan, masks: bool) -> tuple[list[dict], list[dict]]:
         allow_negative_crop=True,
     )
     visible = dict(type='FilterAnnotations', min_gt_bbox_wh=(1, 1), keep_empty=False)
-    augmentation = {
-        'none': [resize],
-        'light': [random_resize, *_flip(plan)],
-        'strong': [random_resize, crop, visible, *_flip(plan), dict(type='PhotoMetricDistortion')],
-    }
+    augmentation = [random_resize if preset.changes else resize]
+    augmentation += [crop, visible] if preset.crops_objects else []
+    augmentation += _flip(plan) + ([dict(type='PhotoMetricDistortion')] if preset.is_strong else [])
     meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
-    train = [_IMAGE, annotations, *augmentation[plan.augment], dict(type='PackDetInputs')]
+    train = [_IMAGE, annotations, *augmentation, dict(type='PackDetInputs')]
     return train, [_IMAGE, resize, annotations, dict(type='PackDetInputs', meta_keys=meta_keys)]
 
 
@@ -58,15 +55,15 @@ def _of_label_maps(plan: Plan) -> tuple[list[dict], list[dict]]:
     height, width = plan.size
     annotations, pack = dict(type='LoadAnnotations'), dict(type='PackSegInputs')
     resize = dict(type='Resize', scale=(width, height), keep_ratio=True)
-    if plan.augment == 'none':
+    preset = AUGMENTATIONS[plan.augment]
+    if preset.label_scale is None:
         return [_IMAGE, annotations, resize, pack], [_IMAGE, resize, annotations, pack]
-    ratio_range = _LABEL_RANGES[plan.augment]
     rotate = dict(type='RandomRotate', prob=0.5, degree=10, pad_val=0, seg_pad_val=255)
     train = [
         _IMAGE,
         annotations,
-        dict(type='RandomResize', scale=(width, height), ratio_range=ratio_range, keep_ratio=True),
-        *([rotate] if plan.augment == 'strong' else []),
+        dict(type='RandomResize', scale=(width, height), ratio_range=preset.label_scale, keep_ratio=True),
+        *([rotate] if preset.is_strong else []),
         dict(type='RandomCrop', crop_size=plan.size, cat_max_ratio=0.75),
         *_flip(plan),
         dict(type='PhotoMetricDistortion'),
@@ -91,5 +88,7 @@ def _of_classes(plan: Plan) -> tuple[list[dict], list[dict]]:
         dict(type='RandAugment', policies='timm_increasing', num_policies=2, magnitude_level=9),
         dict(type='RandomErasing', erase_prob=0.25, mode='rand', min_area_ratio=0.02, max_area_ratio=1 / 3),
     ]
-    augmentation = {'none': whole, 'light': [crop, *_flip(plan), jitter], 'strong': strong}
-    return [_IMAGE, *augmentation[plan.augment], pack], [_IMAGE, *whole, pack]
+    preset = AUGMENTATIONS[plan.augment]
+    light = [crop, *_flip(plan), jitter]
+    augmentation = strong if preset.is_strong else light if preset.changes else whole
+    return [_IMAGE, *augmentation, pack], [_IMAGE, *whole, pack]

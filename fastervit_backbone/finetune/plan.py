@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 
 from ..engine.config.load import load_config
+from ..engine.config.mixed_precision import amp_options
 from ..recipes import RECIPES, learns_masks, models_for
 from ..utils.errors import UserError
 from ..utils.places import data_folder
+from .augmentations import AUGMENTATIONS
 from .memory import choose_batch
 from .training_data import TrainingData
 
 _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folders of class folders'}
-#: --augment -> range of the random scale of training images ('coco').
-RESIZE_RANGES = dict(none=(1.0, 1.0), light=(0.8, 1.25), strong=(0.5, 2.0))
 
 #: Learning rate of a layer over that of the next one, with few images.
 _DECAY_RATE = 0.85
@@ -143,7 +143,8 @@ def make_plan(
     reasons: list[str] = []
 
     if batch is None:
-        enlarged = RESIZE_RANGES[augment][1] if data.kind == 'coco' and augment == 'light' else 1.0
+        preset = AUGMENTATIONS[augment]
+        enlarged = preset.scale[1] if data.kind == 'coco' and not preset.crops_objects else 1.0
         memory = dict(amp=amp, kind=data.kind, enlarged=enlarged, processes=processes)
         batch, reason = choose_batch(arch, size, RECIPES[model].min_batch, **memory)
         reasons.append(reason)
@@ -165,7 +166,7 @@ def make_plan(
         frozen_stages=frozen_stages,
         decay_rate=decay_rate,
         ema_momentum=_choose_ema_momentum(epochs * steps // accumulate),
-        amp=amp and torch.cuda.is_available(),
+        amp=amp and amp_options() is not None,
         start=start,
         weights=weights,
         augment=augment,
@@ -279,6 +280,12 @@ def _learns(plan: Plan, data: TrainingData) -> str:
     return 'boxes and masks' if has_masks else 'boxes (this model has no masks)'
 
 
+def _precision() -> str:
+    """Name the mixed precision of this machine."""
+    options = amp_options() or {}
+    return f'mixed, {options.get("dtype", "bfloat16")}' + ('' if torch.cuda.is_available() else ' on the CPU')
+
+
 def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
     """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
     classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
@@ -295,8 +302,8 @@ def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
     ema = 'none (too few steps)' if plan.ema_momentum is None else f'momentum {plan.ema_momentum:g}'
     accumulated = '' if plan.accumulate == 1 else f' x {plan.accumulate} accumulated'
     accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'
-    mirrored = '' if plan.flip or plan.augment == 'none' else ', not mirrored'
-    is_cropped = data.kind != 'coco' and plan.augment != 'none'
+    mirrored = '' if plan.flip or not AUGMENTATIONS[plan.augment].changes else ', not mirrored'
+    is_cropped = data.kind != 'coco' and AUGMENTATIONS[plan.augment].changes
     bits = '' if data.bits is None else f', of {data.bits} bits in 16'
     return {
         'learns': _learns(plan, data),
@@ -310,5 +317,5 @@ def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
         'frozen': frozen,
         'layer decay': f'{plan.decay_rate:g}',
         'EMA': ema,
-        'precision': 'mixed' if plan.amp else 'float32',
+        'precision': _precision() if plan.amp else 'float32',
     }

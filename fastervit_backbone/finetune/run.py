@@ -28,9 +28,10 @@ from ..train import train as train_config
 from ..utils.command import command_line
 from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
+from .augmentations import AUGMENTATIONS
 from .augmented import write_augmented
 from .flat_config import LOGGERS, build_config, check_loggers, config_text
-from .plan import PRESETS, RESIZE_RANGES, Plan, describe, make_plan
+from .plan import PRESETS, Plan, describe, make_plan
 from .read_data import read_training_data
 from .training_data import USED
 
@@ -109,7 +110,7 @@ def _check_options(o: FinetuneOptions) -> None:
     choices: list[tuple[str, str | None, Iterable[str | None]]] = [
         ('model', o.model, (None, *RECIPES)),
         ('preset', o.preset, (None, *PRESETS)),
-        ('augment', o.augment, (None, *RESIZE_RANGES)),
+        ('augment', o.augment, (None, *AUGMENTATIONS)),
         *(('log', name, LOGGERS) for name in o.log),
     ]
     for option, value, known in choices:

@@ -84,7 +84,7 @@ class FinetuneOptions:
         group='schedule',
     )
     seed: int | None = option(None, help='random seed (default: 0)', group='schedule')
-    amp: bool = option(True, help='train in float32 on a GPU too', group='schedule')
+    amp: bool = option(True, help='train in float32, also where bfloat16 is faster', group='schedule')
     work_dir: Place | None = option(
         None,
         help='folder of config, checkpoints and logs (default: work_dirs/finetune/NAME_MODEL_ARCH)',

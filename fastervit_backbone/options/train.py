@@ -14,7 +14,9 @@ class TrainOptions:
     work_dir: Place | None = option(
         None, help='folder of checkpoints and logs (default: work_dirs/CONFIG)', metavar='DIR'
     )
-    amp: bool = option(False, help='mixed precision on a GPU: bfloat16 if supported, else float16')
+    amp: bool = option(
+        False, help='mixed precision: bfloat16 on GPUs and CPUs that compute in it, float16 on other GPUs'
+    )
     compile: bool = option(False, help='torch.compile the backbone (needs a C++ compiler)')
     resume: bool | Place = option(
         False,

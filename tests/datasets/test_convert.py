@@ -1,6 +1,8 @@
 """YOLO and VOC annotations as COCO: numbers by hand, and everything that can be wrong with a file."""
 
 import json
+import re
+import shlex
 import shutil
 
 import numpy as np
@@ -176,6 +178,9 @@ def test_voc_files_that_cannot_be(text, rule, voc, tmp_path):
 def test_the_tool_and_what_it_writes(yolo, voc, tmp_path):
     done = verb('convert-data', 'yolo', yolo / 'data.yaml', '--out', 'jsons', cwd=tmp_path)
     assert done.returncode == 0 and 'train.json: 3 images, 3 objects, 2 classes' in done.stdout, done.stderr
+    (following,) = re.findall(r'^next: fastervit (.*)$', done.stdout, re.MULTILINE)
+    checked = verb(*shlex.split(following), cwd=tmp_path)  # an image is in both splits
+    assert checked.returncode == 1 and 'the scores on them are meaningless' in checked.stdout
     split = read_split('train', tmp_path / 'jsons' / 'train.json', yolo / 'images' / 'train')
     assert not [f for f in check_coco_split(split) if f.level == 'error']
     assert_one_line_error(

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 
 from ...ops import stand_in
+from ...utils.bfloat16 import computes_in_bfloat16
 from ...utils.errors import UserError
 from ..processes import world_size
 from .auto_scale_lr import count_in_steps
@@ -156,6 +157,24 @@ def _keep_two_checkpoints(config: Config, run: Run) -> list[str]:
     ]
 
 
+def _fit_precision(config: Config, run: Run) -> list[str]:
+    """Train in a precision that this machine has, where the config was written on another one."""
+    wrapper = config.get('optim_wrapper') or {}
+    kind, device = wrapper.get('type'), 'cuda' if torch.cuda.is_available() else 'cpu'
+    is_bfloat16 = kind == 'BFloat16OptimWrapper' or (kind == 'AmpOptimWrapper' and device == 'cpu')
+    if 'train' not in run.splits or not is_bfloat16:
+        return []
+    for key in ('dtype', 'loss_scale', 'use_fsdp'):
+        wrapper.pop(key, None)
+    if computes_in_bfloat16(device):
+        wrapper['type'] = 'BFloat16OptimWrapper'
+        return ['precision: bfloat16 on the CPU'] if kind == 'AmpOptimWrapper' else []
+    wrapper['type'] = 'OptimWrapper'
+    return [
+        f'precision: float32, as this {"GPU" if device == "cuda" else "CPU"} does not compute in bfloat16'
+    ]
+
+
 Adaptation = Callable[[Config, Run], list[str]]
 #: Before the processes of a run know each other.
 FOR_THE_MACHINE: tuple[Adaptation, ...] = (
@@ -163,6 +182,7 @@ FOR_THE_MACHINE: tuple[Adaptation, ...] = (
     _replace_panoptic_metric,
     _use_gloo,
     _replace_sync_bn,
+    _fit_precision,
 )
 #: Once the data is checked.
 FOR_THE_DATA: tuple[Adaptation, ...] = (
