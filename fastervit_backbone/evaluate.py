@@ -77,7 +77,7 @@ def evaluate(
     with one_line(config_path):
         config = prepare(config_path, work_dir, options, launcher, splits=('test',), test_data=data)
         given_config = copy.deepcopy(config)
-        _adapt(config, tta, deploy)
+        _adapt(config, config_path, tta, deploy)
         out, show_dir = _check_outputs(out, show_dir)
         exported = _open_exported(checkpoint, config, options, data=data, tta=tta, deploy=deploy)
         path = find_checkpoint(checkpoint) if exported is None else exported.path
@@ -106,7 +106,7 @@ def _work_dir_of(published: str | Path) -> Path:
     return Path('work_dirs') / Path(name).name
 
 
-def _adapt(config: Config, tta: bool, deploy: bool) -> None:
+def _adapt(config: Config, config_path: str | Path, tta: bool, deploy: bool) -> None:
     """Change a config, in place, for test-time augmentation and for deploy mode."""
     if tta:
         missing = [name for name in ('tta_model', 'tta_pipeline') if not config.get(name)]
@@ -118,8 +118,7 @@ def _adapt(config: Config, tta: bool, deploy: bool) -> None:
         kind = config.model.get('backbone', {}).get('type')
         if kind != 'FasterViT':
             raise UserError(
-                f'--deploy: the backbone of {config.filename} is {kind}, which has no deploy mode: omit '
-                '--deploy'
+                f'--deploy: the backbone of {config_path} is {kind}, which has no deploy mode: omit --deploy'
             )
         # it would swap the weights before testing; those of a checkpoint are the averaged ones already
         hooks = as_list(config.get('custom_hooks'))

@@ -187,7 +187,7 @@ def test_a_closed_pipe_is_no_error(tmp_path):
     line = f'{sys.executable} -m fastervit_cli config | head -1'
     environment = os.environ | dict(PYTHONPATH=str(ROOT))
     done = subprocess.run(line, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == 'baselines/cascade_convnext-b_3x' and done.stderr == ''
+    assert done.stdout.strip() == 'atss_fastervit0_1x' and done.stderr == ''
 
 
 def test_the_wheel(tmp_path):

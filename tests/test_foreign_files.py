@@ -463,7 +463,9 @@ def test_metadata_of_weights_is_checked(meta, copy):
 def test_names_of_classes_are_no_code_in_the_configs_that_we_write(shapes_with_names, tmp_path, monkeypatch):
     """mmengine replaces {{...}} in the text of a config before it runs it."""
     jsons, images, names = shapes_with_names
-    result = finetune(*jsons, images, arch='nano', work_dir=tmp_path / 'run', config_only=True)
+    result = finetune(
+        train=jsons[0], val=jsons[1], images=images, arch='nano', work_dir=tmp_path / 'run', config_only=True
+    )
     read = Config.fromfile(result.config)
     assert list(read.train_dataloader.dataset.metainfo.classes) == names
     assert not (tmp_path / 'canary').exists()

@@ -69,7 +69,9 @@ def test_refused_everywhere(trap, shapes, tmp_path):
         ),
         'test': lambda: evaluate(CASCADE, path, work_dir=tmp_path / 'w', options=LOADERS),
         'predict': lambda: Predictor(CASCADE, path),
-        'finetune': lambda: finetune(*jsons, images, arch='nano', start=path, work_dir=tmp_path / 'w'),
+        'finetune': lambda: finetune(
+            train=jsons[0], val=jsons[1], images=images, arch='nano', start=path, work_dir=tmp_path / 'w'
+        ),
     }
     for name, read in readers.items():
         with pytest.raises(

@@ -180,7 +180,7 @@ def test_the_tool_and_what_it_writes(yolo, voc, tmp_path):
     assert done.returncode == 0 and 'train.json: 3 images, 3 objects, 2 classes' in done.stdout, done.stderr
     (following,) = re.findall(r'^next: fastervit (.*)$', done.stdout, re.MULTILINE)
     checked = verb(*shlex.split(following), cwd=tmp_path)  # an image is in both splits
-    assert checked.returncode == 1 and 'the scores on them are meaningless' in checked.stdout
+    assert checked.returncode == 1 and 'meaningless' in checked.stdout
     split = read_split('train', tmp_path / 'jsons' / 'train.json', yolo / 'images' / 'train')
     assert not [f for f in check_coco_split(split) if f.level == 'error']
     assert_one_line_error(

@@ -383,7 +383,7 @@ def test_the_command_that_lists_all_has_the_images(tmp_path):
     coco_json(tmp_path / 'json' / 'train.json', ['a.jpg', 'b.jpg'])
     (tmp_path / 'json' / 'a.jpg').unlink()
     shutil.move(tmp_path / 'json' / 'b.jpg', tmp_path / 'b.jpg')
-    with pytest.raises(UserError, match=rf'check_data\.py \S+train\.json --images {tmp_path}'):
+    with pytest.raises(UserError, match=rf'fastervit check-data \S+train\.json --images {tmp_path}'):
         read_training_data(
             open_dataset(tmp_path / 'json' / 'train.json', [tmp_path]), tmp_path / 'out', write=False
         )

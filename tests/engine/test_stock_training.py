@@ -43,7 +43,9 @@ def test_mmdet_trains_a_finetune_config(shapes, tmp_path):
     annotations = [shapes / 'annotations' / f'instances_{split}.json' for split in ('train', 'val')]
     images = [shapes / 'images' / split for split in ('train', 'val')]
     options = dict(model='cascade', arch='nano', preset='quick', start='nothing', config_only=True)
-    made = finetune(*annotations, images, work_dir=tmp_path / 'finetune', **options)
+    made = finetune(
+        train=annotations[0], val=annotations[1], images=images, work_dir=tmp_path / 'finetune', **options
+    )
     scored = 'model.test_cfg.rcnn.score_thr=0.0'  # after one epoch no score is high
     log, weights = train_with(mmdet, made.config, tmp_path / 'work', 'train_cfg.max_epochs=1', scored)
     assert 'coco/segm_mAP: ' in log and list((tmp_path / 'work').glob('best_coco_segm_mAP_epoch_1.pth'))
