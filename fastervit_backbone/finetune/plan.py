@@ -143,8 +143,8 @@ def make_plan(
     reasons: list[str] = []
 
     if batch is None:
-        preset = AUGMENTATIONS[augment]
-        enlarged = preset.scale[1] if data.kind == 'coco' and not preset.crops_objects else 1.0
+        change = AUGMENTATIONS[augment]
+        enlarged = change.scale[1] if data.kind == 'coco' and not change.crops_objects else 1.0
         memory = dict(amp=amp, kind=data.kind, enlarged=enlarged, processes=processes)
         batch, reason = choose_batch(arch, size, RECIPES[model].min_batch, **memory)
         reasons.append(reason)
