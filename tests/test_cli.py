@@ -14,6 +14,7 @@ from fastervit_cli.console import UsageError
 from fastervit_cli.options import add_run_arguments, parse_strictly, verb_parser
 from fastervit_cli.verbs import doctor
 from tests.helpers import ROOT
+from tests.processes import verb
 
 
 def command(*arguments, cwd, **variables):
@@ -28,11 +29,11 @@ def test_every_file_is_a_verb():
 
 
 def test_scripts_of_the_design_card(tmp_path):
-    for verb in ('train', 'test', 'doctor'):
-        line = [sys.executable, str(ROOT / 'tools' / f'{verb}.py'), '--help']
+    for name in ('train', 'test', 'doctor'):
+        line = [sys.executable, str(ROOT / 'tools' / f'{name}.py'), '--help']
         environment = os.environ | dict(PYTHONPATH=str(ROOT))
         done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0 and done.stdout.startswith(f'usage: fastervit {verb} '), done.stderr
+        assert done.returncode == 0 and done.stdout.startswith(f'usage: fastervit {name} '), done.stderr
 
 
 @pytest.mark.parametrize('verb', [v for v in VERBS if v != 'doctor'])
@@ -100,12 +101,12 @@ def test_configs_by_name(tmp_path):
     from fastervit_backbone.engine.config.load import find_config
     from fastervit_backbone.utils.errors import UserError
 
-    found = command('config', 'cascade_shapes', cwd=tmp_path).stdout.strip()
+    found = verb('config', 'cascade_shapes', cwd=tmp_path).stdout.strip()
     assert found == str(ROOT / 'configs' / 'demo' / 'cascade_shapes.py')
     for name in ('demo/cascade_shapes', 'cascade_shapes', 'cascade_shapes.py'):
         assert find_config(name) == ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
-    assert "arch='0'" in command('config', 'cascade_fastervit0_3x', '--flat', cwd=tmp_path).stdout
-    diff = command('config', 'cascade_fastervit0_3x', '--diff', 'cascade_fastervit4_3x', cwd=tmp_path).stdout
+    assert "arch='0'" in verb('config', 'cascade_fastervit0_3x', '--flat', cwd=tmp_path).stdout
+    diff = verb('config', 'cascade_fastervit0_3x', '--diff', 'cascade_fastervit4_3x', cwd=tmp_path).stdout
     assert "-        arch='0'," in diff and "+        arch='4'," in diff and 'optim_wrapper' not in diff
     with pytest.raises(UserError, match="did you mean 'cascade_fastervit"):
         find_config('cascade_fastervit9_3x')
@@ -113,7 +114,7 @@ def test_configs_by_name(tmp_path):
 
 def test_hints_name_the_verb(tmp_path):
     pytest.importorskip('mmdet')
-    done = command('train', 'cascade_shapes', cwd=tmp_path, SHAPES_ROOT=str(tmp_path / 'absent'))
+    done = verb('train', 'cascade_shapes', cwd=tmp_path, SHAPES_ROOT=str(tmp_path / 'absent'))
     assert done.returncode == 2 and 'make it: fastervit make-shapes work_dirs/demo/data' in done.stderr
 
 

@@ -56,6 +56,7 @@ FAMILIES = [
     'mask-rcnn_fastervit0_1x',
     'faster-rcnn_fastervit0_voc0712',
     'retinanet_fastervit0_1x',
+    'atss_fastervit0_1x',
     'dino_fastervit0_12e',
     'upernet_fastervit0_160k',
     'fpn_fastervit1_40k',
@@ -84,7 +85,7 @@ def make_it_detect(model):
         for name, p in model.named_parameters():
             if any(part in name for part in ('_cls.weight', 'conv_seg.weight', 'cls_branches', 'head.fc.w')):
                 p.normal_(0, 0.1)
-            elif name.endswith('retina_cls.bias'):
+            elif name.endswith(('retina_cls.bias', 'atss_cls.bias')):
                 p.fill_(-1.0)
             elif '_reg.weight' in name:
                 p.normal_(0, 0.02)
@@ -98,7 +99,7 @@ def make_it_detect(model):
 def test_the_graph_of_every_family_is_its_model(name, size):
     config = load(ROOT / 'configs' / f'{name}.py')
     if '/' not in name:
-        config = with_less_work(with_nano(config), regions=200)
+        config = with_less_work(with_nano(config), regions=60)
     if config.model.type == 'DINO':
         config.model.num_queries = 20
     model = build(config).eval()
