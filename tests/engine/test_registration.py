@@ -90,7 +90,7 @@ def test_flat_shards_are_rejected():
 
 
 def test_importing_the_package_registers_what_configs_name():
-    """Whatever imports it: a config of tools/finetune.py trains with mmdet's own tools/train.py too."""
+    """Whatever imports it: a config of fastervit finetune trains with mmdet's own tools/train.py too."""
     code = """
 import fastervit_backbone
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS

@@ -156,7 +156,7 @@ def _narrow(node):
     ],
 )
 def test_the_papers_configs_under_autocast(name, watch):
-    """Loss, gradients (also without objects) and prediction, as --amp and tools/benchmark.py run them."""
+    """Loss, gradients (also without objects) and prediction, as --amp and fastervit benchmark run them."""
     watched = [watch(module) for module in (roi_align, nms)]
     config = narrow(with_nano(load(ROOT / 'configs' / f'{name}.py')))
     model = build(config)

@@ -1,4 +1,4 @@
-"""tools/predict.py as users run it: odd images, videos, kills and reruns; its json scored by pycocotools."""
+"""fastervit predict as users run it: odd images, videos, kills and reruns; its json scored by pycocotools."""
 
 import errno
 import json
