@@ -30,7 +30,8 @@ from .engine.runner.resumable_runner import ResumableRunner
 from .engine.runner.work_dir import find_checkpoint
 from .engine.runner.workers import end_workers
 from .evaluation.main_metrics import describe_metrics
-from .inference.exported import ExportedModel, is_exported
+from .inference.exported import ExportedModel
+from .inference.exported_formats import is_exported
 from .inference.exported_in_toolkit import ExportedInToolkit, check_classes
 from .models.fastervit import FasterViT
 from .utils.errors import UserError

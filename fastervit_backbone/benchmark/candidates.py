@@ -78,7 +78,7 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
 
 def _exported_step(name: str, setting: Setting) -> Callable[[], None] | None:
     """Build an exported file, or a backbone that is exported for the measurement; None for others."""
-    from ..inference.exported import is_exported
+    from ..inference.exported_formats import is_exported
 
     ending = name.rpartition(':')[2]
     if not is_exported(name) and not (name.startswith('fastervit:') and ending in ('onnx', *_OPENVINO)):

@@ -12,6 +12,7 @@ import torch
 from ..export.graph import BackboneGraph
 from ..export.int8 import quantize_plainly
 from ..export.write import write
+from ..inference.exported_formats import weights_of
 from ..inference.exported_info import info_path, read_info
 from ..inference.session import open_session
 from ..models.fastervit import FasterViT
@@ -24,9 +25,10 @@ _MEMORY = """
 import sys
 import numpy as np
 from pathlib import Path
-from fastervit_backbone.inference.session import PACKAGES, open_session
+from fastervit_backbone.inference.exported_formats import format_of
+from fastervit_backbone.inference.session import open_session
 path, shape, dtype, precision = Path(sys.argv[1]), eval(sys.argv[2]), sys.argv[3], sys.argv[4]
-__import__(PACKAGES[path.suffix])
+__import__(format_of(path).runtime)
 status = Path('/proc/self/status')
 def kib(name):
     return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name))
@@ -56,8 +58,7 @@ class ExportedStep:
         self._arguments = (str(path), str(shape), dtype, precision)
         self._session = open_session(path, 'cpu', precision=precision)
         self._images = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
-        weights = path.with_suffix('.bin') if path.suffix == '.xml' else path.with_name(f'{path.name}.data')
-        self.size_mib = sum(p.stat().st_size for p in (path, weights) if p.is_file()) / 2**20
+        self.size_mib = sum(p.stat().st_size for p in (path, weights_of(path)) if p.is_file()) / 2**20
         self.accuracy = _accuracy(path)
 
     def __call__(self) -> None:

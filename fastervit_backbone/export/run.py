@@ -14,6 +14,7 @@ import torch
 from ..checkpoints.model_folder import one_line, resolve_model
 from ..datasets.images import read_image
 from ..inference.exported import ExportedModel
+from ..inference.exported_formats import FORMATS, weights_of
 from ..inference.exported_info import info_path, read_info, write_info
 from ..inference.inputs import bits_of_config
 from ..inference.load_model import load_model
@@ -32,16 +33,10 @@ from .graph import Graph
 from .images import Images, read_images, score
 from .parity import TOLERANCES, Parity, compare
 from .reference import Reference
-from .write import INSTALL, SUFFIXES, write
+from .write import INSTALL, write
 
 #: Images that INT8 is calibrated on, at most.
 CALIBRATION = 300
-#: Packages of each format and of 8 bits.
-_PACKAGES = {
-    'onnx': ('onnx', 'onnxscript', 'onnxruntime'),
-    'openvino': ('onnx', 'onnxscript', 'openvino'),
-    'torch-export': (),
-}
 
 
 class RejectedError(UserError):
@@ -88,7 +83,7 @@ def export(
     calibration = _calibration(o.int8, images.bits)
     reference = Reference(model, cfg, graph)
     with reporting_full_disk(out), _temporary_folder(out) as folder:
-        path = Path(folder) / f'{_name(o)}{SUFFIXES[o.format]}'
+        path = Path(folder) / f'{_name(o)}{FORMATS[o.format].suffix}'
         dtype = torch.float32 if o.float_input else torch.uint8
         written = write(graph, path, batch=o.batch, dtype=dtype, half=o.half, dynamic=o.dynamic)
         info = describe(config_path, cfg, graph, categories, o.batch, o.float_input) | dict(
@@ -177,8 +172,8 @@ def _check_layers(
 
 
 def _check(o: ExportOptions) -> None:
-    if o.format not in SUFFIXES:
-        raise UserError(f'--format {o.format}: choose one of {", ".join(SUFFIXES)}')
+    if o.format not in FORMATS:
+        raise UserError(f'--format {o.format}: choose one of {", ".join(FORMATS)}')
     if o.out is None:
         raise UserError('--out DIR is required: where does the file go?')
     if (o.size is None) != o.dynamic:
@@ -191,7 +186,7 @@ def _check(o: ExportOptions) -> None:
         raise UserError('--int8 writes OpenVINO files: use --format openvino, without --half')
     if o.int8 is not None and o.backbone:
         raise UserError('--int8 needs predictions to judge: export the whole model')
-    packages = _PACKAGES[o.format] + ('nncf',) * (o.int8 is not None)
+    packages = FORMATS[o.format].writers + ('nncf',) * (o.int8 is not None)
     missing = [p for p in packages if find_spec(p) is None]
     if missing:
         raise UserError(f'--format {o.format} needs {", ".join(missing)}: {INSTALL}')
@@ -247,8 +242,7 @@ def _name(o: ExportOptions) -> str:
 def _move(folder: Path, out: Path, name: str, *, rejected: bool) -> Path:
     """Move a file with its json and weights to ``out``; return its new path."""
     ending = '.rejected' if rejected else ''
-    weights = [f'{Path(name).stem}.bin'] if name.endswith('.xml') else [f'{name}.data']
-    for file in (name, f'{name}.json', *weights):
+    for file in (name, f'{name}.json', weights_of(Path(name)).name):
         if folder != out and not rejected:
             for old in (file, f'{file}.rejected'):  # of an earlier export
                 (out / old).unlink(missing_ok=True)

@@ -19,8 +19,6 @@ from .graph import Graph
 
 #: How to get what export needs.
 INSTALL = "pip install 'fastervit-backbone[mm,export]' (in a checkout: make setup)"
-#: --format -> suffix.
-SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml', 'torch-export': '.pt2'}
 #: Sides of the images that a file for any size takes, pixels.
 BOUNDS = (32, 4096)
 #: Where sizes are symbols, the example must have no special ones: windows are padded, and no map's side is

@@ -10,13 +10,9 @@ from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
 from .exported_arrays import for_classifier, label_map_of, paste_mask
+from .exported_formats import format_of, weights_of
 from .exported_info import info_path, read_info
-from .session import PACKAGES, open_session
-
-
-def is_exported(path: str | Path) -> bool:
-    """Whether a name is that of an exported file."""
-    return Path(path).suffix in PACKAGES
+from .session import open_session
 
 
 class ExportedModel:
@@ -85,7 +81,7 @@ class ExportedModel:
 
     def settings(self) -> dict[str, str]:
         """Return what results depend on: digests of the file and of its json."""
-        data = self.path.with_suffix('.bin') if self.path.suffix == '.xml' else self.path
+        data = weights_of(self.path) if format_of(self.path).always_apart else self.path
         return dict(checkpoint=digest_of(data), config=digest_of(info_path(self.path)))
 
     def image_ids(self) -> Mapping[str, int]:

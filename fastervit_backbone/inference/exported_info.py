@@ -9,6 +9,7 @@ from typing import Any
 from ..datasets.images import BITS
 from ..utils.errors import UserError
 from ..utils.files import read_json, replacing
+from .exported_formats import format_of, weights_of
 
 #: Version of the json.
 FORMAT = 2
@@ -116,8 +117,8 @@ def info_path(path: Path) -> Path:
 def files_of(path: Path) -> dict[str, Path]:
     """Return the files of an export by their role: the model, and its weights if they are apart."""
     files = dict(model=path)
-    weights = path.with_suffix('.bin') if path.suffix == '.xml' else path.with_name(f'{path.name}.data')
-    if path.suffix == '.xml' or weights.is_file():
+    weights = weights_of(path)
+    if format_of(path).always_apart or weights.is_file():
         files['weights'] = weights
     return files
 

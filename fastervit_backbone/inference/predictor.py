@@ -15,7 +15,8 @@ from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
 from ..utils.suggest import did_you_mean
-from .exported import ExportedModel, is_exported
+from .exported import ExportedModel
+from .exported_formats import is_exported
 from .tiles import Box, merge_label_maps, merge_objects, tile_boxes
 
 if TYPE_CHECKING:

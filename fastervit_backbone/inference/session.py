@@ -10,9 +10,8 @@ import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.trust import pickles_are_trusted
+from .exported_formats import format_of
 
-#: Suffix of an exported file -> package that runs it.
-PACKAGES = {'.onnx': 'onnxruntime', '.xml': 'openvino', '.pt2': 'torch'}
 #: Device -> providers of onnxruntime, the first that is there.
 _PROVIDERS = dict(
     cpu=('CPUExecutionProvider',),
@@ -57,16 +56,16 @@ def open_session(
         UserError: a missing package, device or file, or a file that cannot be loaded.
     """
     kinds: dict[str, type[_OnnxSession | _OpenVinoSession | _TorchSession]] = {
-        '.onnx': _OnnxSession,
-        '.xml': _OpenVinoSession,
-        '.pt2': _TorchSession,
+        'onnxruntime': _OnnxSession,
+        'openvino': _OpenVinoSession,
+        'torch': _TorchSession,
     }
     if not path.is_file():
         raise UserError(f'{path}: no such file')
     if device is not None and not re.fullmatch(r'cpu|(cuda|tensorrt)(:\d+)?', device):
         raise UserError(f'device {device}: expected cpu, cuda, cuda:NUMBER or tensorrt')
     try:
-        return kinds[path.suffix](path, device, extra_outputs, precision)
+        return kinds[format_of(path).runtime](path, device, extra_outputs, precision)
     except ModuleNotFoundError as error:
         raise UserError(f'{path} needs the package {error.name}: pip install {error.name}') from error
     except UserError:

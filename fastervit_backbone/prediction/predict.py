@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..checkpoints.model_folder import is_published
-from ..inference.exported import is_exported
+from ..inference.exported_formats import is_exported
 from ..inference.predictor import Predictor
 from ..inference.sources import choose_sources
 from ..options import PredictOptions, resolve

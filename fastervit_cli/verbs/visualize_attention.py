@@ -6,8 +6,6 @@ It writes attention_*.png (window, carriers, every head) and bias_*.png (their p
 With --bias it needs no image and writes kernels_*.png: the bias of every offset, a kernel per head.
 """
 
-from pathlib import Path
-
 from ..options import (
     add_model_arguments,
     hide_toolkit_warnings,
@@ -43,10 +41,11 @@ def main() -> None:
     hide_toolkit_warnings()
 
     from fastervit_backbone.checkpoints.model_folder import is_published
+    from fastervit_backbone.inference.exported_formats import is_exported
 
     if is_published(args.config) and args.image is None:  # it needs no checkpoint: that was an image
         args.checkpoint, args.image = None, args.checkpoint
-    if Path(args.config).suffix in ('.onnx', '.xml', '.pt2'):
+    if is_exported(args.config):
         parser.error(f'{args.config} has no attention to look at: give the config and the checkpoint')
     if args.bias == (args.image is not None) or (args.bias and args.query):
         parser.error('give an image, with or without --query, or --bias, not both')
