@@ -2,15 +2,12 @@
 
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
-from ..recipes import RECIPES, learns_masks, models_for
+from ..recipes import RECIPES, models_for
 from ..utils.errors import UserError
 from ..utils.places import data_folder
 from .augmentations import AUGMENTATIONS
@@ -267,55 +264,3 @@ def _layer_decay(base: Path) -> tuple[float, str]:
     if lr_mult == 1:
         return 1.0, ''
     return 1.0, f', the backbone learns at {lr_mult:g} of the learning rate, as in the base config'
-
-
-def _learns(plan: Plan, data: TrainingData) -> str:
-    if data.kind == 'folders':
-        return 'the class of an image'
-    if data.kind == 'labels':
-        return 'label maps'
-    if not data.has_masks:
-        return 'boxes'
-    has_masks = learns_masks(load_config(plan.base).model)
-    return 'boxes and masks' if has_masks else 'boxes (this model has no masks)'
-
-
-def _precision() -> str:
-    """Name the mixed precision of this machine."""
-    options = amp_options() or {}
-    return f'mixed, {options.get("dtype", "bfloat16")}' + ('' if torch.cuda.is_available() else ' on the CPU')
-
-
-def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
-    """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
-    classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
-    empty = f', {data.num_empty} of them without objects, which are kept' if data.num_empty else ''
-    if plan.start == 'published' and plan.arch == 'nano':
-        start = 'weights of 200 classes of ImageNet (ours)'
-    elif plan.start == 'published':
-        start = 'published weights (non-commercial license, see NOTICE)'
-    elif plan.start == 'nothing':
-        start = 'random weights'
-    else:
-        start = f'{plan.start}, {plan.weights}'
-    frozen = 'nothing' if plan.frozen_stages < 0 else f'{plan.frozen_stages} (stages; 0 is only the stem)'
-    ema = 'none (too few steps)' if plan.ema_momentum is None else f'momentum {plan.ema_momentum:g}'
-    accumulated = '' if plan.accumulate == 1 else f' x {plan.accumulate} accumulated'
-    accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'
-    mirrored = '' if plan.flip or not AUGMENTATIONS[plan.augment].changes else ', not mirrored'
-    is_cropped = data.kind != 'coco' and AUGMENTATIONS[plan.augment].changes
-    bits = '' if data.bits is None else f', of {data.bits} bits in 16'
-    return {
-        'learns': _learns(plan, data),
-        'data': f'{data.num_images} training images{bits}{empty}; {len(data.classes)} classes: {classes}',
-        'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if is_cropped else ''),
-        'batch': f'{plan.batch_size}{accumulated}, loaded by {plan.num_workers} processes',
-        'augment': plan.augment + mirrored,
-        'epochs': f'{plan.epochs}, evaluated every {plan.val_interval}; in the second half, stopped after '
-        f'{plan.patience} evaluations without improvement',
-        'start': start,
-        'frozen': frozen,
-        'layer decay': f'{plan.decay_rate:g}',
-        'EMA': ema,
-        'precision': _precision() if plan.amp else 'float32',
-    }

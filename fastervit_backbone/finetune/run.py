@@ -30,8 +30,9 @@ from ..utils.errors import DownloadError, UserError
 from ..utils.files import check_folder_writable, replacing
 from .augmentations import AUGMENTATIONS
 from .augmented import write_augmented
+from .describe import describe
 from .flat_config import LOGGERS, build_config, check_loggers, config_text
-from .plan import PRESETS, Plan, describe, make_plan
+from .plan import PRESETS, Plan, make_plan
 from .read_data import read_training_data
 from .training_data import USED
 

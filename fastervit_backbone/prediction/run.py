@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -29,27 +28,7 @@ from .names import ResultNames
 from .pictures import label_files, open_writer, panoptic_file, write_image
 from .processes import Share
 from .report import PredictionReport
-
-
-@dataclass(frozen=True)
-class Task:
-    """A source that is not done yet.
-
-    Args:
-        source: the file.
-        number: of the source in the run.
-        name: in the json.
-        stem: of its pictures.
-    """
-
-    source: Source
-    number: int
-    name: str
-    stem: str
-
-
-#: Tasks and their pixels.
-Batch = tuple[list[Task], list[np.ndarray]]
+from .task import Batch, Task, image_entry
 
 
 class PredictionRun:
@@ -238,7 +217,7 @@ class PredictionRun:
                 labels_file, colors_file = label_files(stem)
                 write_image(self.out / labels_file, self._label_values(label_map))
                 write_image(self.out / colors_file, colorize_label_map(label_map, self.categories.names))
-            image = _image_entry(task.name, prediction.size, id=self._image_ids.get(str(task.source.path)))
+            image = image_entry(task.name, prediction.size, id=self._image_ids.get(str(task.source.path)))
             if prediction.panoptic is not None:
                 ids, image['segments_info'] = segments_of(prediction.panoptic, self.categories)
                 image['panoptic_file'] = panoptic_file(stem)
@@ -256,7 +235,7 @@ class PredictionRun:
         try:
             for pixels, prediction in progress_bar(self._frames(source), count or None, source.name):
                 annotations += prediction.to_coco(len(images), self.categories)
-                images.append(_image_entry(f'{task.name}#{len(images)}', prediction.size, frame=len(images)))
+                images.append(image_entry(f'{task.name}#{len(images)}', prediction.size, frame=len(images)))
                 if self.pictures:
                     with self._timed('draw'):
                         picture = self.predictor.picture(pixels, prediction)
@@ -308,8 +287,3 @@ class PredictionRun:
         )
         last_id = max(self._image_ids.values(), default=0)
         return write_results(self.out, self.log.sorted_entries(), info, self.categories, last_id, self.save)
-
-
-def _image_entry(name: str, size: tuple[int, int], **extra: int | None) -> dict:
-    """COCO's entry of an image; one without ``id`` gets its id at the end."""
-    return dict(extra, file_name=name, height=size[0], width=size[1])

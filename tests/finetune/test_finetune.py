@@ -21,9 +21,10 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.datasets.dataset import named_splits
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune, memory, run
+from fastervit_backbone.finetune.describe import describe
 from fastervit_backbone.finetune.flat_config import build_config, config_text
 from fastervit_backbone.finetune.memory import free_memory, training_bytes
-from fastervit_backbone.finetune.plan import PRESETS, describe, find_base, make_plan
+from fastervit_backbone.finetune.plan import PRESETS, find_base, make_plan
 from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.finetune.training_data import TrainingData
 from fastervit_backbone.inference import Predictor
