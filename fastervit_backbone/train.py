@@ -17,7 +17,7 @@ from .engine.config.checks import check_batch
 from .engine.config.mixed_precision import amp_options
 from .engine.console import restore_screen
 from .engine.hooks.accumulated_gradients import AccumulatedGradientsHook
-from .engine.hooks.channels_last import ChannelsLastHook
+from .engine.hooks.channels_last import ChannelsLastHook, PlainCheckpointHook
 from .engine.hooks.look_before_training import LookBeforeTrainingHook
 from .engine.hooks.non_finite_guard import NonFiniteGuardHook
 from .engine.hooks.save_on_signal import SaveOnSignalHook
@@ -88,6 +88,7 @@ def train(source: Place | TrainOptions | None = None, /, **options: Any) -> nn.M
             runner.register_hook(AccumulatedGradientsHook())
         if device == 'cpu' and config.optim_wrapper.get('type') == 'BFloat16OptimWrapper':
             runner.register_hook(ChannelsLastHook())
+            runner.register_hook(PlainCheckpointHook())
         try:
             with safe_loading(), readable_errors(config):
                 return runner.train()

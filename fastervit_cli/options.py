@@ -51,6 +51,8 @@ def parse_strictly(
         if threads < 1:
             raise UsageError(f'--threads {threads}: must be at least 1')
         os.environ['OMP_NUM_THREADS'] = str(threads)  # before torch is imported
+        if 'torch' in sys.modules:  # python -m fastervit_backbone
+            sys.modules['torch'].set_num_threads(threads)
     return args
 
 

@@ -8,6 +8,7 @@ import sys
 import zipfile
 
 import pytest
+import torch
 
 from fastervit_cli import VERBS
 from fastervit_cli.console import UsageError
@@ -89,7 +90,10 @@ def test_threads(monkeypatch):
     parser = verb_parser('x')
     add_run_arguments(parser)
     assert parse_strictly(parser, []).threads is None and os.environ['OMP_NUM_THREADS'] == '5'
+    before = torch.get_num_threads()  # torch is imported before, as by python -m fastervit_backbone
     assert parse_strictly(parser, ['--threads', '2']).threads == 2 and os.environ['OMP_NUM_THREADS'] == '2'
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
     with pytest.raises(UsageError, match='--threads 0: must be at least 1'):
         parse_strictly(parser, ['--threads', '0'])
 

@@ -186,7 +186,7 @@ def _preamble(configs: Sequence[str] | None, page: str | Path | None) -> str:
     machine = f'{platform.machine()}, {os.cpu_count()} cores'
     written = f'Written by `{command}` (Python {sys.version.split()[0]}, {modules}; {machine}).'
     table = (Path(__file__).parent / 'templates' / 'configs.md').read_text()
-    return f'# Models\n\n{written}\n\n{_EXPLANATION}\n\n{table.strip()}'
+    return f'# Models\n\n{written}\n\n{_EXPLANATION}\n\n{table.strip()}\n'
 
 
 def main() -> None:

@@ -125,7 +125,7 @@ def _command(step: str, page: Path, twin: bool) -> list[str]:
     if twin:
         arguments = [SIZES.get(a, a) for a in arguments]
         arguments += ['--device', 'cpu', '--rounds', '2']
-    return [sys.executable, str(ROOT / 'tools' / 'benchmark.py'), *arguments, '--out', str(page)]
+    return [sys.executable, '-m', 'fastervit_cli', 'benchmark', *arguments, '--out', str(page)]
 
 
 def _run(command: list[str], log: Path, twin: bool) -> str:

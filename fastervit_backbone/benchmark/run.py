@@ -33,7 +33,7 @@ def run(
     out: str | None,
     advise_size: tuple[int, int] | None = None,
 ) -> None:
-    """Measure, print tables and write the page; arguments are the options of the tool.
+    """Measure, print tables and write the page; arguments are the options of the verb.
 
     Raises:
         UserError: something that cannot be measured, or a page that cannot be written.

@@ -232,7 +232,8 @@ def _quantize(
 
 def _name(o: ExportOptions) -> str:
     """Return the file's name without its ending; it starts with that of the config or published folder."""
-    parts = [Path(o.config).name if o.checkpoint is None else Path(o.config).stem]
+    folder = Path(o.config).name or Path(o.config).resolve().name  # of a published model
+    parts = [folder if o.checkpoint is None else Path(o.config).stem]
     parts += ['backbone'] * o.backbone
     parts += ['dynamic' if o.size is None else f'{o.size[0]}x{o.size[1]}']
     parts += [f'b{o.batch}'] * (o.batch > 1) + ['fp16'] * o.half + ['int8'] * (o.int8 is not None)

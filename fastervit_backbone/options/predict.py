@@ -18,7 +18,7 @@ class PredictOptions:
         help='checkpoint file or URL, or a work dir (its last checkpoint); none if CONFIG is no config',
         positional=True,
     )
-    sources: Sequence[Place] = option(
+    sources: Place | Sequence[Place] = option(
         (), help='image, folder, pattern in quotes, or video', positional=True, metavar='SOURCE'
     )
     out: Place = option('', help='output folder', metavar='DIR', required=True, group='results')

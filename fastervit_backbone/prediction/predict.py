@@ -1,5 +1,6 @@
 """Predict on files with one call: pictures, label maps and one json; behind ``fastervit predict``."""
 
+from pathlib import Path
 from typing import Any
 
 from ..checkpoints.model_folder import is_published
@@ -32,7 +33,8 @@ def predict(source: Place | PredictOptions | None = None, /, **options: Any) -> 
     o = resolve(PredictOptions, source, options)
     if not o.out:
         raise UserError('--out DIR is required: where do the results go?')
-    checkpoint, sources = o.checkpoint, list(o.sources)
+    checkpoint = o.checkpoint
+    sources = [o.sources] if isinstance(o.sources, str | Path) else list(o.sources)
     if checkpoint is not None and (is_exported(o.config) or is_published(o.config)):
         sources.insert(0, checkpoint)  # the model is whole: that was an image
         checkpoint = None
@@ -52,7 +54,7 @@ def predict(source: Place | PredictOptions | None = None, /, **options: Any) -> 
     )
     settings = dict(shared, pictures=o.draw)
     if o.annotations is not None:
-        settings['annotations'] = o.annotations
+        settings['annotations'] = str(o.annotations)
     run = PredictionRun(
         predictor,
         o.out,

@@ -44,7 +44,7 @@ class PredictionRun:
         pictures: write annotated pictures and videos.
         overwrite: repeat what is already done.
         image_ids: real path of an image -> its id; None: the ids of the config's test data set.
-        save: further formats, of :data:`~.save_as.FORMATS`.
+        save: further formats, of :data:`~.formats.FORMATS`.
         share: this process's part of the sources; None: all of them.
 
     Raises:
@@ -89,6 +89,8 @@ class PredictionRun:
     def _open_log(self) -> None:
         overwrite = self._overwrite and self.share.rank == 0
         self.log = PredictionLog(self.out, self._settings, overwrite, self.share.rank)
+        if self.share.rank == 0 and (self.out / 'colours').is_dir() and not (self.out / 'colors').exists():
+            (self.out / 'colours').rename(self.out / 'colors')  # of an earlier version
         for stem in self.log.discarded:
             pictures = (f'pictures/{stem}.jpg', f'pictures/{stem}.mp4')
             for name in (*pictures, *label_files(stem), panoptic_file(stem)):

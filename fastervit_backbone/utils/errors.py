@@ -1,4 +1,4 @@
-"""User-facing errors: the tools print only the message, on one line, and exit with 2."""
+"""User-facing errors: the command prints only the message, on one line, and exit with 2."""
 
 
 class UserError(ValueError):

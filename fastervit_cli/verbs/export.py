@@ -11,6 +11,7 @@ and was renamed to .rejected.
 """
 
 import shlex
+from dataclasses import fields
 
 from ..console import UsageError
 from ..options import (
@@ -36,7 +37,8 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
     values = values_of(args, kind)
-    if 'check' in values and not set(values) <= set(_OF_CHECK):
+    changed = {i.name for i in fields(kind) if i.name in values and values[i.name] != i.default}
+    if 'check' in values and not changed <= set(_OF_CHECK):
         raise UsageError('--check compares a file as it is: leave out the options of an export')
     if 'check' not in values and 'out' not in values:
         raise UsageError('--out DIR is required: where does the file go?')

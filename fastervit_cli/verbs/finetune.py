@@ -9,7 +9,7 @@ Classes:    fastervit finetune --train images/train --val images/val   (one fold
 It checks the data, chooses batch size, image size and schedule for data and machine, trains, and keeps the
 best checkpoint. --dry-run prints these choices. They are written as one config, WORK_DIR/finetune.py, for
 fastervit train. Without a GPU, add --arch nano --preset quick. On several GPUs:
-torchrun --nproc-per-node 8 -m fastervit_backbone finetune my_data
+torchrun --nproc-per-node 8 -m fastervit_cli finetune my_data
 """
 
 from ..options import add_fields, add_trust_argument, add_verbose, parse_strictly, values_of, verb_parser

@@ -7,7 +7,7 @@ Evaluation:   fastervit predict CONFIG CHECKPOINT images --annotations a.json --
 Large images: fastervit predict CONFIG CHECKPOINT aerial.tif --tile 1024 --size 1024x1024 --out tiles
 
 Several GPUs:
-torchrun --nproc-per-node 4 -m fastervit_backbone predict CONFIG CHECKPOINT photos/ --out predictions
+torchrun --nproc-per-node 4 -m fastervit_cli predict CONFIG CHECKPOINT photos/ --out predictions
 
 Repeat the command to resume a run that was stopped. Exit code 1: some inputs failed and were skipped.
 """

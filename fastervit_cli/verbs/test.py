@@ -3,7 +3,7 @@
 Example:      fastervit test configs/cascade_fastervit0_3x.py work_dirs/cascade_fastervit0_3x
 Pictures:     fastervit test CONFIG CHECKPOINT --show-dir work_dirs/pictures
 ImageNet-R:   fastervit test imagenet_fastervit0_300e CHECKPOINT --data imagenet-r
-Several GPUs: torchrun --nproc-per-node 8 -m fastervit_backbone test CONFIG CHECKPOINT --launcher pytorch
+Several GPUs: torchrun --nproc-per-node 8 -m fastervit_cli test CONFIG CHECKPOINT --launcher pytorch
 """
 
 from ..options import add_run_arguments, parse_strictly, verb_parser

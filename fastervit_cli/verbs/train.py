@@ -1,8 +1,8 @@
-"""Train a detector or segmenter from a config.
+"""Train a detector, segmenter or classifier from a config.
 
 Example:      fastervit train configs/cascade_fastervit0_3x.py --amp
 Resume:       fastervit train configs/cascade_fastervit0_3x.py --amp --resume
-Several GPUs: torchrun --nproc-per-node 8 -m fastervit_backbone train CONFIG --launcher pytorch
+Several GPUs: torchrun --nproc-per-node 8 -m fastervit_cli train CONFIG --launcher pytorch
 
 The learning rate is scaled to the batch size. SIGTERM and Ctrl-C save a checkpoint before the run stops.
 """

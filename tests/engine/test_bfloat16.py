@@ -34,6 +34,7 @@ def test_exact_resume_and_plain_checkpoints(bfloat16, tmp_path, monkeypatch):
     shapes = make_shapes(tmp_path / 'shapes', train=4, val=1, size=(64, 96))
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))
     options = IN_PROCESS | FEW_REGIONS | {'train_dataloader.batch_size': 2}
+    options |= {'custom_hooks': [dict(type='EMAHook', momentum=0.1)]}
     seen = []
     forward = torch.nn.Conv2d.forward
 
@@ -51,6 +52,10 @@ def test_exact_resume_and_plain_checkpoints(bfloat16, tmp_path, monkeypatch):
     whole, resumed = (weights(tmp_path / run / 'epoch_2.pth') for run in 'ab')
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert all(value.is_contiguous() and value.isfinite().all() for value in whole.values())
+    content = torch.load(tmp_path / 'a' / 'epoch_2.pth', weights_only=False)
+    moments = [m for state in content['optimizer']['state'].values() for m in state.values()]
+    assert len(moments) > 100 and all(value.is_contiguous() for value in moments)
+    assert all(value.is_contiguous() for value in content['ema_state_dict'].values())
     train(CASCADE, work_dir=tmp_path / 'c', seed=0, options=first)
     plain, mixed = weights(tmp_path / 'c' / 'epoch_1.pth'), weights(tmp_path / 'b' / 'epoch_1.pth')
     assert not all(torch.equal(plain[name], mixed[name]) for name in plain)

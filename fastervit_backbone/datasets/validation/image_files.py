@@ -43,7 +43,7 @@ class ImageFile:
     reason: str = ''
 
     def rules(self) -> list[str]:
-        """Return the ids of the rules of :data:`.rules.IMAGE_RULES` that the file breaks."""
+        """Return the ids of the rules of :data:`..rules.IMAGE_RULES` that the file breaks."""
         dark = 'image-dark' if self.bits is not None and self.bits < 16 else ''
         return [rule for rule in (self.problem, self.channels, dark) if rule]
 

@@ -9,7 +9,7 @@ from ..runner.build import unwrap_model
 
 
 class ChannelsLastHook(Hook):
-    """Train with weights and images in channels-last memory; checkpoints hold weights as everywhere."""
+    """Train with weights and images in channels-last memory."""
 
     priority = 'VERY_HIGH'  # before an average copies the model
 
@@ -19,12 +19,17 @@ class ChannelsLastHook(Hook):
         model.to(memory_format=torch.channels_last)
         model.backbone.register_forward_pre_hook(_to_channels_last)
 
+
+class PlainCheckpointHook(Hook):
+    """Store weights and the optimizer's state in plain order, as everywhere else."""
+
+    priority = 'LOWEST'  # after an average put its weights there
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Store the weights in plain order."""
-        for name in ('state_dict', 'ema_state_dict'):
-            for key, value in checkpoint.get(name, {}).items():
-                if isinstance(value, Tensor):
-                    checkpoint[name][key] = value.contiguous()
+        """Convert what is saved."""
+        states = (checkpoint.get('optimizer') or {}).get('state', {}).values()
+        for tensors in (checkpoint['state_dict'], checkpoint.get('ema_state_dict', {}), *states):
+            tensors.update({k: v.contiguous() for k, v in tensors.items() if isinstance(v, Tensor)})
 
 
 def _to_channels_last(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
