@@ -349,7 +349,6 @@ TRAIN_ERRORS = {
         'shapes',
         r'in_channels is \[32, 64, 128, 256\], but .* gives \[64,',
     ),
-    'amp on cpu': ([CASCADE, '--amp'], 'shapes', '--amp: this CPU does not compute in bfloat16'),
     'no start': ([CASCADE, '--cfg-options', 'load_from=absent.pth'], 'shapes', 'no checkpoint at absent.pth'),
     'no number': (
         [CASCADE, '--cfg-options', 'train_dataloader.batch_size=abc'],
