@@ -9,6 +9,7 @@ request is a line of JSON on stdin, the answer one on stdout:
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -43,6 +44,8 @@ def main() -> None:
     for module in MODULES:
         with contextlib.suppress(ImportError):  # an environment without the toolkits
             importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # garbage collections of the forks leave out what was imported
     for line in sys.stdin:
         request = json.loads(line)
         if 'wait' in request:

@@ -12,7 +12,15 @@ fastervit train. Without a GPU, add --arch nano --preset quick. On several GPUs:
 torchrun --nproc-per-node 8 -m fastervit_cli finetune my_data
 """
 
-from ..options import add_fields, add_trust_argument, add_verbose, parse_strictly, values_of, verb_parser
+from ..options import (
+    add_fields,
+    add_trust_argument,
+    add_verbose,
+    freeze_imports,
+    parse_strictly,
+    values_of,
+    verb_parser,
+)
 from ..package import options
 
 
@@ -28,5 +36,6 @@ def main() -> None:
     from fastervit_backbone.utils.trust import trusting_pickles
     from fastervit_backbone.utils.verbosity import verbosely
 
+    freeze_imports()
     with trusting_pickles(args.trust_pickle), verbosely(args.verbose):
         finetune(**values_of(args, kind))

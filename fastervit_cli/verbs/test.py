@@ -6,7 +6,7 @@ ImageNet-R:   fastervit test imagenet_fastervit0_300e CHECKPOINT --data imagenet
 Several GPUs: torchrun --nproc-per-node 8 -m fastervit_cli test CONFIG CHECKPOINT --launcher pytorch
 """
 
-from ..options import add_run_arguments, parse_strictly, verb_parser
+from ..options import add_run_arguments, freeze_imports, parse_strictly, verb_parser
 
 
 def main() -> None:
@@ -45,6 +45,7 @@ def main() -> None:
     from fastervit_backbone.utils.trust import trusting_pickles
     from fastervit_backbone.utils.verbosity import verbosely
 
+    freeze_imports()
     with trusting_pickles(args.trust_pickle), verbosely(args.verbose):
         evaluate(
             args.config,

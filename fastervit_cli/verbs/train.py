@@ -7,7 +7,14 @@ Several GPUs: torchrun --nproc-per-node 8 -m fastervit_cli train CONFIG --launch
 The learning rate is scaled to the batch size. SIGTERM and Ctrl-C save a checkpoint before the run stops.
 """
 
-from ..options import add_fields, add_process_arguments, parse_strictly, values_of, verb_parser
+from ..options import (
+    add_fields,
+    add_process_arguments,
+    freeze_imports,
+    parse_strictly,
+    values_of,
+    verb_parser,
+)
 from ..package import options
 
 
@@ -22,5 +29,6 @@ def main() -> None:
     from fastervit_backbone.utils.trust import trusting_pickles
     from fastervit_backbone.utils.verbosity import verbosely
 
+    freeze_imports()
     with trusting_pickles(args.trust_pickle), verbosely(args.verbose):
         train(**values_of(args, kind))
