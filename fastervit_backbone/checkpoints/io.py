@@ -1,6 +1,7 @@
 """Reading and writing of weight files: never runs code from a file, never leaves a partial file."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,9 @@ def write_state_dict(tensors: Mapping[str, Tensor], path: str | Path, metadata: 
                 save_file(tensors, temporary, metadata={'format': 'pt', **metadata})
             except SafetensorError as error:
                 raise CheckpointError(f'cannot write {path}: {error}') from error
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)  # safetensors lets nobody else read it
         else:
             try:
                 with temporary.open('wb') as file:

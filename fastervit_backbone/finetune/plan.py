@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
 from ..recipes import RECIPES, models_for
@@ -138,6 +140,8 @@ def make_plan(
     base = find_base(model, arch)
     size = size or _choose_size(data, arch)
     reasons: list[str] = []
+    if arch != 'nano' and not torch.cuda.is_available():
+        reasons.append(f'--arch {arch} is for a GPU, which torch does not find: --arch nano is for a CPU')
 
     if batch is None:
         change = AUGMENTATIONS[augment]

@@ -81,7 +81,7 @@ def finetune(data: Place | FinetuneOptions | None = None, /, **options: Any) -> 
             raise UserError(f'--resume continues {path}, which exists: leave out --dry-run and --config-only')
         _check_same(path.with_suffix('.json'), _to_json(o))
         rank0_print(f'resuming with {path} as it is')
-        return _train(path, None, ([*_folders(o), o.data or o.val])[-1], launcher, resume=True)
+        return _train(path, None, _validation_images(path), launcher, resume=True)
     plan, shown = from_first_process(lambda: _prepare(o, path, launcher))
     if o.dry_run:
         rank0_print(f'dry run, nothing was trained; without --dry-run the config is written to {path}')
@@ -200,6 +200,13 @@ def _check_new(path: Path, resume: bool) -> None:
         )
     if resume:
         rank0_print(f'nothing to resume in {path.parent}: starting from scratch')
+
+
+def _validation_images(path: Path) -> str:
+    """Return the folder of the validation images of a config that finetune wrote."""
+    dataset = Config.fromfile(path).val_dataloader.dataset
+    prefix = dataset.get('data_prefix') or {}
+    return prefix.get('img') or prefix.get('img_path') or dataset.data_root
 
 
 def _find_weights(start: str | Path, kind: str) -> tuple[str, Path | None]:

@@ -4,6 +4,7 @@ Example: fastervit demo --out work_dirs/demo        (minutes on a CPU; nothing i
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,5 +47,7 @@ def main() -> None:
         if code:
             sys.exit(code)
     model = f'{configs / "demo" / args.heads[-1]}_shapes.py {Path(args.out) / args.heads[-1]}'
+    if shutil.which('fastervit') is None:
+        print('first: source .venv/bin/activate')
     print(f'predict: fastervit predict {model} IMAGES --out predictions')
     print('your own data: fastervit finetune DATA')

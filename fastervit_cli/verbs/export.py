@@ -57,6 +57,8 @@ def main() -> None:
             print('\n'.join(advise(resolve_model(args.config, args.checkpoint)[0], values.get('options'))))
         path, parity = export(**values)
     lines = [*parity.lines(), f'written: {path}']
+    if 'size' in values:
+        lines.append('images of another shape are padded to this size: boxes at a padded border can differ')
     if 'backbone' not in values:
         lines.append(f'predict: fastervit predict {shlex.quote(str(path))} IMAGES --out predictions')
     print('\n'.join(lines))

@@ -45,6 +45,7 @@ def same(first, second):
 
 def test_the_folder_is_the_model(run, folder, shapes, monkeypatch):
     assert sorted(p.name for p in folder.iterdir()) == ['README.md', 'config.py', 'model.safetensors']
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1  # who may read one may read all
     images = sorted((shapes / 'images' / 'val').glob('*.png'))[:2]
     expected = Predictor(run / 'finetune.py', run / 'best.pth', threshold=0)
     published = Predictor(folder, threshold=0)
