@@ -82,22 +82,26 @@ def evaluate(
         out, show_dir = _check_outputs(out, show_dir)
         exported = _open_exported(checkpoint, config, options, data=data, tta=tta, deploy=deploy)
         path = find_checkpoint(checkpoint) if exported is None else exported.path
+        # resuming would also need an optimizer
         config.update(load_from=str(path) if exported is None else None, resume=False)
         runner = build_runner(config, launcher, given_config)
         _set_model(runner, config, path, exported)
         _register_outputs(runner, config.get('default_scope'), show_dir, out)
-        for hook in [_DeployHook()] * deploy + ([_TTAHook(config.tta_model)] if tta else []):
-            runner.register_hook(hook)
+        if deploy:
+            runner.register_hook(_DeployHook())
+        if tta:
+            runner.register_hook(_TTAHook(config.tta_model))
         try:
             with safe_loading():
                 metrics = runner.test()
         finally:
             restore_screen(runner)
             end_workers(runner)
-        if runner.rank == 0 and out is not None and out.suffix == '.json':
-            _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
         if runner.rank == 0:
-            rank0_print('\n'.join(_summary(metrics, show_dir, out)))
+            if out is not None and out.suffix == '.json':
+                _write_metrics(out, metrics, config=str(config_path), checkpoint=str(path))
+            for line in _summary(metrics, show_dir, out):
+                rank0_print(line)
         return metrics
 
 

@@ -135,7 +135,6 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
 
 def freeze_imports() -> None:
     """Leave what was imported out of garbage collections: mmengine's take half a second each otherwise."""
-    gc.collect()
     gc.freeze()
 
 

@@ -11,7 +11,7 @@ from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
 from ..recipes import RECIPES, models_for
 from ..utils.errors import UserError
-from ..utils.places import data_folder
+from ..utils.places import configs_folder
 from .augmentations import AUGMENTATIONS
 from .memory import choose_batch
 from .training_data import TrainingData
@@ -103,7 +103,7 @@ def find_base(model: str, arch: str) -> Path:
     """
     recipe = RECIPES[model]
     name = recipe.nano if arch == 'nano' else recipe.configs.format(arch)
-    configs = data_folder('configs')
+    configs = configs_folder()
     if name and (configs / name).is_file():
         return configs / name
     supported = [a for a in ('0', '1', '2', '3', '4') if (configs / recipe.configs.format(a)).is_file()]
@@ -136,7 +136,7 @@ def make_plan(
         UserError: arguments that do not fit the data or each other.
     """
     _check_model(model, data)
-    _check_counts(accumulate=accumulate, epochs=1 if epochs is None else epochs)
+    _check_counts(accumulate=accumulate, epochs=epochs)
     base = find_base(model, arch)
     size = size or _choose_size(data, arch)
     reasons: list[str] = []
@@ -144,7 +144,7 @@ def make_plan(
         reasons.append(f'--arch {arch} is for a GPU, which torch does not find: --arch nano is for a CPU')
 
     if batch is None:
-        change = AUGMENTATIONS[augment]
+        change = AUGMENTATIONS[augment]  # what is cropped afterwards is not enlarged
         enlarged = change.scale[1] if data.kind == 'coco' and not change.crops_objects else 1.0
         memory = dict(amp=amp, kind=data.kind, enlarged=enlarged, processes=processes)
         batch, reason = choose_batch(arch, size, RECIPES[model].min_batch, **memory)
@@ -216,9 +216,9 @@ def _choose_frozen(num_images: int, base: Path, start: str, reasons: list[str]) 
     return stages, rate
 
 
-def _check_counts(**counts: int) -> None:
+def _check_counts(**counts: int | None) -> None:
     for name, value in counts.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise UserError(f'--{name} {value}: must be at least 1')
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .field import Place, Size, option
+from .field import Place, Size, cfg_options, option
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,4 @@ class ExportOptions:
     check: Place | None = option(
         None, help='compare this file again instead of exporting', metavar='FILE', group='comparison'
     )
-    options: Mapping[str, object] | None = option(
-        None, help='override config values: a.b=1 c.0.d="[1,2]"', flag='--cfg-options', metavar='KEY=VALUE'
-    )
+    options: Mapping[str, object] | None = cfg_options()

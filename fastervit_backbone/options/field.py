@@ -20,9 +20,15 @@ def option(default: Any = MISSING, *, help: str, **shown: Any) -> Any:
         help: of the command line.
         shown: ``flag`` (instead of ``--name``), ``group``, and what argparse takes: ``metavar``, ``choices``,
             ``nargs``, ``const``. A field with ``positional=True`` has no flag. One that is True by default
-            is switched off by ``--no-name``.
+            is switched off by ``--no-name``; ``both=True`` keeps both flags.
     """
     return field(default=default, metadata=dict(shown, help=help))
+
+
+def cfg_options() -> Any:
+    """Create the field of ``--cfg-options``."""
+    text = 'override config values: a.b=1 c.0.d="[1,2]"'
+    return option(None, help=text, flag='--cfg-options', metavar='KEY=VALUE')
 
 
 def flag_of(item: Field) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .field import Place, Size, option
+from .field import Place, Size, cfg_options, option
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,7 @@ class PredictOptions:
     out: Place = option('', help='output folder', metavar='DIR', required=True, group='results')
     device: str | None = option(None, help='cpu, cuda or cuda:1 (default: cuda if available)')
     size: Size | None = option(None, help="fit images into this size (default: the config's)", metavar='HxW')
-    options: Mapping[str, object] | None = option(
-        None, help='override config values: a.b=1 c.0.d="[1,2]"', flag='--cfg-options', metavar='KEY=VALUE'
-    )
+    options: Mapping[str, object] | None = cfg_options()
     annotations: Place | None = option(
         None,
         help='predict on the images of this COCO json, with its ids; SOURCE is their folder (default: the '

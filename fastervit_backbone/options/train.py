@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .field import Place, option
+from .field import Place, cfg_options, option
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,7 @@ class TrainOptions:
         help='skip steps with a non-finite loss or gradient, and stop after N consecutive ones (default: 5)',
         metavar='N',
     )
-    options: Mapping[str, object] | None = option(
-        None, help='override config values: a.b=1 c.0.d="[1,2]"', flag='--cfg-options', metavar='KEY=VALUE'
-    )
+    options: Mapping[str, object] | None = cfg_options()
     launcher: str = option(
         'none',
         help='launcher that started the processes',

@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=700, metavar='N', help='training images (default: 700)')
     args = parse_strictly(parser)
 
-    configs = utils('places').data_folder('configs')
+    configs = utils('places').configs_folder()
     data = Path(args.out) / 'data'
     steps: list[tuple] = [('make-shapes', data, '--train', args.images)]
     for head in args.heads:

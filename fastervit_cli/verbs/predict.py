@@ -18,7 +18,6 @@ from ..options import (
     add_fields,
     add_threads,
     add_trust_argument,
-    freeze_imports,
     hide_toolkit_warnings,
     parse_strictly,
     values_of,
@@ -39,7 +38,6 @@ def main() -> None:
     from fastervit_backbone.prediction import predict  # after parsing: --help stays fast
     from fastervit_backbone.utils.trust import trusting_pickles
 
-    freeze_imports()
     with trusting_pickles(args.trust_pickle):
         report = predict(**values_of(args, kind))
     if report.rank > 0:
