@@ -74,7 +74,7 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     parameters = sum(p.numel() for p in model.parameters())
     card = _card(config, config_path, meta, figures, license_id, license_text, parameters)
     backbone = model.backbone
-    is_ours = isinstance(backbone, FasterViT)
+    is_ours = type(backbone) is FasterViT  # a subclass is another network
     declaration = declare(backbone.spec, backbone.in_chans) if is_ours else {}
     write_state_dict(
         model.state_dict(),

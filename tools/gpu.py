@@ -25,7 +25,7 @@ def main() -> None:
     )
     args = parse_strictly(parser)
 
-    from fastervit_backbone.benchmark.gpu import run_steps  # after parsing: --help stays fast
+    from fastervit_paper.gpu_steps import run_steps  # after parsing: --help stays fast
 
     run_steps(args.steps, args.out, args.twin)
 

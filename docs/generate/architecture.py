@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from fastervit_backbone import ARCHS, ArchSpec
 from fastervit_backbone.benchmark.complexity import backbone_flops
 from fastervit_backbone.models.layers.carrier import pooling_windows
-from fastervit_backbone.models.stages import AttentionStage, MapStage
+from fastervit_backbone.models.stages import AttentionStage
 from fastervit_backbone.utils.files import replacing
 from fastervit_backbone.visualization.figures import new_figure, to_png
 from fastervit_backbone.visualization.palette import OKABE_ITO
 from fastervit_cli.console import run_cli
 from fastervit_cli.options import parse_strictly
+from fastervit_paper.variants import EdgeVitStage, TwinsStage
 
 DOCS = Path(__file__).resolve().parent.parent
 #: The stage that is drawn: windows, tokens and carriers along a window's side, windows of the map.
@@ -93,7 +94,7 @@ def reach(spec: ArchSpec) -> np.ndarray:
         (N, N) of 0, 0.4 (through carriers) and 1 (in the same window), tokens in the order of their windows.
     """
     torch.manual_seed(0)
-    net = _stage(spec).double()
+    net = _stage(AttentionStage, spec).double()
     height, width = ROWS * WINDOW, COLUMNS * WINDOW
 
     def tokens(x: Tensor) -> Tensor:  # (1, C, H, W) -> (N, C), window by window
@@ -113,16 +114,19 @@ def draw_cost() -> bytes:
     """Plot the multiply-adds per pixel of stage 3 of FasterViT-0, counted, by image size and attention."""
     spec = ARCHS['0']
     none = (False,) * 4
-    kinds: dict[str, tuple[ArchSpec, str]] = {
-        'HAT': (spec, 'blue'),
-        'HAT, carriers of higher order (carrier_window=32)': (replace(spec, carrier_window=32), 'green'),
-        'windows only': (replace(spec, hat=none), 'sky_blue'),
-        'Twins': (replace(spec, hat=none, attention='twins'), 'orange'),
-        'EdgeViT': (replace(spec, hat=none, attention='edgevit'), 'vermilion'),
+    without, higher = replace(spec, hat=none), replace(spec, carrier_window=32)
+    kinds: dict[str, tuple[type[nn.Module], ArchSpec, str]] = {
+        'HAT': (AttentionStage, spec, 'blue'),
+        'HAT, carriers of higher order (carrier_window=32)': (AttentionStage, higher, 'green'),
+        'windows only': (AttentionStage, without, 'sky_blue'),
+        'Twins': (TwinsStage, without, 'orange'),
+        'EdgeViT': (EdgeVitStage, without, 'vermilion'),
     }
     figure, axes = new_figure((8, 4.6))
-    for name, (kind, color) in kinds.items():
-        axes.plot(SIDES, _per_pixel(kind), marker='o', markersize=4, label=name, color=OKABE_ITO[color])
+    for name, (kind, variant, color) in kinds.items():
+        axes.plot(
+            SIDES, _per_pixel(kind, variant), marker='o', markersize=4, label=name, color=OKABE_ITO[color]
+        )
     full = [full_attention(spec, side) for side in SIDES]
     axes.plot(SIDES, full, linestyle='--', color='black', label='full attention')
     axes.set(xscale='log', yscale='log', xlabel='side of the image, pixels')
@@ -140,10 +144,10 @@ def full_attention(spec: ArchSpec, side: int) -> float:
     return depth * tokens * (12 * channels**2 + 2 * tokens * channels) / side**2
 
 
-def _per_pixel(spec: ArchSpec) -> list[float]:
+def _per_pixel(kind: type[nn.Module], spec: ArchSpec) -> list[float]:
     def count(side: int) -> float:
         with torch.device('meta'):
-            net = _Stage(spec)
+            net = _Stage(kind, spec)
         return backbone_flops(net, (side, side)) / 2 / side**2
 
     return [count(side) for side in SIDES]
@@ -152,17 +156,16 @@ def _per_pixel(spec: ArchSpec) -> list[float]:
 class _Stage(nn.Module):
     """Stage 3 behind an image: what it gets is made of the image's size."""
 
-    def __init__(self, spec: ArchSpec) -> None:
+    def __init__(self, kind: type[nn.Module], spec: ArchSpec) -> None:
         super().__init__()
-        self.channels, self.stage = spec.channels[2], _stage(spec)
+        self.channels, self.stage = spec.channels[2], _stage(kind, spec)
 
     def forward(self, images: Tensor) -> tuple[Tensor]:
         height, width = (side // 16 for side in images.shape[2:])
         return (self.stage(images.new_empty(1, self.channels, height, width)),)
 
 
-def _stage(spec: ArchSpec) -> nn.Module:
-    kind = AttentionStage if spec.attention == 'hat' else MapStage
+def _stage(kind: type[nn.Module], spec: ArchSpec) -> nn.Module:
     return kind(spec, 2, (0.0,) * spec.depths[2], False, False).eval()
 
 

@@ -14,21 +14,21 @@ from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from .config_models import config_step
 from .setting import Setting
-from .windows import window_attention
 
 KINDS = (
     'fastervit:ARCH[:carrier_window=N][:deploy, :onnx, :openvino or :openvino-int8], an exported file, '
     'stage:ARCH:NUMBER[:carrier_window=N], '
     'published:ARCH (needs the pip package fastervit), timm:MODEL, '
-    'CONFIG.py[:CHECKPOINT][:deploy] (needs mmdet and mmseg), windows:ARCH:KERNEL; '
+    'CONFIG.py[:CHECKPOINT][:deploy] (needs mmdet and mmseg), windows:ARCH:KERNEL (of fastervit_paper); '
     'and :compile at the end'
 )
 
-
+#: Kinds that other packages add: name -> what builds a candidate from the rest of its name.
+MORE_KINDS: dict[str, Callable[[str, Setting], Callable[[], object]]] = {}
 _OPENVINO = ('openvino', 'openvino-int8')
 
 
-def build(name: str, setting: Setting) -> Callable[[], None]:
+def build(name: str, setting: Setting) -> Callable[[], object]:
     """Build a candidate; the returned function runs one inference or training step.
 
     Raises:
@@ -37,9 +37,8 @@ def build(name: str, setting: Setting) -> Callable[[], None]:
     if name.endswith(':compile'):
         name, setting = name.removesuffix(':compile'), replace(setting, compile=True)
     kind, _, rest = name.partition(':')
-    if kind == 'windows':
-        attend, _ = window_attention(rest, setting)
-        return torch.inference_mode()(attend)
+    if kind in MORE_KINDS:
+        return MORE_KINDS[kind](rest, setting)
     exported = _exported_step(name, setting)
     if exported is not None:
         return exported

@@ -1,6 +1,6 @@
 """Benchmarks behind fastervit benchmark."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -28,18 +28,20 @@ def run(
     train: bool,
     rounds: int,
     threads: int | None,
-    stages: bool,
+    stages: Callable[[Sequence[str], Setting, Path | None, str], object] | None = None,
     data: str | None,
     out: str | None,
     advise_size: tuple[int, int] | None = None,
 ) -> None:
     """Measure, print tables and write the page; arguments are the options of the verb.
 
+    ``stages`` is what ``--stages`` calls instead, with the models, the setting, the page and the command.
+
     Raises:
         UserError: something that cannot be measured, or a page that cannot be written.
     """
     if advise_size is not None:
-        measures = data is not None or stages or train or out is not None
+        measures = data is not None or stages is not None or train or out is not None
         _advise(models, advise_size, measures)
         return
     device = _choose_device(device, dtype)
@@ -52,7 +54,7 @@ def run(
     if path is not None:
         check_folder_writable('--out', path.parent)
     if data is not None:
-        if models or stages:
+        if models or stages is not None:
             raise UserError('--data measures a config, not models: leave out the models and --stages')
         _measure_data(data, path)
         return
@@ -63,14 +65,12 @@ def run(
         count, hw = parse_size(text, batch)
         options = dict(channels_last=channels_last, compile=compile, train=train)
         settings.append(Setting(size=hw, batch=count, dtype=name, device=device, **options))
-    if not stages:
+    if stages is None:
         _measure_models(models, settings, rounds, path)
         return
     if len(settings) > 1 or train or compile or channels_last:
         raise UserError('--stages takes one --size, one --dtype, no --train, --compile, --channels-last')
-    from .stages import write_stages
-
-    write_stages(models, settings[0], path, command_line())
+    stages(models, settings[0], path, command_line())
 
 
 def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:

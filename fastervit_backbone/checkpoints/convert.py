@@ -1,9 +1,11 @@
 """Extract the backbone of a published file into a small file with our keys."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from ..models.fastervit import FasterViT
 from ..utils.errors import CheckpointError
@@ -11,13 +13,10 @@ from .declared import FIELDS, declare
 from .infer_arch import infer_arch
 from .io import read_checkpoint, unwrap_state_dict, write_state_dict
 from .published import LoadReport, place_tensors, read_tensors
-from .released_dino import LICENSE, convert_released_dino, is_released_dino
 
 
 def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = False) -> LoadReport:
     """Write a published file's backbone with our keys, without optimizer, buffers and classifier.
-
-    The DINO that the authors released is written whole, for mmdet's DINO.
 
     Args:
         source: path or URL, as for :func:`load_published`.
@@ -27,16 +26,14 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     Raises:
         CheckpointError: see :func:`load_published` and :func:`write_state_dict`.
     """
-    if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
-        raise CheckpointError(f'{target} is the input: name another file for the output')
+    refuse_same_file(source, target)
     content = read_checkpoint(source)
     tensors = unwrap_state_dict(content)
     if is_released_dino(tensors):
-        if half:
-            raise CheckpointError(f'{source} is a whole detector: --half is for a backbone alone')
-        tensors, report = convert_released_dino(tensors, str(source))
-        write_state_dict(tensors, target, {'source': Path(source).name, 'license': LICENSE})
-        return report
+        raise CheckpointError(
+            f'{source} is the DINO that the authors released, a whole detector: `fastervit '
+            'convert-checkpoint` converts it, in Python fastervit_paper.released_dino.convert_checkpoint'
+        )
     file = read_tensors(content, str(source))
     # output norms are in a detector's checkpoint; they are trained, and kept
     norms = sorted({int(k.split('.')[1]) for k in file.tensors if k.startswith('out_norms.')})
@@ -57,3 +54,14 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     declaration = declare(found.spec, found.in_chans) if found.known == FIELDS else {}
     write_state_dict(tensors, target, declaration | {'source': Path(file.name).name})
     return report
+
+
+def refuse_same_file(source: str | Path, target: str | Path) -> None:
+    """Raise CheckpointError if the output would replace the input."""
+    if Path(target).exists() and Path(source).exists() and Path(target).samefile(source):
+        raise CheckpointError(f'{target} is the input: name another file for the output')
+
+
+def is_released_dino(tensors: Mapping[str, Tensor]) -> bool:
+    """Return whether a state dict is that detector's."""
+    return 'transformer.level_embed' in tensors and any(k.startswith('backbone.0.') for k in tensors)

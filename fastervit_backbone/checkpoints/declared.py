@@ -4,6 +4,7 @@ import ast
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from ..models.arch import ARCHS, NUM_STAGES, ArchSpec, resolve_arch
 from ..utils.errors import CheckpointError
@@ -15,13 +16,12 @@ SPEC_KEY, CHANNELS_KEY, NAME_KEY = 'arch_spec', 'in_chans', 'arch'
 FIELDS = tuple(field.name for field in fields(ArchSpec))
 #: Those that :class:`FasterViT` takes beside the variant, and that weights of any of them fit.
 SIZES = ('window_sizes', 'carrier_size', 'carrier_window')
-#: Options that start as if they were not there: option -> value that every model without it has.
-_NEUTRAL = dict(carrier_gate=False, window_overlap=0, stem='conv')
+#: Fields of former versions, which only networks of fastervit_paper have -> value that they have elsewhere.
+_FORMER = dict(
+    attention='hat', carrier_kernel=3, carrier_conv='depthwise', carrier_gate=False, window_overlap=0
+)
 #: Fields without an effect where no stage has carriers.
-_OF_CARRIERS = (
-    'carrier_size', 'propagation', 'hat_every', 'carrier_window', 'carrier_kernel', 'carrier_conv',
-    'carrier_gate',
-)  # fmt: skip
+_OF_CARRIERS = ('carrier_size', 'propagation', 'hat_every', 'carrier_window')
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def read_declared(meta: object, source: str = 'the checkpoint') -> Declared | No
     if meta.get(SPEC_KEY):
         try:
             written = meta[SPEC_KEY]
-            spec = resolve_arch(json.loads(written) if isinstance(written, str) else written)
+            fields_read = json.loads(written) if isinstance(written, str) else written
+            spec = resolve_arch(_without_former(fields_read))
             return Declared(spec, int(meta[CHANNELS_KEY]) if CHANNELS_KEY in meta else None)
         except (ValueError, TypeError, RecursionError) as error:
             raise CheckpointError(
@@ -97,9 +98,17 @@ def _of_config(text: str) -> Declared | None:
         if str(backbone['type']).rpartition('.')[2] != 'FasterViT':
             return None
         replaced = {k: backbone.get(k) for k in SIZES}
-        return Declared(resolve_arch(backbone['arch'], **replaced), int(backbone.get('in_chans', 3)))
+        spec = resolve_arch(_without_former(backbone['arch']), **replaced)
+        return Declared(spec, int(backbone.get('in_chans', 3)))
     except (StopIteration, ValueError, TypeError, LookupError):
         return None
+
+
+def _without_former(arch: object) -> Any:
+    """Leave out fields of former versions that have the value of all variants; others stay, as errors."""
+    if not isinstance(arch, Mapping):
+        return arch
+    return {k: v for k, v in arch.items() if k not in _FORMER or v != _FORMER[k]}
 
 
 def _names(targets: list[ast.expr]) -> list[str]:
@@ -111,8 +120,7 @@ def silent_differences(
 ) -> str:
     """Describe in which fields two variants compute differently from the same tensors; '' for none.
 
-    Options that start as if they were not there (a gate of 0, a kernel padded with zeros) are no difference
-    where the file does not have them; initial values are none either.
+    Initial values are no difference.
 
     Args:
         file: the variant that trained the weights.
@@ -126,9 +134,7 @@ def silent_differences(
         a, b = getattr(file, name), getattr(model, name)
         if name in _OF_CARRIERS and not any(model.hat[i] for i in attends):
             continue
-        if name == 'layer_scale' or a == b or a == _NEUTRAL.get(name, b):
-            continue
-        if name == 'carrier_kernel' and a < b:
+        if name == 'layer_scale' or a == b:
             continue
         if name == 'window_sizes':
             pairs = [(f'window of stage {i + 1}', a[i], b[i]) for i in attends]

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -62,8 +61,7 @@ def infer_arch(
         declared: what the file declares; used if it agrees with the tensors.
 
     Raises:
-        CheckpointError: a part of the backbone is missing, or the variant leaves too few traces (peers'
-            attention).
+        CheckpointError: a part of the backbone is missing.
     """
     rebuilt = rebuilt or {}
     stem = tensors.get('stem.conv1.weight', tensors.get('stem.proj.weight'))
@@ -118,9 +116,6 @@ def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> Ar
         if num_carriers > 0:
             carrier_size = round(num_carriers**0.5)
     hat = tuple(f'stages.{i}.tokenizer.conv.weight' in tensors for i in range(NUM_STAGES))
-    # (C, 1 or C, k, k); the paper's where there are no carriers
-    pooled = tensors[f'stages.{hat.index(True)}.tokenizer.conv.weight'].shape if any(hat) else (1, 1, 3, 3)
-    stem: Literal['conv', 'patch', 'hybrid'] = 'hybrid' if 'stem.patches.weight' in tensors else 'conv'
     return ArchSpec(
         dim=dim,
         stem_dim=dim if is_patched else stem_dim,
@@ -133,18 +128,13 @@ def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> Ar
         layer_scale=1e-5 if 'stages.2.blocks.0.layer.scale1' in tensors else None,
         mlp_ratio=hidden / width,
         conv=tuple(conv),
-        stem='patch' if is_patched else stem,
+        stem='patch' if is_patched else 'conv',
         downsample='merge' if 'stages.0.downsample.reduction.weight' in tensors else 'conv',
-        carrier_kernel=pooled[2],
-        carrier_conv='depthwise' if pooled[1] == 1 else 'dense',
-        carrier_gate=any(re.search(r'blocks\.\d+\.gate$', key) for key in tensors),
-        window_overlap=int(any(key.endswith('.layer.attn.gate') for key in tensors)),  # how much: no trace
     )
 
 
 _VISIBLE_FIELDS = (
     'dim', 'stem_dim', 'depths', 'hat', 'hat_every', 'mlp_ratio', 'conv', 'stem', 'downsample',
-    'carrier_kernel', 'carrier_conv', 'carrier_gate',
 )  # fmt: skip
 
 
@@ -154,7 +144,6 @@ def _matches(known: ArchSpec, spec: ArchSpec) -> bool:
         all(getattr(known, f) == getattr(spec, f) for f in _VISIBLE_FIELDS)
         and known.num_heads[2:] == spec.num_heads[2:]
         and (known.layer_scale is None) == (spec.layer_scale is None)
-        and (known.window_overlap > 0) == (spec.window_overlap > 0)
     )
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from ..models.arch import NUM_STAGES, ArchSpec
-from ..models.layers.carrier import widen_kernel
 from ..utils.errors import CheckpointError
 from ..utils.log import log
 from .declared import Declared, read_declared, silent_differences
@@ -241,9 +240,6 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         if k in classifiers_norm or (k not in expected and _belongs_to_unbuilt(k, net))
     ]
     tensors = {k: v for k, v in file.tensors.items() if k not in set(unused)}
-    for name in [k for k in tensors if k.endswith('tokenizer.conv.weight') and k in expected]:
-        widened = widen_kernel(tensors[name], expected[name].shape)
-        tensors[name] = tensors[name] if widened is None else widened
     loaded_norms = {k.split('.')[1] for k in tensors if k.startswith('out_norms.')}
     fresh = [k for k in expected if k.startswith('out_norms.') and k.split('.')[1] not in loaded_norms]
     fresh += [k for k in expected if k not in tensors and k.endswith(_OPTIONAL)]

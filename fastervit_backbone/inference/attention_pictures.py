@@ -10,7 +10,6 @@ from torch import nn
 
 from ..datasets.images import read_image
 from ..models.fastervit import FasterViT
-from ..models.layers.position import RelativeBias
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from ..visualization.attention_maps import AttentionMaps, attention_maps, find_block
@@ -47,7 +46,7 @@ def visualize(
     Raises:
         UserError: the backbone is no FasterViT, the query is outside the image, or there is no such block.
     """
-    net = _check_backbone(predictor.model.backbone)
+    net = check_backbone(predictor.model.backbone)
     find_block(net, stage, block)
     pixels = read_image(image, predictor.bits)
     H, W = pixels.shape[:2]
@@ -75,42 +74,8 @@ def visualize(
     ]
 
 
-def draw_kernels(net: nn.Module, out: str | Path, *, stage: int = 3, block: int = -1) -> list[str]:
-    """Draw the learned position bias of every offset within a window, one kernel per head, as in figure S.3.
-
-    Args:
-        net: the backbone, a FasterViT.
-        out: output folder for ``kernels_*.png``.
-        stage: 3 or 4.
-        block: index in the stage, from 0; negative values count from the end.
-
-    Returns:
-        messages for the user.
-
-    Raises:
-        UserError: the backbone is no FasterViT, or there is no such block.
-    """
-    net = _check_backbone(net)
-    owner, module = find_block(net, stage, block)
-    bias = module.bias
-    if not isinstance(bias, RelativeBias):
-        raise UserError(f'block {block} of stage {stage} has no learned bias')
-    with torch.no_grad():
-        table = bias.table((owner.window, owner.window), bias.overlap).cpu()
-    kernels = table.flip(1, 2)  # of query minus key: flipped, keys are where they are
-    figure, panels = _panel_per_head(len(kernels))
-    limit = owner.window + bias.overlap - 0.5
-    for head, panel in zip(range(len(kernels)), panels.flat, strict=False):
-        picture = panel.imshow(kernels[head], cmap='cividis', extent=(-limit, limit, limit, -limit))
-        panel.plot(0, 0, marker='+', color='white', markersize=7)
-        panel.set_title(f'head {head}: {kernels[head].min():.1f} to {kernels[head].max():.1f}', fontsize=8)
-    figure.colorbar(picture, ax=panels, shrink=0.7, label='low to high, of each head', ticks=[])
-    index = block % len(owner.blocks)
-    figure.suptitle(f'position bias of the keys around a query, stage {stage}, block {index}', fontsize=11)
-    return [f'written: {_save(figure, Path(out) / f"kernels_stage{stage}_block{index}.png")}']
-
-
-def _check_backbone(net: nn.Module) -> FasterViT:
+def check_backbone(net: nn.Module) -> FasterViT:
+    """Return the backbone, if it is a FasterViT, else raise UserError."""
     if not isinstance(net, FasterViT):
         raise UserError(f'the backbone is {type(net).__name__}: attention can be drawn only for a FasterViT')
     return net
@@ -168,13 +133,13 @@ def draw_attention(
         values = _on_grid(maps, maps.tokens[head]) if between is None else between[head].mean(0)
         overlay(panel, values, f'head {head}')
     figure.suptitle(title, fontsize=11)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
 def draw_bias(maps: AttentionMaps, out: Path, title: str) -> Path:
     """Draw the learned position bias of the query for every head; returns ``out``."""
     heads = len(maps.bias)
-    figure, panels = _panel_per_head(heads)
+    figure, panels = panel_per_head(heads)
     row, column = maps.query[0] - maps.origin[0], maps.query[1] - maps.origin[1]
     for head, panel in zip(range(heads), panels.flat, strict=False):
         picture = panel.imshow(maps.bias[head].numpy(), cmap='cividis', vmin=0, vmax=float(maps.bias.max()))
@@ -182,10 +147,10 @@ def draw_bias(maps: AttentionMaps, out: Path, title: str) -> Path:
         panel.set_title(f'head {head}', fontsize=9)
     figure.colorbar(picture, ax=panels, shrink=0.7, label='bias (0..16)')
     figure.suptitle(title, fontsize=11)
-    return _save(figure, out)
+    return save_figure(figure, out)
 
 
-def _panel_per_head(heads: int) -> tuple['Figure', np.ndarray]:
+def panel_per_head(heads: int) -> tuple['Figure', np.ndarray]:
     """Create a figure with a panel without axes for each head, and its panels (rows, columns)."""
     columns = min(heads, 8)
     rows = -(-heads // columns)
@@ -219,7 +184,8 @@ def _mark_query(panel: 'Axes', maps: AttentionMaps, stride: int, scale: tuple[fl
     panel.set_ylim(limits[1])
 
 
-def _save(figure: 'Figure', out: Path) -> Path:
+def save_figure(figure: 'Figure', out: Path) -> Path:
+    """Write a picture as PNG and close the figure; returns ``out``."""
     with replacing(out) as temporary:
         temporary.write_bytes(to_png(figure, dpi=110))
     return out

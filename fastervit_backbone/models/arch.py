@@ -9,10 +9,8 @@ NUM_STAGES = 4
 STRIDES = (4, 8, 16, 32)
 #: Values of fields that name a kind.
 _KINDS = {
-    'stem': ('conv', 'patch', 'hybrid'),
-    'carrier_conv': ('depthwise', 'dense'),
+    'stem': ('conv', 'patch'),
     'downsample': ('conv', 'merge'),
-    'attention': ('hat', 'twins', 'edgevit'),
 }
 
 
@@ -35,21 +33,12 @@ class ArchSpec:
         conv: stages of convolutional blocks; the others have attention.
         hat_every: in stages with carriers, only every so many-th block is hierarchical; the carriers pass the
             other blocks unchanged.
-        stem: 'conv', two strided convolutions; 'patch', Swin's patches of 4x4 pixels with a LayerNorm; or
-            'hybrid', the convolutions and a projection of such patches, which starts at zero.
+        stem: 'conv', two strided convolutions, or 'patch', Swin's patches of 4x4 pixels with a LayerNorm.
         downsample: 'conv', LayerNorm and a strided convolution, or 'merge', Swin's patch merging.
-        attention: of the stages that are not convolutional: 'hat', or that of 'twins' or 'edgevit' (table 5).
         carrier_window: carriers along the side of a window of carriers, at least twice ``carrier_size``.
             Where an image has more along a side, its carriers attend within such windows, which have
             carriers of their own, and so on: the cost per pixel does not grow. No other parameters.
             None: carriers attend to all carriers, as in the paper.
-        carrier_kernel: side of the convolution before the carriers are pooled; odd. Weights of a smaller one
-            are padded with zeros.
-        carrier_conv: that convolution is 'depthwise', as in the paper, or 'dense'.
-        carrier_gate: scale the carriers that join their windows by a learnt factor per channel, which starts
-            at 1.
-        window_overlap: tokens of a border around its window to which a token attends as well, through a
-            learnt gate per head, which starts at 0.
     """
 
     dim: int
@@ -64,14 +53,9 @@ class ArchSpec:
     mlp_ratio: float = 4.0
     conv: tuple[bool, ...] = (True, True, False, False)
     hat_every: int = 1
-    stem: Literal['conv', 'patch', 'hybrid'] = 'conv'
+    stem: Literal['conv', 'patch'] = 'conv'
     downsample: Literal['conv', 'merge'] = 'conv'
-    attention: Literal['hat', 'twins', 'edgevit'] = 'hat'
     carrier_window: int | None = None
-    carrier_kernel: int = 3
-    carrier_conv: Literal['depthwise', 'dense'] = 'depthwise'
-    carrier_gate: bool = False
-    window_overlap: int = 0
 
     def __post_init__(self) -> None:
         for name in ('depths', 'num_heads', 'window_sizes', 'hat', 'conv'):
@@ -88,10 +72,6 @@ class ArchSpec:
         for name, kinds in _KINDS.items():
             if getattr(self, name) not in kinds:
                 raise ValueError(f'{name} must be one of {kinds}, got {getattr(self, name)!r}')
-        if self.window_overlap and (self.attention != 'hat' or all(self.conv)):
-            raise ValueError(f'window_overlap={self.window_overlap}: no stage attends within windows')
-        if self.attention != 'hat' and any(self.hat):
-            raise ValueError(f'hat={self.hat}: attention={self.attention!r} has no carriers')
         self._check_heads()
 
     def _check_carriers(self) -> None:
@@ -100,10 +80,6 @@ class ArchSpec:
                 f'carrier_window={self.carrier_window} must be at least twice '
                 f'carrier_size={self.carrier_size}'
             )
-        if self.carrier_kernel < 1 or self.carrier_kernel % 2 == 0:
-            raise ValueError(f'carrier_kernel must be odd, got {self.carrier_kernel}')
-        if self.window_overlap < 0:
-            raise ValueError(f'window_overlap must be at least 0, got {self.window_overlap}')
         if self.hat_every < 1:
             raise ValueError(f'hat_every must be at least 1, got {self.hat_every}')
 

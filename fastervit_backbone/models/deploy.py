@@ -192,7 +192,7 @@ def _fix_positions(stage: AttentionStage, windows_hw: Grid | None, dtype: torch.
                 owners.append((block.carrier, carrier_grid, 0))
         for owner, grid, num_prefix_tokens in owners:
             owner.position = FixedPosition(owner.position, grid, num_prefix_tokens, dtype)
-            if not (isinstance(owner.bias, RelativeBias) and owner.bias.overlap):  # else two biases
+            if type(owner.bias) is RelativeBias:
                 owner.bias = FixedPosition(owner.bias, grid, num_prefix_tokens, dtype)
 
 

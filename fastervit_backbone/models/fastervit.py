@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
 from .deploy import DeployedFasterViT, Kernel, describe
-from .layers.conv import ChannelLayerNorm, ConvStem, HybridStem, PatchStem
+from .layers.conv import ChannelLayerNorm, ConvStem, PatchStem
 from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
-from .stages import AttentionStage, MapStage
+from .stages import AttentionStage, ConvStage
 
 
 class FasterViT(nn.Module):
@@ -59,7 +59,7 @@ class FasterViT(nn.Module):
     #: :func:`~fastervit_backbone.checkpoints.published.load_published`, as models import no reader of files.
     load_pretrained: ClassVar[Callable[['FasterViT', str], object]]
 
-    stages: Sequence[MapStage | AttentionStage]
+    stages: Sequence[ConvStage | AttentionStage]
 
     def __init__(
         self,
@@ -95,19 +95,14 @@ class FasterViT(nn.Module):
         if out_norm not in (*_OUT_NORMS, None):
             raise ValueError(f"out_norm must be 'ln', 'bn' or None, got {out_norm!r}")
 
-        self.stem: ConvStem | PatchStem
-        if spec.stem == 'patch':
-            self.stem = PatchStem(in_chans, spec.dim)
-        else:
-            self.stem = _CONV_STEMS[spec.stem](in_chans, spec.stem_dim, spec.dim)
+        self.stem = self.make_stem()
         rates = [drop_path_rate * i / max(sum(spec.depths) - 1, 1) for i in range(sum(spec.depths))]
         stages = nn.ModuleList()
         last = self.out_indices[-1]  # later stages would get no gradient: they are not built
         for i, depth in enumerate(spec.depths[: last + 1]):
             drop_paths, rates = tuple(rates[:depth]), rates[depth:]
-            kind = MapStage if spec.conv[i] or spec.attention != 'hat' else AttentionStage
-            stages.append(kind(spec, i, drop_paths, i < last, with_cp))
-        self.stages = cast(Sequence[MapStage | AttentionStage], stages)
+            stages.append(self.make_stage(i, drop_paths, i < last, with_cp))
+        self.stages = cast(Sequence[ConvStage | AttentionStage], stages)
         self.out_channels = tuple(spec.channels[i] for i in self.out_indices)
         self.out_strides = tuple(STRIDES[i] for i in self.out_indices)
         # keyed by stage, so that the names do not depend on out_indices
@@ -119,6 +114,20 @@ class FasterViT(nn.Module):
         for module in self._frozen_modules():
             module.requires_grad_(False)
         self.train()
+
+    def make_stem(self) -> ConvStem | PatchStem:
+        """Create the stem of :attr:`spec`."""
+        spec = self.spec
+        if spec.stem == 'patch':
+            return PatchStem(self.in_chans, spec.dim)
+        return ConvStem(self.in_chans, spec.stem_dim, spec.dim)
+
+    def make_stage(
+        self, index: int, drop_paths: tuple[float, ...], downsample: bool, with_cp: bool
+    ) -> ConvStage | AttentionStage:
+        """Create a stage of :attr:`spec`; for the arguments see :class:`~.stages.AttentionStage`."""
+        kind = ConvStage if self.spec.conv[index] else AttentionStage
+        return kind(self.spec, index, drop_paths, downsample, with_cp)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the stages in ``out_indices``.
@@ -221,11 +230,8 @@ class FasterViT(nn.Module):
                 nn.init.normal_(m.weight, std=(2 / fan_out) ** 0.5)
             if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None:
                 nn.init.zeros_(m.bias)
-        if isinstance(self.stem, HybridStem):
-            self.stem.start_at_zero()
 
 
-_CONV_STEMS: dict[str, type[ConvStem]] = {'conv': ConvStem, 'hybrid': HybridStem}
 _OUT_NORMS: dict[str, Callable[[int], nn.Module]] = {
     'ln': lambda dim: ChannelLayerNorm(dim, eps=1e-6),
     'bn': nn.BatchNorm2d,

@@ -1,26 +1,24 @@
-"""The two kinds of stages: blocks on maps, and blocks on windows with their carriers."""
+"""The two kinds of stages: convolutional blocks, and blocks on windows with their carriers."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from .arch import ArchSpec
-from .layers.carrier import CarrierTokenizer, higher_carriers, propagate_carriers
+from .layers.carrier import CarrierTokenizer, higher_carriers
 from .layers.conv import ConvBlock, Downsample, PatchMerging
-from .layers.edgevit import EdgeVitBlock
 from .layers.hat import AttentionBlock
 from .layers.inplace import is_eager_inference
-from .layers.position import AUTOCAST_DEVICES
+from .layers.position import AUTOCAST_DEVICES, Grid
 from .layers.position_cache import PositionCache
 from .layers.recompute import recomputed
-from .layers.twins import TwinsBlock
 from .layers.window import carriers_to_windows, pad_to_windows, window_partition, window_unpartition
 
 
-class MapStage(nn.Module):
-    """Stage of blocks that take and return the map: convolutions (the paper's 1 and 2), or peers' attention.
+class ConvStage(nn.Module):
+    """Stage of convolutional blocks (the paper's 1 and 2).
 
     Args:
         spec: the variant.
@@ -37,14 +35,18 @@ class MapStage(nn.Module):
     ) -> None:
         super().__init__()
         dim, self.with_cp = spec.channels[index], with_cp
-        blocks = nn.ModuleList(_map_block(spec, index, j, p) for j, p in enumerate(drop_paths))
+        blocks = nn.ModuleList(self.make_block(spec, index, j, p) for j, p in enumerate(drop_paths))
         self.blocks = cast(Sequence[nn.Module], blocks)
         self.downsample = _downsample(spec, dim) if downsample else None
+
+    def make_block(self, spec: ArchSpec, index: int, j: int, drop_path: float) -> nn.Module:
+        """Create block ``j`` of stage ``index``."""
+        return ConvBlock(spec.channels[index], drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
         for block in self.blocks:
-            x = _run_block(self.with_cp, block, x)
+            x = run_block(self.with_cp, block, x)
         return x
 
 
@@ -59,6 +61,8 @@ class AttentionStage(nn.Module):
         with_cp: recompute each block in the backward pass instead of keeping its activations.
     """
 
+    block_type: ClassVar[type[AttentionBlock]] = AttentionBlock
+
     blocks: Sequence[AttentionBlock]
 
     def __init__(
@@ -70,31 +74,26 @@ class AttentionStage(nn.Module):
         carrier_size = spec.carrier_size if spec.hat[index] else None
         self.tokenizer: CarrierTokenizer | None = None
         if carrier_size:
-            dense = spec.carrier_conv == 'dense'
-            self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size, spec.carrier_kernel, dense)
-        last = len(drop_paths) - 1
-        hierarchical = [bool(carrier_size) and (j + 1) % spec.hat_every == 0 for j in range(last + 1)]
-        blocks = nn.ModuleList(
-            AttentionBlock(
-                dim,
-                spec.num_heads[index],
-                self.window,
-                carrier_size if hierarchical[j] else None,
-                spec.mlp_ratio,
-                drop_path,
-                spec.layer_scale,
-                propagate=hierarchical[j] and spec.propagation and j == last,
-                carrier_window=spec.carrier_window,
-                gate=spec.carrier_gate,
-                overlap=spec.window_overlap,
-            )
-            for j, drop_path in enumerate(drop_paths)
-        )
+            self.tokenizer = CarrierTokenizer(dim, self.window, carrier_size)
+        blocks = nn.ModuleList(self.make_block(spec, index, j, p) for j, p in enumerate(drop_paths))
         self.blocks = cast(Sequence[AttentionBlock], blocks)
         self.downsample = _downsample(spec, dim) if downsample else None
         self.cache = PositionCache()
-        #: Set by an ablation: pool the carriers before every block, add them to the tokens after it.
-        self.repools = False
+
+    def make_block(self, spec: ArchSpec, index: int, j: int, drop_path: float) -> AttentionBlock:
+        """Create block ``j`` of stage ``index``."""
+        is_hierarchical = spec.hat[index] and (j + 1) % spec.hat_every == 0
+        return self.block_type(
+            spec.channels[index],
+            spec.num_heads[index],
+            spec.window_sizes[index],
+            spec.carrier_size if is_hierarchical else None,
+            spec.mlp_ratio,
+            drop_path,
+            spec.layer_scale,
+            propagate=is_hierarchical and spec.propagation and j == spec.depths[index] - 1,
+            carrier_window=spec.carrier_window,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
@@ -112,60 +111,53 @@ class AttentionStage(nn.Module):
                 grid = (windows_hw[0] * c, windows_hw[1] * c)
                 higher = higher_carriers(carriers, grid, self.carrier_window, c)
             x = torch.cat((carriers_to_windows(carriers, c, windows_hw), x), 1)  # (B*nH*nW, L + w*w, C)
-        bias_dtype, cache = _compute_dtype(x), self._usable_cache()
-        L = x.shape[1] - w * w
-        for j, block in enumerate(self.blocks):
-            if self.repools and j:
-                x = torch.cat(
-                    (self._pool(window_unpartition(x[:, L:], w, windows_hw), windows_hw), x[:, L:]), 1
-                )
-            if L and block.carrier is None:  # the carriers pass unchanged
-                tokens, _ = _run_block(self.with_cp, block, x[:, L:], windows_hw, bias_dtype, cache)
-                x = torch.cat((x[:, :L], tokens), 1)
-            else:
-                x, higher = _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
-            if self.repools and self.tokenizer is not None:
-                up = propagate_carriers(x[:, :L], self.tokenizer.carrier_size, w)
-                x = torch.cat((x[:, :L], x[:, L:] + up), 1)
+        x = self.run_blocks(x, windows_hw, higher)
         # (B*nH*nW, L + w*w, C) -> (B, nH*w, nW*w, C) -> (B, C, H, W)
         return window_unpartition(x[:, -w * w :], w, windows_hw)[:, :H, :W].permute(0, 3, 1, 2)
 
-    def _pool(self, x_BHWC: Tensor, windows_hw: tuple[int, int]) -> Tensor:
-        """Return the carriers of a padded map by window: (B, nH*w, nW*w, C) -> (B*nH*nW, L, C)."""
-        assert self.tokenizer is not None, 'only a stage with carriers pools them'
-        return carriers_to_windows(self.tokenizer(x_BHWC), self.tokenizer.carrier_size, windows_hw)
+    def run_blocks(self, x: Tensor, windows_hw: Grid, higher: tuple[Tensor, ...]) -> Tensor:
+        """Run all blocks.
+
+        Args:
+            x: (B*nH*nW, L + w*w, C), each window's carriers and tokens.
+            windows_hw: (nH, nW).
+            higher: carriers of order 2, 3, ... of the images.
+
+        Returns:
+            like ``x``.
+        """
+        bias_dtype, cache = compute_dtype(x), self.usable_cache()
+        L = x.shape[1] - self.window**2
+        for block in self.blocks:
+            if L and block.carrier is None:  # the carriers pass unchanged
+                tokens, _ = run_block(self.with_cp, block, x[:, L:], windows_hw, bias_dtype, cache)
+                x = torch.cat((x[:, :L], tokens), 1)
+            else:
+                x, higher = run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
+        return x
 
     def train(self, mode: bool = True) -> 'AttentionStage':
         """Set the mode like ``nn.Module.train`` and clear the position cache."""
         self.cache.clear()
         return super().train(mode)
 
-    def _usable_cache(self) -> PositionCache | None:
+    def usable_cache(self) -> PositionCache | None:
         """Return the position cache where it may be used: in eager inference."""
         if not is_eager_inference(self):
             return None
         return self.cache.refresh(m for block in self.blocks for m in block.position_modules())
 
 
-def _map_block(spec: ArchSpec, index: int, j: int, drop_path: float) -> nn.Module:
-    dim, heads, window = spec.channels[index], spec.num_heads[index], spec.window_sizes[index]
-    if spec.conv[index]:
-        return ConvBlock(dim, drop_path)
-    if spec.attention == 'twins':
-        return TwinsBlock(dim, heads, window, j % 2 == 1, j == 0, spec.mlp_ratio, drop_path)
-    return EdgeVitBlock(dim, heads, spec.mlp_ratio, drop_path)
-
-
 def _downsample(spec: ArchSpec, dim: int) -> Downsample | PatchMerging:
     return Downsample(dim) if spec.downsample == 'conv' else PatchMerging(dim)
 
 
-def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:
+def run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:
     """Run a block, with gradient checkpointing if asked for and gradients are needed."""
     return recomputed(block, *args) if with_cp and torch.is_grad_enabled() else block(*args)
 
 
-def _compute_dtype(x: Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype of a Linear's output for ``x``: autocast's, or that of ``x``."""
     device = x.device.type
     autocast = device in AUTOCAST_DEVICES and torch.is_autocast_enabled(device)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..models.fastervit import FasterViT
 from ..models.layers.attention import Attention
-from ..models.layers.overlap import OverlapAttention
 from ..models.layers.position import AttentionBias, GridBias
 from ..models.stages import AttentionStage
 from ..utils.errors import UserError
@@ -195,8 +194,8 @@ def attention_maps(
     H, W = image.shape[2:]
     if len(image) != 1 or not (0 <= query[0] < H and 0 <= query[1] < W):
         raise UserError(f'query {query[0]:g}, {query[1]:g} is not in the image of {H}x{W} pixels')
-    if isinstance(module.layer.attn, OverlapAttention):
-        raise UserError('attention of windows that overlap (window_overlap) is not drawn')
+    if type(module.layer.attn) is not Attention:
+        raise UserError(f'attention of {type(module.layer.attn).__name__} is not drawn')
     w, c, stride = owner.window, module.carrier_size or 0, 2 ** (stage + 1)
     nH, nW = (ceil(ceil(side / stride) / w) for side in (H, W))
     row, col = int(query[0]) // stride, int(query[1]) // stride

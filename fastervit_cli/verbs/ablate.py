@@ -24,10 +24,10 @@ def main() -> None:
 
     import torch
 
-    from fastervit_backbone.benchmark.ablations import measure_tables  # after parsing: --help stays fast
-    from fastervit_backbone.benchmark.setting import Setting
+    from fastervit_backbone.benchmark.setting import Setting  # after parsing: --help stays fast
     from fastervit_backbone.utils.command import command_line
     from fastervit_backbone.utils.files import check_file_writable
+    from fastervit_paper.ablations import measure_tables
 
     if args.out is not None:
         check_file_writable('--out', args.out)

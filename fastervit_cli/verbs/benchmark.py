@@ -65,6 +65,9 @@ def main() -> None:
     parser.add_argument('--out', metavar='PATH', help='also write PATH.md with pictures, and PATH.json')
     args = parse_strictly(parser)
 
-    from fastervit_backbone.benchmark import run as benchmark  # after parsing: --help stays fast
+    from fastervit_backbone.benchmark import candidates, run  # after parsing: --help stays fast
+    from fastervit_paper.stage_profile import write_stages
+    from fastervit_paper.window_kernels import build_windows
 
-    benchmark.run(**vars(args))
+    candidates.MORE_KINDS['windows'] = build_windows
+    run.run(**vars(args) | dict(stages=write_stages if args.stages else None))

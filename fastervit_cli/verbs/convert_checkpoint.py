@@ -17,8 +17,8 @@ def main() -> None:
     add_trust_argument(parser)
     args = parse_strictly(parser)
 
-    from fastervit_backbone.checkpoint import convert_checkpoint  # after parsing: --help stays fast
-    from fastervit_backbone.utils.trust import trusting_pickles
+    from fastervit_backbone.utils.trust import trusting_pickles  # after parsing: --help stays fast
+    from fastervit_paper.released_dino import convert_checkpoint
 
     with trusting_pickles(args.trust_pickle):
         print(convert_checkpoint(args.input, args.output, half=args.half))

@@ -51,7 +51,7 @@ def main() -> None:
         parser.error('give an image, with or without --query, or --bias, not both')
     # after parsing: --help stays fast
     from fastervit_backbone.inference import Predictor
-    from fastervit_backbone.inference.attention_pictures import draw_kernels, visualize
+    from fastervit_backbone.inference.attention_pictures import visualize
     from fastervit_backbone.utils.files import check_folder_writable
     from fastervit_backbone.utils.trust import trusting_pickles
 
@@ -61,6 +61,8 @@ def main() -> None:
             args.config, args.checkpoint, device=args.device, size=args.size, options=args.cfg_options
         )
     if args.bias:
+        from fastervit_paper.position_pictures import draw_kernels
+
         net = predictor.model.backbone
         print('\n'.join(draw_kernels(net, args.out, stage=args.stage, block=args.block)))
         return

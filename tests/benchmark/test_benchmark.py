@@ -12,10 +12,10 @@ from fastervit_backbone.benchmark import throughput
 from fastervit_backbone.benchmark.candidates import build, build_fastervit
 from fastervit_backbone.benchmark.run import parse_size
 from fastervit_backbone.benchmark.setting import Setting
-from fastervit_backbone.benchmark.stages import parts_of, profile_stages
 from fastervit_backbone.benchmark.throughput import Timing, compare, peak_memory
 from fastervit_backbone.models.arch import ARCHS
 from fastervit_backbone.utils.errors import UserError
+from fastervit_paper.stage_profile import parts_of, profile_stages, write_stages
 from tests.helpers import ROOT
 
 OPTIONS = dict(
@@ -28,7 +28,7 @@ OPTIONS = dict(
     train=False,
     rounds=2,
     threads=None,
-    stages=False,
+    stages=None,
     data=None,
     out=None,
 )
@@ -137,9 +137,9 @@ def test_unknown_models(name, message):
         (dict(size=['16x64']), 'at least 32 pixels'),
         (dict(dtype=['tf32']), '--dtype tf32 exists only on CUDA'),
         (dict(rounds=0), '--rounds 0: must be at least 1'),
-        (dict(stages=True, train=True), '--stages takes one --size, one --dtype'),
+        (dict(stages=write_stages, train=True), '--stages takes one --size, one --dtype'),
         (dict(data='x.py'), '--data measures a config, not models'),
-        (dict(models=['timm:resnet18'], stages=True), '--stages profiles fastervit:ARCH'),
+        (dict(models=['timm:resnet18'], stages=write_stages), '--stages profiles fastervit:ARCH'),
     ],
 )
 def test_bad_options(options, message):
@@ -171,7 +171,7 @@ def test_stages_add_up(nano, tmp_path):
     hidden, dim = nano.stem.conv1.out_channels, nano.stem.conv2.out_channels
     assert parts[0].gflops == pytest.approx(2 * 9 * (3 * hidden * 32 * 48 + hidden * dim * 16 * 24) / 1e9)
     pytest.importorskip('matplotlib')
-    run(['fastervit:nano', 'fastervit:nano:deploy'], stages=True, out=str(tmp_path / 'stages'))
+    run(['fastervit:nano', 'fastervit:nano:deploy'], stages=write_stages, out=str(tmp_path / 'stages'))
     text = (tmp_path / 'stages.md').read_text()
     assert text.count('| stage 3 |') == 2 and '| matrix products |' in text
     assert (tmp_path / 'stages_fastervit-nano-deploy.png').is_file()

@@ -11,7 +11,7 @@ from fastervit_backbone.models.deploy import PointwiseConv
 from fastervit_backbone.models.layers import attention, position
 from fastervit_backbone.models.layers.attention import TransformerLayer
 from fastervit_backbone.models.layers.position import FixedPosition, GridBias, PositionMlp, RelativeBias
-from fastervit_backbone.models.stages import MapStage
+from fastervit_backbone.models.stages import ConvStage
 from tests.helpers import ALL_CONV, randomize
 
 
@@ -52,7 +52,7 @@ def test_nothing_is_left_to_fold(nano):
     kinds = {type(m) for m in deployed.modules()}
     assert torch.nn.BatchNorm2d not in kinds and FixedPosition in kinds
     assert not any(issubclass(k, PositionMlp) for k in kinds)
-    blocks = [b for s in deployed.net.stages if isinstance(s, MapStage) for b in s.blocks]
+    blocks = [b for s in deployed.net.stages if isinstance(s, ConvStage) for b in s.blocks]
     assert all(b.conv1.weight.is_contiguous(memory_format=torch.channels_last) for b in blocks)
     # without a size the carriers' positions cannot be constants
     assert any(isinstance(m, PositionMlp) for m in nano.deploy().modules())

@@ -9,8 +9,10 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from fastervit_backbone import ArchSpec, FasterViT
+from fastervit_paper import FasterViTVariant
 from tests.helpers import randomize
-from tests.models.test_variants import IMPROVEMENTS, TINY
+from tests.models.test_variants import TINY
+from tests.paper.test_variants import IMPROVEMENTS
 
 NONE, ALL = (False,) * 4, (True,) * 4
 KINDS = {
@@ -30,7 +32,10 @@ every_kind = pytest.mark.parametrize('kind', KINDS)
 
 def build(kind, **options):
     torch.manual_seed(0)
-    return FasterViT(ArchSpec(**TINY | KINDS[kind]), **options)
+    changes = dict(KINDS[kind])
+    exchanged = {k: changes.pop(k) for k in list(changes) if k not in ArchSpec.__dataclass_fields__}
+    spec = ArchSpec(**TINY | changes)
+    return FasterViTVariant(spec, **exchanged, **options) if exchanged else FasterViT(spec, **options)
 
 
 @every_kind

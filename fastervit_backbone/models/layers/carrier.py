@@ -94,23 +94,18 @@ def higher_carriers(carriers: Tensor, grid: tuple[int, int], n: int, c: int) -> 
 
 
 class CarrierTokenizer(nn.Module):
-    """Convolution (depthwise 3x3 in the paper), then average pooling to c x c carriers per window.
+    """Depthwise convolution, then average pooling to c x c carriers per window.
 
     Args:
         dim: channels.
         window: w.
         carrier_size: c.
-        kernel: side of the convolution.
-        dense: every channel sees all channels.
     """
 
-    def __init__(
-        self, dim: int, window: int, carrier_size: int, kernel: int = 3, dense: bool = False
-    ) -> None:
+    def __init__(self, dim: int, window: int, carrier_size: int) -> None:
         super().__init__()
         self.window, self.carrier_size = window, carrier_size
-        groups = 1 if dense else dim
-        self.conv = nn.Conv2d(dim, dim, kernel, padding=kernel // 2, groups=groups)
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """(B, nH*w, nW*w, C), padded map -> (B, nH*c * nW*c, C), carriers in raster order."""
@@ -125,22 +120,3 @@ def propagate_carriers(windowed: Tensor, c: int, w: int) -> Tensor:
     # (M, c*c, C) -> (M, C, c, c) -> (M, C, w, w) -> (M, w*w, C)
     up = F.interpolate(windowed.transpose(1, 2).reshape(-1, C, c, c), size=(w, w), mode='nearest')
     return up.flatten(2).transpose(1, 2)
-
-
-def widen_kernel(weight: Tensor, shape: torch.Size) -> Tensor | None:
-    """Return a carriers' convolution of another shape that computes the same; None if there is none.
-
-    Args:
-        weight: (C, 1, k, k), depthwise, or (C, C, k, k).
-        shape: (C, 1, K, K) or (C, C, K, K) with K >= k, K - k even.
-    """
-    grown = shape[-1] - weight.shape[-1]
-    if weight.ndim != 4 or weight.shape[0] != shape[0] or grown < 0 or grown % 2:
-        return None
-    weight = F.pad(weight, (grown // 2,) * 4)
-    if weight.shape[1] == 1 and shape[1] == shape[0]:
-        dense = weight.new_zeros(shape)
-        channels = torch.arange(shape[0])
-        dense[channels, channels] = weight[:, 0]
-        weight = dense
-    return weight if weight.shape == shape else None

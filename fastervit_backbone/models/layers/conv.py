@@ -44,30 +44,6 @@ class ConvStem(nn.Module):
         return relu(self.norm2(self.conv2(x)))
 
 
-class HybridStem(ConvStem):
-    """The two convolutions, and a projection of patches of 4x4 pixels that starts at zero.
-
-    Args:
-        in_chans: channels of the image.
-        hidden: channels between the two convolutions.
-        dim: channels of the output.
-    """
-
-    def __init__(self, in_chans: int, hidden: int, dim: int) -> None:
-        super().__init__(in_chans, hidden, dim)
-        self.patches = nn.Conv2d(in_chans, dim, 4, stride=4)
-
-    def start_at_zero(self) -> None:
-        """Let the projection add nothing."""
-        for parameter in self.patches.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, H, W) -> (B, dim, ceil(H/4), ceil(W/4))."""
-        patches = self.patches(F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4)))
-        return super().forward(x) + patches
-
-
 class PatchStem(nn.Module):
     """Swin's stem: patches of 4x4 pixels as tokens, and a LayerNorm (Liu et al., arXiv 2103.14030).
 

@@ -8,15 +8,13 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from .attention import TransformerLayer
+from .attention import Attention, TransformerLayer
 from .carrier import propagate_carriers
 from .inplace import is_eager_inference
-from .overlap import OverlapAttention
 from .position import (
     AbsolutePosition,
     AttentionBias,
     Grid,
-    OverlapBias,
     PositionMlp,
     PositionModule,
     RelativeBias,
@@ -115,29 +113,6 @@ class CarrierLayer(PositionedLayer):
         return map_BHWC.flatten(1, 2), (above, *beyond)
 
 
-class StillCarriers(nn.Module):
-    """In place of a CarrierLayer: the carriers of an image do not attend to each other.
-
-    Args:
-        scale: of the layer that it replaces, for propagation.
-    """
-
-    def __init__(self, scale: nn.Parameter | None) -> None:
-        super().__init__()
-        self.scale = scale
-
-    def forward(
-        self,
-        carriers: Tensor,
-        grid: Grid,
-        bias_dtype: torch.dtype,
-        cache: PositionCache | None,
-        higher: tuple[Tensor, ...] = (),
-    ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return ``carriers`` and ``higher``."""
-        return carriers, higher
-
-
 class AttentionBlock(PositionedLayer):
     """Attention within windows; with carriers, these first attend to each other, then join their windows.
 
@@ -151,8 +126,6 @@ class AttentionBlock(PositionedLayer):
         layer_scale: initial value of the per-channel scales; None for no scales.
         propagate: add the carriers to their windows' tokens at the end.
         carrier_window: carriers along the side of a window of carriers; None: carriers attend to all.
-        gate: scale the carriers that join the windows, by a factor per channel that starts at 1.
-        overlap: tokens of the border of its window to which a token attends, through a gate that starts at 0.
     """
 
     def __init__(
@@ -166,17 +139,11 @@ class AttentionBlock(PositionedLayer):
         layer_scale: float | None = None,
         propagate: bool = False,
         carrier_window: int | None = None,
-        gate: bool = False,
-        overlap: int = 0,
     ) -> None:
         arguments = (dim, num_heads, mlp_ratio, drop_path, layer_scale)
         super().__init__(*arguments)
-        if overlap:
-            self.bias = RelativeBias(num_heads, overlap)
-            self.layer.attn = OverlapAttention(dim, num_heads, window, overlap)
         self.window, self.carrier_size, self.propagate = window, carrier_size, propagate
-        self.gate = nn.Parameter(torch.ones(dim)) if gate and carrier_size else None
-        self.carrier: CarrierLayer | StillCarriers | None = None
+        self.carrier: CarrierLayer | None = None
         if carrier_size:
             self.carrier = CarrierLayer(*arguments, carrier_size, carrier_window)
 
@@ -214,18 +181,25 @@ class AttentionBlock(PositionedLayer):
         if self.carrier is not None:
             carriers = windows_to_carriers(joined[:, :L], c, windows_hw)
             carriers, higher = self.carrier(carriers, (nH * c, nW * c), bias_dtype, cache, higher)
-            windowed = carriers_to_windows(carriers, c, windows_hw)
             # in place: concatenation would copy every token
-            positioned[:, :L] = windowed if self.gate is None else self.gate * windowed
-        bias = look_up(cache, self.bias, grid, L, bias_dtype)
-        if isinstance(bias, OverlapBias):
-            bias = OverlapBias(bias.inner, bias.outer, windows_hw)
+            positioned[:, :L] = self.carriers_that_join(carriers_to_windows(carriers, c, windows_hw))
+        bias = self.attention_bias(windows_hw, L, bias_dtype, cache)
         joined = _run_layer(self.layer, positioned, bias, groups=nH * nW)
         if self.carrier is None or not self.propagate:
             return joined, higher
         windowed, x = joined.split((L, self.window**2), 1)
         up, scale = propagate_carriers(windowed, c, self.window), self.carrier.scale
         return torch.cat((windowed, x + (up if scale is None else scale * up)), 1), higher
+
+    def carriers_that_join(self, windowed: Tensor) -> Tensor:
+        """Carriers by window, (B*nH*nW, L, C) -> what joins the windows; networks of the paper scale it."""
+        return windowed
+
+    def attention_bias(
+        self, windows_hw: Grid, num_prefix_tokens: int, dtype: torch.dtype, cache: PositionCache | None
+    ) -> AttentionBias:
+        """Return the bias within windows, of which an image has ``windows_hw``."""
+        return look_up(cache, self.bias, (self.window, self.window), num_prefix_tokens, dtype)
 
 
 def _run_layer(layer: TransformerLayer, x: Tensor, bias: AttentionBias, groups: int) -> Tensor:
@@ -237,6 +211,6 @@ def _run_layer(layer: TransformerLayer, x: Tensor, bias: AttentionBias, groups: 
 
 def _can_run_inplace(layer: TransformerLayer, x: Tensor) -> bool:
     """Whether :meth:`TransformerLayer.forward_inplace` gives the same result: in eager inference on a CPU."""
-    if x.device.type != 'cpu' or not is_eager_inference(layer) or isinstance(layer.attn, OverlapAttention):
+    if x.device.type != 'cpu' or not is_eager_inference(layer) or type(layer.attn) is not Attention:
         return False
     return layer.scale1 is None or layer.scale1.dtype == x.dtype  # otherwise the scale promotes the sum

@@ -80,28 +80,8 @@ class GridBias:
         return bias.reshape(len(self.table), (end - start) * cols, rows * cols)
 
 
-@dataclass(frozen=True)
-class OverlapBias:
-    """Attention biases of windows with a border of o tokens.
-
-    Attributes:
-        inner: (1, h, L+w*w, L+w*w), of the keys within the window.
-        outer: (1, h, L+w*w, L+(w+2*o)**2), of the keys with the border.
-        windows_hw: (nH, nW), the windows of an image.
-    """
-
-    inner: 'Tensor | GridBias'
-    outer: Tensor
-    windows_hw: Grid = (1, 1)
-
-    @property
-    def nbytes(self) -> int:
-        """Size in bytes."""
-        return self.inner.nbytes + self.outer.nbytes
-
-
 #: What attention adds to the products of queries and keys.
-AttentionBias = Tensor | GridBias | OverlapBias
+AttentionBias = Tensor | GridBias
 #: Result of a position module: a tensor, or for attention biases possibly another.
 PositionT = TypeVar('PositionT', bound=AttentionBias)
 
@@ -145,12 +125,7 @@ class RelativeBias(PositionMlp[AttentionBias]):
 
     Args:
         num_heads: heads.
-        overlap: o, tokens of the border of a window, of whose keys there is a bias, too.
     """
-
-    def __init__(self, num_heads: int, overlap: int = 0) -> None:
-        super().__init__(num_heads)
-        self.overlap = overlap
 
     def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> AttentionBias:
         """Compute the bias between the tokens of a grid and prefix tokens in front of it, whose bias is 0.
@@ -162,13 +137,10 @@ class RelativeBias(PositionMlp[AttentionBias]):
 
         Returns:
             (1, h, L+N, L+N), query first; a :class:`GridBias`, which yields it in chunks, for a grid whose
-            bias has more than ``CHUNK_ELEMENTS`` elements; an :class:`OverlapBias` for windows with a border.
+            bias has more than ``CHUNK_ELEMENTS`` elements.
         """
         bias = GridBias(self.table(grid).to(dtype), grid, num_prefix_tokens)
-        inner = bias if bias.chunk_rows < grid[0] else bias.materialize()
-        if not self.overlap:
-            return inner
-        return OverlapBias(inner, self._outer(grid, num_prefix_tokens).to(dtype))
+        return bias if bias.chunk_rows < grid[0] else bias.materialize()
 
     def table(self, grid: Grid, beyond: int = 0) -> Tensor:
         """Compute the bias of every offset of a grid (rows, cols), and of ``beyond`` more on each side.
@@ -178,20 +150,6 @@ class RelativeBias(PositionMlp[AttentionBias]):
         """
         row_offsets, col_offsets = (_log_offsets(n, self.fc1.weight.device, beyond) for n in grid)
         return (16 * torch.sigmoid(self.mlp(row_offsets, col_offsets))).permute(2, 0, 1)  # (R, S, h)
-
-    def _outer(self, grid: Grid, num_prefix_tokens: int) -> Tensor:
-        """Bias of the keys of a window with its border; the MLP sees offsets beyond the window's side."""
-        table, o = self.table(grid, self.overlap), self.overlap
-        # query - key for keys from -o to n+o-1, as an index of the table, which starts at -(n+o-1)
-        rows, cols = (
-            torch.arange(n, device=table.device)[:, None]
-            + torch.arange(n + 2 * o, device=table.device).flip(0)
-            for n in grid
-        )
-        # (rows, 1, rows+2*o, 1) and (cols, 1, cols+2*o) -> (h, rows, cols, rows+2*o, cols+2*o)
-        bias = table[:, rows[:, None, :, None], cols[:, None, :]]
-        bias = bias.reshape(len(table), grid[0] * grid[1], -1)
-        return F.pad(bias, (num_prefix_tokens, 0, num_prefix_tokens, 0))[None]
 
 
 class FixedPosition(nn.Module, Generic[PositionT]):
@@ -235,25 +193,7 @@ class FixedPosition(nn.Module, Generic[PositionT]):
         return cast(PositionT, GridBias(value, grid, num_prefix_tokens) if self.chunked else value)
 
 
-class NoPosition(nn.Module, Generic[PositionT]):
-    """Zero in place of a position or attention bias, for ablations.
-
-    Args:
-        bias: the zero is an attention bias, else a position.
-    """
-
-    zero: Tensor
-
-    def __init__(self, bias: bool) -> None:
-        super().__init__()
-        self.register_buffer('zero', torch.zeros((1,) * (4 if bias else 3)), persistent=False)
-
-    def forward(self, grid: Grid, num_prefix_tokens: int, dtype: torch.dtype) -> PositionT:
-        """Return a zero that is broadcast: (1, 1, 1, 1) as a bias, (1, 1, 1) as a position."""
-        return cast(PositionT, self.zero.to(dtype))
-
-
-PositionModule = PositionMlp[PositionT] | FixedPosition[PositionT] | NoPosition[PositionT]
+PositionModule = PositionMlp[PositionT] | FixedPosition[PositionT]
 
 
 #: Types of devices that have autocast: not meta. Asked once, as torch.compile cannot trace the question.

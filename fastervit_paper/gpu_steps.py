@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..utils.errors import UserError
-from ..utils.files import check_folder_writable
-from ..utils.suggest import did_you_mean
+from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.files import check_folder_writable
+from fastervit_backbone.utils.suggest import did_you_mean
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 #: A machine that is lent for minutes stops a longer command.
 STEP_SECONDS = 600
 #: Image sizes on a GPU: classification, and detection as in the paper; beside each its size in the twin.
@@ -147,7 +147,7 @@ def _run(command: list[str], log: Path, twin: bool) -> str:
 def _write_test_page(page: Path, step: str, problem: str) -> None:
     import torch
 
-    from .throughput import describe_machine
+    from fastervit_backbone.benchmark.throughput import describe_machine
 
     machine = describe_machine('cuda' if torch.cuda.is_available() else 'cpu')
     output = page.with_suffix('.log').read_text().strip().splitlines()

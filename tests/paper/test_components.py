@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from fastervit_backbone import ArchSpec, FasterViT
-from fastervit_backbone.models.ablations import ABLATIONS, ablate
 from fastervit_backbone.models.layers.carrier import propagate_carriers
-from fastervit_backbone.models.layers.hat import StillCarriers
 from fastervit_backbone.models.layers.position import AbsolutePosition, RelativeBias
+from fastervit_paper.components import ABLATIONS, StillCarriers, ablate
 from tests.helpers import randomize
 
 TINY = dict(dim=8, stem_dim=8, depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2), window_sizes=(3, 3, 3, 3))

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fastervit_backbone import ArchSpec, FasterViT
-from fastervit_backbone.models.layers.overlap import OverlapAttention
-from fastervit_backbone.models.layers.position import RelativeBias
+from fastervit_paper import FasterViTVariant
+from fastervit_paper.overlap import OverlapAttention, RelativeBiasWithBorder
 from tests.helpers import randomize
 from tests.models.test_variants import TINY
 
@@ -21,7 +21,7 @@ def test_keys_of_the_border(overlap):
     w, nH, nW, heads, dim = 3, 2, 3, 2, 8
     attention = randomize(OverlapAttention(dim, heads, w, overlap))
     attention.gate.fill_(1.0)
-    bias = randomize(RelativeBias(heads, overlap))
+    bias = randomize(RelativeBiasWithBorder(heads, overlap))
     carriers, tokens = torch.randn(nH * nW, 1, dim), torch.randn(nH * w, nW * w, dim)
     windows = tokens.reshape(nH, w, nW, w, dim).transpose(1, 2).reshape(nH * nW, w * w, dim)
     both = replace(bias((w, w), 1, torch.float32), windows_hw=(nH, nW))
@@ -55,7 +55,7 @@ def test_keys_of_the_border(overlap):
 
 def test_any_size_copies_and_dtypes():
     """A border wider than a window, one window, odd sizes, deepcopy, deploy and bfloat16."""
-    net = randomize(FasterViT(ArchSpec(**TINY, window_overlap=4))).eval()
+    net = randomize(FasterViTVariant(ArchSpec(**TINY), window_overlap=4)).eval()
     for size in ((33, 40), (97, 130), (64, 32)):
         images = torch.randn(1, 3, *size)
         with torch.no_grad():
@@ -70,13 +70,13 @@ def test_any_size_copies_and_dtypes():
     with torch.no_grad():
         assert not torch.allclose(without(images)[2], maps[2])
     with pytest.raises(ValueError, match='window_overlap must be at least 0, got -1'):
-        ArchSpec(**TINY, window_overlap=-1)
+        FasterViTVariant(ArchSpec(**TINY), window_overlap=-1)
 
 
 @pytest.mark.slow
 @torch.no_grad()
 def test_export_and_compile():
-    net = randomize(FasterViT(ArchSpec(**TINY, window_overlap=1))).eval()
+    net = randomize(FasterViTVariant(ArchSpec(**TINY), window_overlap=1)).eval()
     images = torch.randn(1, 3, 64, 96)
     exported = torch.export.export(net, (images,)).module()
     compiled = torch.compile(net, backend='aot_eager')

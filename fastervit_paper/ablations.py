@@ -6,16 +6,19 @@ from pathlib import Path
 
 import torch
 
-from ..models.ablations import ablate
-from ..models.arch import ARCHS, NUM_STAGES, ArchSpec
-from ..models.fastervit import FasterViT
-from ..utils.errors import UserError
-from ..utils.files import replacing
-from ..visualization.figures import new_figure, to_png
-from ..visualization.palette import OKABE_ITO
-from .complexity import backbone_flops, count_parameters
-from .setting import Setting
-from .throughput import Timing, compare_steps, describe_machine
+from fastervit_backbone.benchmark.complexity import backbone_flops, count_parameters
+from fastervit_backbone.benchmark.setting import Setting
+from fastervit_backbone.benchmark.throughput import Timing, compare_steps, describe_machine
+from fastervit_backbone.checkpoints.declared import FIELDS
+from fastervit_backbone.models.arch import ARCHS, NUM_STAGES, ArchSpec
+from fastervit_backbone.models.fastervit import FasterViT
+from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.files import replacing
+from fastervit_backbone.visualization.figures import new_figure, to_png
+from fastervit_backbone.visualization.palette import OKABE_ITO
+
+from .components import ablate
+from .variants import FasterViTVariant
 
 _NO_HAT = (False,) * NUM_STAGES
 
@@ -27,8 +30,8 @@ class Row:
     Attributes:
         name: what differs from the table's first row of the same arch.
         arch: of FasterViT.
-        changes: fields of its spec that differ.
-        removed: component that is removed (:func:`~fastervit_backbone.models.ablations.ablate`), or ''.
+        changes: fields of its spec, or arguments of :class:`FasterViTVariant`, that differ.
+        removed: component that is removed (:func:`~fastervit_paper.components.ablate`), or ''.
         paper: throughput in the paper over that of the first row, or None.
         paper_gmacs: multiply-adds in the paper, or None.
     """
@@ -42,8 +45,10 @@ class Row:
 
     def build(self) -> FasterViT:
         """Build the backbone."""
-        spec: ArchSpec = replace(ARCHS[self.arch], **dict(self.changes))
-        net = FasterViT(spec, out_norm=None).eval()
+        changes = dict(self.changes)
+        fields_of_spec = {k: changes.pop(k) for k in list(changes) if k in FIELDS}
+        spec: ArchSpec = replace(ARCHS[self.arch], **fields_of_spec)
+        net = FasterViTVariant(spec, out_norm=None, **changes).eval()
         return ablate(net, self.removed) if self.removed else net
 
 
@@ -122,7 +127,7 @@ TABLES: dict[str, list[list[Row]]] = {
             ),
             Row('windows overlap by 1 token', '0', (('window_overlap', 1),), paper=None),
             Row('gate of carriers', '0', (('carrier_gate', True),), paper=None),
-            Row('hybrid stem', '0', (('stem', 'hybrid'),), paper=None),
+            Row('hybrid stem', '0', (('hybrid_stem', True),), paper=None),
         ]
     ],
 }
@@ -164,8 +169,8 @@ def measure_tables(
         'in the paper (on its A100, at batch 128). Table 7 of the paper has one row with HAT, and its Swin-T '
         'shifts windows. Multiply-adds are counted at 224x224, without classifier; '
         'the paper prints two digits.\n\n'
-        'The components are removed by `fastervit_backbone/models/ablations.py`, the variants are fields of '
-        '`ArchSpec` ([backbone.md](backbone.md#options), [architecture.md](architecture.md)); no accuracy '
+        'The components are removed by `fastervit_paper/components.py`, the variants are fields of '
+        '`ArchSpec` or of `FasterViTVariant` ([backbone.md](backbone.md#ablations)); no accuracy '
         'of a row was measured here (`fastervit train` trains any).\n'
     )
     print(text)

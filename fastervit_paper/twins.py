@@ -6,9 +6,9 @@ Source: Chu et al., "Twins", arXiv 2104.13840, sections 3.2 and 3.1 (position en
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Mlp
-from .drop import DropPath
-from .window import pad_to_windows, window_partition, window_unpartition
+from fastervit_backbone.models.layers.attention import Mlp
+from fastervit_backbone.models.layers.drop import DropPath
+from fastervit_backbone.models.layers.window import pad_to_windows, window_partition, window_unpartition
 
 
 class WindowAttention(nn.Module):

@@ -6,8 +6,8 @@ Source: Pan et al., "EdgeViTs", arXiv 2205.03436, section 3.2.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Mlp
-from .drop import DropPath
+from fastervit_backbone.models.layers.attention import Mlp
+from fastervit_backbone.models.layers.drop import DropPath
 
 
 class SparseAttention(nn.Module):

@@ -2,12 +2,12 @@
 
 import pytest
 
-from fastervit_backbone.benchmark import ablations
-from fastervit_backbone.benchmark.ablations import TABLES, Row, measure_tables
 from fastervit_backbone.benchmark.complexity import backbone_flops
 from fastervit_backbone.benchmark.setting import Setting
 from fastervit_backbone.utils.errors import UserError
 from fastervit_cli.verbs import ablate
+from fastervit_paper import ablations
+from fastervit_paper.ablations import TABLES, Row, measure_tables
 
 pytest.importorskip('matplotlib')
 

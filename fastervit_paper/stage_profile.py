@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..models.deploy import PointwiseConv
-from ..models.fastervit import FasterViT
-from ..utils.errors import UserError
-from ..utils.files import replacing
-from ..visualization.figures import new_figure, to_png
-from .candidates import build_fastervit
-from .setting import Setting
-from .throughput import describe_machine, peak_memory, precision
+from fastervit_backbone.benchmark.candidates import build_fastervit
+from fastervit_backbone.benchmark.setting import Setting
+from fastervit_backbone.benchmark.throughput import describe_machine, peak_memory, precision
+from fastervit_backbone.models.deploy import PointwiseConv
+from fastervit_backbone.models.fastervit import FasterViT
+from fastervit_backbone.utils.errors import UserError
+from fastervit_backbone.utils.files import replacing
+from fastervit_backbone.visualization.figures import new_figure, to_png
 
 #: Kinds of operations by parts of the names of torch's kernels.
 KINDS = {

@@ -7,15 +7,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.arch import ARCHS, STRIDES
-from ..utils.errors import UserError
-from .setting import Setting
+from fastervit_backbone.benchmark.setting import Setting
+from fastervit_backbone.models.arch import ARCHS, STRIDES
+from fastervit_backbone.utils.errors import UserError
 
 #: 'sdpa' is what the model runs: the bias is the mask of ``scaled_dot_product_attention``. 'flex' adds it
 #: inside FlexAttention's compiled kernel. 'plain' leaves it out: the lower bound of both.
 KERNELS = ('sdpa', 'flex', 'plain')
 #: The third stage: most of a model's attention.
 STAGE = 2
+
+
+def build_windows(name: str, setting: Setting) -> Callable[[], Tensor]:
+    """Build a candidate of ``fastervit benchmark``, ``windows:ARCH:KERNEL``; see :func:`window_attention`."""
+    attend, _ = window_attention(name, setting)
+    return torch.inference_mode()(attend)
 
 
 def window_attention(name: str, setting: Setting) -> tuple[Callable[[], Tensor], tuple[Tensor, ...]]:

@@ -6,15 +6,19 @@ category ids; mmdet has the 80 that are in use. Facts about the file: docs/backb
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..models.arch import ARCHS
-from ..models.fastervit import FasterViT
-from ..utils.errors import CheckpointError
-from .declared import Declared
-from .published import LoadReport, place_tensors, read_tensors, rename
+from fastervit_backbone.checkpoints.convert import convert_checkpoint as convert_backbone
+from fastervit_backbone.checkpoints.convert import is_released_dino, refuse_same_file
+from fastervit_backbone.checkpoints.declared import Declared
+from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
+from fastervit_backbone.checkpoints.published import LoadReport, place_tensors, read_tensors, rename
+from fastervit_backbone.models.arch import ARCHS
+from fastervit_backbone.models.fastervit import FasterViT
+from fastervit_backbone.utils.errors import CheckpointError
 
 ARCH = '4_21k_224'
 LICENSE = (
@@ -61,9 +65,26 @@ _BOX_TABLE: tuple[tuple[str, str], ...] = (
 )
 
 
-def is_released_dino(tensors: Mapping[str, Tensor]) -> bool:
-    """Return whether a state dict is that detector's."""
-    return 'transformer.level_embed' in tensors and any(k.startswith('backbone.0.') for k in tensors)
+def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = False) -> LoadReport:
+    """Write the released DINO whole, for mmdet's DINO; any other file as the package does.
+
+    Args:
+        source: path or URL.
+        target: a ``.safetensors`` or ``.pth`` file.
+        half: only for a backbone.
+
+    Raises:
+        CheckpointError: see :func:`fastervit_backbone.checkpoint.convert_checkpoint`.
+    """
+    tensors = unwrap_state_dict(read_checkpoint(source))
+    if not is_released_dino(tensors):
+        return convert_backbone(source, target, half=half)
+    refuse_same_file(source, target)
+    if half:
+        raise CheckpointError(f'{source} is a whole detector: --half is for a backbone alone')
+    tensors, report = convert_released_dino(tensors, str(source))
+    write_state_dict(tensors, target, {'source': Path(source).name, 'license': LICENSE})
+    return report
 
 
 def convert_released_dino(tensors: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor], LoadReport]:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from fastervit_backbone.benchmark import gpu
+from fastervit_paper import gpu_steps as gpu
 from tests.helpers import ROOT
 
 

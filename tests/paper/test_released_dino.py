@@ -12,10 +12,10 @@ from mmengine.registry import MODELS, init_default_scope
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.checkpoints.published import _only_backbone, check_fit, load_published
-from fastervit_backbone.checkpoints.released_dino import convert_released_dino, fold_positions
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.models.layers.position import PositionMlp
 from fastervit_backbone.utils.errors import CheckpointError
+from fastervit_paper.released_dino import convert_released_dino, fold_positions
 from tests.helpers import ROOT, ReferenceCase, randomize
 from tests.processes import verb
 
