@@ -20,6 +20,9 @@ REFERENCE = ROOT / 'tests' / 'reference'
 CASCADE = ROOT / 'configs' / 'demo' / 'cascade_shapes.py'
 UPERNET = CASCADE.with_name('upernet_shapes.py')
 FPN = CASCADE.with_name('fpn_shapes.py')
+#: The same with one block a stage.
+SHALLOW_CASCADE = ROOT / 'tests' / 'configs' / 'cascade_shapes.py'
+SHALLOW_FPN = SHALLOW_CASCADE.with_name('fpn_shapes.py')
 
 
 def randomize(net: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

@@ -58,8 +58,7 @@ class ExportedStep:
         self._arguments = (str(path), str(shape), dtype, precision)
         self._session = open_session(path, 'cpu', precision=precision)
         self._images = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
-        self.size_mib = sum(p.stat().st_size for p in (path, weights_of(path)) if p.is_file()) / 2**20
-        self.accuracy = _accuracy(path)
+        self.size_mib, self.accuracy = weight_of(path), accuracy_of(path)
 
     def __call__(self) -> None:
         """Run the file once."""
@@ -124,7 +123,13 @@ def backbone_step(
     return step
 
 
-def _accuracy(path: Path) -> str:
+def weight_of(path: Path) -> float:
+    """Return the size of a file with its weights, MiB."""
+    return sum(p.stat().st_size for p in (path, weights_of(path)) if p.is_file()) / 2**20
+
+
+def accuracy_of(path: Path) -> str:
+    """Return the metrics that a file had when it was exported, for a table."""
     if not info_path(path).is_file():  # a file of this process
         return ''
     metrics = read_info(path)['parity'].get('metrics', {})

@@ -1,7 +1,7 @@
 """Benchmarks behind fastervit benchmark."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ..utils.command import command_line
 from ..utils.errors import UserError
 from ..utils.files import check_folder_writable
 from .setting import Setting
-from .throughput import compare, describe_machine, to_records
+from .throughput import Timing, compare, compare_steps, describe_machine, to_records
 from .throughput_page import table, title, write_page
 
 
@@ -32,6 +32,7 @@ def run(
     data: str | None,
     out: str | None,
     advise_size: tuple[int, int] | None = None,
+    images: str | None = None,
 ) -> None:
     """Measure, print tables and write the page; arguments are the options of the verb.
 
@@ -45,9 +46,7 @@ def run(
         _advise(models, advise_size, measures)
         return
     device = _choose_device(device, dtype)
-    for option, value in (('rounds', rounds), ('batch', batch), ('threads', threads)):
-        if value is not None and value < 1:
-            raise UserError(f'--{option} {value}: must be at least 1')
+    _check_numbers(rounds=rounds, batch=batch, threads=threads)
     if threads is not None:
         torch.set_num_threads(threads)
     path = None if out is None else Path(out)
@@ -65,12 +64,26 @@ def run(
         count, hw = parse_size(text, batch)
         options = dict(channels_last=channels_last, compile=compile, train=train)
         settings.append(Setting(size=hw, batch=count, dtype=name, device=device, **options))
-    if stages is None:
+    is_plain = not (train or compile or channels_last)
+    if images is not None:
+        if stages is not None or not is_plain or any(setting.batch != 1 for setting in settings):
+            raise UserError(
+                '--images measures predictions one by one: leave out --stages, --train, --compile, '
+                '--channels-last and batches'
+            )
+        _measure_predictions(models, settings, images, rounds, path)
+    elif stages is None:
         _measure_models(models, settings, rounds, path)
-        return
-    if len(settings) > 1 or train or compile or channels_last:
+    elif len(settings) > 1 or not is_plain:
         raise UserError('--stages takes one --size, one --dtype, no --train, --compile, --channels-last')
-    stages(models, settings[0], path, command_line())
+    else:
+        stages(models, settings[0], path, command_line())
+
+
+def _check_numbers(**values: int | None) -> None:
+    for option, value in values.items():
+        if value is not None and value < 1:
+            raise UserError(f'--{option} {value}: must be at least 1')
 
 
 def parse_size(text: str, batch: int) -> tuple[int, tuple[int, int]]:
@@ -123,15 +136,35 @@ def _measure_data(config: str, out: Path | None) -> None:
     measure_data(config, out, command_line())
 
 
+def _measure_predictions(
+    models: Sequence[str], settings: Sequence[Setting], folder: str, rounds: int, out: Path | None
+) -> None:
+    from .photographs import photograph_steps
+
+    def measure(setting: Setting) -> tuple[Setting, list[Timing]]:
+        steps, number = photograph_steps(models, folder, setting)
+        setting = replace(setting, batch=number, photographs=True)
+        return setting, compare_steps(steps, setting, rounds)
+
+    _measure(measure, settings, out)
+
+
 def _measure_models(
     models: Sequence[str], settings: Sequence[Setting], rounds: int, out: Path | None
 ) -> None:
+    _measure(lambda setting: (setting, compare(models, setting, rounds)), settings, out)
+
+
+def _measure(
+    measure: Callable[[Setting], tuple[Setting, list[Timing]]], settings: Sequence[Setting], out: Path | None
+) -> None:
     machine = describe_machine(settings[0].device)
     groups = []
-    for setting in settings:
-        heading = title(asdict(setting))
+    for wanted in settings:
+        heading = title(asdict(wanted))
         try:
-            rows = to_records(compare(models, setting, rounds), setting, machine)
+            setting, timings = measure(wanted)
+            heading, rows = title(asdict(setting)), to_records(timings, setting, machine)
         except torch.OutOfMemoryError as error:
             raise UserError(f'{heading}: out of GPU memory, use fewer models or a smaller batch') from error
         groups.append(rows)

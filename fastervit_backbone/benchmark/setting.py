@@ -18,6 +18,7 @@ class Setting:
         channels_last: memory format of images and weights.
         compile: use ``torch.compile``.
         train: forward and backward, instead of inference.
+        photographs: whole predictions of ``batch`` photographs one by one, instead of tensors.
     """
 
     size: tuple[int, int]
@@ -27,6 +28,7 @@ class Setting:
     channels_last: bool = False
     compile: bool = False
     train: bool = False
+    photographs: bool = False
 
     @property
     def low_precision(self) -> torch.dtype | None:

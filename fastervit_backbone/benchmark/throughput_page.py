@@ -38,11 +38,10 @@ def table(rows: Sequence[dict]) -> str:
 def title(setting: dict) -> str:
     """Describe a setting in one line."""
     height, width = setting['size']
-    parts = [
-        f'{setting["batch"]} x 3 x {height} x {width}',
-        setting['dtype'],
-        'training step' if setting['train'] else 'inference',
-    ]
+    shape = f'{setting["batch"]} x 3 x {height} x {width}'
+    if setting.get('photographs'):
+        shape = f'{setting["batch"]} photographs one by one, fitted into {height} x {width}'
+    parts = [shape, setting['dtype'], 'training step' if setting['train'] else 'inference']
     parts += ['channels-last'] * setting['channels_last'] + ['compiled'] * setting['compile']
     return ', '.join(parts)
 

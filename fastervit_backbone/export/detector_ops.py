@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import torchvision  # noqa: F401 - registers torch.ops.torchvision
 from torch import Tensor, nn
 
@@ -66,30 +67,68 @@ def suppress(
     return index, (torch.arange(count, device=boxes.device) < number) & valid[index]
 
 
-def pool_regions(extractor: Any, maps: Sequence[Tensor], boxes: Tensor, image_index: Tensor) -> Tensor:
-    """RoIAlign of every box on the level of its size (Lin et al., arXiv 1612.03144, equation 1).
+class Pyramid:
+    """The levels of one image side by side in one map, so that a single RoIAlign serves all levels.
+
+    Where every level pools every box, most of the work is for nothing. The edge of a level is repeated once
+    around it, which is what RoIAlign reads beyond the edge.
 
     Args:
-        extractor: mmdet's SingleRoIExtractor.
-        maps: the pyramid, (B, C, H_l, W_l).
-        boxes: (N, 4), pixels of the images.
-        image_index: (N,), float: the image of each box.
-
-    Returns:
-        (N, C, S, S). On all levels but its own a box is a point, for which RoIAlign takes no sample.
+        maps: the levels, (1, C, H_l, W_l).
     """
-    scale = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
-    level = torch.floor(torch.log2(scale / extractor.finest_scale + 1e-6)).clamp(
-        0, len(extractor.roi_layers) - 1
-    )
-    regions: list[Tensor] = []
-    for i, layer in enumerate(extractor.roi_layers):
-        own = (level == i)[:, None]
-        rois = torch.cat((image_index[:, None], torch.where(own, boxes, torch.zeros_like(boxes))), 1)
-        size, ratio = layer.output_size, layer.sampling_ratio
-        pooled = _OPS.roi_align(maps[i], rois, layer.spatial_scale, *size, ratio, layer.aligned)
-        regions.append(torch.where(own[:, :, None, None], pooled, torch.zeros_like(pooled)))
-    return torch.stack(regions).sum(0)
+
+    def __init__(self, maps: Sequence[Tensor]) -> None:
+        first, *others = (F.pad(m, (1, 1, 1, 1), mode='replicate') for m in maps)
+        self.corners = [(1, 1)]  # (left, top) of each level
+        if others:  # one below the other, right of the first
+            width = max(m.shape[3] for m in others)
+            height = max(first.shape[2], sum(m.shape[2] for m in others))
+            tops = [sum(m.shape[2] for m in others[:i]) for i in range(len(others))]
+            self.corners += [(first.shape[3] + 1, top + 1) for top in tops]
+            right = torch.cat([F.pad(m, (0, width - m.shape[3])) for m in others], 2)
+            columns = [F.pad(part, (0, 0, 0, height - part.shape[2])) for part in (first, right)]
+            first = torch.cat(columns, 3)
+        self.map = first
+
+    def pool(self, extractor: Any, boxes: Tensor) -> Tensor:
+        """RoIAlign of every box on the level of its size (Lin et al., arXiv 1612.03144, equation 1).
+
+        Args:
+            extractor: mmdet's SingleRoIExtractor.
+            boxes: (N, 4), pixels of the image.
+
+        Returns:
+            (N, C, S, S).
+        """
+        layers = extractor.roi_layers
+        size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
+        level = torch.floor(torch.log2(size / extractor.finest_scale + 1e-6)).clamp(0, len(layers) - 1).long()
+        scales = boxes.new_tensor([layer.spatial_scale for layer in layers])
+        corners = boxes.new_tensor(self.corners[: len(layers)])
+        placed = boxes * scales[level][:, None] + corners[level].repeat(1, 2)
+        rois = torch.cat((torch.zeros_like(placed[:, :1]), placed), 1)
+        layer = layers[0]
+        return _OPS.roi_align(self.map, rois, 1.0, *layer.output_size, layer.sampling_ratio, layer.aligned)
+
+
+def rows_in_use(flags: Tensor, step: int) -> Tensor:
+    """Return the indices of the first rows, as many as contain all that are set, rounded up to full steps.
+
+    At least one step, as no runtime is safe with no rows.
+
+    Args:
+        flags: (N,), bool.
+        step: a runtime prepares its kernels anew for each number of rows: of few numbers, it keeps them.
+    """
+    rank = torch.arange(1, len(flags) + 1, device=flags.device)
+    number = (rank * flags).amax(0).clamp(min=1)
+    number = (number + step - 1) // step * step
+    return (rank <= number).nonzero()[:, 0]
+
+
+def filled(values: Tensor, count: int) -> Tensor:
+    """Append zeros to (n, ...) so that it has ``count`` rows, n at most ``count``."""
+    return torch.cat((values, values.new_zeros(count, *values.shape[1:])))[:count]
 
 
 def best_classes(scores: Tensor, threshold: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,8 +9,20 @@ from torch import Tensor
 
 from ..recipes import graphs
 from ..utils.errors import UserError
-from .detector_ops import GatheredAttention, best_classes, decode_boxes, pool_regions, suppress
+from .detector_ops import (
+    GatheredAttention,
+    Pyramid,
+    best_classes,
+    decode_boxes,
+    filled,
+    rows_in_use,
+    suppress,
+)
 from .graph import BackboneGraph, ClassifierGraph, Graph, SegmenterGraph
+
+#: Rows of proposals and of masks are computed in multiples of these: a runtime prepares its kernels anew for
+#: every number of rows, and keeps them.
+STEP, MASK_STEP = 64, 8
 
 
 class DetectorGraph(Graph):
@@ -58,33 +70,46 @@ class DenseGraph(DetectorGraph):
 
 
 class TwoStageGraph(DetectorGraph):
-    """Faster, Mask and Cascade R-CNN; ``masks`` (B, N, S, S) are probabilities within the boxes."""
+    """Faster, Mask and Cascade R-CNN; ``masks`` (B, N, S, S) are probabilities within the boxes.
 
-    def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
+    Boxes and masks are computed for as many rows as an image has proposals and objects, and filled up with
+    zeros.
+
+    Args:
+        fixed: compute all rows always, for runtimes that want fixed shapes inside (TensorRT).
+    """
+
+    def __init__(self, model: Any, size: tuple[int, int] | None, fixed: bool = False) -> None:
         super().__init__(model, size)
+        self.fixed = fixed
         roi_head = self.model.roi_head
         if getattr(roi_head, 'with_shared_head', False):
             raise UserError('export knows no RoI head with a shared head (C4): use a model with a pyramid')
         self.box_heads, self.box_extractors = _stages(roi_head, 'bbox')
         self.mask_heads, self.mask_extractors = _stages(roi_head, 'mask') if roi_head.with_mask else ([], [])
+        self.levels = max(len(e.roi_layers) for e in (*self.box_extractors, *self.mask_extractors))
         if self.mask_heads:
             self.outputs = (*self.outputs, 'masks')
 
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """See :meth:`DetectorGraph.detect`."""
-        boxes, valid = self._propose(maps, size)
-        image = torch.zeros_like(boxes[:, 0])
+        proposals, valid = self._propose(maps, size)
+        boxes = proposals if self.fixed else proposals[rows_in_use(valid, STEP)]
         logits: list[Tensor] = []
+        pyramid = Pyramid(maps[: self.levels])
         for i, (head, extractor) in enumerate(zip(self.box_heads, self.box_extractors, strict=True)):
-            cls_score, deltas = head(pool_regions(extractor, maps, boxes, image))
+            cls_score, deltas = head(pyramid.pool(extractor, boxes))
             logits.append(cls_score)
             if not head.reg_class_agnostic:
-                deltas = deltas.reshape(len(boxes), -1, 4)
+                deltas = deltas.unflatten(1, (-1, 4))
             if i + 1 < len(self.box_heads):
                 if not head.reg_class_agnostic:
                     best = cls_score[:, :-1].argmax(1)
                     deltas = deltas.gather(1, best[:, None, None].expand(-1, 1, 4))[:, 0]
                 boxes = decode_boxes(head.bbox_coder, boxes, deltas, size)
+        count = len(proposals)
+        boxes, deltas = filled(boxes, count), filled(deltas, count)
+        logits = [filled(part, count) for part in logits]
         scores = torch.stack(logits).mean(0).softmax(1)[:, :-1] * valid[:, None]
         cfg = self.model.roi_head.test_cfg
         region, labels, values, above = best_classes(scores, cfg.score_thr)
@@ -94,7 +119,7 @@ class TwoStageGraph(DetectorGraph):
             deltas = deltas.flatten(0, 1)[region * deltas.shape[1] + labels]
         boxes = decode_boxes(head.bbox_coder, boxes[region], deltas, size)
         results = _finish(boxes, values, labels, above, cfg)
-        return (*results, self._masks(maps, results[0], results[2])) if self.mask_heads else results
+        return (*results, self._masks(pyramid, results[0], results[2])) if self.mask_heads else results
 
     def _propose(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the proposals (N, 4) and whether each is one (N,)."""
@@ -110,16 +135,17 @@ class TwoStageGraph(DetectorGraph):
         index, valid = suppress(boxes, scores, levels, valid, _iou(cfg), cfg.max_per_img)
         return boxes[index] * valid[:, None], valid
 
-    def _masks(self, maps: Sequence[Tensor], boxes: Tensor, labels: Tensor) -> Tensor:
-        image = torch.zeros_like(boxes[:, 0])
-        masks: list[Tensor] = []
-        for head, extractor in zip(self.mask_heads, self.mask_extractors, strict=True):
-            regions = pool_regions(extractor, maps, boxes, image)
-            masks.append(head(regions).sigmoid())
+    def _masks(self, pyramid: Pyramid, boxes: Tensor, labels: Tensor) -> Tensor:
+        count = len(boxes)
+        if not self.fixed:
+            rows = rows_in_use(labels >= 0, MASK_STEP)
+            boxes, labels = boxes[rows], labels[rows]
+        heads = zip(self.mask_heads, self.mask_extractors, strict=True)
+        masks = [head(pyramid.pool(extractor, boxes)).sigmoid() for head, extractor in heads]
         mean = torch.stack(masks).mean(0)
         channel = torch.zeros_like(labels) if self.mask_heads[0].class_agnostic else labels.clamp(min=0)
         index = channel[:, None, None, None].expand(-1, 1, *mean.shape[2:])
-        return mean.gather(1, index)[:, 0]
+        return filled(mean.gather(1, index)[:, 0], count)
 
 
 class DinoGraph(DetectorGraph):
@@ -170,7 +196,9 @@ _GRAPHS: dict[str, type[DetectorGraph]] = {
 }
 
 
-def build_graph(model: Any, config: Config, size: tuple[int, int] | None, *, backbone: bool) -> Graph:
+def build_graph(
+    model: Any, config: Config, size: tuple[int, int] | None, *, backbone: bool, fixed: bool = False
+) -> Graph:
     """Build the module to export.
 
     Args:
@@ -178,6 +206,7 @@ def build_graph(model: Any, config: Config, size: tuple[int, int] | None, *, bac
         config: of the model.
         size: (height, width); None for any.
         backbone: only the backbone.
+        fixed: only fixed shapes inside; see :class:`TwoStageGraph`.
 
     Raises:
         UserError: a model that cannot be exported, or one that needs a size.
@@ -193,7 +222,8 @@ def build_graph(model: Any, config: Config, size: tuple[int, int] | None, *, bac
     known = graphs()
     if name not in known:
         raise UserError(f'export knows no {name}: it knows {", ".join(known)}, or --backbone')
-    return _GRAPHS[known[name]](model, size)
+    graph = _GRAPHS[known[name]]
+    return graph(model, size, fixed) if graph is TwoStageGraph else graph(model, size)
 
 
 def _per_image(maps: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -228,6 +258,9 @@ def _stages(roi_head: Any, kind: str) -> tuple[list[Any], list[Any]]:
     unknown = {type(e).__name__ for e in extractors} - {'SingleRoIExtractor'}
     if unknown:
         raise UserError(f'export knows SingleRoIExtractor only, not {unknown.pop()}')
+    layers = [layer for extractor in extractors for layer in extractor.roi_layers]
+    if not all(type(layer).__name__ == 'RoIAlign' and layer.aligned for layer in layers):
+        raise UserError("export knows RoIAlign with aligned=True only, as is mmcv's default")
     return list(heads), extractors
 
 

@@ -32,6 +32,7 @@ from .first_difference import first_difference
 from .graph import Graph
 from .images import Images, read_images, score
 from .parity import TOLERANCES, Parity, compare
+from .proposals import limit_proposals
 from .reference import Reference
 from .write import INSTALL, write
 
@@ -76,19 +77,20 @@ def export(
     config_path, weights = resolve_model(o.config, o.checkpoint)
     with one_line(config_path):
         model, cfg, categories = load_model(config_path, weights, o.options, 0.0)
-        graph = build_graph(model, cfg, o.size, backbone=o.backbone)
+        graph = build_graph(model, cfg, o.size, backbone=o.backbone, fixed=o.fixed)
     images = read_images(o.verify, o.annotations, graph.task, categories)
     images.bits = bits_of_config(cfg)
     log(f'exporting as {o.format}, then comparing with the model on {len(images)} {images.kind}')
     calibration = _calibration(o.int8, images.bits)
     reference = Reference(model, cfg, graph)
+    described = describe(config_path, cfg, graph, categories, o.batch, o.float_input)
+    if o.proposals is not None:
+        described['proposals'] = limit_proposals(o.proposals, reference, described, images, categories)
     with reporting_full_disk(out), _temporary_folder(out) as folder:
         path = Path(folder) / f'{_name(o)}{FORMATS[o.format].suffix}'
         dtype = torch.float32 if o.float_input else torch.uint8
         written = write(graph, path, batch=o.batch, dtype=dtype, half=o.half, dynamic=o.dynamic)
-        info = describe(config_path, cfg, graph, categories, o.batch, o.float_input) | dict(
-            written, parity={}
-        )
+        info = described | dict(written, parity={})
         write_info(path, info)
         precision = 'float16' if o.half else 'float32'
         if o.int8 is not None:
@@ -135,6 +137,8 @@ def check(
     info = read_info(path)
     exported = ExportedModel(path, 'cpu', maps=True)
     model, cfg, categories = load_model(config_path, weights, o.options, 0.0)
+    if 'proposals' in info:
+        model.rpn_head.test_cfg.max_per_img = info['proposals']['number']
     graph = build_graph(model, cfg, exported.size, backbone=exported.task == 'backbone')
     if list(graph.outputs) != list(info['outputs']):
         raise UserError(f'{path} is a file of {info["config"]}, and {config_path} has other results')
@@ -180,6 +184,8 @@ def _check(o: ExportOptions) -> None:
         raise UserError('--size HEIGHTxWIDTH or --dynamic, one of them: what images does the file take?')
     if o.size is not None and min(o.size) < STRIDES[-1]:
         raise UserError(f'--size {o.size[0]}x{o.size[1]}: must be at least {STRIDES[-1]} pixels per side')
+    if o.proposals is not None and o.backbone:
+        raise UserError('--proposals is for a whole detector: leave out --backbone')
     if o.batch < 1:
         raise UserError(f'--batch {o.batch}: must be at least 1')
     if o.int8 is not None and (o.format != 'openvino' or o.half):

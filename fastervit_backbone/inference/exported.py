@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
-from .exported_arrays import for_classifier, label_map_of, paste_mask
+from .exported_arrays import label_map_of, paste_mask
 from .exported_formats import format_of, weights_of
 from .exported_info import info_path, read_info
+from .exported_input import prepare
 from .session import open_session
 
 
@@ -130,56 +130,8 @@ class ExportedModel:
         }
 
     def prepare(self, pixels: np.ndarray) -> tuple[np.ndarray, tuple[int, int]]:
-        """Resize and pad an image (H, W, 3), uint8, BGR, to what the file takes.
-
-        Returns:
-            (H', W', 3), uint8, RGB, and the (height, width) that the image has in it, at the top left.
-
-        Raises:
-            UserError: an image of which nothing remains.
-        """
-        steps, (height, width) = self.info['preprocess'], pixels.shape[:2]
-        if self.task == 'classification':
-            return for_classifier(pixels, steps), (0, 0)
-        if steps['resize'] == 'stretch':
-            inner = self.size or (steps['scale'][1], steps['scale'][0])
-            resized = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
-            resized, inner = self._to_multiple(resized, inner)
-            return np.ascontiguousarray(resized[..., ::-1]), inner
-        if self.size is not None:
-            scale = min(self.size[0] / height, self.size[1] / width)
-        else:  # mmcv's meaning of a scale: limits of the longer and of the shorter side
-            long, short = max(steps['scale']), min(steps['scale'])
-            scale = min(long / max(height, width), short / min(height, width))
-            if steps['resize'] == 'none':
-                scale = 1.0
-        inner = (int(height * scale + 0.5), int(width * scale + 0.5))
-        least = 1 if self.size is not None else self.info['bounds'][0]
-        if min(inner) < least:
-            raise UserError(
-                f'an image of {width}x{height} pixels is too narrow: '
-                f'after preprocessing, a side has less than {least} pixels'
-            )
-        if self.size is None and max(inner) > self.info['bounds'][1]:
-            raise UserError(f'an image of {width}x{height} pixels: at most {self.info["bounds"][1]} per side')
-        if inner != (height, width):
-            pixels = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
-        pixels, inner = self._to_multiple(pixels, inner)
-        canvas = np.ascontiguousarray(pixels[..., ::-1])
-        if self.size is not None and inner != self.size:
-            full = np.empty((*self.size, 3), np.uint8)
-            full[:] = steps['pad_value']
-            full[: inner[0], : inner[1]] = canvas
-            canvas = full
-        return canvas, inner
-
-    def _to_multiple(self, pixels: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]]:
-        """Stretch an image to multiples of a number where there is room, as mmseg's ResizeToMultiple."""
-        divisor = self.info['preprocess'].get('multiple', 1)
-        new = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
-        if new == size or (self.size is not None and (new[0] > self.size[0] or new[1] > self.size[1])):
-            return pixels, size
-        return cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR), new
+        """Resize and pad an image; see :func:`~.exported_input.prepare`."""
+        return prepare(pixels, self.info)
 
     def convert(
         self,

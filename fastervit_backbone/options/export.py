@@ -28,6 +28,15 @@ class ExportOptions:
     float_input: bool = option(False, help='take float32 images of 0 to 255, instead of uint8')
     backbone: bool = option(False, help='only the backbone')
     half: bool = option(False, help='16-bit floats')
+    proposals: str | None = option(
+        None,
+        help='regions in which a detector looks for objects: a number, or auto, the fewest with the same '
+        "AP on the images of --verify (default: the config's)",
+        metavar='N',
+    )
+    fixed: bool = option(
+        False, help='compute all proposals and masks always, for TensorRT (elsewhere slower)'
+    )
     int8: Place | None = option(
         None, help='8-bit integers, calibrated on these images (openvino)', metavar='FOLDER'
     )

@@ -62,6 +62,11 @@ def main() -> None:
         metavar='HxW',
         help='measure nothing: list sizes around this one at which no window is padded, with their cost',
     )
+    parser.add_argument(
+        '--images',
+        metavar='FOLDER',
+        help='measure whole predictions of these photographs: CONFIG.py:CHECKPOINT[:deploy], exported files',
+    )
     parser.add_argument('--out', metavar='PATH', help='also write PATH.md with pictures, and PATH.json')
     args = parse_strictly(parser)
 

@@ -11,9 +11,11 @@ from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 
 from fastervit_backbone.export.detector_ops import (
     GatheredAttention,
+    Pyramid,
     best_classes,
     decode_boxes,
-    pool_regions,
+    filled,
+    rows_in_use,
     suppress,
 )
 from fastervit_backbone.export.write import IntegerUpsample, MatrixPool
@@ -60,21 +62,44 @@ def test_suppression_of_fewer_boxes_than_asked_for():
     assert is_one.sum() == 2 and index.max() < 2
 
 
-def test_regions_are_pooled_on_the_level_of_their_size():
+@pytest.mark.parametrize('size', [(512, 640), (403, 97), (33, 64)])
+@pytest.mark.parametrize('options', [dict(sampling_ratio=0), dict(sampling_ratio=2)])
+def test_regions_are_pooled_on_the_level_of_their_size(size, options):
+    """Also of boxes along all edges, and of nothing."""
     extractor = SingleRoIExtractor(
-        roi_layer=dict(type='RoIAlign', output_size=7, sampling_ratio=0),
+        roi_layer=dict(type='RoIAlign', output_size=7, **options),
         out_channels=5,
         featmap_strides=[4, 8, 16, 32],
     )
-    maps = [torch.randn(2, 5, 512 // s, 640 // s) for s in (4, 8, 16, 32)]
-    small, large = random_boxes(20, (60, 60)), random_boxes(40, (512, 640))
-    nothing = torch.zeros(1, 4)
-    boxes = torch.cat((small, large, nothing))
-    image = torch.randint(2, (len(boxes),)).float()
-    expected = extractor(maps, torch.cat((image[:, None], boxes), 1))
-    torch.testing.assert_close(pool_regions(extractor, maps, boxes, image), expected)
-    levels = extractor.map_roi_levels(torch.cat((image[:, None], boxes), 1), 4)
-    assert len(levels.unique()) == 4
+    maps = [torch.randn(1, 5, -(-size[0] // s), -(-size[1] // s)) for s in (4, 8, 16, 32)]
+    height, width = size
+    edges = torch.tensor([[0, 0, width, height], [0, 0, 5, 9], [width - 7, height - 3, width, height]])
+    boxes = torch.cat(
+        (random_boxes(20, (30, 30)), random_boxes(60, size), torch.zeros(1, 4), edges, edges / 2)
+    )
+    rois = torch.cat((torch.zeros(len(boxes), 1), boxes), 1)
+    pyramid = Pyramid(maps)
+    torch.testing.assert_close(pyramid.pool(extractor, boxes), extractor(maps, rois), atol=1e-4, rtol=1e-4)
+    if max(size) > 500:
+        assert len(extractor.map_roi_levels(rois, 4).unique()) == 4
+
+
+def test_one_level():
+    extractor = SingleRoIExtractor(
+        roi_layer=dict(type='RoIAlign', output_size=(3, 5)), out_channels=2, featmap_strides=[16]
+    )
+    x, boxes = torch.randn(1, 2, 9, 12), random_boxes(30, (140, 190))
+    expected = extractor([x], torch.cat((torch.zeros(30, 1), boxes), 1))
+    torch.testing.assert_close(Pyramid([x]).pool(extractor, boxes), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_in_use():
+    flags = torch.zeros(20, dtype=torch.bool)
+    assert rows_in_use(flags, 8).tolist() == list(range(8))
+    flags[8] = True
+    assert rows_in_use(flags, 8).tolist() == list(range(16))
+    assert rows_in_use(torch.ones(20, dtype=torch.bool), 8).tolist() == list(range(20))
+    assert filled(torch.ones(3, 2), 5).tolist() == [[1, 1]] * 3 + [[0, 0]] * 2
 
 
 def test_best_classes():

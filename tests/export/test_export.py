@@ -15,8 +15,10 @@ from mmengine.registry import init_default_scope
 from onnx import numpy_helper
 from pycocotools.coco import COCO
 
+from fastervit_backbone.benchmark import run as benchmark
 from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.evaluate import evaluate
+from fastervit_backbone.export import proposals
 from fastervit_backbone.export.describe import describe
 from fastervit_backbone.export.detectors import build_graph
 from fastervit_backbone.export.images import Images, generated_images, score
@@ -24,13 +26,15 @@ from fastervit_backbone.export.parity import compare
 from fastervit_backbone.export.reference import Reference
 from fastervit_backbone.export.run import RejectedError, check, export
 from fastervit_backbone.inference.exported import ExportedModel
-from fastervit_backbone.inference.exported_info import info_path, write_info
+from fastervit_backbone.inference.exported_info import info_path, read_info, write_info
 from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.structures.prediction import Categories, Prediction
 from fastervit_backbone.utils.errors import UserError
 from fastervit_backbone.utils.trust import trusting_pickles
-from tests.helpers import CASCADE, FPN, ROOT, UPERNET, assert_one_line_error
-from tests.mm_helpers import build, load, with_less_work, with_nano
+from tests.helpers import ROOT, UPERNET, assert_one_line_error
+from tests.helpers import SHALLOW_CASCADE as CASCADE
+from tests.helpers import SHALLOW_FPN as FPN
+from tests.mm_helpers import build, load, save_untrained, with_less_work, with_nano
 from tests.processes import verb
 
 #: Runs the fastervit command where only onnxruntime, numpy, OpenCV, Pillow, pycocotools and filelock are.
@@ -351,6 +355,56 @@ def test_any_size(fpn, images, tmp_path):
         assert (found.label_map != expected.label_map).mean() < 1e-3
 
 
+def test_whole_predictions_are_measured(detector, exported_detector, images, tmp_path, capsys):
+    path, _ = exported_detector
+    options = dict(size=['128x160'], batch=1, dtype=['fp32'], device='cpu', channels_last=False)
+    options |= dict(compile=False, train=False, rounds=2, threads=None, data=None)
+    models, out = [f'{CASCADE}:{detector}:deploy', str(path)], str(tmp_path / 'page')
+    folder = str(images / 'images/val')
+    benchmark.run(models=models, images=folder, out=out, **options)
+    assert '4 photographs one by one, fitted into 128 x 160' in (tmp_path / 'page.md').read_text()
+    rows = json.loads((tmp_path / 'page.json').read_text())
+    assert [r['images_per_second'] for r in rows] == pytest.approx([4 / r['seconds'] for r in rows])
+    assert rows[1]['file_mib'] > 1 and 'box AP' in rows[1]['accuracy']
+    for wrong, message in (
+        (dict(models=['fastervit:nano']), r'--images takes CONFIG\.py:CHECKPOINT'),
+        (dict(models=[str(path)], size=['64x96']), 'takes 128x160: give it as --size'),
+        (dict(models=[str(path)], batch=2), 'one by one'),
+        (dict(models=[str(path)], images=str(tmp_path)), 'no images'),
+    ):
+        with pytest.raises(UserError, match=message):
+            benchmark.run(**dict(options, images=folder, out=None) | wrong)
+
+
+def test_fewer_proposals(detector, images, tmp_path):
+    """A number, or the fewest with the same AP; the json says so, and a later check knows it."""
+    data = dict(verify=images / 'images/val', annotations=images / 'annotations/instances_val.json')
+    path, parity = export(CASCADE, detector, tmp_path, size=(64, 96), proposals='7', fixed=True, **data)
+    assert read_info(path)['proposals'] == dict(number=7, of=100) and parity.objects
+    assert not check(CASCADE, detector, check=path).failures
+    with pytest.raises(UserError, match=r"--proposals 101: must be auto, or 1 to 100, the config's number"):
+        export(CASCADE, detector, tmp_path, size=(64, 96), proposals='101')
+    with pytest.raises(UserError, match='--proposals auto needs images and their truth'):
+        export(CASCADE, detector, tmp_path, size=(64, 96), proposals='auto')
+
+
+def test_the_fewest_proposals_with_the_same_precision(monkeypatch):
+    """AP falls below 100 proposals by more than 0.001."""
+    head = SimpleNamespace(test_cfg=SimpleNamespace(max_per_img=1000))
+    model = SimpleNamespace(rpn_head=head)
+    graph = SimpleNamespace(model=SimpleNamespace(rpn_head=SimpleNamespace(test_cfg=SimpleNamespace())))
+    reference = SimpleNamespace(model=model, graph=graph, predict=lambda *call: None)
+    monkeypatch.setattr(proposals, 'prepare', lambda pixels, info: (pixels, (8, 8)))
+    monkeypatch.setattr(
+        proposals, 'score', lambda *call: {'box AP': 0.5 - (head.test_cfg.max_per_img < 100) * 0.002}
+    )
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    images = Images([ROOT / 'a.png'], [pixels], truth=[pixels])
+    found = proposals.limit_proposals('auto', reference, {}, images, None)
+    assert found == dict(number=100, of=1000, metrics={'box AP': [0.5, 0.5]})
+    assert head.test_cfg.max_per_img == graph.model.rpn_head.test_cfg.max_per_img == 100
+
+
 @pytest.mark.parametrize('format', ['openvino', pytest.param('torch-export', marks=pytest.mark.slow)])
 def test_other_formats(format, fpn, tmp_path, images):
     if format == 'openvino':
@@ -370,8 +424,10 @@ def test_other_formats(format, fpn, tmp_path, images):
     assert {p.suffix for p in tmp_path.iterdir()} <= {'.xml', '.bin', '.json', '.pt2'}
 
 
-def test_half_and_backbone_and_float_input(fpn, tmp_path):
-    path, parity = export(FPN, fpn, tmp_path, size=(64, 96), half=True, backbone=True, float_input=True)
+def test_half_and_backbone_and_float_input(tmp_path):
+    config, size = FPN.parents[2] / 'configs/demo' / FPN.name, (64, 96)
+    nano = save_untrained(config, tmp_path / 'nano.pth')
+    path, parity = export(config, nano, tmp_path, size=size, half=True, backbone=True, float_input=True)
     assert parity.precision == 'float16' and 1e-6 < max(parity.arrays.values()) < 5e-2
     assert set(parity.arrays) == {'stage1', 'stage2', 'stage3', 'stage4'}
     assert path.name == 'fpn_shapes_backbone_64x96_fp16.onnx'

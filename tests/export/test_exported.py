@@ -23,7 +23,7 @@ from tests.export.test_exported_info import info
 def bare(**info):
     """An exported model without a file."""
     model = ExportedModel.__new__(ExportedModel)
-    model.info = dict(bounds=[32, 512], **info)
+    model.info = dict(bounds=[32, 512], size=None, task='detection') | info
     model.size = tuple(info['size']) if info.get('size') else None
     model.task = info.get('task', 'detection')
     return model

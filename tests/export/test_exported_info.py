@@ -18,7 +18,7 @@ from fastervit_backbone.inference.exported import ExportedModel
 from fastervit_backbone.inference.exported_info import FORMAT, info_path, read_info, write_info
 from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.utils.errors import UserError
-from tests.helpers import FPN
+from tests.helpers import SHALLOW_FPN as FPN
 
 
 def info(**changes):
