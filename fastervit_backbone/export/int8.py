@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..inference.exported import ExportedModel
-from ..inference.session import Session
+from .int8_graphs import GRAPHS, OnnxGraph, OpenVinoGraph, is_quantized, module_of, operators_of
 
 #: Parts of the names of the last layers, which decide about classes and coordinates and stay in float.
 LAST_LAYERS = tuple(
@@ -21,12 +21,6 @@ LAST_LAYERS = tuple(
 )
 #: Position MLPs, where the size is not fixed and they are computed.
 POSITIONS = ('.position.', '.bias.')
-#: Operators that only move values, or scale weights.
-_CARRY_ON = (
-    'Transpose Reshape Convert Multiply Subtract Slice StridedSlice Gather Split VariadicSplit Squeeze '
-    'Unsqueeze Pad Concat MaxPool'.split()
-)
-_PRODUCTS = ('Convolution', 'GroupConvolution', 'MatMul', 'ConvolutionBackpropData')
 
 
 @dataclass
@@ -50,10 +44,12 @@ def quantize(
     worst_change: Callable[[ExportedModel], float] | None,
     most: float,
 ) -> Quantized:
-    """Quantize an OpenVINO file in place.
+    """Quantize a file in place.
+
+    ONNX gets QuantizeLinear and DequantizeLinear, which onnxruntime and TensorRT take.
 
     Args:
-        path: .xml in float.
+        path: .xml or .onnx in float.
         exported: the file in float, for its way to prepare and convert.
         calibration: images (H, W, 3), BGR.
         layers: module -> name of its result in the file.
@@ -62,28 +58,28 @@ def quantize(
         most: loss of a metric that is accepted.
     """
     import nncf
-    import openvino as ov
 
-    model = ov.Core().read_model(path)
-    last = _operators(model, [t for name, t in layers.items() if any(part in name for part in LAST_LAYERS)])
-    positions = _operators(
-        model, [t for name, t in layers.items() if any(part in name for part in POSITIONS)]
+    kind = GRAPHS[path.suffix]
+    graph = kind.read(path)
+    last, positions = (
+        {*operators_of(graph, [t for name, t in layers.items() if any(part in name for part in parts)])}
+        for parts in (LAST_LAYERS, POSITIONS)
     )
-    ignored = nncf.IgnoredScope(names=sorted({*last, *positions}))
-    batches = [_batch(exported, image) for image in calibration]
+    ignored = nncf.IgnoredScope(names=sorted(last | positions))
+    batches = [kind.item(_batch(exported, image)) for image in calibration]
     if worst_change is None:
-        quantized = _run_nncf(nncf.quantize, model, batches, ignored_scope=ignored)
+        quantized = _run_nncf(nncf.quantize, graph.model, batches, ignored_scope=ignored)
     else:
         metric = worst_change
 
-        def validate(compiled: Any, _: object) -> tuple[float, None]:
+        def validate(model: Any, _: object) -> tuple[float, None]:
             clone = copy.copy(exported)
-            clone.session = _Compiled(compiled, exported.session)
+            clone.session = kind.session(model, exported.session)
             return 1 + metric(clone), None
 
         quantized = _run_nncf(
             nncf.quantize_with_accuracy_control,
-            model,
+            graph.model,
             batches,
             ignored_scope=ignored,
             validation_dataset=nncf.Dataset(batches[:1]),  # the function has its own images
@@ -91,19 +87,24 @@ def quantize(
             max_drop=most,
             drop_type=nncf.DropType.ABSOLUTE,
         )
-    _save(quantized, path)
-    return _report(quantized, {*last}, {*positions}, layers)
+    del graph
+    result = kind(quantized)
+    report = _report(result, last, positions, layers)
+    del quantized
+    result.write(path)
+    return report
 
 
 def quantize_plainly(path: Path, batches: Sequence[np.ndarray]) -> None:
-    """Quantize an OpenVINO file in place, without control of accuracy, for measurements of speed."""
+    """Quantize a file in place, without control of accuracy, for measurements of speed."""
     import nncf
-    import openvino as ov
 
-    _save(_run_nncf(nncf.quantize, ov.Core().read_model(path), batches), path)
+    kind = GRAPHS[path.suffix]
+    items = [kind.item(batch) for batch in batches]
+    kind(_run_nncf(nncf.quantize, kind.read(path).model, items)).write(path)
 
 
-def _run_nncf(function: Callable[..., Any], model: Any, batches: Sequence[np.ndarray], **options: Any) -> Any:
+def _run_nncf(function: Callable[..., Any], model: Any, batches: Sequence[Any], **options: Any) -> Any:
     """Call one of NNCF's quantizations with what both have in common, quietly."""
     import nncf
 
@@ -120,92 +121,23 @@ def _run_nncf(function: Callable[..., Any], model: Any, batches: Sequence[np.nda
         )
 
 
-def _save(model: Any, path: Path) -> None:
-    """Write a model over the file that it was read from."""
-    import openvino as ov
-
-    target = path.with_name(f'int8_{path.name}')
-    ov.save_model(model, target, compress_to_fp16=False)
-    del model
-    for file in (target, target.with_suffix('.bin')):
-        file.replace(file.with_name(file.name.removeprefix('int8_')))
-
-
-class _Compiled:
-    """A compiled OpenVINO model as a session."""
-
-    def __init__(self, compiled: Any, like: Session) -> None:
-        self.device, self.inputs, self.outputs = like.device, like.inputs, like.outputs
-        self.shapes, self.dtype = like.shapes, like.dtype
-        self._compiled = compiled
-
-    def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the results of images (B, H, W, 3)."""
-        return list(self._compiled(images).values())
-
-
 def _batch(exported: ExportedModel, image: np.ndarray) -> np.ndarray:
     canvas, _ = exported.prepare(image)
     return np.concatenate([canvas[None]] * (exported.batch or 1)).astype(exported.info['dtype'])
 
 
-def _operators(model: Any, tensors: Sequence[str]) -> list[str]:
-    """Return the names of the convolutions and products that make the named results, bias or not."""
-    wanted, names = set(tensors), []
-    for operator in model.get_ops():
-        if not any(wanted & set(output.get_names()) for output in operator.outputs()):
-            continue
-        for _ in range(4):  # through the bias and reshapes
-            if operator.get_type_name() in _PRODUCTS:
-                names.append(operator.get_friendly_name())
-                break
-            inputs = [port.get_source_output().get_node() for port in operator.inputs()]
-            inner = [node for node in inputs if node.get_type_name() != 'Constant']
-            if not inner:
-                break
-            operator = inner[0]
-    return names
-
-
-def _report(model: Any, last: set[str], positions: set[str], layers: Mapping[str, str]) -> Quantized:
-    module_of = {tensor: name for name, tensor in layers.items()}
+def _report(
+    graph: OpenVinoGraph | OnnxGraph, last: set[str], positions: set[str], layers: Mapping[str, str]
+) -> Quantized:
+    modules = {tensor: name for name, tensor in layers.items()}
     result = Quantized(products=0)
-    for operator in model.get_ops():
-        if operator.get_type_name() not in _PRODUCTS:
+    for node in graph.nodes:
+        if graph.kind(node) not in graph.products:
             continue
         result.products += 1
-        if any(_is_quantized(port) for port in operator.inputs()):
+        if is_quantized(graph, node):
             continue
-        name = operator.get_friendly_name()
+        name = graph.name(node)
         why = 'last layer' if name in last else 'position' if name in positions else 'chosen by NNCF'
-        result.kept.append(f'{_module(operator, module_of) or name} ({why})')
+        result.kept.append(f'{module_of(graph, node, modules) or name} ({why})')
     return result
-
-
-def _is_quantized(port: Any) -> bool:
-    """Whether the values of an input are 8-bit: from weights, or from a FakeQuantize before it."""
-    for _ in range(8):
-        node = port.get_source_output().get_node()
-        kind = node.get_type_name()
-        if kind == 'FakeQuantize':
-            return True
-        if kind == 'Constant':
-            return node.get_element_type().get_type_name() in ('i8', 'u8')
-        if kind not in _CARRY_ON:
-            return False
-        port = node.inputs()[0]
-    return False
-
-
-def _module(operator: Any, module_of: Mapping[str, str]) -> str | None:
-    """Name the module of an operator by its result, or by that of the bias after it."""
-    for _ in range(3):
-        for output in operator.outputs():
-            for name in output.get_names():
-                if name in module_of:
-                    return module_of[name].removeprefix('model.')
-        targets = [port.get_node() for output in operator.outputs() for port in output.get_target_inputs()]
-        if len(targets) != 1:
-            return None
-        operator = targets[0]
-    return None

@@ -188,8 +188,8 @@ def _check(o: ExportOptions) -> None:
         raise UserError('--proposals is for a whole detector: leave out --backbone')
     if o.batch < 1:
         raise UserError(f'--batch {o.batch}: must be at least 1')
-    if o.int8 is not None and (o.format != 'openvino' or o.half):
-        raise UserError('--int8 writes OpenVINO files: use --format openvino, without --half')
+    if o.int8 is not None and (o.format == 'torch-export' or o.half):
+        raise UserError('--int8 writes OpenVINO and ONNX files: use one of these, without --half')
     if o.int8 is not None and o.backbone:
         raise UserError('--int8 needs predictions to judge: export the whole model')
     packages = FORMATS[o.format].writers + ('nncf',) * (o.int8 is not None)

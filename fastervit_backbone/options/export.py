@@ -38,7 +38,7 @@ class ExportOptions:
         False, help='compute all proposals and masks always, for TensorRT (elsewhere slower)'
     )
     int8: Place | None = option(
-        None, help='8-bit integers, calibrated on these images (openvino)', metavar='FOLDER'
+        None, help='8-bit integers, calibrated on these images (onnx, openvino)', metavar='FOLDER'
     )
     verify: Place | None = option(
         None, help='images to compare on (default: generated ones)', metavar='FOLDER', group='comparison'

@@ -2,7 +2,7 @@
 
 Example:      fastervit export CONFIG CHECKPOINT --size 800x1344 --out exported
 Any size:     fastervit export upernet_fastervit0_160k CHECKPOINT --dynamic --out exported
-8 bits:       fastervit export CONFIG CHECKPOINT --size 512x512 --format openvino --int8 photos \
+8 bits:       fastervit export CONFIG CHECKPOINT --size 512x512 --format onnx --int8 photos \
                 --verify photos --annotations val.json --out exported
 Check again:  fastervit export CONFIG CHECKPOINT --check exported/model.onnx
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -435,12 +436,13 @@ def test_half_and_backbone_and_float_input(tmp_path):
         Predictor(path)
 
 
-def test_eight_bits(fpn, images, tmp_path):
+@pytest.mark.parametrize('format', ['onnx', pytest.param('openvino', marks=pytest.mark.slow)])
+def test_eight_bits(format, fpn, images, tmp_path):
     pytest.importorskip('nncf')
     pytest.importorskip('openvino')
     data = dict(verify=images / 'images/val', annotations=images / 'labels/val')
     calibration = images / 'images/train'
-    path, parity = export(FPN, fpn, tmp_path, size=(96, 128), format='openvino', int8=calibration, **data)
+    path, parity = export(FPN, fpn, tmp_path, size=(96, 128), format=format, int8=calibration, **data)
     info = json.loads(path.with_name(f'{path.name}.json').read_text())
     assert parity.precision == 'int8' and info['int8']['images'] == 2
     assert info['int8']['accuracy_controlled'] is True
@@ -449,6 +451,10 @@ def test_eight_bits(fpn, images, tmp_path):
     old, new = parity.metrics['mIoU']
     assert old - new <= 0.01
     assert Predictor(path)([read_image(next((images / 'images/val').iterdir()))[..., ::-1]])
+    if format == 'onnx':  # what onnxruntime and TensorRT take
+        kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
+        quantized = info['int8']['products'] - len(info['int8']['kept_in_float'])
+        assert kinds['QuantizeLinear'] >= 10 and kinds['DequantizeLinear'] >= 2 * quantized > 0
 
 
 @pytest.mark.parametrize(
@@ -457,7 +463,7 @@ def test_eight_bits(fpn, images, tmp_path):
         (dict(), 'one of them'),
         (dict(size=(20, 64)), 'at least 32 pixels'),
         (dict(size=(64, 64), batch=0), '--batch 0'),
-        (dict(size=(64, 64), int8='photos'), '--format openvino'),
+        (dict(size=(64, 64), int8='photos', format='torch-export'), 'writes OpenVINO and ONNX files'),
         (dict(dynamic=True), 'belong to one size'),
         (dict(size=(64, 64), format='tensorrt'), 'choose one of onnx'),
         (dict(size=(64, 64), annotations='a.json'), '--verify names the folder'),
