@@ -4,7 +4,6 @@ import hashlib
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from itertools import islice
@@ -21,6 +20,7 @@ from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, full_disk_behind
 from ..utils.log import log
 from ..utils.progress import progress_bar
+from ..utils.threads import WriteBehind, read_ahead
 from ..visualization.palette import colorize_label_map
 from .formats import write_results
 from .log import PredictionLog
@@ -152,11 +152,20 @@ class PredictionRun:
     def _predict_images(self, tasks: Iterator[Task], number: int) -> None:
         batches = -(-number // self.batch)
         what = 'batches of images' if self.batch > 1 else 'images'
-        for group, pixels in progress_bar(self._batches(tasks), batches, what):
-            for task, image, prediction in zip(group, pixels, self._predict(group, pixels), strict=True):
-                if prediction is not None:
-                    with self._skip_on_error(task.source):
-                        self._save_image(task, image, prediction)
+        with WriteBehind() as writer:
+            for group, pixels in progress_bar(self._batches(tasks), batches, what):
+                writer.submit(self._save_images, group, pixels, self._predict(group, pixels))
+
+    def _save_images(
+        self,
+        tasks: Sequence[Task],
+        pixels: Sequence[np.ndarray],
+        predictions: Sequence[Prediction | None],
+    ) -> None:
+        for task, image, prediction in zip(tasks, pixels, predictions, strict=True):
+            if prediction is not None:
+                with self._skip_on_error(task.source):
+                    self._save_image(task, image, prediction)
 
     def _predict(self, tasks: Sequence[Task], pixels: Sequence[np.ndarray]) -> list[Prediction | None]:
         """Predict a batch; on failure, image by image, with None for those that fail."""
@@ -188,13 +197,9 @@ class PredictionRun:
             self.report.failed[source.name] = message
 
     def _batches(self, tasks: Iterator[Task]) -> Iterator[Batch]:
-        """Yield batches of images; a second thread reads the next batch while the model computes."""
-        with ThreadPoolExecutor(1) as pool:
-            pending: Future[Batch] = pool.submit(self._load, list(islice(tasks, self.batch)))
-            while group := list(islice(tasks, self.batch)):
-                batch, pending = pending.result(), pool.submit(self._load, group)
-                yield batch
-            yield pending.result()
+        """Yield batches of images; the next one is read while the model computes."""
+        groups = iter(lambda: list(islice(tasks, self.batch)), [])
+        return read_ahead(self._load(group) for group in groups)
 
     def _load(self, tasks: Sequence[Task]) -> Batch:
         """Read images; those that cannot be read are skipped."""
@@ -234,16 +239,24 @@ class PredictionRun:
         temporary = target.with_name(f'.{target.name}.part.mp4')
         images: list[dict] = []
         annotations: list[dict] = []
+
+        def write_frame(pixels: np.ndarray, prediction: Prediction) -> None:
+            nonlocal writer
+            with self._timed('draw'):
+                picture = self.predictor.picture(pixels, prediction)
+            with self._timed('write'):
+                writer = writer or open_writer(temporary, rate, picture.shape[:2])
+                writer.write(picture)
+
         try:
-            for pixels, prediction in progress_bar(self._frames(source), count or None, source.name):
-                annotations += prediction.to_coco(len(images), self.categories)
-                images.append(image_entry(f'{task.name}#{len(images)}', prediction.size, frame=len(images)))
-                if self.pictures:
-                    with self._timed('draw'):
-                        picture = self.predictor.picture(pixels, prediction)
-                    with self._timed('write'):
-                        writer = writer or open_writer(temporary, rate, picture.shape[:2])
-                        writer.write(picture)
+            with WriteBehind(2 * self.batch) as behind:
+                for pixels, prediction in progress_bar(self._frames(source), count or None, source.name):
+                    annotations += prediction.to_coco(len(images), self.categories)
+                    images.append(
+                        image_entry(f'{task.name}#{len(images)}', prediction.size, frame=len(images))
+                    )
+                    if self.pictures:
+                        behind.submit(write_frame, pixels, prediction)
             if writer is not None:
                 writer.release()
                 os.replace(temporary, target)
@@ -252,12 +265,12 @@ class PredictionRun:
         self._finish(task, images, annotations)
 
     def _frames(self, source: Source) -> Iterator[tuple[np.ndarray, Prediction]]:
-        with closing(read_video(source.path)) as frames:
-            while True:
-                with self._timed('load'):
-                    batch = list(islice(frames, self.batch))
-                if not batch:
-                    return
+        def load() -> list[np.ndarray]:
+            with self._timed('load'):
+                return list(islice(frames, self.batch))
+
+        with closing(read_video(source.path)) as frames, closing(read_ahead(iter(load, []))) as batches:
+            for batch in batches:
                 yield from zip(batch, self.predictor.predict_pixels(batch, self.batch), strict=True)
 
     @contextmanager
