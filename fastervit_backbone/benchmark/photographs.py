@@ -43,7 +43,10 @@ def photograph_steps(
 
 def _step(name: str, pixels: Sequence, setting: Setting) -> Callable[[], object]:
     if is_exported(name):
-        size = read_info(Path(name))['size']
+        info = read_info(Path(name))
+        size = info['size']
+        if setting.dtype != 'fp32' or setting.device != 'cpu' or info['batch'] != 1:
+            raise UserError(f'{name}: --images takes files of one image a call, --dtype fp32, on a cpu')
         if size is not None and tuple(size) != setting.size:
             raise UserError(f'{name} takes {size[0]}x{size[1]}: give it as --size')
         predictor = Predictor(name)
@@ -54,6 +57,8 @@ def _step(name: str, pixels: Sequence, setting: Setting) -> Callable[[], object]
     config, _, checkpoint = (before if last == 'deploy' else name).partition(':')
     if not config.endswith('.py') or not checkpoint:
         raise UserError(f'{name}: --images takes CONFIG.py:CHECKPOINT[:deploy] and exported files')
+    if setting.dtype not in ('fp32', 'bf16'):
+        raise UserError(f'--dtype {setting.dtype}: --images measures fp32 and bf16')
     options = dict(size=setting.size, deploy=last == 'deploy', amp=setting.low_precision is not None)
     return partial(_predict, Predictor(config, checkpoint, device=setting.device, **options), pixels)
 

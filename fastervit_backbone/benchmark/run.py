@@ -42,7 +42,7 @@ def run(
         UserError: something that cannot be measured, or a page that cannot be written.
     """
     if advise_size is not None:
-        measures = data is not None or stages is not None or train or out is not None
+        measures = any(value is not None for value in (data, stages, out, images)) or train
         _advise(models, advise_size, measures)
         return
     device = _choose_device(device, dtype)
@@ -53,8 +53,8 @@ def run(
     if path is not None:
         check_folder_writable('--out', path.parent)
     if data is not None:
-        if models or stages is not None:
-            raise UserError('--data measures a config, not models: leave out the models and --stages')
+        if models or stages is not None or images is not None:
+            raise UserError('--data measures a config: leave out the models, --stages and --images')
         _measure_data(data, path)
         return
     if not models:
@@ -111,7 +111,9 @@ def _advise(models: Sequence[str], size: tuple[int, int], measures: bool) -> Non
     from .candidates import spec_named
 
     if measures:
-        raise UserError('--advise-size measures nothing: leave out --data, --stages, --train and --out')
+        raise UserError(
+            '--advise-size measures nothing: leave out --data, --stages, --images, --train and --out'
+        )
     if min(size) < STRIDES[-1]:
         raise UserError(f'--advise-size {size[0]}x{size[1]}: must be at least {STRIDES[-1]} pixels per side')
     for name in models or ['fastervit:0']:

@@ -67,7 +67,8 @@ def write_page(groups: Sequence[Sequence[dict]], out: Path, command: str) -> lis
         'ratio is the median over the turns, with its quartiles in parentheses. Peak memory: tensors '
         'allocated during a call, without weights and images.\n'
     )
-    if any(row.get('file_mib') for rows in groups for row in rows):
+    is_photographs = groups[0][0]['setting'].get('photographs')
+    if any(row.get('file_mib') for rows in groups for row in rows) and not is_photographs:
         text += (
             '\nExported files run in their own runtime; their memory is what loading and running them adds '
             'to a fresh process, weights included, and their accuracy is that of the very file (its json).\n'

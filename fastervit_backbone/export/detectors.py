@@ -93,6 +93,7 @@ class TwoStageGraph(DetectorGraph):
 
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """See :meth:`DetectorGraph.detect`."""
+        self._check_maps(maps, size)
         proposals, valid = self._propose(maps, size)
         boxes = proposals if self.fixed else proposals[rows_in_use(valid, STEP)]
         logits: list[Tensor] = []
@@ -120,6 +121,15 @@ class TwoStageGraph(DetectorGraph):
         boxes = decode_boxes(head.bbox_coder, boxes[region], deltas, size)
         results = _finish(boxes, values, labels, above, cfg)
         return (*results, self._masks(pyramid, results[0], results[2])) if self.mask_heads else results
+
+    def _check_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> None:
+        """Raise UserError if a level does not reach the edge of the image, as maps of some backbones do."""
+        for x, layer in zip(maps, self.box_extractors[0].roi_layers, strict=False):
+            if any(n < side * layer.spatial_scale for n, side in zip(x.shape[2:], size, strict=True)):
+                raise UserError(
+                    f'--size {size[0]}x{size[1]}: the maps of this backbone do not reach the edge of such images: '
+                    'use multiples of 32'
+                )
 
     def _propose(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return the proposals (N, 4) and whether each is one (N,)."""
@@ -211,6 +221,8 @@ def build_graph(
     Raises:
         UserError: a model that cannot be exported, or one that needs a size.
     """
+    if fixed and (backbone or config.get('default_scope') != 'mmdet'):
+        raise UserError('--fixed is for detectors with regions: leave it out')
     if backbone:
         return BackboneGraph(model, size)
     scope = config.get('default_scope')
@@ -223,6 +235,8 @@ def build_graph(
     if name not in known:
         raise UserError(f'export knows no {name}: it knows {", ".join(known)}, or --backbone')
     graph = _GRAPHS[known[name]]
+    if fixed and graph is not TwoStageGraph:
+        raise UserError(f'--fixed: a {name} has only fixed shapes, leave it out')
     return graph(model, size, fixed) if graph is TwoStageGraph else graph(model, size)
 
 

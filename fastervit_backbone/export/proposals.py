@@ -45,7 +45,7 @@ def limit_proposals(
             head.test_cfg.max_per_img = number
 
     if wanted != 'auto':
-        number = int(wanted) if str(wanted).isdigit() else 0
+        number = int(wanted) if str(wanted).isdecimal() else 0
         if not 1 <= number <= most:
             raise UserError(f"--proposals {wanted}: must be auto, or 1 to {most}, the config's number")
         limit(number)

@@ -96,8 +96,6 @@ class IndexedBias(nn.Module):
         bias: the position module.
     """
 
-    overlap = 0
-
     def __init__(self, bias: Any) -> None:
         super().__init__()
         self.bias: Any = bias
@@ -291,9 +289,28 @@ def _halve(path: Path) -> None:
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     blocked = sorted({*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_OPERATORS})
-    model = OnnxModel(convert_float_to_float16(onnx.load(path), keep_io_types=True, op_block_list=blocked))
+    loaded = onnx.load(path)
+    model = OnnxModel(
+        convert_float_to_float16(
+            loaded, keep_io_types=True, op_block_list=blocked, node_block_list=_coordinates(loaded)
+        )
+    )
     model.topological_sort()
     onnx.save(model.model, path)
+
+
+def _coordinates(model: Any) -> list[str]:
+    """Return the nodes that place regions on a map, whose coordinates 16 bits would round by cells."""
+    makers = {result: node for node in model.graph.node for result in node.output}
+    names: list[str] = []
+    nodes = [makers.get(node.input[1]) for node in model.graph.node if node.op_type == 'RoiAlign']
+    for _ in range(4):
+        nodes = [
+            node for node in nodes if node is not None and node.op_type in ('Concat', 'Add', 'Mul', 'Tile')
+        ]
+        names += [node.name for node in nodes]
+        nodes = [makers.get(name) for node in nodes for name in node.input]
+    return names
 
 
 def _to_openvino(onnx_file: Path, path: Path, half: bool) -> None:

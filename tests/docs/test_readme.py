@@ -51,7 +51,9 @@ def test_readme_is_short():
 def test_files_that_it_names_exist(page):
     links = re.findall(r'\]\((?!http)([^)#]+)\)', PAGES[page])
     assert all(((ROOT / page).parent / name).exists() for name in links), links
-    named = re.findall(r'(?:tools|configs|tests|demo|baselines)/[\w/.-]+\.(?:py|md)', PAGES[page])
+    named = re.findall(
+        r'(?:tools|configs|tests|demo|baselines|fastervit_paper)/[\w/.-]+\.(?:py|md)', PAGES[page]
+    )
     verbs = re.findall(r'fastervit ([a-z-]+)', PAGES[page])
     assert len(links) + len(named) + len(verbs) > 3
     for name in named:

@@ -451,7 +451,7 @@ def test_eight_bits(format, fpn, images, tmp_path):
     old, new = parity.metrics['mIoU']
     assert old - new <= 0.01
     assert Predictor(path)([read_image(next((images / 'images/val').iterdir()))[..., ::-1]])
-    if format == 'onnx':  # what onnxruntime and TensorRT take
+    if format == 'onnx':  # what onnxruntime takes
         kinds = Counter(node.op_type for node in onnx.load(path).graph.node)
         quantized = info['int8']['products'] - len(info['int8']['kept_in_float'])
         assert kinds['QuantizeLinear'] >= 10 and kinds['DequantizeLinear'] >= 2 * quantized > 0
