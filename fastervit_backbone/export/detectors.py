@@ -127,7 +127,7 @@ class TwoStageGraph(DetectorGraph):
         for x, layer in zip(maps, self.box_extractors[0].roi_layers, strict=False):
             if any(n < side * layer.spatial_scale for n, side in zip(x.shape[2:], size, strict=True)):
                 raise UserError(
-                    f'--size {size[0]}x{size[1]}: the maps of this backbone do not reach the edge of such images: '
+                    f'--size {size[0]}x{size[1]}: the maps of this backbone end before the image does: '
                     'use multiples of 32'
                 )
 

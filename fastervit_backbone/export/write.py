@@ -303,13 +303,12 @@ def _coordinates(model: Any) -> list[str]:
     """Return the nodes that place regions on a map, whose coordinates 16 bits would round by cells."""
     makers = {result: node for node in model.graph.node for result in node.output}
     names: list[str] = []
-    nodes = [makers.get(node.input[1]) for node in model.graph.node if node.op_type == 'RoiAlign']
+    wanted = [node.input[1] for node in model.graph.node if node.op_type == 'RoiAlign']
     for _ in range(4):
-        nodes = [
-            node for node in nodes if node is not None and node.op_type in ('Concat', 'Add', 'Mul', 'Tile')
-        ]
+        nodes = [makers[name] for name in wanted if name in makers]
+        nodes = [node for node in nodes if node.op_type in ('Concat', 'Add', 'Mul', 'Tile')]
         names += [node.name for node in nodes]
-        nodes = [makers.get(name) for node in nodes for name in node.input]
+        wanted = [name for node in nodes for name in node.input]
     return names
 
 
