@@ -14,7 +14,7 @@ from fastervit_backbone.models.layers.hat import AttentionBlock, CarrierLayer
 from fastervit_backbone.models.layers.position import Grid
 from fastervit_backbone.models.layers.position_cache import PositionCache
 from fastervit_backbone.models.layers.window import carriers_to_windows, window_unpartition
-from fastervit_backbone.models.stages import AttentionStage, compute_dtype, run_block
+from fastervit_backbone.models.stages import AttentionStage, compute_dtype
 
 from .overlap import OverlapAttention
 
@@ -56,11 +56,7 @@ class RepoolingStage(AttentionStage):
                 # (B*nH*nW, w*w, C) -> (B, nH*w, nW*w, C) -> (B, nH*c * nW*c, C) -> (B*nH*nW, L, C)
                 pooled = self.tokenizer(window_unpartition(x[:, L:], w, windows_hw))
                 x = torch.cat((carriers_to_windows(pooled, c, windows_hw), x[:, L:]), 1)
-            if block.carrier is None:  # the carriers pass unchanged
-                tokens, _ = run_block(self.with_cp, block, x[:, L:], windows_hw, bias_dtype, cache)
-                x = torch.cat((x[:, :L], tokens), 1)
-            else:
-                x, higher = run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
+            x, higher = self.run_block(block, x, windows_hw, bias_dtype, cache, higher)
             up = propagate_carriers(x[:, :L], c, w)
             x = torch.cat((x[:, :L], x[:, L:] + up), 1)
         return x

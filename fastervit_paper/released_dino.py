@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fastervit_backbone.checkpoints.convert import convert_checkpoint as convert_backbone
-from fastervit_backbone.checkpoints.convert import is_released_dino, refuse_same_file
+from fastervit_backbone.checkpoints.convert import convert_content, is_released_dino, refuse_same_file
 from fastervit_backbone.checkpoints.declared import Declared
 from fastervit_backbone.checkpoints.io import read_checkpoint, unwrap_state_dict, write_state_dict
 from fastervit_backbone.checkpoints.published import LoadReport, place_tensors, read_tensors, rename
@@ -76,10 +75,11 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     Raises:
         CheckpointError: see :func:`fastervit_backbone.checkpoint.convert_checkpoint`.
     """
-    tensors = unwrap_state_dict(read_checkpoint(source))
-    if not is_released_dino(tensors):
-        return convert_backbone(source, target, half=half)
     refuse_same_file(source, target)
+    content = read_checkpoint(source)
+    tensors = unwrap_state_dict(content)
+    if not is_released_dino(tensors):
+        return convert_content(content, source, target, half)
     if half:
         raise CheckpointError(f'{source} is a whole detector: --half is for a backbone alone')
     tensors, report = convert_released_dino(tensors, str(source))

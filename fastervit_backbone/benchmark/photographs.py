@@ -8,7 +8,7 @@ from ..datasets.images import read_image
 from ..inference.exported_formats import is_exported
 from ..inference.exported_info import read_info
 from ..inference.predictor import Predictor
-from ..inference.sources import find_sources
+from ..inference.sources import find_images, spread
 from ..utils.errors import UserError
 from .exported import accuracy_of, weight_of
 from .setting import Setting
@@ -33,11 +33,10 @@ def photograph_steps(
     Raises:
         UserError: no photographs, or a model that does not predict.
     """
-    sources = [s for s in find_sources([folder]) if not s.is_video]
+    sources = spread(find_images(folder), PHOTOGRAPHS)
     if not sources:
         raise UserError(f'--images {folder}: no images')
-    chosen = sources[:: max(1, len(sources) // PHOTOGRAPHS)][:PHOTOGRAPHS]
-    pixels = [read_image(source.path) for source in chosen]
+    pixels = [read_image(source.path) for source in sources]
     return {name: _step(name, pixels, setting) for name in models}, len(pixels)
 
 

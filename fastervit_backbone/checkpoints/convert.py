@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,12 +28,18 @@ def convert_checkpoint(source: str | Path, target: str | Path, *, half: bool = F
     """
     refuse_same_file(source, target)
     content = read_checkpoint(source)
-    tensors = unwrap_state_dict(content)
-    if is_released_dino(tensors):
+    if is_released_dino(unwrap_state_dict(content)):
         raise CheckpointError(
             f'{source} is the DINO that the authors released, a whole detector: `fastervit '
             'convert-checkpoint` converts it, in Python fastervit_paper.released_dino.convert_checkpoint'
         )
+    return convert_content(content, source, target, half)
+
+
+def convert_content(
+    content: Mapping[str, Any], source: str | Path, target: str | Path, half: bool
+) -> LoadReport:
+    """Convert what was read from ``source``; otherwise like :func:`convert_checkpoint`."""
     file = read_tensors(content, str(source))
     # output norms are in a detector's checkpoint; they are trained, and kept
     norms = sorted({int(k.split('.')[1]) for k in file.tensors if k.startswith('out_norms.')})

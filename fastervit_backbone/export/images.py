@@ -12,7 +12,7 @@ from ..datasets.images import open_image, read_image, upright_size
 from ..datasets.shapes import make_shapes
 from ..evaluation.coco_files import read_truth
 from ..evaluation.score import confusion_of, intersection_over_union, score_objects
-from ..inference.sources import choose_sources, find_sources
+from ..inference.sources import choose_sources, find_images, spread
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 
@@ -69,14 +69,14 @@ def read_images(
             raise UserError(f'--annotations {annotations}: --verify names the folder of its images')
         return generated_images()
     if annotations is None:
-        sources = [s for s in find_sources([source]) if not s.is_video]
+        sources = find_images(source)
         if not sources:
             raise UserError(f'--verify {source}: no images')
         folders = [Path(s.name).parent.name for s in sources]
         if task == 'classification' and set(folders) <= set(categories.names):
             truth = [categories.names.index(name) for name in folders]
             return Images([s.path for s in sources], truth=truth, kind='images of class folders')
-        return Images([s.path for s in sources[:: max(1, len(sources) // UNLABELED)][:UNLABELED]])
+        return Images([s.path for s in spread(sources, UNLABELED)])
     if Path(annotations).is_dir():
         if task != 'segmentation':
             raise UserError(
@@ -143,7 +143,7 @@ def _average_precision(
 
 
 def _with_label_maps(folder: Path, labels: Path, categories: Categories) -> Images:
-    sources = [s for s in find_sources([folder]) if not s.is_video]
+    sources = find_images(folder)
     maps: list[np.ndarray] = []
     index = np.full(65536, 65535, np.uint16)
     index[list(categories.ids)] = np.arange(len(categories.ids))

@@ -46,7 +46,7 @@ def quantize(
 ) -> Quantized:
     """Quantize a file in place.
 
-    ONNX gets QuantizeLinear and DequantizeLinear, which onnxruntime and TensorRT take.
+    ONNX gets QuantizeLinear and DequantizeLinear, which onnxruntime takes.
 
     Args:
         path: .xml or .onnx in float.

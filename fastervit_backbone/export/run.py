@@ -18,7 +18,7 @@ from ..inference.exported_formats import FORMATS, weights_of
 from ..inference.exported_info import info_path, read_info, write_info
 from ..inference.inputs import bits_of_config
 from ..inference.load_model import load_model
-from ..inference.sources import find_sources
+from ..inference.sources import find_images, spread
 from ..models.arch import STRIDES
 from ..options import ExportOptions, resolve
 from ..options.field import Place
@@ -201,11 +201,10 @@ def _check(o: ExportOptions) -> None:
 def _calibration(folder: str | Path | None, bits: int | None) -> list[np.ndarray]:
     if folder is None:
         return []
-    sources = [s for s in find_sources([folder]) if not s.is_video]
+    sources = spread(find_images(folder), CALIBRATION)
     if not sources:
         raise UserError(f'--int8 {folder}: no images to calibrate on')
-    step = max(1, len(sources) // CALIBRATION)
-    return [read_image(s.path, bits) for s in sources[::step][:CALIBRATION]]
+    return [read_image(s.path, bits) for s in sources]
 
 
 def _quantize(

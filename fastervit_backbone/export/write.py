@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..models.layers.hat import CarrierLayer
 from ..utils.errors import UserError
+from .any_size import prepare_for_any_size
 from .graph import Graph
 
 #: How to get what export needs.
@@ -34,81 +34,6 @@ _FLOAT32_OPERATORS = (
     'Softmax',
     'LayerNormalization',
 )
-
-
-class MatrixPool(nn.Module):
-    """Adaptive average pooling of a map of any size, as two products: exporters know it for fixed sizes only.
-
-    Args:
-        size: (rows, columns) of the result.
-    """
-
-    def __init__(self, size: int | tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size if isinstance(size, tuple) else (size, size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, rows, columns)."""
-        rows, columns = (_averages(n, length, x) for n, length in zip(self.size, x.shape[2:], strict=True))
-        return rows @ x @ columns.T
-
-
-def _averages(cells: int, length: int, like: Tensor) -> Tensor:
-    """Weights (cells, length) of the means over [floor(i*length/cells), ceil((i+1)*length/cells))."""
-    i = torch.arange(cells, device=like.device)[:, None]
-    at = torch.arange(length, device=like.device)
-    start, end = i * length // cells, ((i + 1) * length + cells - 1) // cells
-    return ((at >= start) & (at < end)).to(like.dtype) / (end - start)
-
-
-class IntegerUpsample(nn.Module):
-    """mmseg's Upsample by an integer factor, whose sizes stay symbols.
-
-    Args:
-        upsample: the module that it replaces.
-
-    Raises:
-        UserError: a factor that is no integer.
-    """
-
-    def __init__(self, upsample: Any) -> None:
-        super().__init__()
-        factor = upsample.scale_factor
-        if isinstance(factor, tuple) or factor != int(factor):
-            raise UserError(
-                f'--dynamic: upsampling by {factor} has no exact size for every image: use --size'
-            )
-        self.factor, self.options = (
-            int(factor),
-            dict(mode=upsample.mode, align_corners=upsample.align_corners),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, factor*H, factor*W)."""
-        size = (x.shape[2] * self.factor, x.shape[3] * self.factor)
-        return nn.functional.interpolate(x, size=size, **self.options)
-
-
-class IndexedBias(nn.Module):
-    """A position bias for a grid of any size, by indexing: torch.export cannot unfold by a symbol.
-
-    Args:
-        bias: the position module.
-    """
-
-    def __init__(self, bias: Any) -> None:
-        super().__init__()
-        self.bias: Any = bias
-
-    def forward(self, grid: tuple[int, int], num_prefix_tokens: int, dtype: torch.dtype) -> Tensor:
-        """Return the bias (1, h, N, N) of the tokens of a grid."""
-        table = self.bias.table(grid).to(dtype)
-        rows, columns = (torch.arange(n, device=table.device) for n in grid)
-        rows = rows[:, None] - rows + grid[0] - 1
-        columns = columns[:, None] - columns + grid[1] - 1
-        number = grid[0] * grid[1]
-        bias = table[:, rows[:, None, :, None], columns[None, :, None, :]]
-        return bias.reshape(1, len(table), number, number)
 
 
 def write(
@@ -133,7 +58,7 @@ def write(
     if half and path.suffix == '.pt2':
         raise UserError('--half: torch-export keeps the dtype of the model: use onnx or openvino')
     if dynamic:
-        _prepare_for_any_size(graph)
+        prepare_for_any_size(graph)
     height, width = _EXAMPLE if dynamic else graph.size or _EXAMPLE
     images = torch.randint(256, (batch, height, width, 3), dtype=torch.uint8).to(dtype)
     try:
@@ -203,21 +128,6 @@ def _save(onnx_program: torch.onnx.ONNXProgram, path: Path, half: bool) -> dict[
             for file in path.parent.glob(f'.{path.stem}.onnx*'):
                 file.unlink()
     return _versions('torch', 'torchvision', 'onnx', 'openvino')
-
-
-def _prepare_for_any_size(graph: Graph) -> None:
-    for module in list(graph.modules()):
-        if isinstance(module, CarrierLayer):
-            if module.window is not None:
-                raise UserError('--dynamic: carriers of higher order depend on the size: use --size')
-            module.bias = IndexedBias(module.bias)  # type: ignore[assignment]
-        for name, child in module.named_children():
-            if isinstance(child, nn.AdaptiveAvgPool2d):
-                setattr(module, name, MatrixPool(cast(Any, child.output_size)))
-            elif (
-                type(child).__name__ == 'Upsample' and child.size is None
-            ):  # mmseg's, which makes floats of sizes
-                setattr(module, name, IntegerUpsample(child))
 
 
 @contextmanager

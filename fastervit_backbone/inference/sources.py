@@ -83,6 +83,20 @@ def find_sources(sources: Sequence[str | Path], exclude: str | Path | None = Non
     return list(Sources(sources, exclude))
 
 
+def find_images(folder: str | Path) -> list[Source]:
+    """Find the images of a folder, without videos; empty where there are only videos.
+
+    Raises:
+        UserError: see :func:`find_sources`.
+    """
+    return [source for source in find_sources([folder]) if not source.is_video]
+
+
+def spread(sources: Sequence[Source], most: int) -> list[Source]:
+    """Return at most so many of some sources, spread over all."""
+    return list(sources[:: max(1, len(sources) // most)][:most])
+
+
 def choose_sources(
     sources: Sequence[str | Path], annotations: str | Path | None, exclude: str | Path | None = None
 ) -> tuple[Iterable[Source], dict[str, int] | None]:

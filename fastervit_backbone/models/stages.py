@@ -46,7 +46,7 @@ class ConvStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same shape, before downsampling."""
         for block in self.blocks:
-            x = run_block(self.with_cp, block, x)
+            x = _run_block(self.with_cp, block, x)
         return x
 
 
@@ -127,14 +127,25 @@ class AttentionStage(nn.Module):
             like ``x``.
         """
         bias_dtype, cache = compute_dtype(x), self.usable_cache()
-        L = x.shape[1] - self.window**2
         for block in self.blocks:
-            if L and block.carrier is None:  # the carriers pass unchanged
-                tokens, _ = run_block(self.with_cp, block, x[:, L:], windows_hw, bias_dtype, cache)
-                x = torch.cat((x[:, :L], tokens), 1)
-            else:
-                x, higher = run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
+            x, higher = self.run_block(block, x, windows_hw, bias_dtype, cache, higher)
         return x
+
+    def run_block(
+        self,
+        block: AttentionBlock,
+        x: Tensor,
+        windows_hw: Grid,
+        bias_dtype: torch.dtype,
+        cache: PositionCache | None,
+        higher: tuple[Tensor, ...],
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run a block; the carriers pass one without carriers unchanged."""
+        L = x.shape[1] - self.window**2
+        if not L or block.carrier is not None:
+            return _run_block(self.with_cp, block, x, windows_hw, bias_dtype, cache, higher)
+        tokens, _ = _run_block(self.with_cp, block, x[:, L:], windows_hw, bias_dtype, cache)
+        return torch.cat((x[:, :L], tokens), 1), higher
 
     def train(self, mode: bool = True) -> 'AttentionStage':
         """Set the mode like ``nn.Module.train`` and clear the position cache."""
@@ -152,7 +163,7 @@ def _downsample(spec: ArchSpec, dim: int) -> Downsample | PatchMerging:
     return Downsample(dim) if spec.downsample == 'conv' else PatchMerging(dim)
 
 
-def run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:
+def _run_block(with_cp: bool, block: nn.Module, *args: Any) -> Any:
     """Run a block, with gradient checkpointing if asked for and gradients are needed."""
     return recomputed(block, *args) if with_cp and torch.is_grad_enabled() else block(*args)
 

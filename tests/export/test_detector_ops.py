@@ -9,6 +9,7 @@ from mmcv.ops import MultiScaleDeformableAttention, batched_nms
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 
+from fastervit_backbone.export.any_size import IntegerUpsample, MatrixPool
 from fastervit_backbone.export.detector_ops import (
     GatheredAttention,
     Pyramid,
@@ -18,7 +19,6 @@ from fastervit_backbone.export.detector_ops import (
     rows_in_use,
     suppress,
 )
-from fastervit_backbone.export.write import IntegerUpsample, MatrixPool
 from fastervit_backbone.utils.errors import UserError
 
 
