@@ -54,7 +54,9 @@ def run(
         check_folder_writable('--out', path.parent)
     if data is not None:
         if models or stages is not None or images is not None:
-            raise UserError('--data measures a config: leave out the models, --stages and --images')
+            raise UserError(
+                '--data measures a config, not models: leave out the models, --stages and --images'
+            )
         _measure_data(data, path)
         return
     if not models:
