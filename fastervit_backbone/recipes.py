@@ -20,7 +20,7 @@ class Recipe:
         masks_optional: whether it also learns from boxes alone.
         nano: config of the nano backbone; None: there is none.
         min_batch: images that a training step needs.
-        graph: class of :mod:`~fastervit_backbone.export.detectors` that exports a detector.
+        graph: class that exports a detector, see :mod:`~fastervit_backbone.export.build`.
         mim: its name, the part after the backbone, and the data, as mmdet and mmseg write names of configs;
             None: named as mmpretrain does.
         section: of the page of models.
@@ -107,6 +107,7 @@ RECIPES = {
         masks='panoptic_head',
         masks_optional=False,
         nano='demo/mask2former_shapes.py',
+        graph='Mask2FormerGraph',
         mim=('mask2former', 'lsj-{}_coco', 'COCO'),
         section='Mask2Former: COCO, ADE20K',
     ),
@@ -118,6 +119,7 @@ RECIPES = {
         masks='bbox_head.loss_mask',
         masks_optional=False,
         nano='demo/rtmdet-ins_shapes.py',
+        graph='RtmdetGraph',
         mim=('rtmdet-ins', '{}_coco', 'COCO'),
     ),
     'upernet': Recipe(

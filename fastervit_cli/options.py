@@ -141,6 +141,7 @@ def freeze_imports() -> None:
 def hide_toolkit_warnings() -> None:
     """Keep the toolkits' warnings about their own code from the screen; other warnings are shown once."""
     warnings.filterwarnings('ignore', category=UserWarning, module='mm(cv|det|engine|pretrain|seg)')
+    warnings.filterwarnings('ignore', message='torch.meshgrid')  # as mmdet calls it
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:

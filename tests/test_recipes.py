@@ -7,7 +7,7 @@ pytest.importorskip('mmseg')
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.evaluate import evaluate
-from fastervit_backbone.export import detectors
+from fastervit_backbone.export import build
 from fastervit_backbone.finetune import finetune
 from fastervit_backbone.inference import Predictor
 from fastervit_backbone.recipes import RECIPES, learns_masks, part_of
@@ -27,7 +27,7 @@ def test_a_row_says_what_its_configs_have(name):
     if recipe.kind == 'coco':
         assert learns_masks(model) == (recipe.masks is not None)
     assert recipe.nano is None or (ROOT / 'configs' / recipe.nano).is_file()
-    assert recipe.graph is None or issubclass(getattr(detectors, recipe.graph), detectors.DetectorGraph)
+    assert recipe.graph is None or issubclass(getattr(build, recipe.graph), build.DetectorGraph)
 
 
 def test_a_head_of_one_row_is_trained_and_predicts(tmp_path):

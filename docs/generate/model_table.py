@@ -109,8 +109,8 @@ def leaf_configs() -> list[Path]:
 
 
 def _row(path: Path, trained: str) -> str:
-    model, scope = build_config_model(path)
-    cost = measure(model, _image_size(path, scope))
+    model, config = build_config_model(path)
+    cost = measure(model, _image_size(path, config.default_scope))
     paper = PAPER_RESULTS.get(path.stem)
     columns = [
         f'`{path.name}`' if path.parent.name in ('configs', 'demo') else f'`{path.parent.name}/{path.name}`',

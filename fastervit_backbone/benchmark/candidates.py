@@ -12,20 +12,22 @@ from ..models.arch import ARCHS, STRIDES, ArchSpec
 from ..models.compiled import compile_in_place
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
-from .config_models import config_step
+from .config_models import config_graph, config_step
 from .setting import Setting
 
 KINDS = (
-    'fastervit:ARCH[:carrier_window=N][:deploy, :onnx, :openvino or :openvino-int8], an exported file, '
-    'stage:ARCH:NUMBER[:carrier_window=N], '
+    'fastervit:ARCH[:carrier_window=N][:deploy, :onnx, :onnx-int8, :openvino or :openvino-int8], '
+    'an exported file, stage:ARCH:NUMBER[:carrier_window=N], '
     'published:ARCH (needs the pip package fastervit), timm:MODEL, '
-    'CONFIG.py[:CHECKPOINT][:deploy] (needs mmdet and mmseg), windows:ARCH:KERNEL (of fastervit_paper); '
-    'and :compile at the end'
+    'CONFIG.py[:CHECKPOINT][:deploy, :onnx, ...] (needs mmdet and mmseg), '
+    'windows:ARCH:KERNEL (of fastervit_paper); and :compile at the end'
 )
 
 #: Kinds that other packages add: name -> what builds a candidate from the rest of its name.
 MORE_KINDS: dict[str, Callable[[str, Setting], Callable[[], object]]] = {}
 _OPENVINO = ('openvino', 'openvino-int8')
+#: Endings of names of models that are exported for the measurement.
+_EXPORTED = ('onnx', 'onnx-int8', *_OPENVINO)
 
 
 def build(name: str, setting: Setting) -> Callable[[], object]:
@@ -76,11 +78,13 @@ def build(name: str, setting: Setting) -> Callable[[], object]:
 
 
 def _exported_step(name: str, setting: Setting) -> Callable[[], None] | None:
-    """Build an exported file, or a backbone that is exported for the measurement; None for others."""
+    """Build an exported file, or a model that is exported for the measurement; None for others."""
     from ..inference.exported_formats import is_exported
 
-    ending = name.rpartition(':')[2]
-    if not is_exported(name) and not (name.startswith('fastervit:') and ending in ('onnx', *_OPENVINO)):
+    before, _, ending = name.rpartition(':')
+    is_config = before.partition(':')[0].endswith('.py')
+    exports = (is_config or name.startswith('fastervit:')) and ending in _EXPORTED
+    if not is_exported(name) and not exports:
         return None
     if setting.train or setting.compile or setting.channels_last or setting.device != 'cpu':
         raise UserError(f'{name} runs only on a cpu: leave out --train, --compile, --channels-last, --device')
@@ -89,14 +93,19 @@ def _exported_step(name: str, setting: Setting) -> Callable[[], None] | None:
     ):
         raise UserError(f'{name}: use --dtype fp32, or bf16 with openvino')
     try:
-        from .exported import backbone_step, file_step
+        from .exported import backbone_graph, file_step, graph_step
     except ModuleNotFoundError as error:
         raise UserError(f'{name} needs the package {error.name}: make setup installs it') from error
     if is_exported(name):
         return file_step(Path(name), setting.size, setting.batch, setting.dtype)
-    net, _ = build_fastervit(name.removeprefix('fastervit:').removesuffix(f':{ending}'), setting)
-    assert isinstance(net, FasterViT)
-    return backbone_step(net, ending, setting.size, setting.batch, setting.dtype)
+    if is_config:
+        path, _, checkpoint = before.partition(':')
+        graph = config_graph(path, checkpoint, setting)
+    else:
+        net, _ = build_fastervit(before.removeprefix('fastervit:'), setting)
+        assert isinstance(net, FasterViT)
+        graph = backbone_graph(net, setting.size)
+    return graph_step(graph, ending, setting.size, setting.batch, setting.dtype)
 
 
 def build_fastervit(name: str, setting: Setting) -> tuple[nn.Module, bool]:

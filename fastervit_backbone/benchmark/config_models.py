@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,16 @@ from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 from .setting import Setting
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+    from ..export.graph import Graph
+
 
 def build_config_model(
     path: Path, make: Callable[[Mapping], nn.Module] | None = None
-) -> tuple[nn.Module, str]:
-    """Build the model of a config, without downloads; also returns its scope ('mmdet', ...).
+) -> "tuple[nn.Module, 'Config']":
+    """Build the model of a config, without downloads; also returns the config.
 
     Args:
         path: of the config.
@@ -32,7 +38,7 @@ def build_config_model(
     config = load_config(path)
     init_default_scope(config.get('default_scope', 'mmengine'))
     fit_to_machine(config, 'none')
-    return (make or MODELS.build)(config.model), config.default_scope
+    return (make or MODELS.build)(config.model), config
 
 
 def data_samples(scope: str, size: tuple[int, int], batch: int = 1) -> list:
@@ -47,12 +53,23 @@ def data_samples(scope: str, size: tuple[int, int], batch: int = 1) -> list:
     return [DataSample(metainfo=dict(shapes, scale_factor=(1.0, 1.0))) for _ in range(batch)]
 
 
+def config_graph(path: str, checkpoint: str, setting: Setting) -> 'Graph':
+    """Make the module that exports the model of a config; see :func:`config_step`."""
+    from ..export.build import build_graph
+
+    model, config = _model(path, checkpoint, setting)
+    return build_graph(model, config, setting.size, backbone=False)
+
+
 def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Callable[[], None]:
-    """Build a whole detector, segmenter or classifier; a step goes from normalized images to predictions."""
-    try:
-        from ..engine.runner.build import build_untrained
-    except ModuleNotFoundError as error:
-        raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
+    """Build a whole detector, segmenter or classifier; a step goes from normalized images to predictions.
+
+    Args:
+        path: of the config.
+        mode: CHECKPOINT, ``deploy`` or both, between them a colon; without a checkpoint weights are random.
+        setting: of all candidates.
+        images: (B, 3, H, W).
+    """
     if setting.train or setting.channels_last:
         raise UserError(
             f'{path}: of whole models only contiguous inference is measured: '
@@ -60,18 +77,11 @@ def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Calla
         )
     before, _, last = mode.rpartition(':')
     checkpoint, is_deployed = (before, True) if last == 'deploy' else (mode, False)
-    if checkpoint:
-        from ..inference.load_model import load_model
-
-        model, config, _ = load_model(path, checkpoint, None, 0.0)
-        scope = config.default_scope
-    else:
-        model, scope = build_config_model(Path(path), build_untrained)
-    if scope == 'mmdet':
+    model, config = _model(path, checkpoint, setting)
+    if config.default_scope == 'mmdet':
         from ..ops.float32 import run_in_float32
 
         run_in_float32()  # mmcv's operators do not support bfloat16
-    model = model.eval().to(setting.device)
     if is_deployed:
         backbone = model.backbone
         if not isinstance(backbone, FasterViT):
@@ -79,7 +89,7 @@ def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Calla
         model.backbone = backbone.deploy(setting.size, dtype=setting.low_precision, batch=setting.batch)
     if setting.compile:
         compile_backbone(model, setting.device)
-    samples = data_samples(scope, setting.size, setting.batch)
+    samples = data_samples(config.default_scope, setting.size, setting.batch)
     autocast = setting.autocast()
 
     def predict() -> None:
@@ -87,3 +97,46 @@ def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Calla
             model.predict(images, samples)
 
     return predict
+
+
+def _model(path: str, checkpoint: str, setting: Setting) -> "tuple[Any, 'Config']":
+    """Build or load a model in eval mode on the setting's device, which finds the objects it asks for."""
+    try:
+        from ..engine.runner.build import build_untrained
+        from ..inference.load_model import load_model
+    except ModuleNotFoundError as error:
+        raise UserError(f'{path} needs the package {error.name}: make setup installs it') from error
+    model: Any
+    if checkpoint:
+        model, config, _ = load_model(path, checkpoint, None, 0.0)
+    else:
+        model, config = build_config_model(Path(path), build_untrained)
+    model = model.eval().to(setting.device)
+    if setting.objects is not None:
+        _find_objects(path, model, setting)
+    return model, config
+
+
+def _find_objects(path: str, model: Any, setting: Setting) -> None:
+    """Lower the score threshold until a detector finds ``setting.objects`` in noise, and limit it to them.
+
+    It finds three times as many without the limit, so that a file or another precision finds enough, too.
+
+    Raises:
+        UserError: no detector with a score threshold.
+    """
+    assert setting.objects is not None
+    head = getattr(model, 'roi_head', None) or getattr(model, 'bbox_head', None)
+    cfg = getattr(head, 'test_cfg', None) or {}
+    if 'score_thr' not in cfg or 'max_per_img' not in cfg:
+        raise UserError(f'--objects: {path} has no score threshold (test_cfg.score_thr): leave it out')
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(1, 3, *setting.size, generator=generator).to(setting.device)
+    wanted = cfg.max_per_img = 3 * setting.objects
+    low, high = 1e-6, 1.0
+    for _ in range(12):
+        cfg.score_thr = (low * high) ** 0.5
+        with torch.inference_mode():
+            (result,) = model.predict(images, data_samples('mmdet', setting.size))
+        low, high = (cfg.score_thr, high) if len(result.pred_instances) >= wanted else (low, cfg.score_thr)
+    cfg.score_thr, cfg.max_per_img = low, setting.objects

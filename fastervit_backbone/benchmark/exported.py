@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..export.graph import BackboneGraph
+from ..export.graph import BackboneGraph, Graph
 from ..export.int8 import quantize_plainly
 from ..export.write import write
 from ..inference.exported_formats import weights_of
@@ -18,8 +18,8 @@ from ..inference.session import open_session
 from ..models.fastervit import FasterViT
 from ..utils.errors import UserError
 
-#: Ending of a candidate -> suffix of its file.
-KINDS = {'onnx': '.onnx', 'openvino': '.xml', 'openvino-int8': '.xml'}
+#: Ending of a candidate, without -int8 -> suffix of its file.
+_SUFFIXES = {'onnx': '.onnx', 'openvino': '.xml'}
 #: Run in a process of its own: the memory that a file and its runtime add, MiB.
 _MEMORY = """
 import sys
@@ -91,27 +91,31 @@ def file_step(path: Path, size: tuple[int, int], batch: int, precision: str) -> 
     return ExportedStep(path, (batch, *size, 3), info['dtype'], precision)
 
 
-def backbone_step(
-    net: FasterViT, kind: str, size: tuple[int, int], batch: int, precision: str
-) -> Callable[[], None]:
-    """Export a backbone to a temporary file and make its step; 'openvino-int8' is calibrated on noise.
-
-    Args:
-        net: the backbone.
-        kind: of :data:`KINDS`.
-        size: (height, width).
-        batch: images in a call.
-        precision: 'fp32', or 'bf16' for OpenVINO.
-    """
+def backbone_graph(net: FasterViT, size: tuple[int, int]) -> Graph:
+    """Make the module that exports a backbone for images of a size."""
     model = torch.nn.Module()
     model.backbone = net
     model.data_preprocessor = torch.nn.Module()
     model.data_preprocessor.mean = torch.full((3,), 127.0)
     model.data_preprocessor.std = torch.full((3,), 58.0)
     model.data_preprocessor.to_rgb = True
-    graph = BackboneGraph(model, size)
+    return BackboneGraph(model, size)
+
+
+def graph_step(
+    graph: Graph, kind: str, size: tuple[int, int], batch: int, precision: str
+) -> Callable[[], None]:
+    """Export to a temporary file and make its step; 'openvino-int8' and 'onnx-int8' are calibrated on noise.
+
+    Args:
+        graph: the model.
+        kind: ending of the candidate: 'onnx', 'openvino', and with '-int8'.
+        size: (height, width).
+        batch: images in a call.
+        precision: 'fp32', or 'bf16' for OpenVINO.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f'backbone{KINDS[kind]}'
+        path = Path(folder) / f'{graph.task}{_SUFFIXES[kind.removesuffix("-int8")]}'
         write(graph, path, batch=batch, dtype=torch.uint8, half=False, dynamic=False)
         shape = (batch, *size, 3)
         if kind.endswith('int8'):

@@ -33,6 +33,7 @@ def run(
     out: str | None,
     advise_size: tuple[int, int] | None = None,
     images: str | None = None,
+    objects: int | None = None,
 ) -> None:
     """Measure, print tables and write the page; arguments are the options of the verb.
 
@@ -46,7 +47,7 @@ def run(
         _advise(models, advise_size, measures)
         return
     device = _choose_device(device, dtype)
-    _check_numbers(rounds=rounds, batch=batch, threads=threads)
+    _check_numbers(rounds=rounds, batch=batch, threads=threads, objects=objects)
     if threads is not None:
         torch.set_num_threads(threads)
     path = None if out is None else Path(out)
@@ -64,14 +65,15 @@ def run(
     settings = []
     for text, name in product(size, dtype):
         count, hw = parse_size(text, batch)
-        options = dict(channels_last=channels_last, compile=compile, train=train)
+        options = dict(channels_last=channels_last, compile=compile, train=train, objects=objects)
         settings.append(Setting(size=hw, batch=count, dtype=name, device=device, **options))
     is_plain = not (train or compile or channels_last)
     if images is not None:
-        if stages is not None or not is_plain or any(setting.batch != 1 for setting in settings):
+        others = stages is not None or not is_plain or objects is not None
+        if others or any(setting.batch != 1 for setting in settings):
             raise UserError(
                 '--images measures predictions one by one: leave out --stages, --train, --compile, '
-                '--channels-last and batches'
+                '--channels-last, --objects and batches'
             )
         _measure_predictions(models, settings, images, rounds, path)
     elif stages is None:

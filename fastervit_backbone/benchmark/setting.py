@@ -18,6 +18,7 @@ class Setting:
         channels_last: memory format of images and weights.
         compile: use ``torch.compile``.
         train: forward and backward, instead of inference.
+        objects: that a detector finds in an image, its threshold lowered for it; None: as many as it finds.
         photographs: whole predictions of ``batch`` photographs one by one, instead of tensors.
     """
 
@@ -29,6 +30,7 @@ class Setting:
     compile: bool = False
     train: bool = False
     photographs: bool = False
+    objects: int | None = None
 
     @property
     def low_precision(self) -> torch.dtype | None:

@@ -42,6 +42,8 @@ def title(setting: dict) -> str:
     if setting.get('photographs'):
         shape = f'{setting["batch"]} photographs one by one, fitted into {height} x {width}'
     parts = [shape, setting['dtype'], 'training step' if setting['train'] else 'inference']
+    if setting.get('objects'):
+        parts.append(f'{setting["objects"]} objects an image')
     parts += ['channels-last'] * setting['channels_last'] + ['compiled'] * setting['compile']
     return ', '.join(parts)
 

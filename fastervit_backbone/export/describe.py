@@ -51,6 +51,7 @@ def describe(
         normalization=dict(mean=mean, std=std),
         preprocess=_preprocess(config, graph, mean) | _bits(config),
         outputs=list(graph.outputs),
+        **graph.reading,
         align_corners=bool(getattr(head, 'align_corners', False)),
         classes=[dict(id=i, name=n) for i, n in zip(categories.ids, categories.names, strict=True)],
         own_category_ids=categories.own,

@@ -199,6 +199,14 @@ class GatheredAttention(nn.Module):
         return layer.dropout(out if layer.batch_first else out.permute(1, 0, 2)) + identity
 
 
+def gather_attention(model: nn.Module) -> None:
+    """Replace each MultiScaleDeformableAttention of a model by :class:`GatheredAttention`."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__ == 'MultiScaleDeformableAttention':
+                setattr(module, name, GatheredAttention(child))
+
+
 def _sample(values: Tensor, places: Tensor, points: int, shapes: Sequence[tuple[int, int]]) -> Tensor:
     """Bilinear samples of all levels, zero outside.
 

@@ -7,18 +7,17 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
-from ..recipes import graphs
 from ..utils.errors import UserError
 from .detector_ops import (
-    GatheredAttention,
     Pyramid,
     best_classes,
     decode_boxes,
     filled,
+    gather_attention,
     rows_in_use,
     suppress,
 )
-from .graph import BackboneGraph, ClassifierGraph, Graph, SegmenterGraph
+from .graph import Graph
 
 #: Rows of proposals and of masks are computed in multiples of these: a runtime prepares its kernels anew for
 #: every number of rows, and keeps them.
@@ -66,7 +65,7 @@ class DenseGraph(DetectorGraph):
             values = values if factors is None else values * factors[box]
             parts.append((boxes, values, index % scores.shape[1], above))
         boxes, scores, labels, above = (torch.cat(part) for part in zip(*parts, strict=True))
-        return _finish(boxes, scores, labels, above & _large_enough(boxes, cfg), cfg)
+        return _finish(boxes, scores, labels, above & large_enough(boxes, cfg), cfg)
 
 
 class TwoStageGraph(DetectorGraph):
@@ -141,8 +140,8 @@ class TwoStageGraph(DetectorGraph):
             boxes = decode_boxes(head.bbox_coder, anchors[index], deltas[index], size)
             parts.append((boxes, values, torch.full_like(index, i)))
         boxes, scores, levels = (torch.cat(part) for part in zip(*parts, strict=True))
-        valid = _large_enough(boxes, cfg)
-        index, valid = suppress(boxes, scores, levels, valid, _iou(cfg), cfg.max_per_img)
+        valid = large_enough(boxes, cfg)
+        index, valid = suppress(boxes, scores, levels, valid, nms_iou(cfg), cfg.max_per_img)
         return boxes[index] * valid[:, None], valid
 
     def _masks(self, pyramid: Pyramid, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -163,10 +162,7 @@ class DinoGraph(DetectorGraph):
 
     def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
         super().__init__(model, size)
-        for module in list(self.model.modules()):
-            for name, child in module.named_children():
-                if type(child).__name__ == 'MultiScaleDeformableAttention':
-                    setattr(module, name, GatheredAttention(child))
+        gather_attention(self.model)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> boxes, scores, labels."""
@@ -200,46 +196,6 @@ class DinoGraph(DetectorGraph):
         return corners, values, index % scores.shape[2]
 
 
-#: Name in a recipe -> graph of a detector; classifiers and segmenters are known by their toolkit.
-_GRAPHS: dict[str, type[DetectorGraph]] = {
-    graph.__name__: graph for graph in (DenseGraph, TwoStageGraph, DinoGraph)
-}
-
-
-def build_graph(
-    model: Any, config: Config, size: tuple[int, int] | None, *, backbone: bool, fixed: bool = False
-) -> Graph:
-    """Build the module to export.
-
-    Args:
-        model: with its weights.
-        config: of the model.
-        size: (height, width); None for any.
-        backbone: only the backbone.
-        fixed: only fixed shapes inside; see :class:`TwoStageGraph`.
-
-    Raises:
-        UserError: a model that cannot be exported, or one that needs a size.
-    """
-    if fixed and (backbone or config.get('default_scope') != 'mmdet'):
-        raise UserError('--fixed is for detectors with regions: leave it out')
-    if backbone:
-        return BackboneGraph(model, size)
-    scope = config.get('default_scope')
-    if scope == 'mmpretrain':
-        return ClassifierGraph(model, size)
-    if scope == 'mmseg':
-        return SegmenterGraph(model, size)
-    name = type(model).__name__
-    known = graphs()
-    if name not in known:
-        raise UserError(f'export knows no {name}: it knows {", ".join(known)}, or --backbone')
-    graph = _GRAPHS[known[name]]
-    if fixed and graph is not TwoStageGraph:
-        raise UserError(f'--fixed: a {name} has only fixed shapes, leave it out')
-    return graph(model, size, fixed) if graph is TwoStageGraph else graph(model, size)
-
-
 def _per_image(maps: Sequence[Tensor]) -> list[list[Tensor]]:
     return [[m[i : i + 1] for m in maps] for i in range(len(maps[0]))]
 
@@ -249,10 +205,7 @@ def _dense(head: Any, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor, Tens
 
     A factor, such as ATSS's centerness, multiplies the scores of its box; None: the head has none.
     """
-    if not head.use_sigmoid_cls:
-        raise UserError(
-            f'export knows dense heads with sigmoid scores only, not {type(head).__name__} as given'
-        )
+    check_dense_head(head)
     outputs = head(tuple(maps))
     shapes = [tuple(score.shape[2:]) for score in outputs[0]]
     anchors = head.prior_generator.grid_priors(shapes, device=maps[0].device)
@@ -278,11 +231,21 @@ def _stages(roi_head: Any, kind: str) -> tuple[list[Any], list[Any]]:
     return list(heads), extractors
 
 
-def _large_enough(boxes: Tensor, cfg: Config) -> Tensor:
+def check_dense_head(head: Any) -> None:
+    """Raise UserError unless a head's scores are sigmoids."""
+    if not head.use_sigmoid_cls:
+        raise UserError(
+            f'export knows dense heads with sigmoid scores only, not {type(head).__name__} as given'
+        )
+
+
+def large_enough(boxes: Tensor, cfg: Config) -> Tensor:
+    """Return whether the sides of boxes (N, 4) are longer than ``cfg.min_bbox_size``: (N,), bool."""
     return ((boxes[:, 2:] - boxes[:, :2]) > cfg.get('min_bbox_size', -1)).all(1)
 
 
-def _iou(cfg: Config) -> float:
+def nms_iou(cfg: Config) -> float:
+    """Return the IoU above which ``cfg.nms`` suppresses; UserError if it is another suppression."""
     nms = dict(cfg.nms)
     if nms.pop('type', 'nms') != 'nms' or set(nms) != {'iou_threshold'}:
         raise UserError(f'export knows nms with an iou_threshold only, not test_cfg.nms={dict(cfg.nms)}')
@@ -293,6 +256,6 @@ def _finish(
     boxes: Tensor, scores: Tensor, labels: Tensor, valid: Tensor, cfg: Config
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Suppress per class and pad to ``cfg.max_per_img``."""
-    index, valid = suppress(boxes, scores, labels, valid, _iou(cfg), cfg.max_per_img)
+    index, valid = suppress(boxes, scores, labels, valid, nms_iou(cfg), cfg.max_per_img)
     scores, boxes = scores[index] * valid, boxes[index] * valid[:, None]
     return boxes, scores, torch.where(valid, labels[index], torch.full_like(index, -1))

@@ -21,10 +21,12 @@ class Graph(nn.Module):
     Attributes:
         task: 'backbone', 'detection', 'segmentation' or 'classification'.
         outputs: names of the results, in order.
+        reading: what the json beside the file says about how results are read, where that differs.
     """
 
     task: str
     outputs: tuple[str, ...]
+    reading: dict[str, Any]
     model: Any  # of a toolkit, without type hints
     mean: Tensor
     std: Tensor
@@ -32,6 +34,7 @@ class Graph(nn.Module):
     def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
         super().__init__()
         self.size = size
+        self.reading = {}
         backbone = model.backbone
         deployed = backbone.deploy(size, choices='linear') if isinstance(backbone, FasterViT) else None
         model.backbone = nn.Identity() if deployed is not None else backbone
@@ -111,8 +114,6 @@ class SegmenterGraph(Graph):
                 "test_cfg.mode 'slide' cuts images into crops: export the whole image with --cfg-options "
                 'model.test_cfg.mode=whole, and use fastervit predict --tile for large images'
             )
-        if type(head).__name__ == 'Mask2FormerHead':
-            raise UserError('export knows no Mask2Former: it knows UPerNet, FPN and the like, or --backbone')
         if isinstance(head, nn.ModuleList) or head.out_channels == 1:
             raise UserError('export knows segmenters with one decode head and a channel for each class')
 
@@ -121,4 +122,8 @@ class SegmenterGraph(Graph):
         head = self.model.decode_head
         logits = head(self.model.extract_feat(x))
         full = F.interpolate(logits, x.shape[2:], mode='bilinear', align_corners=head.align_corners)
-        return logits, full.argmax(1).to(torch.uint8 if logits.shape[1] < 256 else torch.int32)
+        return logits, self.choose(full)
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """Return the class of each pixel: (B, C, H, W) -> (B, H, W), uint8 or int32."""
+        return logits.argmax(1).to(torch.uint8 if logits.shape[1] < 256 else torch.int32)

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 
 from ..inference.exported import ExportedModel
 from ..inference.exported_arrays import resize_channels
-from ..structures.prediction import Prediction
+from ..structures.prediction import INSTANCE_OFFSET, Prediction
 from ..utils.errors import UserError
 from ..utils.progress import progress_bar
 from .images import Images, score
@@ -142,6 +142,8 @@ def compare(exported: ExportedModel, reference: Reference, images: Images, preci
                 counts += _count(pair[0].label_map, pair[1].label_map)
             elif exported.task == 'detection':
                 _match(parity, *pair, tolerance)
+                if pair[0].panoptic is not None and pair[1].panoptic is not None:
+                    counts += _count_segments(pair[0].panoptic, pair[1].panoptic)
     parity.arrays = {
         name: difference / top if top else difference for name, (difference, top) in largest.items()
     }
@@ -187,6 +189,22 @@ def _compare_arrays(
 def _count(expected: np.ndarray | None, found: np.ndarray | None) -> np.ndarray:
     assert expected is not None and found is not None
     return np.array([(expected != found).sum(), expected.size])
+
+
+def _count_segments(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Count the pixels outside the segments' largest common parts, whatever their numbers, and all pixels.
+
+    Args:
+        expected: (H, W), see Prediction.panoptic.
+        found: likewise.
+    """
+    pairs, sizes = np.unique(np.stack([expected.ravel(), found.ravel()], 1), axis=0, return_counts=True)
+    sizes = sizes * (pairs[:, 0] % INSTANCE_OFFSET == pairs[:, 1] % INSTANCE_OFFSET)
+    common = [
+        sum(sizes[pairs[:, side] == segment].max() for segment in np.unique(pairs[:, side]))
+        for side in (0, 1)
+    ]
+    return np.array([expected.size - min(common), expected.size])
 
 
 def _failures(parity: Parity, tolerance: Tolerance) -> list[str]:

@@ -11,9 +11,11 @@ from mmengine.dataset import Compose
 from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
+from ..engine.samples import found_in
 from ..inference.inputs import build_test_pipeline
-from ..structures.prediction import Prediction, encode_mask
+from ..structures.prediction import Prediction
 from .graph import Graph
+from .mask2former import Mask2FormerSegmenterGraph
 
 
 class Reference:
@@ -38,7 +40,7 @@ class Reference:
             case 'classification':
                 results = dict(scores=self.model(x, mode='tensor').softmax(1))
             case 'segmentation':
-                results = dict(logits=self.model(x, mode='tensor'))
+                results = dict(logits=self._logits(x))
             case _:
                 return {}
         return {name: value[0].numpy() for name, value in results.items()}
@@ -58,24 +60,30 @@ class Reference:
         # the padding is part of the image, where mmdet cannot paste masks of boxes beyond it
         scales = inner[0] / size[0], inner[1] / size[1]
         whole = (math.ceil(height / scales[0]), math.ceil(width / scales[1]))
+        of_image = self.graph.task == 'segmentation' or 'queries' in self.graph.reading
         metainfo = dict(
-            ori_shape=whole if self.graph.task == 'detection' else size,
-            img_shape=(height, width),
+            ori_shape=size if of_image else whole,
+            img_shape=inner if 'queries' in self.graph.reading else (height, width),
             pad_shape=(height, width),
             batch_input_shape=(height, width),
             scale_factor=scales[::-1],
             img_padding_size=(0, width - inner[1], 0, height - inner[0]),
         )
         (result,) = self.model.predict(x, [_sample(self.config.default_scope, metainfo)])
+        if 'masks' in result.get('pred_instances', {}):
+            result.pred_instances.masks = result.pred_instances.masks[:, : size[0], : size[1]]
         if self.graph.task == 'segmentation':
-            label_map = result.pred_sem_seg.data[0].numpy()
-            return Prediction.of_label_map(label_map, result.seg_logits.data.shape[0])
-        found = result.pred_instances
-        masks = None
-        if 'masks' in found:
-            masks = [encode_mask(mask[: size[0], : size[1]].numpy()) for mask in found.masks]
-        boxes, scores, labels = (found[key].numpy() for key in ('bboxes', 'scores', 'labels'))
-        return Prediction(size, boxes, scores, labels, masks).within_image()
+            count = result.seg_logits.data.shape[0]
+        else:
+            count = getattr(getattr(self.model, 'panoptic_fusion_head', None), 'num_classes', 0)
+        return found_in(result, size, count).within_image()
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """Return the decode head's result; that of a Mask2Former has the size of the image."""
+        if isinstance(self.graph, Mask2FormerSegmenterGraph):
+            shape = (x.shape[2], x.shape[3])
+            return self.model.encode_decode(x, [dict(img_shape=shape, pad_shape=shape, ori_shape=shape)])
+        return self.model(x, mode='tensor')
 
     def canvas(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
         """Prepare an image (H, W, 3), BGR, as the config's test pipeline does for a classifier; else None.

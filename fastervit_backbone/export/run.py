@@ -26,8 +26,8 @@ from ..utils.errors import UserError
 from ..utils.files import check_folder_writable, reporting_full_disk
 from ..utils.log import log
 from ..utils.trust import trusting_pickles
+from .build import build_graph
 from .describe import describe
-from .detectors import build_graph
 from .first_difference import first_difference
 from .graph import Graph
 from .images import Images, read_images, score

@@ -12,6 +12,7 @@ from .exported_arrays import label_map_of, paste_mask
 from .exported_formats import format_of, weights_of
 from .exported_info import info_path, read_info
 from .exported_input import prepare
+from .exported_masks import Geometry, masks_of_objects, prediction_of_queries
 from .session import open_session
 
 
@@ -49,7 +50,9 @@ class ExportedModel:
         self.bits: int | None = self.info['preprocess'].get('bits')
         classes = self.info['classes']
         names, ids = (tuple(c[key] for c in classes) for key in ('name', 'id'))
-        self.categories = Categories(names, ids, own=self.info['own_category_ids'])
+        queries = self.info.get('queries', {})
+        things = queries['things'] if 'panoptic' in queries else None
+        self.categories = Categories(names, ids, own=self.info['own_category_ids'], num_things=things)
 
     def _check_session(self) -> None:
         """Compare names, shapes and dtype of the file's input and results with the json.
@@ -156,6 +159,10 @@ class ExportedModel:
             canvas = outputs['label_map'].shape
             label_map = label_map_of(outputs['logits'], canvas, inner, size, self.info['align_corners'])
             return Prediction.of_label_map(label_map, len(self.categories.names), labels)
+        geometry = Geometry(self.size or inner, inner, size)
+        if 'queries' in self.info:
+            of_queries = outputs['probabilities'], outputs['masks'], self.info['queries']
+            return prediction_of_queries(*of_queries, geometry, threshold, labels).within_image()
         keep = (outputs['scores'] >= threshold) & (outputs['labels'] >= 0)
         if outputs['labels'].max(initial=-1) >= len(self.categories.names):
             raise UserError(f'{self.path} finds more classes than its json names: export it again')
@@ -166,7 +173,9 @@ class ExportedModel:
         scale = np.array([inner[1] / size[1], inner[0] / size[0]] * 2, np.float32)
         boxes = outputs['boxes'][index].astype(np.float32) / scale  # may reach into the padding, as masks do
         masks = None
-        if 'masks' in outputs:
+        if 'masks' in self.info:
+            masks = masks_of_objects(outputs['masks'][index], geometry, self.info['masks']['threshold'])
+        elif 'masks' in outputs:
             pairs = zip(outputs['masks'][index], boxes, strict=True)
             masks = [encode_mask(paste_mask(mask, box, size)) for mask, box in pairs]
         scores, found = outputs['scores'][index].astype(np.float32), outputs['labels'][index].astype(int)

@@ -44,15 +44,18 @@ class ExportedInToolkit(BaseModel):
                 sample.set_pred_label(torch.from_numpy(scores).argmax().reshape(1))
             return samples
         for sample, found in zip(samples, self.exported.infer(pixels, 0.0, None), strict=True):
-            _fill(sample, found)
+            _fill(sample, found, len(self.exported.categories.names))
         return samples
 
 
-def _fill(sample: BaseDataElement, found: Prediction) -> None:
-    """Store a prediction as mmseg or mmdet does."""
+def _fill(sample: BaseDataElement, found: Prediction, num_classes: int) -> None:
+    """Store a prediction as mmseg or mmdet does, which count pixels without a segment as one more class."""
     if found.label_map is not None:
         sample.pred_sem_seg = PixelData(data=torch.from_numpy(found.label_map.astype(np.int64))[None])
         return
+    if found.panoptic is not None:
+        segments = np.where(found.panoptic < 0, num_classes, found.panoptic)
+        sample.pred_panoptic_seg = PixelData(sem_seg=torch.from_numpy(segments)[None])
     objects = InstanceData(
         bboxes=torch.from_numpy(found.boxes),
         scores=torch.from_numpy(found.scores),

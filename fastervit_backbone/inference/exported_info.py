@@ -81,6 +81,27 @@ def _is_preprocess(info: Mapping[str, Any]) -> bool:
     )
 
 
+def _are_queries(value: object) -> bool:
+    if not isinstance(value, dict) or not value.keys() <= {'things', 'max_per_image', 'panoptic'}:
+        return False
+    limits = value.get('panoptic', dict(object_mask_thr=0.0, iou_thr=0.0, filter_low_score=False))
+    return (
+        _is_int(value.get('things'), 0)
+        and _is_int(value.get('max_per_image', 1))
+        and isinstance(limits, dict)
+        and limits.keys() == {'object_mask_thr', 'iou_thr', 'filter_low_score'}
+        and all(isinstance(limits[name], int | float) for name in limits)
+    )
+
+
+#: Keys of some detectors: masks of the whole image; queries, see :mod:`~.exported_masks`.
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = dict(
+    masks=(
+        lambda v: isinstance(v, dict) and isinstance(v.get('threshold'), float) and 0 < v['threshold'] < 1,
+        'a threshold of probabilities',
+    ),
+    queries=(_are_queries, 'how queries are read'),
+)
 #: Task -> results that predictions are made of.
 _RESULTS = dict(
     detection={'boxes', 'scores', 'labels'}, segmentation={'logits', 'label_map'}, classification={'scores'}
@@ -166,14 +187,14 @@ def read_info(path: Path) -> dict[str, Any]:
         raise UserError(
             f'{beside} was changed after the export: copy it again, or export with what you want in it'
         )
-    for key, (is_valid, expected) in _SCHEMA.items():
+    for key, (is_valid, expected) in (_SCHEMA | {k: v for k, v in _OPTIONAL.items() if k in info}).items():
         if not is_valid(info[key]):
             raise UserError(f'{beside}: {key} is {str(info[key])[:60]}, expected {expected}: copy it again')
     if not _is_preprocess(info):
         raise UserError(
             f'{beside}: preprocess is {str(info["preprocess"])[:90]}, which fits no {info["task"]}'
         )
-    results = _RESULTS.get(info['task'], set())
+    results = {'probabilities', 'masks'} if 'queries' in info else _RESULTS.get(info['task'], set())
     if not results <= set(info['outputs']):
         raise UserError(f'{beside}: outputs are {info["outputs"]}, expected {", ".join(sorted(results))}')
     if info['task'] == 'segmentation' and not all(0 <= c['id'] < 65535 for c in info['classes']):

@@ -8,7 +8,8 @@ Data pipeline:  fastervit benchmark --data configs/cascade_fastervit0_3x.py
 MODEL is one of
   fastervit:ARCH[:deploy]  this package, ARCH as in docs/backbone.md; :carrier_window=N after ARCH
                            for carriers of higher order
-  fastervit:ARCH:onnx      the same exported, run by onnxruntime; :openvino, :openvino-int8
+  fastervit:ARCH:onnx      the same exported, run by onnxruntime; :onnx-int8, :openvino, :openvino-int8;
+                           also CONFIG.py[:CHECKPOINT]:onnx and so on
   FILE.onnx or FILE.xml    a file of fastervit export, with its size and its accuracy
   stage:ARCH:NUMBER        one of its stages, 1 to 4; :carrier_window=N likewise
   published:ARCH           the published implementation (pip install fastervit)
@@ -17,6 +18,8 @@ MODEL is one of
   CONFIG.py[:CHECKPOINT][:deploy]  the whole detector or segmenter of a config (default: random weights)
   windows:ARCH:KERNEL      only the attention within windows of stage 3: sdpa (the model's), flex or plain
 """  # noqa: E501 (a command to copy)
+
+import os
 
 from ..options import parse_size, parse_strictly, verb_parser
 
@@ -67,8 +70,18 @@ def main() -> None:
         metavar='FOLDER',
         help='measure whole predictions of these photographs: CONFIG.py:CHECKPOINT[:deploy], exported files',
     )
+    parser.add_argument(
+        '--objects',
+        type=int,
+        metavar='N',
+        help="lower a detector's score threshold until it finds N objects in an image (default: leave it: "
+        'with random weights, few)',
+    )
     parser.add_argument('--out', metavar='PATH', help='also write PATH.md with pictures, and PATH.json')
     args = parse_strictly(parser)
+    # before torch is imported: the profiler, which counts memory, writes about itself
+    os.environ.setdefault('KINETO_LOG_LEVEL', '99')
+    os.environ.setdefault('TORCH_CPP_LOG_LEVEL', 'ERROR')
 
     from fastervit_backbone.benchmark import candidates, run  # after parsing: --help stays fast
     from fastervit_paper.stage_profile import write_stages

@@ -197,6 +197,19 @@ def test_data_path(tmp_path, monkeypatch, capsys):
         run([], data=f'{DEMOS}/fpn_shapes.py')
 
 
+def test_a_detector_finds_as_many_objects_as_asked_for():
+    from fastervit_backbone.benchmark.config_models import _model, data_samples
+
+    cascade = f'{DEMOS}/cascade_shapes.py'
+    model, _ = _model(cascade, '', Setting(size=(96, 128), objects=7))
+    images = torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        (result,) = model.predict(images, data_samples('mmdet', (96, 128)))
+    assert len(result.pred_instances) == 7 and result.pred_instances.masks.shape == (7, 96, 128)
+    with pytest.raises(UserError, match=r'fpn_shapes\.py has no score threshold'):
+        _model(f'{DEMOS}/fpn_shapes.py', '', Setting(size=(96, 128), objects=7))
+
+
 @pytest.mark.slow
 def test_exported_backbones_and_files(tmp_path, capsys):
     for package in ('onnx', 'onnxruntime', 'openvino', 'nncf', 'mmdet'):
@@ -210,7 +223,7 @@ def test_exported_backbones_and_files(tmp_path, capsys):
     out = tmp_path / 'cpu_export'
     kinds = ('onnx', 'openvino', 'openvino-int8')
     models = ['fastervit:nano:deploy', *(f'fastervit:nano:{kind}' for kind in kinds)]
-    models += [str(path), f'{FPN}:{checkpoint}', f'{FPN}:{checkpoint}:deploy']
+    models += [str(path), *(f'{FPN}:{checkpoint}{mode}' for mode in ('', ':deploy', ':onnx-int8'))]
     run(models, size=['64x96'], out=str(out))
     rows = {row['model']: row for row in json.loads(out.with_suffix('.json').read_text())}
     assert list(rows) == models and all(row['seconds'] > 0 for row in rows.values())

@@ -20,8 +20,8 @@ from fastervit_backbone.benchmark import run as benchmark
 from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.export import proposals
+from fastervit_backbone.export.build import build_graph
 from fastervit_backbone.export.describe import describe
-from fastervit_backbone.export.detectors import build_graph
 from fastervit_backbone.export.images import Images, generated_images, score
 from fastervit_backbone.export.parity import compare
 from fastervit_backbone.export.reference import Reference
@@ -63,10 +63,19 @@ FAMILIES = [
     'retinanet_fastervit0_1x',
     'atss_fastervit0_1x',
     'dino_fastervit0_12e',
+    'rtmdet',
+    'demo/rtmdet-ins_shapes',
+    'demo/mask2former_shapes',
+    'demo/mask2former-panoptic_shapes',
+    'demo/mask2former-semantic_shapes',
     'upernet_fastervit0_160k',
     'fpn_fastervit1_40k',
     'classification/imagenet200_nano',
 ]
+#: The second is no multiple of 32, which RTMDet's neck needs.
+SIZES = (128, 160), (131, 99)
+#: Family without a config of its own -> config that is changed.
+CONFIG_OF = {'rtmdet': 'demo/rtmdet-ins_shapes'}
 #: Those that are tried at an odd size by default.
 ODD = ('retinanet_fastervit0_1x', 'fpn_fastervit1_40k', 'classification/imagenet200_nano')
 
@@ -86,9 +95,12 @@ class GraphSession:
 
 def make_it_detect(model):
     """Weights whose scores and boxes depend on the image."""
+    spread = ('_cls.weight', 'conv_seg.weight', 'cls_branches', 'head.fc.w')
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if any(part in name for part in ('_cls.weight', 'conv_seg.weight', 'cls_branches', 'head.fc.w')):
+            if 'rtm_' in name:
+                p.normal_(0, 0.3)
+            elif any(part in name for part in spread):
                 p.normal_(0, 0.1)
             elif name.endswith(('retina_cls.bias', 'atss_cls.bias')):
                 p.fill_(-1.0)
@@ -96,17 +108,31 @@ def make_it_detect(model):
                 p.normal_(0, 0.02)
 
 
-@pytest.mark.parametrize(
-    ('name', 'size'),
-    [(name, (128, 160)) for name in FAMILIES]
-    + [pytest.param(n, (131, 99), marks=[pytest.mark.slow] * (n not in ODD)) for n in FAMILIES],
-)
-def test_the_graph_of_every_family_is_its_model(name, size):
-    config = load(ROOT / 'configs' / f'{name}.py')
-    if '/' not in name:
+def small_config(name):
+    """Load the config of a family, with the nano backbone and little work."""
+    config = load(ROOT / 'configs' / f'{CONFIG_OF.get(name, name)}.py')
+    if '/' not in name and name not in CONFIG_OF:
         config = with_less_work(with_nano(config), regions=60)
+    if name == 'rtmdet':  # without masks
+        head = config.model.bbox_head
+        head.type, head.exp_on_reg = 'RTMDetSepBNHead', True
+        del head.loss_mask
     if config.model.type == 'DINO':
         config.model.num_queries = 20
+    return config
+
+
+@pytest.mark.parametrize(
+    ('name', 'size'),
+    [(name, SIZES[0]) for name in FAMILIES]
+    + [
+        pytest.param(n, SIZES[1], marks=[pytest.mark.slow] * (n not in ODD))
+        for n in FAMILIES
+        if 'rtmdet' not in n
+    ],
+)
+def test_the_graph_of_every_family_is_its_model(name, size):
+    config = small_config(name)
     model = build(config).eval()
     make_it_detect(model)
     graph = build_graph(model, config, size, backbone=False)
@@ -302,6 +328,12 @@ def test_a_classifier_prepares_images_as_its_pipeline():
         assert (torch.from_numpy(canvas.copy()) == expected.permute(1, 2, 0).flip(2)).all(), name
 
 
+def test_sizes_that_a_neck_cannot_take():
+    config = small_config('rtmdet')
+    with pytest.raises(UserError, match=r'--size 131x99: .* multiples of 32'):
+        build_graph(build(config).eval(), config, (131, 99), backbone=False)
+
+
 @pytest.mark.slow
 def test_formats_beside_each_other(fpn, tmp_path):
     for format in ('openvino', 'onnx', 'openvino'):
@@ -494,17 +526,13 @@ def test_the_tool(fpn, exported_detector, tmp_path):
 @pytest.mark.parametrize('format', ['onnx', 'openvino'])
 @pytest.mark.parametrize('name', FAMILIES)
 def test_every_family_as_a_file(name, format, tmp_path):
-    config = load(ROOT / 'configs' / f'{name}.py')
-    if '/' not in name:
-        config = with_nano(config)
-    if config.model.type == 'DINO':
-        config.model.num_queries = 20
+    config = small_config(name)
     config.dump(tmp_path / 'config.py')
     model = build(config)
     make_it_detect(model)
     classes = [str(i) for i in range(200)] if '/' in name and 'imagenet' in name else None
     meta = dict(dataset_meta=dict(classes=classes) if classes else {})
     torch.save(dict(state_dict=model.state_dict(), meta=meta), tmp_path / 'model.pth')
-    for size in ((128, 160), (131, 99)):
+    for size in SIZES if 'rtmdet' not in name else SIZES[:1]:
         _, parity = export(tmp_path / 'config.py', tmp_path / 'model.pth', tmp_path, size=size, format=format)
         assert parity.objects > 20 or parity.arrays
