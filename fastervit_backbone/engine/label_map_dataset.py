@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
+from ..datasets.images import open_image
 from ..datasets.validation.label_maps import IGNORED
 
 
@@ -55,6 +57,7 @@ class LabelMapDataset(BaseSegDataset):
             raise ValueError(
                 f'ignore_index={ignore_index} is the class {named[index]!r}: it would never be learned'
             )
+        self._classes_in: dict[str, list[int]] = {}
         super().__init__(
             metainfo=dict(metainfo),
             data_root=data_root,
@@ -73,3 +76,16 @@ class LabelMapDataset(BaseSegDataset):
             self._metainfo['label_map'] = self.label_map
         if not lazy_init:
             self.full_init()
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Return the classes in the label map of an image, for ClassBalancedDataset; the file is read."""
+        path = self.get_data_info(idx)['seg_map_path']
+        if path not in self._classes_in:
+            with open_image(path) as image:
+                values = np.unique(np.asarray(image)).astype(int)
+            if self.reduce_zero_label:
+                values = values[values > 0] - 1
+            ignored = {IGNORED, *(self.label_map or {})}
+            count = len(self.metainfo['classes'])
+            self._classes_in[path] = [v for v in values.tolist() if v < count and v not in ignored]
+        return self._classes_in[path]

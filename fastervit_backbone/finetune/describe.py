@@ -8,6 +8,7 @@ from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
 from ..recipes import learns_masks
 from .augmentations import AUGMENTATIONS
+from .balance import Balance
 from .plan import Plan
 from .training_data import TrainingData
 
@@ -27,6 +28,14 @@ def _precision() -> str:
     """Name the mixed precision of this machine."""
     options = amp_options() or {}
     return f'mixed, {options.get("dtype", "bfloat16")}' + ('' if torch.cuda.is_available() else ' on the CPU')
+
+
+def _balance(balance: Balance) -> str:
+    """Tell how often the images of rare classes are shown; the rarest first."""
+    factors = sorted(balance.factors.items(), key=lambda item: -item[1])
+    more = ', ...' if len(factors) > 8 else ''
+    shown = ', '.join(f'{name} x {factor}' for name, factor in factors[:8])
+    return f'images of rare classes are repeated, {shown}{more}: {balance.num_images} images an epoch'
 
 
 def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
@@ -53,6 +62,7 @@ def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
         'data': f'{data.num_images} training images{bits}{empty}; {len(data.classes)} classes: {classes}',
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if is_cropped else ''),
         'batch': f'{plan.batch_size}{accumulated}, loaded by {plan.num_workers} processes',
+        **(dict(balance=_balance(plan.balance)) if plan.balance else {}),
         'augment': plan.augment + mirrored,
         'epochs': f'{plan.epochs}, evaluated every {plan.val_interval}; in the second half, stopped after '
         f'{plan.patience} evaluations without improvement',

@@ -19,7 +19,7 @@ from ..timm_cfgs import default_cfgs
 from ..utils.errors import UserError
 from .augmentations import AUGMENTATIONS
 from .pipelines import pipelines
-from .plan import Plan, steps_per_epoch
+from .plan import Plan
 from .training_data import TrainingData
 
 #: Keys kept from the base config, in the order they are written, with the comment above each.
@@ -76,16 +76,15 @@ def build_config(
     base = load_config(plan.base)
     config = ConfigDict({key: base[key] for key in _COMMENTS if key in base})
     masks = data.kind == 'coco' and data.has_masks and learns_masks(config.model)
-    steps = steps_per_epoch(data, plan.batch_size * plan.processes)
     _set_model(config, data, plan, masks)
     fit_heads(config, len(data.classes))
     metric = _set_data(config, data, plan, masks)
-    _set_schedule(config, base, plan, steps, lr)
+    _set_schedule(config, base, plan, lr)
     config.train_cfg = dict(
         type='EpochBasedTrainLoop', max_epochs=plan.epochs, val_interval=plan.val_interval
     )
     config.val_cfg, config.test_cfg = dict(type='ValLoop'), dict(type='TestLoop')
-    _set_hooks(config, plan, steps, metric)
+    _set_hooks(config, plan, metric)
     config.log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
     config.randomness = dict(seed=seed)
     if log:
@@ -213,6 +212,10 @@ def _dataloader(data: TrainingData, plan: Plan, split: int, pipeline: list[dict]
             ignore_index=data.ignore_index,
         )
     dataset |= dict(metainfo=dict(classes=tuple(data.classes)), pipeline=pipeline, test_mode=not training)
+    if training and plan.balance:
+        dataset = dict(
+            type='ClassBalancedDataset', oversample_thr=plan.balance.threshold, dataset=dataset
+        )
     loader = dict(
         batch_size=plan.batch_size if training or data.kind == 'folders' else 1,
         num_workers=plan.num_workers,
@@ -227,8 +230,8 @@ def _dataloader(data: TrainingData, plan: Plan, split: int, pipeline: list[dict]
     return loader
 
 
-def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: float | None) -> None:
-    """Set optimizer and learning rate schedule; ``steps`` per epoch."""
+def _set_schedule(config: ConfigDict, base: Config, plan: Plan, lr: float | None) -> None:
+    """Set optimizer and learning rate schedule."""
     wrapper = config.optim_wrapper
     per_step = plan.batch_size * plan.accumulate * plan.processes
     if base.default_scope == 'mmpretrain':  # LAMB is for thousands of images a step
@@ -246,7 +249,7 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
         wrapper.clip_grad = dict(max_norm=10)
     if plan.amp:
         wrapper.update(amp_options() or {})
-    warmup_steps = min(500 * plan.accumulate, plan.epochs * steps // 10)
+    warmup_steps = min(500 * plan.accumulate, plan.epochs * plan.steps // 10)
     warmup = dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_steps)
     cosine = dict(
         type='CosineAnnealingLR',
@@ -260,10 +263,10 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, steps: int, lr: 
     config.auto_scale_lr = dict(base_batch_size=per_step)
 
 
-def _set_hooks(config: ConfigDict, plan: Plan, steps: int, metric: str) -> None:
-    """Set logging, checkpoints, EMA and early stopping; ``steps`` per epoch."""
+def _set_hooks(config: ConfigDict, plan: Plan, metric: str) -> None:
+    """Set logging, checkpoints, EMA and early stopping."""
     config.default_hooks.logger = dict(
-        type='LoggerHook', interval=min(50, max(1, steps // 2)), log_metric_by_epoch=True
+        type='LoggerHook', interval=min(50, max(1, plan.steps // 2)), log_metric_by_epoch=True
     )
     config.default_hooks.checkpoint = dict(
         type='CheckpointHook', by_epoch=True, interval=1, max_keep_ckpts=2, save_best=metric, rule='greater'

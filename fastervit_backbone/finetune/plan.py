@@ -13,6 +13,7 @@ from ..recipes import RECIPES, models_for
 from ..utils.errors import UserError
 from ..utils.places import configs_folder
 from .augmentations import AUGMENTATIONS
+from .balance import Balance, balance
 from .memory import choose_batch
 from .training_data import TrainingData
 
@@ -71,6 +72,8 @@ class Plan:
         flip: whether it mirrors images.
         accumulate: batches per optimizer step.
         processes: of the run.
+        balance: repeats of images with rare classes; None for none.
+        steps: batches of an epoch; except for objects the last, smaller batch is dropped.
         reasons: lines that explain the decisions.
     """
 
@@ -92,6 +95,8 @@ class Plan:
     flip: bool
     accumulate: int
     processes: int
+    balance: Balance | None
+    steps: int
     reasons: tuple[str, ...]
 
 
@@ -125,12 +130,14 @@ def make_plan(
     amp: bool = True,
     augment: str = 'light',
     flip: bool = True,
+    balanced: bool = False,
     accumulate: int = 1,
     processes: int = 1,
 ) -> Plan:
     """Decide everything that is not given.
 
-    Arguments are those of :func:`~fastervit_backbone.finetune.finetune`, ``start`` and ``weights`` of Plan.
+    Arguments are those of :func:`~fastervit_backbone.finetune.finetune`, ``balanced`` its ``balance``,
+    ``start`` and ``weights`` of Plan.
 
     Raises:
         UserError: arguments that do not fit the data or each other.
@@ -150,7 +157,11 @@ def make_plan(
         batch, reason = choose_batch(arch, size, RECIPES[model].min_batch, **memory)
         reasons.append(reason)
     batch = _fit_batch(batch, data.num_images, model, processes)
-    steps = steps_per_epoch(data, batch * processes)
+    repeated = balance(data.image_classes, data.classes) if balanced else None
+    if balanced and repeated is None:
+        reasons.append('--balance: no class is in far fewer images than the others, no image is repeated')
+    shown = repeated.num_images if repeated else data.num_images
+    steps = _steps_per_epoch(data.kind, shown, batch * processes)
     if epochs is None:
         epochs = _choose_epochs(preset, steps, accumulate, reasons)
 
@@ -174,15 +185,14 @@ def make_plan(
         flip=flip,
         accumulate=accumulate,
         processes=processes,
+        balance=repeated,
+        steps=steps,
         reasons=tuple(reasons),
     )
 
 
-def steps_per_epoch(data: TrainingData, batch_size: int) -> int:
-    """Count the batches of an epoch; except for objects the last, smaller batch is dropped."""
-    if data.kind != 'coco':
-        return max(1, data.num_images // batch_size)
-    return math.ceil(data.num_images / batch_size)
+def _steps_per_epoch(kind: str, num_images: int, batch_size: int) -> int:
+    return math.ceil(num_images / batch_size) if kind == 'coco' else max(1, num_images // batch_size)
 
 
 def _fit_batch(batch: int, num_images: int, model: str, processes: int) -> int:

@@ -155,6 +155,7 @@ def _prepare(o: FinetuneOptions, path: Path, launcher: str) -> tuple[Plan, Path]
         epochs=o.epochs,
         amp=o.amp,
         flip=o.flip,
+        balanced=o.balance,
         accumulate=o.accumulate,
         start=start,
         weights=weights,

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class TrainingData:
         image_suffix: file suffix of the images ('labels').
         ignore_index: value of ignored pixels ('labels').
         bits: that pixels of the images use; None for 8 or all 16.
+        image_classes: indices of the classes in each training image.
         findings: of the check.
         lines: for the user: what was found, what is left out.
     """
@@ -58,6 +59,7 @@ class TrainingData:
     image_suffix: str = ''
     ignore_index: int = 255
     bits: int | None = None
+    image_classes: Sequence[Set[int]] = ()
     findings: Sequence[Finding] = ()
     lines: list[str] = field(default_factory=list)
 
@@ -125,6 +127,10 @@ def of_objects(making: Making, masks: bool) -> TrainingData:
             with replacing(path) as temporary:
                 temporary.write_text(json.dumps(split.content))
     sizes = [(image['height'], image['width']) for image in train['images']]
+    index = {category['id']: i for i, category in enumerate(train['categories'])}
+    labels: dict[int, set[int]] = {image['id']: set() for image in train['images']}
+    for a in objects:
+        labels[a['image_id']].add(index[a['category_id']])
     return TrainingData(
         kind='coco',
         train=paths[0],
@@ -133,10 +139,11 @@ def of_objects(making: Making, masks: bool) -> TrainingData:
         classes=classes,
         has_masks=has_masks,
         num_images=len(sizes),
-        num_empty=len({image['id'] for image in train['images']} - {a['image_id'] for a in objects}),
+        num_empty=sum(not found for found in labels.values()),
         median_size=_median_size(sizes),
         crowd=int(np.percentile(list(Counter(a['image_id'] for a in objects).values()), 95)),
         bits=making.bits(),
+        image_classes=list(labels.values()),
         findings=making.findings,
         lines=making.lines,
     )
@@ -205,6 +212,7 @@ def of_folders(making: Making) -> TrainingData:
         num_empty=0,
         median_size=_median_size([train.sizes[name][::-1] for name in names if name in train.sizes]),
         bits=making.bits(),
+        image_classes=[{list(train.images).index(train.files[name])} for name in names],
         findings=making.findings,
         lines=making.lines,
     )
@@ -220,6 +228,7 @@ def of_label_maps(making: Making, classes: Sequence[str], ignore: int | None) ->
             f'the images have suffixes {", ".join(sorted(suffixes))}: label maps need a single one'
         )
     names, images, labels = list(train.present), [s.images for s in splits], [s.labels for s in splits]
+    learned = set(range(len(classes))) - {ignore}
     if len(splits) == 1:
         chosen = choose_val(train.present, digests(train.hashes), making.val_fraction, making.seed)
         names = [name for name in train.present if name not in chosen]
@@ -242,6 +251,7 @@ def of_label_maps(making: Making, classes: Sequence[str], ignore: int | None) ->
         image_suffix=suffixes.pop(),
         ignore_index=255 if ignore is None else ignore,
         bits=making.bits(),
+        image_classes=[train.present[name] & learned for name in names],
         findings=making.findings,
         lines=making.lines,
     )

@@ -76,6 +76,11 @@ class FinetuneOptions:
         'WORK_DIR/augmented.jpg shows it',
         group='schedule',
     )
+    balance: bool = option(
+        False,
+        help='show images of rare classes more often (the factors are printed)',
+        group='schedule',
+    )
     flip: bool = option(True, help='never mirror images: for text, signs, left and right', group='schedule')
     epochs: int | None = option(None, help="number of epochs (default: the preset's)", group='schedule')
     lr: float | None = option(
