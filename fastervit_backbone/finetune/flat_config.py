@@ -213,9 +213,7 @@ def _dataloader(data: TrainingData, plan: Plan, split: int, pipeline: list[dict]
         )
     dataset |= dict(metainfo=dict(classes=tuple(data.classes)), pipeline=pipeline, test_mode=not training)
     if training and plan.balance:
-        dataset = dict(
-            type='ClassBalancedDataset', oversample_thr=plan.balance.threshold, dataset=dataset
-        )
+        dataset = dict(type='ClassBalancedDataset', oversample_thr=plan.balance.threshold, dataset=dataset)
     loader = dict(
         batch_size=plan.batch_size if training or data.kind == 'folders' else 1,
         num_workers=plan.num_workers,

@@ -76,7 +76,8 @@ def shapes_of(kind, root):
 def test_a_rare_class_is_shown_more_often(kind, tmp_path, capsys):
     model = dict(coco='retinanet', labels='fpn', folders='classifier')[kind]
     options = OPTIONS | dict(model=model, arch='0' if kind == 'coco' else 'nano')
-    result = finetune(**shapes_of(kind, tmp_path / 'shapes'), **options, work_dir=tmp_path / 'made', config_only=True)
+    options |= shapes_of(kind, tmp_path / 'shapes')
+    result = finetune(**options, work_dir=tmp_path / 'made', config_only=True)
     chosen = result.plan.balance
     assert chosen is not None and next(iter(chosen.factors.values())) >= 2
     assert f'{chosen.num_images} images an epoch' in capsys.readouterr().out
