@@ -1,6 +1,7 @@
 """Download weight files, once for all processes."""
 
 import hashlib
+import logging
 import re
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -69,5 +70,6 @@ def _download_from_hub(url: str, repo_id: str, revision: str, filename: str) -> 
     cached = try_to_load_from_cache(repo_id, filename, revision=revision)
     if isinstance(cached, str):
         return Path(cached)
+    logging.getLogger('huggingface_hub.utils._http').setLevel(logging.ERROR)  # each try; the error is ours
     log(f'downloading {url} to the Hugging Face cache. {LICENSE_NOTE}')
     return Path(hf_hub_download(repo_id, filename, revision=revision))

@@ -5,6 +5,7 @@ Example: fastervit demo --out work_dirs/demo        (minutes on a CPU; nothing i
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def main() -> None:
     environment = os.environ | dict(SHAPES_ROOT=str(data.absolute()))
     for verb, *arguments in steps:
         command = [sys.executable, '-m', 'fastervit_cli', verb, *map(str, arguments)]
-        code = subprocess.run(command, env=environment).returncode
+        code = _run(command, environment)
         if code:
             sys.exit(code)
     model = f'{configs / "demo" / args.heads[-1]}_shapes.py {Path(args.out) / args.heads[-1]}'
@@ -51,3 +52,11 @@ def main() -> None:
         print('first: source .venv/bin/activate')
     print(f'predict: fastervit predict {model} IMAGES --out predictions')
     print('your own data: fastervit finetune DATA')
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """Run a step and return its exit code; SIGTERM reaches it, so that a training saves a checkpoint."""
+    step = subprocess.Popen(command, env=environment)
+    signal.signal(signal.SIGTERM, lambda *_: step.terminate())
+    code = step.wait()
+    return 128 - code if code < 0 else code
