@@ -1,9 +1,11 @@
 """Find the first layer whose result in a file differs from the model."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..inference.exported import ExportedModel
 from ..inference.session import open_session
@@ -42,6 +44,9 @@ def first_difference(
     )
     batch = np.stack([exported.prepare(image)[0] for image in pixels])
     before = [n for n in layers if graph.task != 'detection' or not any(part in n for part in _AFTER_CHOICES)]
+    if exported.path.suffix == '.xml':  # OpenVINO merges both, under the name of the first
+        normalized = _normalized_convolutions(graph)
+        before = [name for name in before if name not in normalized]
     expected = layers_of(graph, torch.from_numpy(batch).to(_dtype(exported)), before)
     names = [name for name in before if name in expected]
     found = _inner_results(exported, batch, [layers[name] for name in names])
@@ -54,6 +59,16 @@ def first_difference(
         if not difference <= tolerance * top + _NOISE:
             return f'{name.removeprefix("model.")} (by {difference / (top or 1.0):.1e} of its largest value)'
     return None
+
+
+def _normalized_convolutions(graph: Graph) -> set[str]:
+    """Return the names of the convolutions whose next sibling is a batch norm, whose result is compared."""
+    names: set[str] = set()
+    for parent_name, parent in graph.named_modules():
+        for (name, child), (_, following) in pairwise(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+                names.add(f'{parent_name}.{name}')
+    return names
 
 
 def _dtype(exported: ExportedModel) -> torch.dtype:
