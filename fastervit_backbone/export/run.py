@@ -192,7 +192,8 @@ def _check(o: ExportOptions) -> None:
         raise UserError('--int8 writes OpenVINO and ONNX files: use one of these, without --half')
     if o.int8 is not None and o.backbone:
         raise UserError('--int8 needs predictions to judge: export the whole model')
-    packages = FORMATS[o.format].writers + ('nncf',) * (o.int8 is not None)
+    with_nncf = o.int8 is not None and o.format == 'openvino'
+    packages = FORMATS[o.format].writers + ('nncf',) * with_nncf
     missing = [p for p in packages if find_spec(p) is None]
     if missing:
         raise UserError(f'--format {o.format} needs {", ".join(missing)}: {INSTALL}')

@@ -1,5 +1,6 @@
 """Write a graph as ONNX, OpenVINO or torch.export."""
 
+import ast
 import io
 import logging
 import warnings
@@ -109,6 +110,10 @@ def _simplify(model: Any) -> None:
         common.OutputFixPass(),
         common.NameFixPass(),
     )(model)
+    # onnxruntime's quantizer names copies of val_9 val_91, val_92 and so on, which exist
+    for value in list(model.graph.initializers.values()):
+        if value.name.startswith('val_'):
+            value.name = f'constant_{value.name.removeprefix("val_")}_'
 
 
 def _save(onnx_program: torch.onnx.ONNXProgram, path: Path, half: bool) -> dict[str, str]:
@@ -165,15 +170,20 @@ def _onnx_layers(program: Any) -> dict[str, str]:
         scopes = node.metadata_props.get('pkg.torch.onnx.name_scopes')
         if not scopes or len(node.outputs) != 1:
             continue
-        for scope in _strings(scopes)[1:-1]:
+        for scope in _scopes(scopes)[1:-1]:
             last.pop(scope, None)
             last[scope] = node.outputs[0].name
     return {scope: name for scope, name in last.items() if '@' not in scope}
 
 
-def _strings(text: str) -> list[str]:
-    import ast
+def module_of(node: Any) -> str:
+    """Return the module of the model that a node of an ONNX graph was made of; its own name if unknown."""
+    properties = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = _scopes(properties.get('pkg.torch.onnx.name_scopes', '[]'))
+    return scopes[-2] if len(scopes) > 2 else node.name
 
+
+def _scopes(text: str) -> list[str]:
     return [str(item) for item in ast.literal_eval(text)]
 
 
