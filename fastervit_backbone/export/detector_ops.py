@@ -61,10 +61,15 @@ def suppress(
     # all invalid ones at one place apart from the others, so that the first of them suppresses the rest
     apart = boxes.new_tensor((-4.0, -4.0, -2.0, -2.0))
     shifted = torch.where(valid[:, None], shifted, apart)
-    kept = _OPS.nms(shifted, torch.where(valid, scores, torch.zeros_like(scores)), iou_threshold)
+    # torch.export takes it that two boxes or more are kept: two that no other touches
+    shifted = torch.cat((shifted, torch.stack((apart, apart - 4))))
+    scores = torch.where(valid, scores, torch.zeros_like(scores))
+    kept = _OPS.nms(shifted, torch.cat((scores, scores.new_zeros(2))), iou_threshold)
     number = kept.shape[0]
     index = torch.cat((kept, kept.new_zeros(count)))[:count]
-    return index, (torch.arange(count, device=boxes.device) < number) & valid[index]
+    is_one = torch.cat((valid, valid.new_zeros(2)))[index]
+    is_one = is_one & (torch.arange(count, device=boxes.device) < number)
+    return index * is_one, is_one
 
 
 class Pyramid:
@@ -123,7 +128,11 @@ def rows_in_use(flags: Tensor, step: int) -> Tensor:
     rank = torch.arange(1, len(flags) + 1, device=flags.device)
     number = (rank * flags).amax(0).clamp(min=1)
     number = (number + step - 1) // step * step
-    return (rank <= number).nonzero()[:, 0]
+    rows = (rank <= number).nonzero()[:, 0]
+    # what torch.export asks of layers such as batch norm, and cannot know of a number of rows
+    torch._check(rows.shape[0] >= 1)
+    torch._check(rows.shape[0] <= len(flags))
+    return rows
 
 
 def filled(values: Tensor, count: int) -> Tensor:

@@ -26,6 +26,7 @@ from fastervit_backbone.export.images import Images, generated_images, score
 from fastervit_backbone.export.parity import compare
 from fastervit_backbone.export.reference import Reference
 from fastervit_backbone.export.run import RejectedError, check, export
+from fastervit_backbone.export.write import write
 from fastervit_backbone.inference.exported import ExportedModel
 from fastervit_backbone.inference.exported_info import info_path, read_info, write_info
 from fastervit_backbone.inference.predictor import Predictor
@@ -58,6 +59,7 @@ main()
 """
 FAMILIES = [
     'demo/cascade_shapes',
+    'cascade_fastervit0_3x',
     'mask-rcnn_fastervit0_1x',
     'faster-rcnn_fastervit0_voc0712',
     'retinanet_fastervit0_1x',
@@ -326,6 +328,20 @@ def test_a_classifier_prepares_images_as_its_pipeline():
         exported.task, exported.size = 'classification', size
         canvas, _ = exported.prepare(pixels)
         assert (torch.from_numpy(canvas.copy()) == expected.permute(1, 2, 0).flip(2)).all(), name
+
+
+def test_batch_norm_of_regions_is_exported(tmp_path):
+    """The heads of the paper's Cascade, whose number of regions is unknown to torch.export."""
+    config = small_config('cascade_fastervit0_3x')
+    assert config.model.roi_head.bbox_head[0].norm_cfg.type == 'SyncBN'
+    graph = build_graph(build(config).eval(), config, (64, 96), backbone=False)
+    path = tmp_path / 'model.pt2'
+    write(graph, path, batch=1, dtype=torch.uint8, half=False, dynamic=False)
+    noise = torch.randint(256, (1, 64, 96, 3), dtype=torch.uint8)
+    for images in (noise, torch.full_like(noise, 128)):  # the second has no objects
+        found = torch.export.load(path).module()(images)
+        for value, expected in zip(found, graph(images), strict=True):
+            torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_sizes_that_a_neck_cannot_take():
