@@ -133,10 +133,22 @@ def _find_objects(path: str, model: Any, setting: Setting) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, 3, *setting.size, generator=generator).to(setting.device)
     wanted = cfg.max_per_img = 3 * setting.objects
-    low, high = 1e-6, 1.0
-    for _ in range(12):
-        cfg.score_thr = (low * high) ** 0.5
-        with torch.inference_mode():
-            (result,) = model.predict(images, data_samples('mmdet', setting.size))
-        low, high = (cfg.score_thr, high) if len(result.pred_instances) >= wanted else (low, cfg.score_thr)
+    masks = getattr(head, 'mask_head', None)
+    with torch.inference_mode():
+        maps = model.extract_feat(images)
+    model.extract_feat = lambda _: maps  # the same in each try
+    if masks is not None:
+        head.mask_head = None  # not needed to count
+    try:
+        low, high = 1e-6, 1.0
+        while high > 1.05 * low:
+            cfg.score_thr = (low * high) ** 0.5
+            with torch.inference_mode():
+                (result,) = model.predict(images, data_samples('mmdet', setting.size))
+            enough = len(result.pred_instances) >= wanted
+            low, high = (cfg.score_thr, high) if enough else (low, cfg.score_thr)
+    finally:
+        del model.extract_feat
+        if masks is not None:
+            head.mask_head = masks
     cfg.score_thr, cfg.max_per_img = low, setting.objects
