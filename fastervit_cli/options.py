@@ -9,16 +9,22 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from . import package
 from .console import UsageError
 
 
+class _VerbParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, one line; argparse would print the whole usage before it."""
+        raise UsageError(f'{message} ({self.prog} --help lists the options)')
+
+
 def verb_parser(description: str | None) -> argparse.ArgumentParser:
     """Create the parser of a verb, whose ``description`` keeps its line breaks."""
     formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=description, formatter_class=formatter)
+    return _VerbParser(description=description, formatter_class=formatter)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -305,6 +305,7 @@ def start_mesa(work, root):
     return start_verb('train', *arguments, **place, IMAGENET200_ROOT=str(root))
 
 
+@pytest.mark.slow
 def test_mesa_begins_after_a_quarter_and_survives_kill_9(imagenet, tmp_path):
     whole, broken = tmp_path / 'whole', tmp_path / 'broken'
     process = start_mesa(whole, imagenet)

@@ -2,7 +2,7 @@
 
 HOW_TO_GET_COCO = (
     'get train2017.zip, val2017.zip and annotations_trainval2017.zip from cocodataset.org, unpack them into '
-    'one folder and set COCO_ROOT to it (a link at data/coco works too)'
+    'one folder and set COCO_ROOT to it (fastervit prepare-data coco does both)'
 )
 HOW_TO_GET_ADE = (
     'get ADEChallengeData2016.zip from data.csail.mit.edu/places/ADEchallenge, unpack it and set ADE_ROOT to '

@@ -16,6 +16,8 @@ def quantize(
     layers: Mapping[str, str],
     worst_change: Callable[[ExportedModel], float] | None,
     most: float,
+    *,
+    symmetric: bool = False,
 ) -> Quantized:
     """Quantize a file in place: OpenVINO by NNCF, ONNX by onnxruntime.
 
@@ -27,12 +29,13 @@ def quantize(
         worst_change: returns by how much the worst metric of a file changes, negative for a loss; None: there
             is no truth, accuracy is not controlled.
         most: loss of a metric that is accepted.
+        symmetric: 8-bit values on both sides of 0, for TensorRT (ONNX).
     """
     batches = [_batch(exported, image) for image in calibration]
     if path.suffix == '.onnx':
         from . import int8_onnx
 
-        return int8_onnx.quantize(path, exported, batches, worst_change, most)
+        return int8_onnx.quantize(path, exported, batches, worst_change, most, symmetric)
     from . import int8_openvino
 
     return int8_openvino.quantize(path, exported, batches, layers, worst_change, most)

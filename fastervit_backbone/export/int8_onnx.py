@@ -28,6 +28,7 @@ def quantize(
     batches: Sequence[np.ndarray],
     worst_change: Callable[[ExportedModel], float] | None,
     most: float,
+    symmetric: bool,
 ) -> Quantized:
     """Quantize a file in place; see :func:`~.int8.quantize`.
 
@@ -42,7 +43,7 @@ def quantize(
         def change(in_float: Iterable[str]) -> float:
             chosen = set(in_float)
             kept = [name for name, (part, why) in products.items() if why or part in chosen]
-            _write(path, target, batches, kept)
+            _write(path, target, batches, kept, symmetric)
             if worst_change is None:
                 return 0.0
             clone = copy.copy(exported)
@@ -66,7 +67,7 @@ def quantize(
 def quantize_plainly(path: Path, batches: Sequence[np.ndarray]) -> None:
     """Quantize a file in place, all of it."""
     with replacing(path) as target:
-        _write(path, target, batches, [])
+        _write(path, target, batches, [], symmetric=False)
 
 
 def _products(path: Path) -> dict[str, tuple[str, str]]:
@@ -97,8 +98,13 @@ class _Images(quantization.CalibrationDataReader):
         return None if images is None else {'images': images}
 
 
-def _write(path: Path, target: Path, batches: Sequence[np.ndarray], kept: Sequence[str]) -> None:
-    """Quantize ``path`` but for the operators ``kept``, with unsigned values and signed weights (VNNI)."""
+def _write(
+    path: Path, target: Path, batches: Sequence[np.ndarray], kept: Sequence[str], symmetric: bool
+) -> None:
+    """Quantize ``path`` but for the operators ``kept``.
+
+    Values are unsigned and weights signed, as VNNI multiplies them, or both signed and symmetric.
+    """
     model = onnx.load(path)
     del model.graph.value_info[:]
     model.metadata_props.add(key=_PREPARED[0], value=_PREPARED[1])
@@ -108,9 +114,9 @@ def _write(path: Path, target: Path, batches: Sequence[np.ndarray], kept: Sequen
         _Images(batches),
         quant_format=quantization.QuantFormat.QDQ,
         per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
+        activation_type=quantization.QuantType.QInt8 if symmetric else quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=list(_PRODUCTS),
         nodes_to_exclude=list(kept),
-        extra_options=dict(QuantizeBias=False, MatMulConstBOnly=True),
+        extra_options=dict(QuantizeBias=False, MatMulConstBOnly=True, ActivationSymmetric=symmetric),
     )

@@ -94,7 +94,7 @@ def export(
         write_info(path, info)
         precision = 'float16' if o.half else 'float32'
         if o.int8 is not None:
-            info |= _quantize(path, info, images, calibration)
+            info |= _quantize(path, info, images, calibration, o.symmetric)
             write_info(path, info)
             precision = 'int8'
         with trusting_pickles():  # a .pt2 of this process
@@ -192,6 +192,8 @@ def _check(o: ExportOptions) -> None:
         raise UserError('--int8 writes OpenVINO and ONNX files: use one of these, without --half')
     if o.int8 is not None and o.backbone:
         raise UserError('--int8 needs predictions to judge: export the whole model')
+    if o.symmetric and (o.int8 is None or o.format != 'onnx'):
+        raise UserError('--symmetric is for --int8 with --format onnx: leave it out')
     with_nncf = o.int8 is not None and o.format == 'openvino'
     packages = FORMATS[o.format].writers + ('nncf',) * with_nncf
     missing = [p for p in packages if find_spec(p) is None]
@@ -209,7 +211,7 @@ def _calibration(folder: str | Path | None, bits: int | None) -> list[np.ndarray
 
 
 def _quantize(
-    path: Path, info: Mapping[str, Any], images: Images, calibration: list[np.ndarray]
+    path: Path, info: Mapping[str, Any], images: Images, calibration: list[np.ndarray], symmetric: bool
 ) -> dict[str, Any]:
     from .int8 import quantize
 
@@ -231,7 +233,7 @@ def _quantize(
             return min(after.get(name, 0.0) - value for name, value in before.items())
 
     most = TOLERANCES['int8'].metric
-    result = quantize(path, exported, calibration, info['layers'], worst_change, most)
+    result = quantize(path, exported, calibration, info['layers'], worst_change, most, symmetric=symmetric)
     quantized = dict(images=len(calibration), products=result.products, kept_in_float=result.kept)
     return dict(int8=quantized | dict(accuracy_controlled=worst_change is not None))
 
@@ -243,6 +245,7 @@ def _name(o: ExportOptions) -> str:
     parts += ['backbone'] * o.backbone
     parts += ['dynamic' if o.size is None else f'{o.size[0]}x{o.size[1]}']
     parts += [f'b{o.batch}'] * (o.batch > 1) + ['fp16'] * o.half + ['int8'] * (o.int8 is not None)
+    parts += ['symmetric'] * o.symmetric
     return '_'.join(parts)
 
 

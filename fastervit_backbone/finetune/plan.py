@@ -9,6 +9,7 @@ import torch
 
 from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
+from ..models.arch import NUM_STAGES
 from ..recipes import RECIPES, models_for
 from ..utils.errors import UserError
 from ..utils.places import configs_folder
@@ -127,6 +128,7 @@ def make_plan(
     epochs: int | None = None,
     start: str = 'published',
     weights: Path | None = None,
+    tune: str | None = None,
     amp: bool = True,
     augment: str = 'light',
     flip: bool = True,
@@ -165,7 +167,7 @@ def make_plan(
     if epochs is None:
         epochs = _choose_epochs(preset, steps, accumulate, reasons)
 
-    frozen_stages, decay_rate = _choose_frozen(data.num_images, base, start, reasons)
+    frozen_stages, decay_rate = _choose_frozen(data.num_images, base, start, tune, reasons)
     return Plan(
         base=base,
         arch=arch,
@@ -215,10 +217,25 @@ def _choose_epochs(preset: str, steps: int, accumulate: int, reasons: list[str])
     return epochs
 
 
-def _choose_frozen(num_images: int, base: Path, start: str, reasons: list[str]) -> tuple[int, float]:
-    """Choose the frozen stages of pretrained weights and the layer decay rate; adds the reason."""
+def _choose_frozen(
+    num_images: int, base: Path, start: str, tune: str | None, reasons: list[str]
+) -> tuple[int, float]:
+    """Choose the frozen stages of pretrained weights and the layer decay rate; adds the reason.
+
+    Raises:
+        UserError: random weights that would stay.
+    """
+    if tune == 'heads':
+        if start == 'nothing':
+            raise UserError('--tune heads --start nothing: a frozen backbone needs trained weights')
+        reasons.append('--tune heads: the backbone is frozen')
+        return NUM_STAGES, 1.0
     if start == 'nothing' or num_images >= _FREEZE_STEM_BELOW:
         return -1, 1.0
+    if tune == 'all':
+        rate, slower = _layer_decay(base)
+        reasons.append(f'--tune all: nothing is frozen{slower}')
+        return -1, rate
     freeze_stage_1 = num_images < _FREEZE_STAGE_1_BELOW
     stages, frozen = (1, 'stem and first stage are') if freeze_stage_1 else (0, 'the stem is')
     rate, slower = _layer_decay(base)

@@ -111,6 +111,7 @@ def _check_options(o: FinetuneOptions) -> None:
     choices: list[tuple[str, str | None, Iterable[str | None]]] = [
         ('model', o.model, (None, *RECIPES)),
         ('preset', o.preset, (None, *PRESETS)),
+        ('tune', o.tune, (None, 'heads', 'all')),
         ('augment', o.augment, (None, *AUGMENTATIONS)),
         *(('log', name, LOGGERS) for name in o.log),
     ]
@@ -159,6 +160,7 @@ def _prepare(o: FinetuneOptions, path: Path, launcher: str) -> tuple[Plan, Path]
         accumulate=o.accumulate,
         start=start,
         weights=weights,
+        tune=o.tune,
         processes=world_size(launcher),
     )
     description = describe(plan, own)

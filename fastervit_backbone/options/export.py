@@ -40,6 +40,9 @@ class ExportOptions:
     int8: Place | None = option(
         None, help='8-bit integers, calibrated on these images (onnx, openvino)', metavar='FOLDER'
     )
+    symmetric: bool = option(
+        False, help='with --int8: values on both sides of 0, for TensorRT (onnx; elsewhere slower)'
+    )
     verify: Place | None = option(
         None, help='images to compare on (default: generated ones)', metavar='FOLDER', group='comparison'
     )

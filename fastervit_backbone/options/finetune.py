@@ -57,6 +57,13 @@ class FinetuneOptions:
         metavar='WEIGHTS',
         group='model',
     )
+    tune: str | None = option(
+        None,
+        help='what learns: all, or heads, with a frozen backbone, which needs less time and memory (default: '
+        'all but the first layers where images are few)',
+        metavar='PART',
+        group='model',
+    )
     preset: str | None = option(
         None, help='length: quick, standard or long (default: standard)', group='schedule'
     )

@@ -482,6 +482,7 @@ def test_two_urls_that_end_alike_are_two_files(tmp_path, monkeypatch):
     assert read_checkpoint(url % 1)['x'][0] == 1
 
 
+@pytest.mark.slow
 def test_several_processes_download_once(tmp_path):
     """Without a process group, as before training: one downloads, the others wait for the file."""
     served = tmp_path / 'served'

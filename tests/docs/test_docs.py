@@ -163,6 +163,7 @@ def test_commands(page, place):
         CHECKS[page](place)
 
 
+@pytest.mark.slow
 def test_python_of_the_predict_page(place):
     code = next(b for b in blocks('predict', 'python') if 'Predictor(' in b)
     code = code.replace('threshold=0.5', 'threshold=0.1')
@@ -170,6 +171,7 @@ def test_python_of_the_predict_page(place):
     assert Image.open(place / 'b_drawn.png').size == (427, 640)
 
 
+@pytest.mark.slow
 def test_python_of_the_finetune_page(place):
     make_shapes(place / 'my_data', train=6, val=3, size=(64, 96))
     code = blocks('finetune', 'python')[0].replace("preset='quick'", 'epochs=2, batch=2')

@@ -674,7 +674,7 @@ def test_the_config_of_a_run_without_a_seed(root, tmp_path):
     assert Config.fromfile(tmp_path / 'work' / 'given.py').to_dict() == dict(scale=[1, 2], resume=False)
 
 
-@pytest.mark.parametrize('schedule', ['plateau', 'none'])
+@pytest.mark.parametrize('schedule', [pytest.param('plateau', marks=pytest.mark.slow), 'none'])
 def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
     """A schedule that follows a metric keeps its position; a removed schedule has no effect."""
     config = tmp_path / 'config.py'

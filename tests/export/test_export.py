@@ -78,6 +78,8 @@ FAMILIES = [
 SIZES = (128, 160), (131, 99)
 #: Family without a config of its own -> config that is changed.
 CONFIG_OF = {'rtmdet': 'demo/rtmdet-ins_shapes'}
+#: Those that others stand for by default: the demo's Cascade, and batches of Mask R-CNN.
+LARGE = ('cascade_fastervit0_3x', 'mask-rcnn_fastervit0_1x')
 #: Those that are tried at an odd size by default.
 ODD = ('retinanet_fastervit0_1x', 'fpn_fastervit1_40k', 'classification/imagenet200_nano')
 
@@ -126,7 +128,7 @@ def small_config(name):
 
 @pytest.mark.parametrize(
     ('name', 'size'),
-    [(name, SIZES[0]) for name in FAMILIES]
+    [pytest.param(n, SIZES[0], marks=[pytest.mark.slow] * (n in LARGE)) for n in FAMILIES]
     + [
         pytest.param(n, SIZES[1], marks=[pytest.mark.slow] * (n not in ODD))
         for n in FAMILIES
@@ -321,7 +323,7 @@ def test_a_classifier_prepares_images_as_its_pipeline():
         expected = Compose(build_test_pipeline(config, None))(data)['inputs']
         size = tuple(expected.shape[1:])
         model = SimpleNamespace(task='classification', size=size, is_bgr=False, outputs=('scores',))
-        model.model, model.mean, model.std = None, torch.zeros(3), torch.ones(3)
+        model.reading, model.model, model.mean, model.std = {}, None, torch.zeros(3), torch.ones(3)
         exported = ExportedModel.__new__(ExportedModel)
         categories = Categories(names, tuple(range(1000)))
         exported.info = describe(ROOT / 'x.py', config, model, categories, 1, False)
@@ -511,6 +513,7 @@ def test_eight_bits(format, fpn, images, tmp_path):
         (dict(), 'one of them'),
         (dict(size=(20, 64)), 'at least 32 pixels'),
         (dict(size=(64, 64), batch=0), '--batch 0'),
+        (dict(size=(64, 64), symmetric=True), '--symmetric is for --int8'),
         (dict(size=(64, 64), int8='photos', format='torch-export'), 'writes OpenVINO and ONNX files'),
         (dict(dynamic=True), 'belong to one size'),
         (dict(size=(64, 64), format='tensorrt'), 'choose one of onnx'),

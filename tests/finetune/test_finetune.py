@@ -94,6 +94,12 @@ def test_the_plan_follows_data_and_preset():
     assert make_plan(fake_data(9000), model='cascade', arch='0', batch=4).decay_rate == 1.0
     scratch = make_plan(fake_data(500), model='cascade', arch='0', batch=4, start='nothing')
     assert (scratch.frozen_stages, scratch.decay_rate) == (-1, 1.0)
+    whole = make_plan(fake_data(500), model='cascade', arch='0', batch=4, tune='all')
+    assert (whole.frozen_stages, whole.decay_rate) == (-1, 0.85)
+    heads = make_plan(fake_data(9000), model='cascade', arch='0', batch=4, tune='heads')
+    assert heads.frozen_stages == 4 and 'the backbone is frozen' in ' '.join(heads.reasons)
+    with pytest.raises(UserError, match='a frozen backbone needs trained weights'):
+        make_plan(fake_data(500), model='cascade', arch='0', batch=4, tune='heads', start='nothing')
     large = fake_data(size=(3000, 4000))
     assert make_plan(large, model='cascade', arch='0', batch=1).size == (800, 1056)
     assert make_plan(large, model='cascade', arch='nano', batch=1).size == (384, 544)

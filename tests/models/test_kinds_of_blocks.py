@@ -97,6 +97,7 @@ def _one_step(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_different_sizes(tmp_path):
     """No parameter is left out in either, and both get the mean of the two gradients."""
     mp.spawn(_one_step, (str(tmp_path),), 2)

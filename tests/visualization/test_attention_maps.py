@@ -104,7 +104,7 @@ def test_large_grid_with_bias_in_pieces(nano, monkeypatch):
     torch.testing.assert_close(pieces.between, whole.between, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize('arch', ['0', '4'])
+@pytest.mark.parametrize('arch', ['0', pytest.param('4', marks=pytest.mark.slow)])
 def test_published_variants(arch):
     net = randomize(FasterViT(ARCHS[arch])).eval()
     maps = attention_maps(net, torch.randn(1, 3, 224, 288), (10, 280))
