@@ -65,7 +65,7 @@ class DenseGraph(DetectorGraph):
             values = values if factors is None else values * factors[box]
             parts.append((boxes, values, index % scores.shape[1], above))
         boxes, scores, labels, above = (torch.cat(part) for part in zip(*parts, strict=True))
-        return _finish(boxes, scores, labels, above & large_enough(boxes, cfg), cfg)
+        return finish(boxes, scores, labels, above & large_enough(boxes, cfg), cfg)[0]
 
 
 class TwoStageGraph(DetectorGraph):
@@ -118,7 +118,7 @@ class TwoStageGraph(DetectorGraph):
         else:
             deltas = deltas.flatten(0, 1)[region * deltas.shape[1] + labels]
         boxes = decode_boxes(head.bbox_coder, boxes[region], deltas, size)
-        results = _finish(boxes, values, labels, above, cfg)
+        results, _ = finish(boxes, values, labels, above, cfg)
         return (*results, self._masks(pyramid, results[0], results[2])) if self.mask_heads else results
 
     def _check_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> None:
@@ -141,7 +141,7 @@ class TwoStageGraph(DetectorGraph):
             parts.append((boxes, values, torch.full_like(index, i)))
         boxes, scores, levels = (torch.cat(part) for part in zip(*parts, strict=True))
         valid = large_enough(boxes, cfg)
-        index, valid = suppress(boxes, scores, levels, valid, nms_iou(cfg), cfg.max_per_img)
+        index, valid = suppress(boxes, scores, levels, valid, _iou(cfg), cfg.max_per_img)
         return boxes[index] * valid[:, None], valid
 
     def _masks(self, pyramid: Pyramid, boxes: Tensor, labels: Tensor) -> Tensor:
@@ -244,18 +244,17 @@ def large_enough(boxes: Tensor, cfg: Config) -> Tensor:
     return ((boxes[:, 2:] - boxes[:, :2]) > cfg.get('min_bbox_size', -1)).all(1)
 
 
-def nms_iou(cfg: Config) -> float:
-    """Return the IoU above which ``cfg.nms`` suppresses; UserError if it is another suppression."""
+def _iou(cfg: Config) -> float:
     nms = dict(cfg.nms)
     if nms.pop('type', 'nms') != 'nms' or set(nms) != {'iou_threshold'}:
         raise UserError(f'export knows nms with an iou_threshold only, not test_cfg.nms={dict(cfg.nms)}')
     return float(nms['iou_threshold'])
 
 
-def _finish(
+def finish(
     boxes: Tensor, scores: Tensor, labels: Tensor, valid: Tensor, cfg: Config
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Suppress per class and pad to ``cfg.max_per_img``."""
-    index, valid = suppress(boxes, scores, labels, valid, nms_iou(cfg), cfg.max_per_img)
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Suppress per class and pad to ``cfg.max_per_img``; also return the index of each result."""
+    index, valid = suppress(boxes, scores, labels, valid, _iou(cfg), cfg.max_per_img)
     scores, boxes = scores[index] * valid, boxes[index] * valid[:, None]
-    return boxes, scores, torch.where(valid, labels[index], torch.full_like(index, -1))
+    return (boxes, scores, torch.where(valid, labels[index], torch.full_like(index, -1))), index

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
-from .detector_ops import suppress
-from .detectors import DetectorGraph, check_dense_head, large_enough, nms_iou
+from .detectors import DetectorGraph, check_dense_head, finish, large_enough
 
 
 class RtmdetGraph(DetectorGraph):
@@ -54,9 +53,7 @@ class RtmdetGraph(DetectorGraph):
             parts.append(part if kernel is None else (*part, _rows(kernel)[box]))
         boxes, scores, labels, places, *rest = (torch.cat(part) for part in zip(*parts, strict=True))
         valid = (scores > cfg.score_thr) & large_enough(boxes, cfg)
-        index, valid = suppress(boxes, scores, labels, valid, nms_iou(cfg), cfg.max_per_img)
-        labels = torch.where(valid, labels[index], torch.full_like(index, -1))
-        results = boxes[index] * valid[:, None], scores[index] * valid, labels
+        results, index = finish(boxes, scores, labels, valid, cfg)
         if not of_masks:
             return results
         return (*results, self._masks(of_masks[1][0], rest[0][index], places[index]))

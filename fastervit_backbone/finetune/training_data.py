@@ -185,6 +185,7 @@ def of_folders(making: Making) -> TrainingData:
     splits: list[FolderSplit] = making.used  # type: ignore[assignment]
     train = splits[0]
     names, folders = list(train.files), [split.folder for split in splits]
+    index = {name: i for i, name in enumerate(train.images)}
     if len(splits) == 1:
         chosen = choose_val(
             {name: {label} for name, label in train.files.items()},
@@ -212,7 +213,7 @@ def of_folders(making: Making) -> TrainingData:
         num_empty=0,
         median_size=_median_size([train.sizes[name][::-1] for name in names if name in train.sizes]),
         bits=making.bits(),
-        image_classes=[{list(train.images).index(train.files[name])} for name in names],
+        image_classes=[{index[train.files[name]]} for name in names],
         findings=making.findings,
         lines=making.lines,
     )

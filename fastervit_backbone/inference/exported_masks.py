@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from ..structures.prediction import INSTANCE_OFFSET, Prediction, encode_mask
 from .exported_arrays import resize_channels
@@ -82,9 +83,7 @@ def prediction_of_queries(
     segments = _segments(probabilities, masks, how, geometry)
     if labels is not None:
         segments[~np.isin(segments % INSTANCE_OFFSET, labels)] = -1
-    return Prediction(
-        geometry.size, objects.boxes, objects.scores, objects.labels, objects.masks, panoptic=segments
-    )
+    return replace(objects, panoptic=segments)
 
 
 def _objects(
@@ -108,7 +107,9 @@ def _objects(
             logits = geometry.resize_without_padding(masks[query])
             inside = logits > 0
             mean = float(_sigmoid(logits[inside]).sum(dtype=np.float64) / (inside.sum() + 1e-6))
-            pixels[query] = _box_of(inside), mean, encode_mask(inside)
+            rle = encode_mask(inside)
+            left, top, width, height = coco_mask.toBbox(rle)
+            pixels[query] = np.array([left, top, left + width, top + height]), mean, rle
         box, mean, rle = pixels[query]
         found.append((box, score * mean, int(label), rle))
     found = sorted((f for f in found if f[1] >= threshold), key=lambda f: -f[1])
@@ -154,11 +155,3 @@ def _segments(
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(x, -80, 80)))
-
-
-def _box_of(mask: np.ndarray) -> np.ndarray:
-    """Return x1, y1, x2, y2 around a mask (H, W); zeros if it is empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return np.zeros(4, np.float32)
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float32)
