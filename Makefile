@@ -11,7 +11,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: setup browser demo demo-all test test-unit test-slow gpu lint format clean
+.PHONY: setup browser demo demo-all test test-long test-unit test-slow gpu lint format clean
 
 setup:
 	@$(SETUP)
@@ -27,9 +27,13 @@ demo-all: setup
 test: setup
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal
 
+# further cases, beside make test: CI runs them, too
+test-long: setup
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n $(WORKERS) --dist worksteal -m 'long and not slow and not gpu'
+
 # of files that name no toolkit and start no process: under two minutes
 test-unit: setup
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n $(WORKERS) -m 'unit and not slow and not gpu'
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(RUN) -m pytest -q -n $(WORKERS) -m 'unit and not long and not slow and not gpu'
 
 # also on bare Debians, as root where debootstrap is installed
 test-slow: setup

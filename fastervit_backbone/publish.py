@@ -23,6 +23,7 @@ from .engine.runner.build import drop_pretrained
 from .evaluation.curves import read_log
 from .inference.load_model import load_model, task_of
 from .models.fastervit import FasterViT
+from .models.layers.low_rank import merge_adapters
 from .utils.commit import current_commit
 from .utils.errors import UserError, cause_of
 from .utils.files import check_folder_writable, replacing
@@ -62,6 +63,7 @@ def publish(run: str | Path, out: str | Path, *, checkpoint: str | Path | None =
     check_folder_writable('OUT', out)
     config, content = load_config(config_path), read_checkpoint(path)
     model, _, categories = load_model(config_path, path, None, 0.0)
+    merge_adapters(model)
     meta = data_meta(content, path)
     meta['classes'] = list(categories.names)
     if categories.own and task_of(config) == 'detection':
@@ -129,6 +131,7 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     config = copy.deepcopy(config)
     kept = ConfigDict({k: config[k] for k in ('default_scope', 'custom_imports', 'model') if k in config})
     drop_pretrained(kept.model)
+    kept.model.backbone.pop('adapters', None)  # they are merged
     kept.test_dataloader = config.test_dataloader
     dataset: Any
     for dataset in leaf_datasets(kept.test_dataloader.dataset):

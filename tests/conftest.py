@@ -17,7 +17,11 @@ _NOT_UNIT = re.compile(r'\b(mmengine|mmcv|mmdet|mmseg|mmpretrain|mm_helpers|proc
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of files that name no toolkit and start no process as ``unit``."""
+    """Mark tests as ``unit`` or ``long``.
+
+    ``unit`` are those of files that name no toolkit and start no process; ``long`` those that the ids of
+    ``short`` leave out.
+    """
 
     @cache
     def is_unit(path: Path) -> bool:
@@ -26,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if is_unit(item.path):
             item.add_marker(pytest.mark.unit)
+        short = item.get_closest_marker('short')
+        if short and not any(part in item.callspec.id for part in short.args):  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_collection_finish() -> None:

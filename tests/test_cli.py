@@ -122,6 +122,7 @@ def test_hints_name_the_verb(tmp_path):
     assert done.returncode == 2 and 'make it: fastervit make-shapes work_dirs/demo/data' in done.stderr
 
 
+@pytest.mark.long
 def test_without_the_extra(tmp_path):
     (tmp_path / 'mmengine.py').write_text("raise ModuleNotFoundError('No module', name='mmengine')")
     path = f'{tmp_path}{os.pathsep}{ROOT}'
@@ -134,6 +135,7 @@ def test_without_the_extra(tmp_path):
 LIBRARY = 'libGL.so.1: cannot open shared object file: No such file or directory'
 
 
+@pytest.mark.long
 def test_an_opencv_that_needs_a_library_of_the_system(tmp_path):
     pytest.importorskip('mmdet')
     (tmp_path / 'cv2.py').write_text(f"raise ImportError({LIBRARY!r}, name='cv2')")
@@ -176,6 +178,7 @@ def test_remedies_name_what_is_missing(module, reason, expected):
     assert doctor.remedy(module, LIBRARY, 'again') is None  # reported with OpenCV
 
 
+@pytest.mark.long
 def test_torchvision_of_another_torch(tmp_path):
     pytest.importorskip('mmdet')
     (tmp_path / 'torchvision.py').write_text("raise RuntimeError('operator torchvision::nms does not exist')")

@@ -124,6 +124,7 @@ def built(backbone):
     return _BUILT[repr(options)]
 
 
+@pytest.mark.short('fastervit', 'demo', 'swin-t', 'resnet')
 @every_dense_leaf
 def test_channels_and_strides_are_the_backbones(path):
     """Necks, heads, anchors and RoI extractors expect what the backbone declares (a baseline's: emits)."""
@@ -290,6 +291,7 @@ def test_baselines_differ_only_in_the_backbone():
         assert a == b, theirs
 
 
+@pytest.mark.short('fastervit0', 'fastervit1', 'fastervit2', 'demo', 'convnext')
 @pytest.mark.parametrize(
     'path',
     [p if p.stem in FAST else pytest.param(p, marks=pytest.mark.slow) for p in DENSE],
@@ -320,6 +322,7 @@ def test_whole_model_predicts(path):
     assert 'pred_sem_seg' in result or result.pred_instances.bboxes.shape[1] == 4
 
 
+@pytest.mark.short('fastervit0', 'fastervit4', 'nano', 'swin-t')
 @pytest.mark.parametrize('path', CLASSIFIERS, ids=names(CLASSIFIERS))
 def test_classifiers_fit_their_backbones(path):
     config = load(path)

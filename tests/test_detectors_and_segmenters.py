@@ -65,6 +65,7 @@ def run(config, work, options, *, lengths):
     return meta, evaluate(config, work, work_dir=work / 'test', options=test_options)
 
 
+@pytest.mark.long
 @pytest.mark.realdata
 @pytest.mark.parametrize(
     'name', [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in DETECTORS]
@@ -105,6 +106,7 @@ def voc_object(annotation):
     return f'<object><name>{name}</name><difficult>0</difficult><bndbox>{box}</bndbox></object>'
 
 
+@pytest.mark.long
 def test_faster_rcnn_on_voc(tmp_path, monkeypatch):
     shapes = make_shapes(tmp_path / 'shapes', train=1, val=1, size=(96, 128))
     monkeypatch.setenv('VOC_ROOT', str(write_voc(tmp_path / 'VOCdevkit', shapes)))

@@ -171,6 +171,7 @@ def test_the_fsdp_config_of_the_docs_builds(tmp_path):
     assert config.optim_wrapper.paramwise_cfg == dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
 
 
+@pytest.mark.long
 def test_interrupted(shapes, tmp_path):
     """On a signal to all, every process exits only after the checkpoint is written."""
     options = [
@@ -271,6 +272,7 @@ dist.barrier()
     assert [image['id'] for image in report['images']] == [101] and report['losses'] == {'loss': 'inf'}
 
 
+@pytest.mark.long
 def test_one_process_checks_the_data(shapes, tmp_path):
     """The first process finds the error and reports it once; the other one exits too."""
     root = tmp_path / 'broken'
@@ -306,6 +308,7 @@ def test_one_process_checks_the_data(shapes, tmp_path):
     assert re.findall(r'exitcode\s*: (\d+)', done.stderr)[:1] == ['2'], done.stderr
 
 
+@pytest.mark.long
 def test_prediction_in_two_processes(shapes, tmp_path):
     """Killed in two processes and finished by one: the results are those of one run of one process."""
     checkpoint = save_untrained(ROOT / 'configs' / 'demo' / 'cascade_shapes.py', tmp_path / 'model.pth')

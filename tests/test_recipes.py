@@ -30,6 +30,7 @@ def test_a_row_says_what_its_configs_have(name):
     assert recipe.graph is None or issubclass(getattr(build, recipe.graph), build.DetectorGraph)
 
 
+@pytest.mark.long
 def test_a_head_of_one_row_is_trained_and_predicts(tmp_path):
     """ATSS, whose only other trace in the package is its config; tests/export compares its graph."""
     shapes = make_shapes(tmp_path / 'shapes', train=8, val=2, size=(64, 96))

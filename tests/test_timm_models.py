@@ -166,6 +166,7 @@ def test_checkpointing_changes_no_gradient():
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_bfloat16_and_devices():
     model = timm.create_model('fastervit_nano', dtype=torch.bfloat16).eval()
@@ -173,6 +174,7 @@ def test_bfloat16_and_devices():
     assert timm.create_model('fastervit_4', device='meta').head.fc.weight.is_meta
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_torch_export():
     """timm's TorchScript tests do not apply to these models; this is what replaces TorchScript."""

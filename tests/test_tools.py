@@ -402,6 +402,7 @@ def test_doctor_accepts_this_environment(tmp_path):
     assert re.search(r"operators +(torchvision|mmcv's, compiled), working on CPU", done.stdout)
 
 
+@pytest.mark.long
 def test_doctor_reports_problems_and_commands(tmp_path):
     """An mmcv that is broken, and both families of packages at once."""
     (tmp_path / 'mmcv').mkdir()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.arch import NUM_STAGES, ArchSpec
+from ..models.layers.low_rank import is_adapter, merged_tensors
 from ..utils.errors import CheckpointError
 from ..utils.log import log
 from .declared import Declared, read_declared, silent_differences
@@ -128,6 +129,8 @@ def check_fit(
         inside = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         with suppress(CheckpointError):
             hint = describe_differences(infer_arch(name, inside), module.spec, module.in_chans)
+    if any(map(is_adapter, tensors)) and not any(map(is_adapter, expected)):
+        hint = 'it has the adapters of finetune --tune adapters, which are merged in best.pth of its run; '
     raise CheckpointError(f'{name} does not fit the model: {hint}{problems}')
 
 
@@ -137,7 +140,11 @@ def _only_backbone(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _compare(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> str:
     """Describe why ``tensors`` do not fit; '' if they do."""
-    missing = [k for k in expected if k not in tensors and not k.endswith('num_batches_tracked')]
+    missing = [
+        k
+        for k in expected
+        if k not in tensors and not k.endswith('num_batches_tracked') and not is_adapter(k)
+    ]
     unexpected = [k for k in tensors if k not in expected]
     mismatched = [
         f'{k} {tuple(v.shape)}, expected {tuple(expected[k].shape)}'
@@ -233,6 +240,8 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         CheckpointError: missing, unexpected or differently shaped tensors.
     """
     expected = net.state_dict()
+    if not any(map(is_adapter, expected)):
+        file.tensors = merged_tensors(file.tensors)
     classifiers_norm = _classifiers_norm(file.tensors, expected)
     unused = [
         k

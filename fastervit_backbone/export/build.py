@@ -46,7 +46,10 @@ def build_graph(
     known = graphs()
     if name not in known:
         raise UserError(f'export knows no {name}: it knows {", ".join(known)}, or --backbone')
-    graph = _GRAPHS[known[name]]
-    if fixed and graph is not TwoStageGraph:
+    kind = _GRAPHS[known[name]]
+    if fixed and kind is not TwoStageGraph:
         raise UserError(f'--fixed: a {name} has only fixed shapes, leave it out')
-    return graph(model, size, fixed) if graph is TwoStageGraph else graph(model, size)
+    graph = TwoStageGraph(model, size, fixed) if kind is TwoStageGraph else kind(model, size)
+    if size is None:
+        graph.check_any_size()
+    return graph

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -35,9 +36,40 @@ def decode_boxes(coder: Any, boxes: Tensor, deltas: Tensor, size: tuple[int, int
     center, extent = (boxes[..., :2] + boxes[..., 2:]) * 0.5, boxes[..., 2:] - boxes[..., :2]
     center = center + extent * deltas[..., :2]
     half = extent * deltas[..., 2:].clamp(-limit, limit).exp() * 0.5
-    bounds = deltas.new_tensor((size[1], size[0]))
     corners = torch.cat((center - half, center + half), -1).clamp(min=0)
-    return torch.minimum(corners, torch.cat((bounds, bounds)))
+    return torch.minimum(corners, numbers((size[1], size[0]) * 2, deltas))
+
+
+def numbers(values: Sequence[Any], like: Tensor) -> Tensor:
+    """Return a tensor (N,) of numbers, some may be symbols, with the dtype and device of ``like``."""
+    if all(isinstance(value, int | float) for value in values):
+        return like.new_tensor(values)
+    return torch.cat([like.new_full((1,), value) for value in values])
+
+
+def pad_to_multiple(x: Tensor, divisor: int) -> Tensor:
+    """Append zeros to images (B, C, H, W) so that both sides are multiples of ``divisor``."""
+    # ONNX rounds quotients of negative numbers toward zero: none here
+    height, width = ((side + divisor - 1) // divisor * divisor for side in x.shape[2:])
+    return F.pad(x, (0, width - x.shape[3], 0, height - x.shape[2]))
+
+
+def best(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the best of any number of scores, which may be a symbol.
+
+    Args:
+        scores: (N,), at least 0.
+        count: number of chosen ones, at most; exactly so many rows where N is a symbol.
+
+    Returns:
+        score, index and whether it is one of the scores, each (M,); what is none has score -1 and index 0.
+    """
+    if isinstance(scores.shape[0], int):
+        values, index = scores.topk(min(count, scores.shape[0]))
+        return values, index, torch.ones_like(index, dtype=torch.bool)
+    values, index = torch.cat((scores, scores.new_full((count,), -1.0))).topk(count)
+    is_one = values >= 0
+    return values, index * is_one, is_one
 
 
 def suppress(
@@ -86,8 +118,8 @@ class Pyramid:
         first, *others = (F.pad(m, (1, 1, 1, 1), mode='replicate') for m in maps)
         self.corners = [(1, 1)]  # (left, top) of each level
         if others:  # one below the other, right of the first
-            width = max(m.shape[3] for m in others)
-            height = max(first.shape[2], sum(m.shape[2] for m in others))
+            width = reduce(torch.sym_max, [m.shape[3] for m in others])
+            height = torch.sym_max(first.shape[2], sum(m.shape[2] for m in others))
             tops = [sum(m.shape[2] for m in others[:i]) for i in range(len(others))]
             self.corners += [(first.shape[3] + 1, top + 1) for top in tops]
             right = torch.cat([F.pad(m, (0, width - m.shape[3])) for m in others], 2)
@@ -109,7 +141,7 @@ class Pyramid:
         size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sqrt()
         level = torch.floor(torch.log2(size / extractor.finest_scale + 1e-6)).clamp(0, len(layers) - 1).long()
         scales = boxes.new_tensor([layer.spatial_scale for layer in layers])
-        corners = boxes.new_tensor(self.corners[: len(layers)])
+        corners = numbers([n for pair in self.corners[: len(layers)] for n in pair], boxes).reshape(-1, 2)
         placed = boxes * scales[level][:, None] + corners[level].repeat(1, 2)
         rois = torch.cat((torch.zeros_like(placed[:, :1]), placed), 1)
         layer = layers[0]

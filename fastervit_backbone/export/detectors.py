@@ -10,10 +10,12 @@ from torch import Tensor
 from ..utils.errors import UserError
 from .detector_ops import (
     Pyramid,
+    best,
     best_classes,
     decode_boxes,
     filled,
     gather_attention,
+    pad_to_multiple,
     rows_in_use,
     suppress,
 )
@@ -22,6 +24,8 @@ from .graph import Graph
 #: Rows of proposals and of masks are computed in multiples of these: a runtime prepares its kernels anew for
 #: every number of rows, and keeps them.
 STEP, MASK_STEP = 64, 8
+#: A (height, width) that fits no map.
+ODD_SIZE = (97, 161)
 
 
 class DetectorGraph(Graph):
@@ -31,18 +35,26 @@ class DetectorGraph(Graph):
     outputs: tuple[str, ...] = ('boxes', 'scores', 'labels')
 
     def __init__(self, model: Any, size: tuple[int, int] | None) -> None:
-        if size is None:
-            raise UserError(
-                '--dynamic: the numbers of anchors and queries of a detector belong to one size: '
-                'export a file for each --size (backbones and segmenters can be dynamic)'
-            )
         super().__init__(model, size)
+        # an image that is not resized to one size is padded, as the model's own preprocessor does it
+        self.divisor = int(getattr(model.data_preprocessor, 'pad_size_divisor', 1))
+
+    def check_any_size(self) -> None:
+        """Raise UserError if the numbers of a detector's queries or maps belong to one size."""
+        raise UserError(
+            f'--dynamic: what a {type(self.model).__name__} computes belongs to one size: '
+            'export a file for each --size'
+        )
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> boxes, scores, labels and, with a mask head, masks."""
-        assert self.size is not None
-        images = [self.detect(maps, self.size) for maps in _per_image(self.model.extract_feat(x))]
+        size = self.size or (x.shape[2], x.shape[3])
+        images = [self.detect(maps, size) for maps in _per_image(self.model.extract_feat(self.padded(x)))]
         return tuple(torch.stack(parts) for parts in zip(*images, strict=True))
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Pad normalized images of any size with zeros to multiples of the preprocessor's divisor."""
+        return x if self.size is not None else pad_to_multiple(x, self.divisor)
 
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Compute the results of one image, whose maps are (1, C, H_l, W_l)."""
@@ -52,13 +64,16 @@ class DetectorGraph(Graph):
 class DenseGraph(DetectorGraph):
     """RetinaNet and ATSS: the best anchors of each level, decoded, then suppression per class."""
 
+    def check_any_size(self) -> None:
+        """Allow any size: the anchors follow from the maps."""
+
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """See :meth:`DetectorGraph.detect`."""
         head = self.model.bbox_head
         cfg = head.test_cfg
         parts: list[tuple[Tensor, ...]] = []
         for scores, deltas, anchors, factors in _dense(head, maps):
-            values, index = scores.flatten().topk(min(cfg.nms_pre, scores.numel()))
+            values, index, _ = best(scores.flatten(), cfg.nms_pre)
             box = index // scores.shape[1]
             boxes = decode_boxes(head.bbox_coder, anchors[box], deltas[box], size)
             above = values > cfg.score_thr  # as in mmdet, before the factor
@@ -92,7 +107,8 @@ class TwoStageGraph(DetectorGraph):
 
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """See :meth:`DetectorGraph.detect`."""
-        self._check_maps(maps, size)
+        if self.size is not None:
+            self._check_maps(maps, size)
         proposals, valid = self._propose(maps, size)
         boxes = proposals if self.fixed else proposals[rows_in_use(valid, STEP)]
         logits: list[Tensor] = []
@@ -121,13 +137,19 @@ class TwoStageGraph(DetectorGraph):
         results, _ = finish(boxes, values, labels, above, cfg)
         return (*results, self._masks(pyramid, results[0], results[2])) if self.mask_heads else results
 
+    def check_any_size(self) -> None:
+        """Raise UserError if the maps of an odd image do not reach its edge."""
+        x = self.padded(self.mean.new_zeros(1, 3, *ODD_SIZE))
+        with torch.inference_mode():
+            self._check_maps(self.model.extract_feat(x), ODD_SIZE)
+
     def _check_maps(self, maps: Sequence[Tensor], size: tuple[int, int]) -> None:
         """Raise UserError if a level does not reach the edge of the image, as maps of some backbones do."""
         for x, layer in zip(maps, self.box_extractors[0].roi_layers, strict=False):
             if any(n < side * layer.spatial_scale for n, side in zip(x.shape[2:], size, strict=True)):
                 raise UserError(
-                    f'--size {size[0]}x{size[1]}: the maps of this backbone end before the image does: '
-                    'use multiples of 32'
+                    f'{size[0]}x{size[1]}: the maps of this backbone end before the image does: '
+                    'give a --size of multiples of 32'
                 )
 
     def _propose(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -136,11 +158,11 @@ class TwoStageGraph(DetectorGraph):
         cfg = head.test_cfg
         parts: list[tuple[Tensor, ...]] = []
         for i, (scores, deltas, anchors, _) in enumerate(_dense(head, maps)):
-            values, index = scores[:, 0].topk(min(cfg.nms_pre, len(scores)))
+            values, index, is_one = best(scores[:, 0], cfg.nms_pre)
             boxes = decode_boxes(head.bbox_coder, anchors[index], deltas[index], size)
-            parts.append((boxes, values, torch.full_like(index, i)))
-        boxes, scores, levels = (torch.cat(part) for part in zip(*parts, strict=True))
-        valid = large_enough(boxes, cfg)
+            parts.append((boxes, values, torch.full_like(index, i), is_one))
+        boxes, scores, levels, is_one = (torch.cat(part) for part in zip(*parts, strict=True))
+        valid = is_one & large_enough(boxes, cfg)
         index, valid = suppress(boxes, scores, levels, valid, _iou(cfg), cfg.max_per_img)
         return boxes[index] * valid[:, None], valid
 

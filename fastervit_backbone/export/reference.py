@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..engine.samples import found_in
 from ..inference.inputs import build_test_pipeline
 from ..structures.prediction import Prediction
+from .detectors import DetectorGraph
 from .graph import Graph
 from .mask2former import Mask2FormerSegmenterGraph
 
@@ -55,6 +56,8 @@ class Reference:
             size: (height, width) of the image itself, to which the result is scaled.
         """
         x, (height, width) = self._normalize(canvas), canvas.shape[:2]
+        if isinstance(self.graph, DetectorGraph):
+            x = self.graph.padded(x)
         if self.graph.task == 'classification':
             return Prediction.of_classes(size, self.model(x, mode='tensor').softmax(1)[0].numpy())
         # the padding is part of the image, where mmdet cannot paste masks of boxes beyond it
@@ -64,8 +67,8 @@ class Reference:
         metainfo = dict(
             ori_shape=size if of_image else whole,
             img_shape=inner if 'queries' in self.graph.reading else (height, width),
-            pad_shape=(height, width),
-            batch_input_shape=(height, width),
+            pad_shape=tuple(x.shape[2:]),
+            batch_input_shape=tuple(x.shape[2:]),
             scale_factor=scales[::-1],
             img_padding_size=(0, width - inner[1], 0, height - inner[0]),
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..models.arch import STRIDES
 from ..utils.errors import UserError
+from .detector_ops import best, numbers
 from .detectors import DetectorGraph, check_dense_head, finish, large_enough
 
 
@@ -32,6 +33,16 @@ class RtmdetGraph(DetectorGraph):
         if hasattr(self.head, 'mask_head'):
             self.outputs = (*self.outputs, 'masks')
             self.reading = dict(masks=dict(threshold=float(self.head.test_cfg.mask_thr_binary)))
+            if size is None:  # the masks belong to the padded image
+                self.reading['masks']['divisor'] = self.divisor
+
+    def check_any_size(self) -> None:
+        """Raise UserError unless images are padded to what the neck takes."""
+        if self.divisor % STRIDES[-1]:
+            raise UserError(
+                f'--dynamic: the neck of an RTMDet adds maps of two strides: set pad_size_divisor of the '
+                f"model's data_preprocessor to {STRIDES[-1]}, not {self.divisor}"
+            )
 
     def detect(self, maps: Sequence[Tensor], size: tuple[int, int]) -> tuple[Tensor, ...]:
         """See :meth:`DetectorGraph.detect`."""
@@ -40,11 +51,11 @@ class RtmdetGraph(DetectorGraph):
         kernels = of_masks[0] if of_masks else [None] * len(maps)
         shapes = [tuple(score.shape[2:]) for score in classes]
         priors = head.prior_generator.grid_priors(shapes, device=maps[0].device, with_stride=True)
-        bounds = maps[0].new_tensor((size[1], size[0]) * 2)
+        bounds = numbers((size[1], size[0]) * 2, maps[0])
         parts: list[tuple[Tensor, ...]] = []
         for score, distance, kernel, points in zip(classes, distances, kernels, priors, strict=True):
             scores = _rows(score).sigmoid()
-            values, index = scores.flatten().topk(min(cfg.nms_pre, scores.numel()))
+            values, index, _ = best(scores.flatten(), cfg.nms_pre)
             box = index // scores.shape[1]
             sides, places = _rows(distance)[box], points[box]
             corners = torch.cat((places[:, :2] - sides[:, :2], places[:, :2] + sides[:, 2:]), 1)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from ..utils.errors import UserError
 from .any_size import prepare_for_any_size
@@ -65,6 +66,8 @@ def write(
     try:
         with _exportable(), torch.inference_mode(False), torch.no_grad():
             program = torch.export.export(graph, (images,), **_symbols(dynamic))
+            if dynamic:
+                _accept_any_size(program)
             if path.suffix == '.pt2':
                 buffer = io.BytesIO()  # torch's own writer gives no reason when the disk is full
                 torch.export.save(program, buffer)
@@ -157,6 +160,18 @@ def _symbols(dynamic: bool) -> dict[str, Any]:
     return dict(
         dynamic_shapes=({1: automatic, 2: automatic},), prefer_deferred_runtime_asserts_over_guards=True
     )
+
+
+def _accept_any_size(program: torch.export.ExportedProgram) -> None:
+    """Remove conditions that the example met by chance, such as more than one window."""
+    for symbol in program.range_constraints:
+        program.range_constraints[symbol] = ValueRanges(*BOUNDS)
+    graph = program.graph_module.graph
+    for node in list(graph.nodes):
+        if node.target is torch.ops.aten._assert_scalar.default:
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
 
 
 def _versions(*packages: str) -> dict[str, str]:

@@ -51,6 +51,7 @@ def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
     else:
         start = f'{plan.start}, {plan.weights}'
     frozen = 'nothing' if plan.frozen_stages < 0 else f'{plan.frozen_stages} (stages; 0 is only the stem)'
+    frozen += f', with adapters of rank {plan.adapters}' if plan.adapters else ''
     ema = 'none (too few steps)' if plan.ema_momentum is None else f'momentum {plan.ema_momentum:g}'
     accumulated = '' if plan.accumulate == 1 else f' x {plan.accumulate} accumulated'
     accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'

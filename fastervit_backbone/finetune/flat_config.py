@@ -137,12 +137,7 @@ def _absolute(path: str | Path) -> str:
     return os.path.abspath(path)
 
 
-def _set_model(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) -> None:
-    model = config.model
-    if data.kind == 'coco' and not masks and model.get('roi_head'):
-        for key in ('mask_head', 'mask_roi_extractor', 'mask_iou_head'):
-            model.roi_head.pop(key, None)
-    backbone = model.backbone
+def _set_backbone(backbone: ConfigDict, plan: Plan) -> None:
     if plan.start != 'published':
         backbone.pop('init_cfg', None)
     elif plan.arch == 'nano':
@@ -153,6 +148,16 @@ def _set_model(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) 
         backbone.norm_eval = False
     if plan.frozen_stages >= 0:
         backbone.frozen_stages = plan.frozen_stages
+    if plan.adapters:
+        backbone.adapters = plan.adapters
+
+
+def _set_model(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) -> None:
+    model = config.model
+    if data.kind == 'coco' and not masks and model.get('roi_head'):
+        for key in ('mask_head', 'mask_roi_extractor', 'mask_iou_head'):
+            model.roi_head.pop(key, None)
+    _set_backbone(model.backbone, plan)
     if data.kind == 'folders':
         model.update(type='ImageClassifier', train_cfg=None)  # no MESA, Mixup and CutMix for few images
         model.pop('coefficient')

@@ -24,6 +24,8 @@ _WORDS = {'coco': 'COCO jsons', 'labels': 'label-map folders', 'folders': 'folde
 _DECAY_RATE = 0.85
 #: Below these numbers of training images, pretrained stem and first stage, or only the stem, are frozen.
 _FREEZE_STAGE_1_BELOW, _FREEZE_STEM_BELOW = 1000, 5000
+#: Rank of the matrices of ``--tune adapters``.
+ADAPTERS = 8
 #: With fewer steps, an average of the weights would still be near the initial ones.
 _MIN_STEPS_FOR_EMA = 200
 
@@ -64,6 +66,7 @@ class Plan:
         val_interval: epochs between evaluations.
         patience: in the second half, stop after this many evaluations without improvement.
         frozen_stages: of the backbone; -1 for none.
+        adapters: their rank; 0 for none.
         decay_rate: of the learning rate, layer by layer towards the image; 1 for none.
         ema_momentum: of the average of the weights; None for no average.
         amp: whether to train in mixed precision.
@@ -87,6 +90,7 @@ class Plan:
     val_interval: int
     patience: int
     frozen_stages: int
+    adapters: int
     decay_rate: float
     ema_momentum: float | None
     amp: bool
@@ -178,6 +182,7 @@ def make_plan(
         val_interval=max(1, epochs // 12),
         patience=PRESETS[preset].patience,
         frozen_stages=frozen_stages,
+        adapters=ADAPTERS if tune == 'adapters' else 0,
         decay_rate=decay_rate,
         ema_momentum=_choose_ema_momentum(epochs * steps // accumulate),
         amp=amp and amp_options() is not None,
@@ -225,10 +230,11 @@ def _choose_frozen(
     Raises:
         UserError: random weights that would stay.
     """
-    if tune == 'heads':
+    if tune in ('heads', 'adapters'):
         if start == 'nothing':
-            raise UserError('--tune heads --start nothing: a frozen backbone needs trained weights')
-        reasons.append('--tune heads: the backbone is frozen')
+            raise UserError(f'--tune {tune} --start nothing: a frozen backbone needs trained weights')
+        learns = f', adapters of rank {ADAPTERS} beside its attention learn' if tune == 'adapters' else ''
+        reasons.append(f'--tune {tune}: the backbone is frozen{learns}')
         return NUM_STAGES, 1.0
     if start == 'nothing' or num_images >= _FREEZE_STEM_BELOW:
         return -1, 1.0

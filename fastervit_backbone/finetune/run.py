@@ -21,6 +21,7 @@ from ..engine.processes import (
 )
 from ..engine.runner.work_dir import find_checkpoint
 from ..evaluation.main_metrics import MAIN_METRICS
+from ..models.layers.low_rank import merged_tensors
 from ..options import FinetuneOptions, flag_of, resolve
 from ..options.field import Place
 from ..recipes import RECIPES, default_model
@@ -111,7 +112,7 @@ def _check_options(o: FinetuneOptions) -> None:
     choices: list[tuple[str, str | None, Iterable[str | None]]] = [
         ('model', o.model, (None, *RECIPES)),
         ('preset', o.preset, (None, *PRESETS)),
-        ('tune', o.tune, (None, 'heads', 'all')),
+        ('tune', o.tune, (None, 'heads', 'adapters', 'all')),
         ('augment', o.augment, (None, *AUGMENTATIONS)),
         *(('log', name, LOGGERS) for name in o.log),
     ]
@@ -242,6 +243,7 @@ def _copy_best(path: Path) -> tuple[Path, str, float]:
         raise UserError(f'{work_dir} has no best checkpoint: nothing was detected, train longer (--epochs)')
     best = work_dir / 'best.pth'
     content = read_checkpoint(checkpoints[-1])
+    content['state_dict'] = merged_tensors(content['state_dict'])
     write_plain_checkpoint(content, best)
     metric, scale = MAIN_METRICS[Config.fromfile(path).default_hooks.checkpoint.save_best]
     value = float(content['message_hub']['runtime_info']['best_score']) / scale

@@ -159,7 +159,9 @@ class ExportedModel:
             canvas = outputs['label_map'].shape
             label_map = label_map_of(outputs['logits'], canvas, inner, size, self.info['align_corners'])
             return Prediction.of_label_map(label_map, len(self.categories.names), labels)
-        geometry = Geometry(self.size or inner, inner, size)
+        divisor = self.info.get('masks', {}).get('divisor', 1)
+        canvas = self.size or (-(-inner[0] // divisor) * divisor, -(-inner[1] // divisor) * divisor)
+        geometry = Geometry(canvas, inner, size)
         if 'queries' in self.info:
             of_queries = outputs['probabilities'], outputs['masks'], self.info['queries']
             return prediction_of_queries(*of_queries, geometry, threshold, labels).within_image()

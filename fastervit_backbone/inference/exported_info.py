@@ -97,7 +97,12 @@ def _are_queries(value: object) -> bool:
 #: Keys of some detectors: masks of the whole image; queries, see :mod:`~.exported_masks`.
 _OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = dict(
     masks=(
-        lambda v: isinstance(v, dict) and isinstance(v.get('threshold'), float) and 0 < v['threshold'] < 1,
+        lambda v: (
+            isinstance(v, dict)
+            and isinstance(v.get('threshold'), float)
+            and 0 < v['threshold'] < 1
+            and _is_side(v.get('divisor', 1))
+        ),
         'a threshold of probabilities',
     ),
     queries=(_are_queries, 'how queries are read'),

@@ -20,6 +20,7 @@ from .arch import STRIDES
 from .layers.attention import TransformerLayer
 from .layers.conv import ConvBlock, ConvStem
 from .layers.hat import CarrierLayer, PositionedLayer
+from .layers.low_rank import merge_adapters
 from .layers.memory_format import memory_format_of
 from .layers.position import FixedPosition, Grid, PositionMlp, RelativeBias
 from .layers.position_cache import PositionCache
@@ -83,7 +84,7 @@ class DeployedFasterViT(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.out_channels, self.out_strides = size, net.out_channels, net.out_strides
-        net.eval().requires_grad_(False)
+        merge_adapters(net.eval().requires_grad_(False))
         first = next(net.stem.parameters())
         dtype = dtype or first.dtype
         _fold(net)

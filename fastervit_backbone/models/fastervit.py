@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .arch import NUM_STAGES, STRIDES, ArchSpec, resolve_arch
 from .deploy import DeployedFasterViT, Kernel, describe
 from .layers.conv import ChannelLayerNorm, ConvStem, PatchStem
+from .layers.low_rank import add_adapters
 from .layers.memory_format import memory_format_of
 from .layers.recompute import BATCH_NORM
 from .stages import AttentionStage, ConvStage
@@ -33,6 +34,8 @@ class FasterViT(nn.Module):
         frozen_stages: -1 freezes nothing; n freezes the stem and the first n stages (0: only the stem),
             including their BatchNorm statistics; 5 also freezes the output norms, which only a classifier's
             weights contain.
+        adapters: rank of the matrices that learn beside the linear layers of attention and MLPs in frozen
+            stages (LoRA, Hu et al., arXiv 2106.09685); 0 for none.
         norm_eval: keep the trunk's BatchNorm statistics in training (for pretrained weights and small
             batches).
         with_cp: gradient checkpointing of every block.
@@ -68,6 +71,7 @@ class FasterViT(nn.Module):
         out_indices: tuple[int, ...] = (0, 1, 2, 3),
         drop_path_rate: float = 0.0,
         frozen_stages: int = -1,
+        adapters: int = 0,
         norm_eval: bool = False,
         with_cp: bool = False,
         out_norm: Literal['ln', 'bn'] | None = 'ln',
@@ -113,6 +117,11 @@ class FasterViT(nn.Module):
         self._init_parameters()
         for module in self._frozen_modules():
             module.requires_grad_(False)
+        if adapters < 0 or (adapters and not sum(add_adapters(m, adapters) for m in self._frozen_modules())):
+            raise ValueError(
+                f'adapters={adapters} must be a rank above 0, with frozen_stages that have attention, or 0; '
+                f'frozen_stages is {frozen_stages}'
+            )
         self.train()
 
     def make_stem(self) -> ConvStem | PatchStem:

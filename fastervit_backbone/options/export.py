@@ -23,7 +23,9 @@ class ExportOptions:
     size: Size | None = option(
         None, help='size of the images, which are fitted into it', metavar='HxW', group='images'
     )
-    dynamic: bool = option(False, help='images of any size (backbones, segmenters)', group='images')
+    dynamic: bool = option(
+        False, help='images of any size (not with queries, not classifiers)', group='images'
+    )
     batch: int = option(1, help='images in a call (default: 1)')
     float_input: bool = option(False, help='take float32 images of 0 to 255, instead of uint8')
     backbone: bool = option(False, help='only the backbone')

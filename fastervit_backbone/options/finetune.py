@@ -59,8 +59,9 @@ class FinetuneOptions:
     )
     tune: str | None = option(
         None,
-        help='what learns: all, or heads, with a frozen backbone, which needs less time and memory (default: '
-        'all but the first layers where images are few)',
+        help='what learns: all; heads, with a frozen backbone, for less time and memory; or adapters, '
+        'low-rank matrices (LoRA) in the frozen backbone, and heads (default: all but the first layers '
+        'where images are few)',
         metavar='PART',
         group='model',
     )

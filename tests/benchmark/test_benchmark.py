@@ -95,6 +95,7 @@ def test_carriers_of_higher_order_and_single_stages():
     assert net.spec == replace(ARCHS['nano'], carrier_window=4)
 
 
+@pytest.mark.long
 def test_whole_detectors_and_segmenters():
     pytest.importorskip('mmdet')
     for head in ('fpn', 'cascade'):

@@ -398,6 +398,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.short('windows', 'higher', 'swin')
 @pytest.mark.parametrize('fields', VARIANTS.values(), ids=VARIANTS.keys())
 def test_every_variant_converts_and_says_what_it_is(fields, tmp_path):
     tiny = dict(dim=8, stem_dim=8, depths=(2, 2, 2, 2), num_heads=(1, 1, 2, 4))

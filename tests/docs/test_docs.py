@@ -145,6 +145,7 @@ def check_analyse(place):
 CHECKS = dict(predict=check_predict, finetune=check_finetune, analyse=check_analyse)
 
 
+@pytest.mark.short('quickstart')
 @pytest.mark.parametrize(
     'page', [page if page in QUICK_PAGES else pytest.param(page, marks=pytest.mark.slow) for page in PAGES]
 )

@@ -30,6 +30,7 @@ def weights(path):
     return torch.load(path, weights_only=False)['state_dict']
 
 
+@pytest.mark.long
 def test_exact_resume_and_plain_checkpoints(bfloat16, tmp_path, monkeypatch):
     shapes = make_shapes(tmp_path / 'shapes', train=4, val=1, size=(64, 96))
     monkeypatch.setenv('SHAPES_ROOT', str(shapes))

@@ -38,6 +38,7 @@ def train_with(toolkit, config, work_dir, *options):
     return log, torch.load(last, weights_only=False)['state_dict']
 
 
+@pytest.mark.long
 def test_mmdet_trains_a_finetune_config(shapes, tmp_path):
     """It names our backbone, optimizer constructor and early stopping, and has an EMA."""
     annotations = [shapes / 'annotations' / f'instances_{split}.json' for split in ('train', 'val')]

@@ -120,6 +120,7 @@ def assert_same_end(first, second, name):
     assert contents[0]['meta']['iter'] == contents[1]['meta']['iter']
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('kills', [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(kills, shapes, tmp_path):
     options = ['train_dataloader.num_workers=2', f'custom_hooks={EMA}', 'default_hooks.checkpoint.interval=2']
@@ -510,6 +511,7 @@ def test_one_checkpoint_is_too_few(root, tmp_path, capsys):
         train(FPN, work_dir=tmp_path, resume=weights, options=options)
 
 
+@pytest.mark.long
 def test_interrupted_between_accumulated_iterations(shapes, tmp_path):
     """The step is completed first, and the run ends as if uninterrupted."""
     options = [
@@ -530,6 +532,7 @@ def test_interrupted_between_accumulated_iterations(shapes, tmp_path):
     assert_same_end(tmp_path / 'uninterrupted', broken, 'epoch_2.pth')
 
 
+@pytest.mark.long
 def test_a_step_with_batches_of_two_epochs(shapes, tmp_path):
     """A checkpoint between them has the gradients of the first ones."""
     options = [*EPOCHS, 'train_cfg.max_epochs=2', 'train_cfg.val_interval=9']
@@ -597,6 +600,7 @@ def test_accumulated_batches_equal_one_large_batch(resumed, tmp_path):
     torch.testing.assert_close(small, run('large', 3, 1, 4), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_resumed_with_twice_the_epochs(root, tmp_path):
     """The config's schedule counts: the second half has the rates of a run with it from the start."""
     schedule = {f'param_scheduler.{i}.end': end for i, end in ((0, 4), (1, 2))}
@@ -674,6 +678,7 @@ def test_the_config_of_a_run_without_a_seed(root, tmp_path):
     assert Config.fromfile(tmp_path / 'work' / 'given.py').to_dict() == dict(scale=[1, 2], resume=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('schedule', [pytest.param('plateau', marks=pytest.mark.slow), 'none'])
 def test_resume_with_schedules_of_another_kind(schedule, root, tmp_path):
     """A schedule that follows a metric keeps its position; a removed schedule has no effect."""

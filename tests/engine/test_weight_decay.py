@@ -32,6 +32,7 @@ def test_the_table_of_the_docs():
     assert table() in (ROOT / 'docs' / 'train.md').read_text(), 'run python docs/generate/decay_table.py'
 
 
+@pytest.mark.short('fastervit0', 'fastervit2', 'demo')
 @pytest.mark.parametrize('path', OURS, ids=[str(p.relative_to(CONFIGS)) for p in OURS])
 def test_what_decays(path):
     rule, share = rule_of(path)

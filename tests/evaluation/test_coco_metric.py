@@ -168,6 +168,7 @@ def test_the_twelve_figures_equal_pycocotools():
     assert fast == pytest.approx(slow, abs=1e-12)
 
 
+@pytest.mark.long
 def test_it_is_patched_once():
     """In a separate process, so that previous imports have no effect."""
     code = """

@@ -13,9 +13,11 @@ from fastervit_backbone.export.any_size import IntegerUpsample, MatrixPool
 from fastervit_backbone.export.detector_ops import (
     GatheredAttention,
     Pyramid,
+    best,
     best_classes,
     decode_boxes,
     filled,
+    pad_to_multiple,
     rows_in_use,
     suppress,
 )
@@ -144,3 +146,37 @@ def test_pooling_and_upsampling_of_any_size():
         torch.testing.assert_close(IntegerUpsample(upsample)(x), upsample(x))
     with pytest.raises(UserError, match=r'upsampling by 1\.5'):
         IntegerUpsample(Upsample(scale_factor=1.5))
+
+
+class OfAnySize(torch.nn.Module):
+    """The steps whose sizes are symbols in a file for any size."""
+
+    def __init__(self):
+        super().__init__()
+        layer = dict(type='RoIAlign', output_size=5, sampling_ratio=0)
+        self.extractor = SingleRoIExtractor(layer, out_channels=1, featmap_strides=[4, 8])
+
+    def forward(self, x):
+        x = pad_to_multiple(x, 32)
+        maps = x[..., ::4, ::4], x[..., ::8, ::8]
+        scores = maps[1][0, 0].flatten()
+        scores, index, is_one = best(scores + torch.arange(scores.shape[0]) / 1e6, 50)  # no two are equal
+        boxes = torch.stack((index, index, index + 9, index + 30), 1) * 1.0
+        return scores, index, is_one, Pyramid(maps).pool(self.extractor, boxes)
+
+
+@pytest.mark.parametrize('size', [(40, 50), (97, 33), (200, 64)])
+def test_steps_of_any_size(size):
+    model, example = OfAnySize(), torch.rand(1, 1, 353, 481)
+    automatic = torch.export.Dim.AUTO
+    shapes = ({2: automatic, 3: automatic},)
+    program = torch.export.export(
+        model, (example,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+    )
+    x = torch.rand(1, 1, *size)
+    scores, index, is_one, pooled = program.module()(x)
+    fixed = model(x)
+    count = int(is_one.sum())
+    assert count == len(fixed[0]) and not is_one[count:].any() and not index[count:].any()
+    assert scores[:count].tolist() == fixed[0].tolist() and index[:count].tolist() == fixed[1].tolist()
+    torch.testing.assert_close(pooled[:count], fixed[3])

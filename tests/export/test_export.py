@@ -36,7 +36,7 @@ from fastervit_backbone.utils.trust import trusting_pickles
 from tests.helpers import ROOT, UPERNET, assert_one_line_error
 from tests.helpers import SHALLOW_CASCADE as CASCADE
 from tests.helpers import SHALLOW_FPN as FPN
-from tests.mm_helpers import build, load, save_untrained, with_less_work, with_nano
+from tests.mm_helpers import build, load, narrow, save_untrained, with_less_work, with_nano
 from tests.processes import verb
 
 #: Runs the fastervit command where only onnxruntime, numpy, OpenCV, Pillow, pycocotools and filelock are.
@@ -80,6 +80,10 @@ SIZES = (128, 160), (131, 99)
 CONFIG_OF = {'rtmdet': 'demo/rtmdet-ins_shapes'}
 #: Those that others stand for by default: the demo's Cascade, and batches of Mask R-CNN.
 LARGE = ('cascade_fastervit0_3x', 'mask-rcnn_fastervit0_1x')
+#: Detectors that take images of any size.
+ANY_SIZE = [
+    n for n in FAMILIES if n.split('_')[0] in ('demo/cascade', 'retinanet', 'atss', 'demo/rtmdet-ins')
+]
 #: Those that are tried at an odd size by default.
 ODD = ('retinanet_fastervit0_1x', 'fpn_fastervit1_40k', 'classification/imagenet200_nano')
 
@@ -133,7 +137,8 @@ def small_config(name):
         pytest.param(n, SIZES[1], marks=[pytest.mark.slow] * (n not in ODD))
         for n in FAMILIES
         if 'rtmdet' not in n
-    ],
+    ]
+    + [pytest.param(n, None, marks=[pytest.mark.slow] * ('demo' not in n)) for n in ANY_SIZE],
 )
 def test_the_graph_of_every_family_is_its_model(name, size):
     config = small_config(name)
@@ -160,6 +165,7 @@ def test_the_graph_of_every_family_is_its_model(name, size):
 
 def test_a_batch_gives_the_same_as_single_images():
     config = with_less_work(with_nano(load(ROOT / 'configs/mask-rcnn_fastervit0_1x.py')), regions=200)
+    config = narrow(config)
     model = build(config).eval()
     make_it_detect(model)
     graph = build_graph(model, config, (96, 128), backbone=False)
@@ -244,6 +250,7 @@ def describe_again(path):
     write_info(path, json.loads(info_path(path).read_text()))
 
 
+@pytest.mark.long
 def test_a_damaged_file_is_rejected(exported_detector, detector, images, tmp_path):
     path, _ = exported_detector
     for suffix in ('', '.json'):
@@ -334,7 +341,7 @@ def test_a_classifier_prepares_images_as_its_pipeline():
 
 def test_batch_norm_of_regions_is_exported(tmp_path):
     """The heads of the paper's Cascade, whose number of regions is unknown to torch.export."""
-    config = small_config('cascade_fastervit0_3x')
+    config = narrow(small_config('cascade_fastervit0_3x'))
     assert config.model.roi_head.bbox_head[0].norm_cfg.type == 'SyncBN'
     graph = build_graph(build(config).eval(), config, (64, 96), backbone=False)
     path = tmp_path / 'model.pt2'
@@ -394,11 +401,14 @@ def test_a_file_of_something_else(exported_detector, segmenter, tmp_path):
         check(UPERNET, segmenter, check=path)
 
 
-def test_any_size(fpn, images, tmp_path):
+@pytest.mark.long
+@pytest.mark.parametrize('format', ['onnx', 'torch-export'])
+def test_any_size(format, fpn, images, tmp_path):
     data = dict(verify=images / 'images/val', annotations=images / 'labels/val')
-    path, parity = export(FPN, fpn, tmp_path, dynamic=True, **data)
-    assert parity.arrays['logits'] < 1e-5 and parity.metrics
-    predictor, model = Predictor(path), Predictor(FPN, fpn)
+    with trusting_pickles():
+        path, parity = export(FPN, fpn, tmp_path, dynamic=True, format=format, **data)
+        assert parity.arrays['logits'] < 1e-5 and parity.metrics
+        predictor, model = Predictor(path), Predictor(FPN, fpn)
     rng = np.random.default_rng(0)
     for shape in ((32, 32), (97, 203), (224, 448), (300, 64)):
         pixels = rng.integers(0, 256, (*shape, 3), np.uint8)
@@ -406,6 +416,7 @@ def test_any_size(fpn, images, tmp_path):
         assert (found.label_map != expected.label_map).mean() < 1e-3
 
 
+@pytest.mark.long
 def test_whole_predictions_are_measured(detector, exported_detector, images, tmp_path, capsys):
     path, _ = exported_detector
     options = dict(size=['128x160'], batch=1, dtype=['fp32'], device='cpu', channels_last=False)
@@ -427,6 +438,7 @@ def test_whole_predictions_are_measured(detector, exported_detector, images, tmp
             benchmark.run(**dict(options, images=folder, out=None) | wrong)
 
 
+@pytest.mark.long
 def test_fewer_proposals(detector, images, tmp_path):
     """A number, or the fewest with the same AP; the json says so, and a later check knows it."""
     data = dict(verify=images / 'images/val', annotations=images / 'annotations/instances_val.json')
@@ -486,6 +498,7 @@ def test_half_and_backbone_and_float_input(tmp_path):
         Predictor(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('format', ['onnx', pytest.param('openvino', marks=pytest.mark.slow)])
 def test_eight_bits(format, fpn, images, tmp_path):
     pytest.importorskip('nncf')
@@ -515,7 +528,6 @@ def test_eight_bits(format, fpn, images, tmp_path):
         (dict(size=(64, 64), batch=0), '--batch 0'),
         (dict(size=(64, 64), symmetric=True), '--symmetric is for --int8'),
         (dict(size=(64, 64), int8='photos', format='torch-export'), 'writes OpenVINO and ONNX files'),
-        (dict(dynamic=True), 'belong to one size'),
         (dict(size=(64, 64), format='tensorrt'), 'choose one of onnx'),
         (dict(size=(64, 64), annotations='a.json'), '--verify names the folder'),
         (dict(size=(64, 64), half=True, format='torch-export'), 'keeps the dtype'),
@@ -555,3 +567,41 @@ def test_every_family_as_a_file(name, format, tmp_path):
     for size in SIZES if 'rtmdet' not in name else SIZES[:1]:
         _, parity = export(tmp_path / 'config.py', tmp_path / 'model.pth', tmp_path, size=size, format=format)
         assert parity.objects > 20 or parity.arrays
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('format', ['onnx', 'openvino', 'torch-export'])
+@pytest.mark.parametrize('name', ANY_SIZE)
+def test_detectors_of_any_size_as_a_file(name, format, tmp_path):
+    config = small_config(name)
+    config.dump(tmp_path / 'config.py')
+    model = build(config)
+    make_it_detect(model)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'model.pth')
+    options = dict(dynamic=True, format=format, options=small_scale(config))
+    with trusting_pickles():
+        path, parity = export(tmp_path / 'config.py', tmp_path / 'model.pth', tmp_path, **options)
+        assert parity.objects > 20 and not parity.failures
+        predictor = Predictor(path, threshold=0.05)
+    toolkit = Predictor(
+        tmp_path / 'config.py', tmp_path / 'model.pth', threshold=0.05, options=small_scale(config)
+    )
+    rng = np.random.default_rng(0)
+    for shape in ((64, 64), (97, 203), (300, 64)):
+        pixels = rng.integers(0, 256, (*shape, 3), np.uint8)
+        (found,), (expected,) = predictor([pixels]), toolkit([pixels])
+        assert len(found) == len(expected) > 0
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        np.testing.assert_allclose(np.sort(found.boxes, 0), np.sort(expected.boxes, 0), atol=0.05)
+
+
+def small_scale(config):
+    """Options that shrink images, which makes comparisons fast."""
+    steps = [step['type'] for step in config.test_dataloader.dataset.pipeline]
+    return {f'test_dataloader.dataset.pipeline.{steps.index("Resize")}.scale': (256, 192)}
+
+
+def test_a_detector_that_belongs_to_one_size_says_so():
+    config = small_config('dino_fastervit0_12e')
+    with pytest.raises(UserError, match='--dynamic: what a DINO computes belongs to one size'):
+        build_graph(build(config).eval(), config, None, backbone=False)

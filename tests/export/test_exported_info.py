@@ -178,6 +178,7 @@ def test_the_weights_beside_openvino_are_bound_too(fpn, tmp_path):
         Predictor(path)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     'format', ['onnx', *(pytest.param(f, marks=pytest.mark.slow) for f in ('openvino', 'torch-export'))]
 )

@@ -155,6 +155,7 @@ def test_every_model_has_its_configs():
     assert find_base('fpn', 'nano').name == 'fpn_shapes.py'
 
 
+@pytest.mark.short('rtmdet-ins')
 @pytest.mark.parametrize('model', ['mask2former', 'rtmdet-ins', 'mask2former-semantic'])
 def test_query_and_dense_heads_learn_other_classes(model, shapes, tmp_path):
     """Two classes instead of the base config's; trained, evaluated, and loaded for prediction."""
@@ -214,6 +215,7 @@ def test_the_config_of_detectors(masks, shapes):
     assert 'filter_cfg' not in config.train_dataloader.dataset and config.randomness.seed == 5
 
 
+@pytest.mark.long
 def test_a_run_from_a_model_of_other_classes(shapes, tmp_path, capsys):
     """Written, trained, resumed, and resumed again with fewer options."""
     start, run = tmp_path / 'start.pth', tmp_path / 'run'

@@ -1,10 +1,15 @@
-"""Training of the heads alone."""
+"""Training of the heads alone, and of adapters in a frozen backbone."""
 
+import pytest
 import torch
 
 from fastervit_backbone.checkpoints.io import NANO, read_checkpoint, resolve_checkpoint, unwrap_state_dict
+from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
+from fastervit_backbone.inference.predictor import Predictor
+from fastervit_backbone.publish import publish
+from fastervit_backbone.utils.errors import UserError
 
 
 def test_a_frozen_backbone_stays_and_the_rest_learns(tmp_path):
@@ -21,3 +26,30 @@ def test_a_frozen_backbone_stays_and_the_rest_learns(tmp_path):
         found = trained[f'backbone.{name}']
         torch.testing.assert_close(found, start[name].to(found.dtype), rtol=0, atol=0)
     assert any(name.startswith('decode_head.') for name in trained)
+
+
+def test_adapters_learn_and_are_merged(tmp_path):
+    data = make_shapes(tmp_path / 'shapes', train=4, val=2, size=(64, 96))
+    options = dict(arch='nano', model='fpn', epochs=2, batch=2, size=(64, 96), tune='adapters')
+    labels = dict(train=data / 'labels/train', val=data / 'labels/val', classes=['a', 'b', 'c', 'd'])
+    images = [data / 'images/train', data / 'images/val']
+    result = finetune(**labels, images=images, **options, work_dir=tmp_path / 'run')
+    best, (last,) = read_checkpoint(result.best), (tmp_path / 'run').glob('best_*.pth')
+    learned = unwrap_state_dict(read_checkpoint(last))
+    adapters = [n for n in learned if n.endswith('lora_B')]
+    assert len(adapters) > 20 and all(learned[n].any() for n in adapters)
+    assert not any('lora_' in n for n in unwrap_state_dict(best))
+    folder = publish(tmp_path / 'run', tmp_path / 'published')
+    assert 'adapters' not in (folder / 'config.py').read_text()
+    picture = read_image(next((data / 'images/val').iterdir()))
+    of_run, merged, published = (
+        Predictor(*source)([picture])[0].label_map
+        for source in ((result.config, last), (result.config, result.best), (folder,))
+    )
+    assert (of_run == merged).mean() > 0.999 and (merged == published).all()
+    again = finetune(
+        **labels, images=images, **options | dict(tune='all', epochs=1), start=last, work_dir=tmp_path / 'all'
+    )
+    assert not any('lora_' in n for n in unwrap_state_dict(read_checkpoint(again.best)))
+    with pytest.raises(UserError, match='--tune adapters --start nothing'):
+        finetune(**labels, images=images, **options, start='nothing', work_dir=tmp_path / 'other')

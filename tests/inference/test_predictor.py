@@ -190,6 +190,7 @@ def test_bad_files_and_arrays(shapes, detector, tmp_path):
         Predictor(ROOT / 'configs' / 'demo' / 'dino_shapes.py', detector)
 
 
+@pytest.mark.long
 def test_panorama_too_narrow_to_predict_as_a_whole(detector, shapes, monkeypatch):
     """Reduced to the size of a tile it would be a line: only its tiles are predicted."""
     messages = []

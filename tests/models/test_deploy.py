@@ -96,6 +96,7 @@ def test_convolutions_equal_linears_and_choices_are_reproducible(nano, capsys):
     assert all(torch.equal(a, b) for a, b in zip(deployed(images), again(images), strict=True))
 
 
+@pytest.mark.long
 @torch.no_grad()
 def test_bfloat16(nano):
     images = torch.randn(2, 3, 97, 131)

@@ -74,6 +74,7 @@ def test_carriers_see_the_whole_image_windows_do_not():
         assert difference[..., :7, :7].max() > 1e-3
 
 
+@pytest.mark.short('0', 'nano')
 @torch.no_grad()
 @pytest.mark.parametrize('arch', ARCHS)
 def test_declared_outputs_on_meta(arch):
@@ -289,6 +290,7 @@ def test_pure_bf16(nano):
     assert all((a - b.float()).abs().mean() < 0.05 for a, b in zip(exact, rough, strict=True))
 
 
+@pytest.mark.short('False-False')
 @torch.no_grad()
 @pytest.mark.parametrize(
     ('mode', 'grad'),

@@ -38,6 +38,7 @@ def build(kind, **options):
     return FasterViTVariant(spec, **exchanged, **options) if exchanged else FasterViT(spec, **options)
 
 
+@pytest.mark.short('Swin with carriers', 'propagation')
 @every_kind
 def test_it_learns_at_changing_sizes(kind):
     """Tell three textures apart: the loss falls to a third, and every parameter gets a gradient."""
@@ -67,6 +68,7 @@ def test_it_learns_at_changing_sizes(kind):
     assert touched == {name for name, _ in net.named_parameters()}
 
 
+@pytest.mark.short('Swin with carriers', 'propagation')
 @every_kind
 @torch.no_grad()
 def test_copies_deploy_mode_and_bf16(kind):

@@ -27,6 +27,7 @@ def assert_maps(maps, stored):
         assert relative_error(np.ascontiguousarray(ours.numpy()), sample) < TOLERANCE
 
 
+@pytest.mark.short('small', 'faster_vit_0')
 @pytest.mark.parametrize(
     'name',
     SMALL_CASES + [n if n in QUICK_CASES else pytest.param(n, marks=pytest.mark.slow) for n in PAPER_CASES],

@@ -88,6 +88,7 @@ def test_swin_t_with_carriers(arch, stages):
     assert with_carriers == (expected if stages == 4 else [[False] * 2, [False] * 2, [True] * 6, [False] * 2])
 
 
+@pytest.mark.short('size0')
 @torch.no_grad()
 @pytest.mark.parametrize('size', [(224, 224), (448, 672)])
 def test_without_carriers_and_positions_it_is_swin(size):

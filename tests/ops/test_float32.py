@@ -10,10 +10,9 @@ pytest.importorskip('mmdet')
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.testing import demo_mm_inputs
 
-from fastervit_backbone.engine.config.reading import as_list
 from fastervit_backbone.ops.float32 import run_in_float32, widen
 from tests.helpers import ROOT
-from tests.mm_helpers import build, check_detector, load, with_nano
+from tests.mm_helpers import build, check_detector, load, narrow, with_nano
 
 BF16 = torch.bfloat16
 #: mmcv.ops has functions of the modules' names.
@@ -115,36 +114,7 @@ def test_focal_loss(watch):
     assert calls == ['sigmoid_focal_loss_forward', 'sigmoid_focal_loss_backward']
 
 
-def narrow(config):
-    """Reduce channels, regions and layers: many CPUs compute bfloat16 slowly."""
-    model = config.model
-    for name in ('neck', 'rpn_head', 'roi_head', 'bbox_head') if model.type != 'DINO' else ():
-        _narrow(model.get(name))
-    for stage in as_list((model.get('train_cfg') or {}).get('rcnn')):
-        stage.sampler.num = 8
-    for part, name in (('train_cfg', 'rpn_proposal'), ('test_cfg', 'rpn')):
-        if name in (model.get(part) or {}):
-            model[part][name].update(nms_pre=40, max_per_img=10)
-    for part in ('encoder', 'decoder'):
-        if part in model:
-            model[part].num_layers = 1
-    for part in (model.test_cfg, model.test_cfg.get('rcnn') or {}):
-        if 'score_thr' in part:
-            part.score_thr = 0.0  # an untrained model finds something
-    return config
-
-
-def _narrow(node):
-    if not isinstance(node, dict | list):
-        return
-    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-        if key in ('in_channels', 'out_channels') and isinstance(value, list):
-            continue  # the backbone's
-        if isinstance(value, int) and value in (2048, 1024, 256, 128):
-            node[key] = {2048: 64, 1024: 64, 256: 32, 128: 16}[value]
-        _narrow(value)
-
-
+@pytest.mark.short('mask-rcnn', 'retinanet')
 @pytest.mark.parametrize(
     'name',
     [

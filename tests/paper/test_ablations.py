@@ -16,6 +16,7 @@ def gmacs(row):
     return backbone_flops(row.build(), (224, 224)) / 2e9
 
 
+@pytest.mark.long
 def test_multiply_adds_of_table_5():
     """Within 5%, or half a unit of the last digit printed, of the paper's; Twins on FasterViT-0 has 6%."""
     for group in TABLES['5'][:2]:
@@ -24,6 +25,7 @@ def test_multiply_adds_of_table_5():
             assert abs(gmacs(row) / row.paper_gmacs - 1) < tolerance, row
 
 
+@pytest.mark.long
 def test_81_carriers_have_the_ratio_that_the_paper_prints():
     base, _, many, _ = TABLES['S.4'][0]
     assert round(gmacs(base) / gmacs(many), 2) == many.paper == 0.47

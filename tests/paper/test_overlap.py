@@ -53,6 +53,7 @@ def test_keys_of_the_border(overlap):
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_any_size_copies_and_dtypes():
     """A border wider than a window, one window, odd sizes, deepcopy, deploy and bfloat16."""
     net = randomize(FasterViTVariant(ArchSpec(**TINY), window_overlap=4)).eval()

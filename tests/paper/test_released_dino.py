@@ -92,6 +92,7 @@ def released():
     return file
 
 
+@pytest.mark.long
 def test_every_tensor_is_placed_and_the_config_is_filled(released):
     tensors, report = convert_released_dino(released, 'released.pth')
     config = load_config(CONFIG)

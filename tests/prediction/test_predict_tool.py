@@ -254,6 +254,7 @@ def test_a_full_disk_stops_the_run(predictor, tmp_path, monkeypatch):
         run_prediction(predictor, [tmp_path / 'in'], tmp_path / 'out')
 
 
+@pytest.mark.long
 def test_a_truncated_video_is_skipped(predictor, tmp_path):
     writer = cv2.VideoWriter(str(tmp_path / 'whole.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
     rng = np.random.default_rng(0)
@@ -305,6 +306,7 @@ def test_a_log_truncated_anywhere(tmp_path):
         last.close()
 
 
+@pytest.mark.short('coco_mini128')
 @pytest.mark.parametrize(
     ('name', 'images', 'annotations'),
     [

@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 from ...checkpoints.class_rows import first_difference, meet_classes
 from ...checkpoints.classifier import to_classifier
 from ...checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict
+from ...models.layers.low_rank import merged_tensors
 from ...utils.errors import CheckpointError, UserError
 from ..config.reading import classes_of, leaf_datasets
 from ..processes import rank0_print
@@ -49,12 +50,14 @@ def adapt_weights(
             )
         return weights
 
-    def adapt(tensors: dict) -> dict:
+    def adapt(tensors: dict) -> tuple[dict, str]:
         tensors = to_classifier(tensors) if is_classifier else tensors
-        return meet_classes(tensors, names, wanted, source, fresh=True)[0]
+        if not config.model.backbone.get('adapters'):
+            tensors = merged_tensors(tensors)
+        return meet_classes(tensors, names, wanted, source, fresh=True)
 
-    runner.adapt_weights = adapt
-    weights, said = meet_classes(weights, names, wanted, source, fresh=True)
+    runner.adapt_weights = lambda tensors: adapt(tensors)[0]
+    weights, said = adapt(weights)
     if said:
         rank0_print(said)
     return weights
