@@ -17,6 +17,7 @@ from .engine.config.checks import check_batch
 from .engine.config.mixed_precision import amp_options
 from .engine.console import restore_screen
 from .engine.hooks.accumulated_gradients import AccumulatedGradientsHook
+from .engine.hooks.broadcast_buffers import BroadcastBuffersHook
 from .engine.hooks.channels_last import ChannelsLastHook, PlainCheckpointHook
 from .engine.hooks.look_before_training import LookBeforeTrainingHook
 from .engine.hooks.non_finite_guard import NonFiniteGuardHook
@@ -82,7 +83,8 @@ def train(source: Place | TrainOptions | None = None, /, **options: Any) -> nn.M
         del weights  # the runner reads the file itself: do not keep a second copy during training
         save_on_signal = SaveOnSignalHook()
         guards = (UnreadableImageHook(o.max_unreadable), NonFiniteGuardHook(o.max_non_finite))
-        for hook in (_CategoryIdsHook(), LookBeforeTrainingHook(), *guards, save_on_signal):
+        looks = LookBeforeTrainingHook(), BroadcastBuffersHook()
+        for hook in (_CategoryIdsHook(), *looks, *guards, save_on_signal):
             runner.register_hook(hook)
         if isinstance(runner, ResumableRunner):
             runner.register_hook(AccumulatedGradientsHook())

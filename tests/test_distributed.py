@@ -378,3 +378,24 @@ def test_finetuning_in_two_processes(shapes, tmp_path):
     assert bad.returncode != 0 and bad.stderr.count('error: --model fpn learns from label-map') == 1, (
         bad.stderr
     )
+
+
+@pytest.mark.parametrize('averaged', [False, True])
+def test_validation_is_of_the_checkpoint(averaged, shapes, tmp_path):
+    """BatchNorm has other statistics in every process: all evaluate with those that are saved."""
+    options = ['--work-dir', 'work', '--seed', '3', '--cfg-options', 'train_cfg.max_iters=4']
+    options += ['train_cfg.val_interval=4', 'train_dataloader.batch_size=2', 'model.backbone.norm_eval=False']
+    options += ['model.decode_head.loss_decode.class_weight=None', 'optim_wrapper.optimizer.lr=0.01']
+    if averaged:
+        ema = dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.4, update_buffers=True)
+        options += [f'custom_hooks=[{ema}]']
+    config, variables = ROOT / 'configs' / 'demo' / 'fpn_shapes.py', dict(SHAPES_ROOT=str(shapes))
+    done = ranks(COMMAND, 'train', config, '--launcher', 'pytorch', *options, cwd=tmp_path, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    logs = [json.loads(line) for path in tmp_path.glob('work/*/vis_data/scalars.json') for line in path.open()]
+    (validated,) = [log for log in logs if 'mIoU' in log]
+    done = verb('test', config, 'work/iter_4.pth', '--out', 'metrics.json', cwd=tmp_path, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    tested = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
+    names = ('mIoU', 'aAcc', 'mAcc')
+    assert [validated[name] for name in names] == pytest.approx([tested[name] for name in names])

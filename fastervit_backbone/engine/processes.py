@@ -39,10 +39,25 @@ def join_processes(config: Config, launcher: str) -> None:
     """Create the run's process group, as mmengine's runner would do later."""
     if launcher == 'none' or torch.distributed.is_initialized():
         return
+    options = _meeting_of_this_start() if launcher == 'pytorch' else {}
     if launcher == 'pytorch' and not torch.cuda.is_available():
-        torch.distributed.init_process_group('gloo')  # mmengine's init_dist requires a CUDA device
+        torch.distributed.init_process_group('gloo', **options)  # mmengine's init_dist requires a CUDA device
     else:
-        init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}))
+        init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}), **options)
+
+
+def _meeting_of_this_start() -> dict[str, Any]:
+    """Return the store in which processes find each other, where torchrun has started them again.
+
+    torchrun can keep one store over all its restarts, in which a process would find the addresses of those
+    that have ended.
+    """
+    restarts = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
+    if restarts == '0':
+        return {}
+    store, rank, size = next(torch.distributed.rendezvous('env://'))
+    store = torch.distributed.PrefixStore(f'restart {restarts}', store)
+    return dict(store=store, rank=rank, world_size=size)
 
 
 def launcher_of_environment() -> str:

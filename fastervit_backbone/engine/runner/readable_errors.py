@@ -9,8 +9,11 @@ from urllib.error import URLError
 import torch
 from mmengine.config import Config
 
-from ...utils.errors import CheckpointError, UserError
+from ...utils.errors import CheckpointError, OtherProcessError, UserError
 from ..config.auto_scale_lr import accumulated_iterations
+
+#: Parts of what gloo and NCCL say when the other end of a connection is gone.
+_OTHER_PROCESS_ENDED = ('Connection closed by peer', 'Connection reset by peer', 'remote process exited')
 
 
 @contextmanager
@@ -60,5 +63,10 @@ def _explain(error: Exception, config: Config) -> UserError | None:
             return UserError(
                 f'a data loading worker died ({cause}), often from lack of memory: '
                 f'train_dataloader.num_workers={workers} needs less; {resume}'
+            )
+        case RuntimeError() if any(part in text for part in _OTHER_PROCESS_ENDED):
+            return OtherProcessError(
+                f'another process of this run ended ({text.splitlines()[0][:120]}): its own message says why; '
+                f'{resume}'
             )
     return None
