@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,7 @@ pytest.importorskip('mmseg')
 
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.hooks import save_on_signal
-from tests.helpers import QUICK, ROOT
+from tests.helpers import FEW_REGIONS, QUICK, ROOT, SHALLOW_CASCADE
 from tests.mm_helpers import save_untrained
 from tests.processes import COMMAND, TORCHRUN, environment, ranks, script, verb
 
@@ -229,6 +230,7 @@ def test_an_infinite_loss_in_one_of_two(tmp_path):
     path.write_text(
         """
 import sys
+from functools import partial
 from types import SimpleNamespace
 import torch, torch.distributed as dist
 from mmengine.model import MMDistributedDataParallel
@@ -392,10 +394,28 @@ def test_validation_is_of_the_checkpoint(averaged, shapes, tmp_path):
     config, variables = ROOT / 'configs' / 'demo' / 'fpn_shapes.py', dict(SHAPES_ROOT=str(shapes))
     done = ranks(COMMAND, 'train', config, '--launcher', 'pytorch', *options, cwd=tmp_path, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    logs = [json.loads(line) for path in tmp_path.glob('work/*/vis_data/scalars.json') for line in path.open()]
+    logs = [
+        json.loads(line) for path in tmp_path.glob('work/*/vis_data/scalars.json') for line in path.open()
+    ]
     (validated,) = [log for log in logs if 'mIoU' in log]
     done = verb('test', config, 'work/iter_4.pth', '--out', 'metrics.json', cwd=tmp_path, **variables)
     assert done.returncode == 0, done.stdout + done.stderr
     tested = json.loads((tmp_path / 'metrics.json').read_text())['metrics']
     names = ('mIoU', 'aAcc', 'mAcc')
     assert [validated[name] for name in names] == pytest.approx([tested[name] for name in names])
+
+
+def test_a_process_without_an_image(tmp_path):
+    """One image for two processes has the figures of one process."""
+    data = make_shapes(tmp_path / 'shapes', train=1, val=1, size=(64, 96))
+    checkpoint = save_untrained(SHALLOW_CASCADE, tmp_path / 'model.pth')
+    options = ['--cfg-options', 'model.test_cfg.rcnn.score_thr=0.0']
+    options += [f'{key}={value}' for key, value in FEW_REGIONS.items()]
+    figures = []
+    for run, extra in ((verb, []), (partial(ranks, COMMAND), ['--launcher', 'pytorch'])):
+        out = tmp_path / f'{len(figures)}.json'
+        arguments = ['test', SHALLOW_CASCADE, checkpoint, '--out', out, *extra, *options]
+        done = run(*arguments, cwd=tmp_path, SHAPES_ROOT=str(data))
+        assert done.returncode == 0, done.stdout + done.stderr
+        figures.append(json.loads(out.read_text())['metrics'])
+    assert figures[0] == figures[1]

@@ -15,6 +15,7 @@ from ..utils.errors import UserError
 #: Candidates of (box, class) that the last suppression gets: the best ones. mmdet's have no such limit.
 MOST_CANDIDATES = 4096
 _OPS = torch.ops.torchvision
+_largest: Any = torch.sym_max  # of integers and symbols
 
 
 def decode_boxes(coder: Any, boxes: Tensor, deltas: Tensor, size: tuple[int, int]) -> Tensor:
@@ -118,8 +119,8 @@ class Pyramid:
         first, *others = (F.pad(m, (1, 1, 1, 1), mode='replicate') for m in maps)
         self.corners = [(1, 1)]  # (left, top) of each level
         if others:  # one below the other, right of the first
-            width = reduce(torch.sym_max, [m.shape[3] for m in others])
-            height = torch.sym_max(first.shape[2], sum(m.shape[2] for m in others))
+            width = reduce(_largest, [m.shape[3] for m in others])
+            height = _largest(first.shape[2], sum(m.shape[2] for m in others))
             tops = [sum(m.shape[2] for m in others[:i]) for i in range(len(others))]
             self.corners += [(first.shape[3] + 1, top + 1) for top in tops]
             right = torch.cat([F.pad(m, (0, width - m.shape[3])) for m in others], 2)

@@ -66,7 +66,7 @@ def _explain(error: Exception, config: Config) -> UserError | None:
             )
         case RuntimeError() if any(part in text for part in _OTHER_PROCESS_ENDED):
             return OtherProcessError(
-                f'another process of this run ended ({text.splitlines()[0][:120]}): its own message says why; '
+                f'another process of the run ended ({text.splitlines()[0][:120]}): its own message says why; '
                 f'{resume}'
             )
     return None

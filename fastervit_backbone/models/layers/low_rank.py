@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,11 +17,10 @@ class LowRankLinear(nn.Linear):
     """
 
     def __init__(self, linear: nn.Linear, rank: int) -> None:
-        like = dict(device=linear.weight.device, dtype=linear.weight.dtype)
-        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, **like)
+        super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device='meta')
         self.weight, self.bias = linear.weight, linear.bias
-        self.lora_A = nn.Parameter(torch.empty(rank, linear.in_features, **like))
-        self.lora_B = nn.Parameter(torch.zeros(linear.out_features, rank, **like))
+        self.lora_A = nn.Parameter(self.weight.new_empty(rank, linear.in_features))
+        self.lora_B = nn.Parameter(self.weight.new_zeros(linear.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
