@@ -11,7 +11,7 @@ export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 DEMO := work_dirs/demo
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-.PHONY: setup browser demo demo-all test test-long test-unit test-slow gpu lint format clean
+.PHONY: setup browser outside demo demo-all test test-long test-unit test-slow gpu lint format clean
 
 setup:
 	@$(SETUP)
@@ -50,6 +50,10 @@ gpu: setup
 browser:
 	@command -v chromium google-chrome >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 \
 	  || echo 'browser: Chromium cannot be installed here; tests that need it will be skipped'
+
+# libraries of docs/outside.md, whose tests are skipped without them
+outside: setup
+	@$(RUN) -m pip install -q -e '.[outside]'
 
 lint: setup
 	@$(RUN) -m ruff check .

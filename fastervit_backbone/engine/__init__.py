@@ -9,6 +9,7 @@ from mmengine.runner import CheckpointLoader
 from ..checkpoints.io import read_checkpoint
 from ..datasets.panoptic import stand_in_for_panopticapi
 from ..models.fastervit import FasterViT
+from ..ops.multimodal import leave_out_multimodal
 from ..ops.stand_in import install
 from .bfloat16 import BFloat16OptimWrapper
 from .layer_decay_constructor import LayerDecayOptimWrapperConstructor
@@ -17,6 +18,7 @@ from .timm_backbone import TimmBackbone
 
 install()  # before anything imports mmcv.ops
 stand_in_for_panopticapi()
+leave_out_multimodal()
 
 # in mmengine's root registry, where mmdet, mmseg and mmpretrain find them
 for backbone in (FasterViT, TimmBackbone):

@@ -371,8 +371,8 @@ def test_options_are_keyword_only_without_kwargs():
     parameters = inspect.signature(FasterViT.__init__).parameters.values()
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == ['self', 'arch']
     assert not any(p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL) for p in parameters)
-    options = 'out_indices drop_path_rate frozen_stages norm_eval with_cp out_norm window_sizes carrier_size'
-    options += ' carrier_window'
+    options = 'out_indices drop_path_rate frozen_stages adapters norm_eval with_cp out_norm window_sizes'
+    options += ' carrier_size carrier_window'
     names = [*options.split(), 'in_chans', 'init_cfg']
     assert [p.name for p in parameters if p.kind is p.KEYWORD_ONLY] == names
 
