@@ -39,9 +39,9 @@ class PredictOptions:
     overlap: float = option(0.2, help='overlap of tiles, as a fraction of their side (default: 0.2)')
     save: Sequence[str] = option(
         (),
-        help='also predictions.csv, yolo/ with a label file for each image and data.yaml, or polygons.json '
-        '(COCO, exact to the pixel)',
-        choices=['csv', 'yolo', 'polygons'],
+        help='also predictions.csv, yolo/ with a label file for each image and data.yaml, polygons.json '
+        '(COCO, exact to the pixel), or labelme/ with a json for each image',
+        choices=['csv', 'yolo', 'polygons', 'labelme'],
         group='results',
     )
     threshold: float = option(

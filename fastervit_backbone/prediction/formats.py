@@ -4,10 +4,10 @@ import csv
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from pycocotools import mask as coco_mask
 
@@ -19,7 +19,7 @@ from ..utils.unique_names import UniqueNames
 from .log import SortedEntries
 
 #: What ``predict --save`` writes.
-FORMATS = ('csv', 'yolo', 'polygons')
+FORMATS = ('csv', 'yolo', 'polygons', 'labelme')
 _COLUMNS = ('image', 'class', 'class_id', 'score', 'x1', 'y1', 'x2', 'y2')
 #: Yields the images and annotations of each source; called once per file that is written.
 Results = Callable[[], Iterator[tuple[list[dict], list[dict]]]]
@@ -52,6 +52,8 @@ def write_results(
     if categories.num_things is not None:
         write_coco(out / 'panoptic.json', info, as_coco, partial(_with_ids, entries, last_id, panoptic=True))
     save_as(results, info, as_coco, formats, out)
+    if 'labelme' in formats:
+        _write_labelme(entries, as_coco, out / 'labelme')
     return path
 
 
@@ -155,6 +157,41 @@ def _write_csv(results: Results, categories: Sequence[Mapping], path: Path) -> P
                 row = [files[a['image_id']], names[a['category_id']], a['category_id'], a.get('score'), *box]
                 table.writerow(['' if value is None else value for value in row])
     return path
+
+
+def _write_labelme(
+    entries: Iterable[Mapping[str, Any]], categories: Sequence[Mapping], folder: Path
+) -> None:
+    """Write a json for each image, which names the image where it is; frames of videos are left out."""
+    names = {category['id']: category['name'] for category in categories}
+    for entry in entries:
+        image, *others = entry['images']
+        if others or 'frame' in image:
+            log(f'{entry["source"]}: labelme has no videos, its frames are left out of {folder}')
+            continue
+        path = folder / f'{entry["stem"]}.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shapes = [shape for i, a in enumerate(entry['annotations']) for shape in _shapes_of(a, i, names)]
+        content = dict(version='5.5.0', flags={}, shapes=shapes, imageData=None)
+        content['imagePath'] = os.path.relpath(os.path.abspath(entry["source"]), os.path.abspath(path.parent))
+        content |= dict(imageHeight=image['height'], imageWidth=image['width'])
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=1), encoding='utf-8')
+
+
+def _shapes_of(annotation: Mapping[str, Any], number: int, names: Mapping[int, str]) -> Iterator[dict]:
+    """Yield labelme's shapes of an object: a polygon for each part of its mask, else its rectangle."""
+    same = dict(label=names[annotation['category_id']], flags={}, mask=None, group_id=None)
+    same['description'] = f'score {annotation["score"]:.3f}'
+    mask = annotation.get('segmentation')
+    parts = [] if mask is None else polygons_of(coco_mask.decode(mask).astype(bool))
+    if not parts:
+        x, y, w, h = annotation['bbox']
+        yield dict(same, shape_type='rectangle', points=[[x, y], [x + w, y + h]])
+    for part in parts:
+        points = [[part[i], part[i + 1]] for i in range(0, len(part), 2)]
+        group = number if len(parts) > 1 else None
+        yield dict(same, shape_type='polygon', points=points, group_id=group)
 
 
 def _write_yolo(results: Results, categories: Sequence[Mapping], folder: Path) -> Path:

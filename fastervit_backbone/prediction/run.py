@@ -69,8 +69,9 @@ class PredictionRun:
             raise UserError(f'--batch {batch}: must be at least 1')
         if pictures and find_spec('supervision') is None:
             raise UserError('pictures need the package supervision: pip install supervision, or --no-draw')
-        if 'yolo' in save and (predictor.semantic or predictor.classification):
-            raise UserError('--save yolo: its files are for objects, and this model finds none')
+        of_objects = [name for name in save if name in ('yolo', 'labelme')]
+        if of_objects and (predictor.semantic or predictor.classification):
+            raise UserError(f'--save {of_objects[0]}: its files are for objects, and this model finds none')
         self.save = save
         self.predictor, self.out, self.batch, self.pictures = predictor, Path(out), batch, pictures
         self.categories = predictor.categories

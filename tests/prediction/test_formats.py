@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from pycocotools import mask as coco_mask
 pytest.importorskip('mmdet')
 pytest.importorskip('supervision')
 
+from fastervit_backbone.datasets.labelme import find as find_labelme
+from fastervit_backbone.datasets.labelme import read_labelme
 from fastervit_backbone.datasets.yolo import read_yolo
 from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.inference.sources import find_sources
-from fastervit_backbone.prediction.formats import save_as
+from fastervit_backbone.prediction.formats import _write_labelme, save_as
 from fastervit_backbone.prediction.run import PredictionRun
 from fastervit_backbone.structures.prediction import Categories, Prediction, decode_mask, encode_mask
 from fastervit_backbone.utils.errors import UserError
@@ -99,3 +102,43 @@ def test_frames_of_a_video_have_a_file_each(tmp_path):
     save_as(lambda: iter([(images, boxes)]), {}, [dict(id=1, name='a')], ['yolo'], tmp_path)
     texts = [(tmp_path / 'yolo' / 'labels' / f'clip_{i}.txt').read_text() for i in range(3)]
     assert [float(text.split()[1]) for text in texts] == [0.1, 0.2, 0.3]
+
+
+def test_labelme_and_back(detector, shapes, tmp_path):
+    """Masks and boxes come back as they were, after a person has moved them or not."""
+    photos = tmp_path / 'photos'
+    shutil.copytree(shapes / 'images/val', photos)
+    predictor = Predictor(CASCADE, detector, threshold=0.1)
+    run = PredictionRun(predictor, tmp_path / 'out', {}, pictures=False, save=('labelme',))
+    run.run(find_sources([photos]))
+    content = json.loads((tmp_path / 'out/predictions.json').read_text())
+    folder = tmp_path / 'out/labelme'
+    files = find_labelme(folder)
+    assert len(files) == len(content['images'])
+    again = read_labelme(folder, files)['data'].content
+    names = [{c['id']: c['name'] for c in part['categories']} for part in (content, again)]
+
+    def objects(part, names, image_id, size):
+        found = [a for a in part['annotations'] if a['image_id'] == image_id and a.get('segmentation')]
+        found = [a for a in found if coco_mask.area(as_rle(a['segmentation'], size))]
+        masks = [coco_mask.decode(as_rle(a['segmentation'], size)).tobytes() for a in found]
+        return sorted(zip([names[a['category_id']] for a in found], masks, strict=True))
+
+    ids = {Path(image['file_name']).name: image['id'] for image in again['images']}
+    for image in content['images']:
+        size = image['height'], image['width']
+        old = objects(content, names[0], image['id'], size)
+        assert old and old == objects(again, names[1], ids[image['file_name']], size)
+    boxes = [dict(image_id=1, category_id=1, score=0.5, bbox=[2.0, 3.0, 4.0, 5.0])]
+    source, image = str(photos / 'a.jpg'), dict(id=1, file_name='a.jpg', width=9, height=9)
+    entry = dict(source=source, stem='sub/a', images=[image], annotations=boxes)
+    _write_labelme([entry, dict(entry, images=[dict(image, frame=0)])], [dict(id=1, name='cell')], tmp_path)
+    one = json.loads((tmp_path / 'sub/a.json').read_text())
+    assert one['imagePath'] == os.path.join('..', 'photos', 'a.jpg')
+    assert one['shapes'][0]['points'] == [[2, 3], [6, 8]] and one['shapes'][0]['label'] == 'cell'
+
+
+def as_rle(segmentation, size):
+    if isinstance(segmentation, list):
+        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+    return segmentation
