@@ -159,9 +159,7 @@ def _write_csv(results: Results, categories: Sequence[Mapping], path: Path) -> P
     return path
 
 
-def _write_labelme(
-    entries: Iterable[Mapping[str, Any]], categories: Sequence[Mapping], folder: Path
-) -> None:
+def _write_labelme(entries: Iterable[Mapping[str, Any]], categories: Sequence[Mapping], folder: Path) -> None:
     """Write a json for each image, which names the image where it is; frames of videos are left out."""
     names = {category['id']: category['name'] for category in categories}
     for entry in entries:
@@ -173,7 +171,7 @@ def _write_labelme(
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes = [shape for i, a in enumerate(entry['annotations']) for shape in _shapes_of(a, i, names)]
         content = dict(version='5.5.0', flags={}, shapes=shapes, imageData=None)
-        content['imagePath'] = os.path.relpath(os.path.abspath(entry["source"]), os.path.abspath(path.parent))
+        content['imagePath'] = os.path.relpath(os.path.abspath(entry['source']), os.path.abspath(path.parent))
         content |= dict(imageHeight=image['height'], imageWidth=image['width'])
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(content, indent=1), encoding='utf-8')
