@@ -51,9 +51,9 @@ browser:
 	@command -v chromium google-chrome >/dev/null || (apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium) >/dev/null 2>&1 \
 	  || echo 'browser: Chromium cannot be installed here; tests that need it will be skipped'
 
-# libraries of docs/outside.md, whose tests are skipped without them
+# libraries of docs/outside.md and Ray, whose tests are skipped without them
 outside: setup
-	@$(RUN) -m pip install -q -e '.[outside]'
+	@$(RUN) -m pip install -q -e '.[outside,ray]'
 
 lint: setup
 	@$(RUN) -m ruff check .

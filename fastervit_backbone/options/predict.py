@@ -52,3 +52,5 @@ class PredictOptions:
     )
     draw: bool = option(True, help='write no annotated pictures and videos', group='results')
     overwrite: bool = option(False, help='replace existing results in --out', group='results')
+    engine: str | None = option(None, help='ray: several processes as actors of Ray', choices=['ray'])
+    actors: int | None = option(None, help='their number, with --engine ray (default: 2)', metavar='N')

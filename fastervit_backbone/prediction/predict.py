@@ -33,6 +33,28 @@ def predict(source: Place | PredictOptions | None = None, /, **options: Any) -> 
     o = resolve(PredictOptions, source, options)
     if not o.out:
         raise UserError('--out DIR is required: where do the results go?')
+    if o.engine is None and o.actors is not None:
+        raise UserError(f'--actors {o.actors} is for --engine ray')
+    if o.engine is None:
+        return predict_here(o)
+    if o.engine != 'ray':
+        raise UserError(f'--engine {o.engine}: it can be ray, or left out')
+    if o.actors is not None and o.actors < 1:
+        raise UserError(f'--actors {o.actors}: must be at least 1')
+    try:
+        from .ray_actors import predict_with_ray
+    except ModuleNotFoundError as error:
+        if error.name != 'ray':
+            raise
+        raise UserError(
+            "--engine ray needs the package ray: pip install 'fastervit-backbone[ray]'"
+        ) from error
+    return predict_with_ray(o, 2 if o.actors is None else o.actors)
+
+
+def predict_here(o: PredictOptions) -> PredictionReport:
+    """Predict this process's part, which is all of it unless it has a rank; see :func:`predict`."""
+    assert o.out is not None
     checkpoint = o.checkpoint
     sources = [o.sources] if isinstance(o.sources, str | Path) else list(o.sources)
     if checkpoint is not None and (is_exported(o.config) or is_published(o.config)):
