@@ -1,15 +1,17 @@
-"""FasterViT as a backbone of transformers (extra ``hf``); importing this module registers it.
+"""FasterViT as a backbone of transformers (extra ``outside``); importing this module registers it.
 
 ``FasterViTBackbone.from_pretrained(FOLDER)`` reads what ``fastervit publish`` wrote, and a
 ``FasterViTConfig`` is the ``backbone_config`` of transformers' own detectors and segmenters.
 """
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
@@ -18,7 +20,7 @@ from .checkpoints.io import PACKAGED
 from .checkpoints.model_folder import WEIGHTS_NAME
 from .checkpoints.published import load_published, read_tensors
 from .models.arch import NUM_STAGES, resolve_arch
-from .models.fastervit import FasterViT
+from .models.fastervit import FasterViT, init_layer
 from .utils.errors import CheckpointError
 
 __all__ = ['FasterViTBackbone', 'FasterViTConfig']
@@ -73,20 +75,24 @@ class FasterViTBackbone(BackboneMixin, PreTrainedModel):
 
     def __init__(self, config: FasterViTConfig) -> None:
         super().__init__(config)
-        self.net = FasterViT(
-            config.arch,
-            out_indices=tuple(i % NUM_STAGES for i in config.out_indices),
-            out_norm=config.out_norm,
-            drop_path_rate=config.drop_path_rate,
-            frozen_stages=config.frozen_stages,
-            norm_eval=config.norm_eval,
-            in_chans=config.num_channels,
-        )
+        self.net = _build(config)
         self.num_features = list(self.net.spec.channels)
         self.post_init()
 
-    def _init_weights(self, module: object) -> None:
-        """Keep the initial weights of :class:`FasterViT`."""
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Give the tensors of a layer that no file has the initial values of :class:`FasterViT`."""
+        tensors = dict([*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)])
+        loaded = {k: t.clone() for k, t in tensors.items() if getattr(t, '_is_hf_initialized', False)}
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            init_layer(module)
+        elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
+            module.reset_parameters()
+        for name, tensor in tensors.items():
+            if name in loaded:
+                tensor.copy_(loaded[name])
+            elif name in ('scale1', 'scale2'):
+                tensor.fill_(self.net.spec.layer_scale or 1.0)
 
     def forward(
         self,
@@ -118,18 +124,39 @@ class FasterViTBackbone(BackboneMixin, PreTrainedModel):
                 ``save_pretrained`` and repositories also options of transformers.
 
         Raises:
-            CheckpointError: weights that do not fit.
+            CheckpointError: no such file, or weights that do not fit.
+            TypeError: an unknown field, or one beside ``config``.
         """
         source = str(pretrained_model_name_or_path)
-        weights = Path(source) / WEIGHTS_NAME if Path(source).is_dir() else Path(source)
-        if source in PACKAGED:
-            weights = PACKAGED[source]
-        elif not weights.is_file() or (weights.parent / 'config.json').is_file():
+        weights = PACKAGED.get(source, Path(source))
+        if weights.is_dir():
+            if (weights / 'config.json').is_file():
+                return super().from_pretrained(source, *model_args, **kwargs)
+            weights = weights / WEIGHTS_NAME
+        if not weights.is_file():
+            if Path(source).exists() or Path(source).is_absolute() or source.startswith('.'):
+                raise CheckpointError(f'no checkpoint at {weights}: check the path')
             return super().from_pretrained(source, *model_args, **kwargs)
-        config = kwargs.pop('config', None)
+        dtype, config = kwargs.pop('dtype', None), kwargs.pop('config', None)
+        unknown = kwargs.keys() - inspect.signature(FasterViTConfig.__init__).parameters.keys()
+        if unknown or (kwargs and config is not None):
+            names = ', '.join(sorted(unknown or kwargs))
+            raise TypeError(f'{names}: no field of FasterViTConfig, or given beside config')
         model = cls(_config_of(weights, source, kwargs) if config is None else config)
         load_published(model.net, weights)
-        return model.eval()
+        return model.eval() if dtype is None else model.eval().to(dtype)
+
+
+def _build(config: FasterViTConfig) -> FasterViT:
+    return FasterViT(
+        config.arch,
+        out_indices=tuple(i % NUM_STAGES for i in config.out_indices),
+        out_norm=config.out_norm,
+        drop_path_rate=config.drop_path_rate,
+        frozen_stages=config.frozen_stages,
+        norm_eval=config.norm_eval,
+        in_chans=config.num_channels,
+    )
 
 
 def _config_of(weights: Path, name: str, fields: dict[str, Any]) -> FasterViTConfig:
@@ -139,17 +166,20 @@ def _config_of(weights: Path, name: str, fields: dict[str, Any]) -> FasterViTCon
         CheckpointError: it declares no arch, and ``fields`` name none.
     """
     file = read_tensors(weights, name)
-    norms = {key.split('.')[1]: key for key in file.tensors if key.startswith('out_norms.')}
-    found: dict[str, Any] = {}
+    norms = sorted({int(key.split('.')[1]) for key in file.tensors if key.startswith('out_norms.')})
+    found: dict[str, Any] = dict(out_indices=norms or list(range(NUM_STAGES)))
     if file.declared is not None:
-        found = dict(arch=asdict(file.declared.spec), num_channels=file.declared.in_chans or 3)
+        found |= dict(arch=asdict(file.declared.spec), num_channels=file.declared.in_chans or 3)
     elif 'arch' not in fields:
         raise CheckpointError(f'{name} does not say which FasterViT it is: give its arch, such as arch="0"')
-    if not {'out_indices', 'out_features'} & fields.keys():  # those of the file, with its norms
-        is_bn = any(f'out_norms.{i}.running_mean' in file.tensors for i in norms)
-        found['out_norm'] = ('bn' if is_bn else 'ln') if norms else None
-        found['out_indices'] = sorted(map(int, norms)) or list(range(NUM_STAGES))
-    return FasterViTConfig(**found | fields)
+    if {'out_indices', 'out_features'} & fields.keys():
+        del found['out_indices']
+    config = FasterViTConfig(**found | fields)
+    if 'out_norm' not in fields and not norms:
+        config.out_norm = None
+    elif 'out_norm' not in fields and {i % NUM_STAGES for i in config.out_indices} <= set(norms):
+        config.out_norm = 'bn' if f'out_norms.{norms[0]}.running_mean' in file.tensors else 'ln'
+    return config  # else new norms: those of the file are a classifier's, of its last map
 
 
 AutoConfig.register(FasterViTConfig.model_type, FasterViTConfig)

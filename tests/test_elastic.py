@@ -17,6 +17,7 @@ import yaml
 pytest.importorskip('mmdet')
 
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.engine.processes import _meeting_of_this_start
 from fastervit_backbone.engine.runner.workers import _end_with
 from fastervit_cli import options
 from fastervit_cli.package import options as options_of
@@ -59,6 +60,21 @@ def test_a_worker_ends_after_its_parent():
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
         return
     _end_with(os.getppid() + 1)  # another process than the parent, as after its death
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        dict(TORCHELASTIC_RESTART_COUNT='0'),
+        dict(TORCHELASTIC_USE_AGENT_STORE='False'),
+        dict(GROUP_WORLD_SIZE='2'),  # the other machine may count otherwise
+    ],
+)
+def test_processes_of_several_machines_meet_in_torchs_store(changes, monkeypatch):
+    first = dict(TORCHELASTIC_RESTART_COUNT='1', TORCHELASTIC_USE_AGENT_STORE='True', GROUP_WORLD_SIZE='1')
+    for name, value in (first | changes).items():
+        monkeypatch.setenv(name, value)
+    assert _meeting_of_this_start() == {}
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..models.arch import ARCHS, NUM_STAGES, ArchSpec
 from ..models.fastervit import FasterViT
+from ..models.layers.low_rank import is_adapter
 from ..utils.errors import CheckpointError
 from .declared import FIELDS, Declared
 
@@ -87,7 +88,10 @@ def _agrees(spec: ArchSpec, in_chans: int, tensors: Mapping[str, Tensor]) -> boo
     """Whether the tensors of stem and stages, as far as they are there, are those of a variant."""
     with torch.device('meta'):
         shapes = {k: v.shape for k, v in FasterViT(spec, in_chans=in_chans).state_dict().items()}
-    return all(shapes.get(k) == v.shape for k, v in tensors.items() if k.startswith(('stem.', 'stages.')))
+    ours = {
+        k: v.shape for k, v in tensors.items() if k.startswith(('stem.', 'stages.')) and not is_adapter(k)
+    }
+    return all(shapes.get(k) == shape for k, shape in ours.items())
 
 
 def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> ArchSpec:

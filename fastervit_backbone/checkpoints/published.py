@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..models.arch import NUM_STAGES, ArchSpec
-from ..models.layers.low_rank import is_adapter, merged_tensors
+from ..models.layers.low_rank import fitted_adapters, is_adapter
 from ..utils.errors import CheckpointError
 from ..utils.log import log
 from .declared import Declared, read_declared, silent_differences
@@ -240,8 +240,7 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         CheckpointError: missing, unexpected or differently shaped tensors.
     """
     expected = net.state_dict()
-    if not any(map(is_adapter, expected)):
-        file.tensors = merged_tensors(file.tensors)
+    file.tensors = fitted_adapters(file.tensors, expected)
     classifiers_norm = _classifiers_norm(file.tensors, expected)
     unused = [
         k

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -137,6 +138,14 @@ def _absolute(path: str | Path) -> str:
     return os.path.abspath(path)
 
 
+def _learn_at_full_rate(paramwise_cfg: dict[str, Any]) -> None:
+    if 'backbone_lr_mult' in paramwise_cfg:
+        paramwise_cfg['backbone_lr_mult'] = 1.0
+    for options in (paramwise_cfg.get('custom_keys') or {}).values():
+        if 'lr_mult' in options:
+            options['lr_mult'] = 1.0
+
+
 def _set_backbone(backbone: ConfigDict, plan: Plan) -> None:
     if plan.start != 'published':
         backbone.pop('init_cfg', None)
@@ -248,6 +257,8 @@ def _set_schedule(config: ConfigDict, base: Config, plan: Plan, lr: float | None
         wrapper.accumulative_counts = plan.accumulate
     if wrapper.get('constructor') == 'LayerDecayOptimWrapperConstructor':
         wrapper.paramwise_cfg = dict(wrapper.get('paramwise_cfg') or {}, decay_rate=plan.decay_rate)
+    if plan.adapters:  # they are no pretrained weights, which learn more slowly
+        _learn_at_full_rate(wrapper.get('paramwise_cfg') or {})
     if not wrapper.get('clip_grad'):
         wrapper.clip_grad = dict(max_norm=10)
     if plan.amp:

@@ -84,7 +84,8 @@ class DeployedFasterViT(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.out_channels, self.out_strides = size, net.out_channels, net.out_strides
-        merge_adapters(net.eval().requires_grad_(False))
+        merge_adapters(net)
+        net.eval().requires_grad_(False)
         first = next(net.stem.parameters())
         dtype = dtype or first.dtype
         _fold(net)

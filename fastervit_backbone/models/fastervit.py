@@ -114,10 +114,14 @@ class FasterViT(nn.Module):
         if out_norm is not None:
             for i in self.out_indices:
                 self.out_norms[str(i)] = _OUT_NORMS[out_norm](spec.channels[i])
-        self._init_parameters()
+        self.apply(init_layer)
         for module in self._frozen_modules():
             module.requires_grad_(False)
-        if adapters < 0 or (adapters and not sum(add_adapters(m, adapters) for m in self._frozen_modules())):
+        if (
+            type(adapters) is not int
+            or adapters < 0
+            or (adapters and not sum(add_adapters(m, adapters) for m in self._frozen_modules()))
+        ):
             raise ValueError(
                 f'adapters={adapters} must be a rank above 0, with frozen_stages that have attention, or 0; '
                 f'frozen_stages is {frozen_stages}'
@@ -229,16 +233,16 @@ class FasterViT(nn.Module):
         norms = [self.out_norms] if self.frozen_stages > NUM_STAGES else []
         return [self.stem, *self.stages[: self.frozen_stages], *norms]
 
-    def _init_parameters(self) -> None:
-        """Linears: truncated normal of std 0.02; convolutions: He et al., by fan-out; biases: 0."""
-        for m in self.modules():
-            if isinstance(m, nn.Linear):
-                nn.init.trunc_normal_(m.weight, std=0.02)
-            elif isinstance(m, nn.Conv2d):
-                fan_out = m.out_channels * m.weight[0, 0].numel() / m.groups
-                nn.init.normal_(m.weight, std=(2 / fan_out) ** 0.5)
-            if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None:
-                nn.init.zeros_(m.bias)
+
+def init_layer(m: nn.Module) -> None:
+    """Initialize Linears, truncated normal of std 0.02, and convolutions, He et al. by fan-out; biases: 0."""
+    if isinstance(m, nn.Linear):
+        nn.init.trunc_normal_(m.weight, std=0.02)
+    elif isinstance(m, nn.Conv2d):
+        fan_out = m.out_channels * m.weight[0, 0].numel() / m.groups
+        nn.init.normal_(m.weight, std=(2 / fan_out) ** 0.5)
+    if isinstance(m, nn.Linear | nn.Conv2d) and m.bias is not None:
+        nn.init.zeros_(m.bias)
 
 
 _OUT_NORMS: dict[str, Callable[[int], nn.Module]] = {

@@ -170,7 +170,7 @@ def _write_labelme(entries: Iterable[Mapping[str, Any]], categories: Sequence[Ma
         path = folder / f'{entry["stem"]}.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         shapes = [shape for i, a in enumerate(entry['annotations']) for shape in _shapes_of(a, i, names)]
-        content = dict(version='5.5.0', flags={}, shapes=shapes, imageData=None)
+        content: dict[str, Any] = dict(version='5.5.0', flags={}, shapes=shapes, imageData=None)
         content['imagePath'] = os.path.relpath(os.path.abspath(entry['source']), os.path.abspath(path.parent))
         content |= dict(imageHeight=image['height'], imageWidth=image['width'])
         with replacing(path) as temporary:
@@ -179,7 +179,7 @@ def _write_labelme(entries: Iterable[Mapping[str, Any]], categories: Sequence[Ma
 
 def _shapes_of(annotation: Mapping[str, Any], number: int, names: Mapping[int, str]) -> Iterator[dict]:
     """Yield labelme's shapes of an object: a polygon for each part of its mask, else its rectangle."""
-    same = dict(label=names[annotation['category_id']], flags={}, mask=None, group_id=None)
+    same: dict[str, Any] = dict(label=names[annotation['category_id']], flags={}, mask=None, group_id=None)
     same['description'] = f'score {annotation["score"]:.3f}'
     mask = annotation.get('segmentation')
     parts = [] if mask is None else polygons_of(coco_mask.decode(mask).astype(bool))

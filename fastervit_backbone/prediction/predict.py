@@ -46,10 +46,8 @@ def predict(source: Place | PredictOptions | None = None, /, **options: Any) -> 
     except ModuleNotFoundError as error:
         if error.name != 'ray':
             raise
-        raise UserError(
-            "--engine ray needs the package ray: pip install 'fastervit-backbone[ray]'"
-        ) from error
-    return predict_with_ray(o, 2 if o.actors is None else o.actors)
+        raise UserError("--engine ray needs ray: pip install 'fastervit-backbone[ray]'") from error
+    return predict_with_ray(predict_here, o, 2 if o.actors is None else o.actors)
 
 
 def predict_here(o: PredictOptions) -> PredictionReport:

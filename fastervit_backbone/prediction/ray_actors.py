@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -29,22 +30,29 @@ class Worker:
             port = free.getsockname()[1]
         return dict(MASTER_ADDR=ray.util.get_node_ip_address(), MASTER_PORT=str(port))
 
-    def run(self, variables: dict[str, str], options: dict[str, Any], trusting: bool) -> PredictionReport:
-        """Predict this process's part; see :func:`~.predict.predict`."""
+    def run(
+        self,
+        work: Callable[[PredictOptions], PredictionReport],
+        variables: dict[str, str],
+        options: dict[str, Any],
+        trusting: bool,
+    ) -> PredictionReport:
+        """Do this process's part of the work; see :func:`predict_with_ray`."""
         os.environ.update(variables)
-        from .predict import predict_here
-
         with trusting_pickles(trusting):
-            return predict_here(PredictOptions(**options))
+            return work(PredictOptions(**options))
 
 
-def predict_with_ray(options: PredictOptions, actors: int) -> PredictionReport:
+def predict_with_ray(
+    work: Callable[[PredictOptions], PredictionReport], options: PredictOptions, actors: int
+) -> PredictionReport:
     """Predict in actors of Ray, each with its part of the sources; all see the same files.
 
-    Ray finds a cluster by its own variable, ``RAY_ADDRESS``; without it, it uses this machine. An actor gets a
-    GPU if the cluster has one for each. When an actor dies, all are started again, and resume.
+    Ray finds a cluster by its own variable, ``RAY_ADDRESS``; without it, it uses this machine. An actor gets
+    a GPU if the cluster has one for each. When an actor dies, all are started again, and resume.
 
     Args:
+        work: predicts the part of a process that torchrun started.
         options: of the prediction.
         actors: their number.
 
@@ -57,22 +65,20 @@ def predict_with_ray(options: PredictOptions, actors: int) -> PredictionReport:
     ray.init(ignore_reinit_error=True, include_dashboard=False, logging_level='error')
     resources = ray.cluster_resources()
     if resources.get('CPU', 0) < actors:
-        raise UserError(
-            f'--actors {actors}: the cluster has {int(resources.get("CPU", 0))} CPUs, one for each'
-        )
+        raise UserError(f'--actors {actors}: the cluster has only {resources.get("CPU", 0):g} CPUs')
     gpus = 1 if resources.get('GPU', 0) >= actors else 0
     kind = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
     content = asdict(_with_absolute_paths(options))
     for restart in range(RESTARTS + 1):
         workers = [kind.remote() for _ in range(actors)]
         try:
-            return _run(workers, content)
+            return _run(workers, work, content)
         except RayActorError as error:
             cause = str(error).splitlines()[0]
             if restart == RESTARTS:
                 raise UserError(
-                    f'an actor of Ray died {RESTARTS + 1} times ({cause}): finished results are kept, the same '
-                    'command resumes'
+                    f'an actor of Ray died {RESTARTS + 1} times ({cause}): finished results are kept, the '
+                    'same command resumes'
                 ) from error
             log(f'an actor of Ray died ({cause}): all are started again')
         finally:
@@ -82,13 +88,13 @@ def predict_with_ray(options: PredictOptions, actors: int) -> PredictionReport:
     raise AssertionError('the last start returns or raises')
 
 
-def _run(workers: list[Any], options: dict[str, Any]) -> PredictionReport:
+def _run(workers: list[Any], work: Callable, options: dict[str, Any]) -> PredictionReport:
     """Run all workers and return the report of the first; the first error ends the others."""
     common = ray.get(workers[0].meeting.remote()) | dict(
         WORLD_SIZE=str(len(workers)), LOCAL_RANK='0', TORCHELASTIC_RUN_ID='ray'
     )
     running = [
-        worker.run.remote(common | dict(RANK=str(rank)), options, pickles_are_trusted())
+        worker.run.remote(work, common | dict(RANK=str(rank)), options, pickles_are_trusted())
         for rank, worker in enumerate(workers)
     ]
     first, left = running[0], running

@@ -569,9 +569,15 @@ def test_every_family_as_a_file(name, format, tmp_path):
         assert parity.objects > 20 or parity.arrays
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('format', ['onnx', 'openvino', 'torch-export'])
-@pytest.mark.parametrize('name', ANY_SIZE)
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ('name', 'format'),
+    [
+        pytest.param(n, f, marks=[pytest.mark.slow] * (n != 'demo/cascade_shapes' or f == 'openvino'))
+        for n in ANY_SIZE
+        for f in ('onnx', 'openvino', 'torch-export')
+    ],
+)
 def test_detectors_of_any_size_as_a_file(name, format, tmp_path):
     config = small_config(name)
     config.dump(tmp_path / 'config.py')

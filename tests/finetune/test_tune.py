@@ -7,6 +7,7 @@ from fastervit_backbone.checkpoints.io import NANO, read_checkpoint, resolve_che
 from fastervit_backbone.datasets.images import read_image
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.finetune import finetune
+from fastervit_backbone.finetune.flat_config import _learn_at_full_rate
 from fastervit_backbone.inference.predictor import Predictor
 from fastervit_backbone.publish import publish
 from fastervit_backbone.utils.errors import UserError
@@ -53,3 +54,12 @@ def test_adapters_learn_and_are_merged(tmp_path):
     assert not any('lora_' in n for n in unwrap_state_dict(read_checkpoint(again.best)))
     with pytest.raises(UserError, match='--tune adapters --start nothing'):
         finetune(**labels, images=images, **options, start='nothing', work_dir=tmp_path / 'other')
+
+
+@pytest.mark.parametrize(
+    'paramwise_cfg', [dict(backbone_lr_mult=0.1), dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))]
+)
+def test_adapters_learn_at_the_full_rate(paramwise_cfg):
+    """In DINO and Mask2Former a pretrained backbone learns at a tenth of it."""
+    _learn_at_full_rate(paramwise_cfg)
+    assert '0.1' not in str(paramwise_cfg) and '1.0' in str(paramwise_cfg)

@@ -34,19 +34,8 @@ def rows(out):
 
 
 def ray_command(detector, photos, *options):
-    ours = [
-        sys.executable,
-        COMMAND,
-        'predict',
-        CASCADE,
-        detector,
-        photos,
-        '--out',
-        'out',
-        '--threshold',
-        '0.1',
-    ]
-    return [*map(str, ours), '--engine', 'ray', '--actors', '2', '--no-draw', *options]
+    ours = [sys.executable, COMMAND, 'predict', CASCADE, detector, photos, '--out', 'out', '--no-draw']
+    return [*map(str, ours), '--threshold', '0.1', '--engine', 'ray', '--actors', '2', *options]
 
 
 def test_two_actors_and_a_killed_one(detector, photos, tmp_path):

@@ -22,18 +22,19 @@ class BroadcastBuffersHook(Hook):
         """Copy those of the model and of its moving average."""
         if get_world_size() == 1:
             return
-        averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
+        # not its own buffer, the number of its steps, which stays on the CPU and is the same everywhere
+        averages = [hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)]
         for model in (unwrap_model(runner.model), *averages):
             broadcast(model.buffers())
 
 
 @torch.no_grad()
 def broadcast(tensors: Iterable[Tensor]) -> None:
-    """Copy the tensors of the first process to those of the others, all of one dtype at once."""
-    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    """Copy the tensors of the first process to those of the others, all of one kind at once."""
+    groups: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for tensor in tensors:
-        by_dtype.setdefault(tensor.dtype, []).append(tensor)
-    for group in by_dtype.values():
+        groups.setdefault((tensor.device, tensor.dtype), []).append(tensor)
+    for group in groups.values():
         flat = torch.cat([tensor.flatten() for tensor in group])
         torch.distributed.broadcast(flat, 0)
         for tensor, values in zip(group, flat.split([t.numel() for t in group]), strict=True):

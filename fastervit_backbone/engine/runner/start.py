@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from torch import nn
 
 from ...checkpoints.class_rows import first_difference, meet_classes
 from ...checkpoints.classifier import to_classifier
 from ...checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict
-from ...models.layers.low_rank import merged_tensors
+from ...models.layers.low_rank import fitted_adapters
 from ...utils.errors import CheckpointError, UserError
 from ..config.reading import classes_of, leaf_datasets
 from ..processes import rank0_print
-from .build import drop_pretrained
+from .build import drop_pretrained, unwrap_model
 from .resumable_runner import ResumableRunner
 from .work_dir import checkpoints_of
 
@@ -52,8 +53,8 @@ def adapt_weights(
 
     def adapt(tensors: dict) -> tuple[dict, str]:
         tensors = to_classifier(tensors) if is_classifier else tensors
-        if not config.model.backbone.get('adapters'):
-            tensors = merged_tensors(tensors)
+        if isinstance(runner.model, nn.Module):
+            tensors = fitted_adapters(tensors, unwrap_model(runner.model).state_dict())
         return meet_classes(tensors, names, wanted, source, fresh=True)
 
     runner.adapt_weights = lambda tensors: adapt(tensors)[0]

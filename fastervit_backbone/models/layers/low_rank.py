@@ -1,7 +1,9 @@
 """Low-rank updates of frozen layers: LoRA (Hu et al., arXiv 2106.09685)."""
 
 import math
+from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class LowRankLinear(nn.Linear):
         """Return a Linear that computes the same."""
         linear = nn.Linear(self.in_features, self.out_features, self.bias is not None, device='meta')
         weight = self.weight.detach() + self.lora_B.detach() @ self.lora_A.detach()
-        linear.weight, linear.bias = nn.Parameter(weight), self.bias
+        linear.weight, linear.bias = nn.Parameter(weight, self.weight.requires_grad), self.bias
         return linear.train(self.training)
 
 
@@ -59,7 +61,16 @@ def is_adapter(name: str) -> bool:
     return name.endswith(('.lora_A', '.lora_B'))
 
 
-def merged_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def fitted_adapters(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict for a model with the tensors ``expected``: merged if its adapters are others."""
+
+    def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+        return {name: value.shape for name, value in state.items() if is_adapter(name)}
+
+    return dict(tensors) if shapes(tensors) == shapes(expected) else merged_tensors(tensors)
+
+
+def merged_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict without adapters, which are added to the weights they belong to."""
     result = {name: value for name, value in tensors.items() if not is_adapter(name)}
     for name, lora_B in tensors.items():

@@ -1,10 +1,15 @@
 """Adapters against their formula: learned beside frozen weights, merged without a change of the maps."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from fastervit_backbone import FasterViT
 from fastervit_backbone.checkpoint import load_published
+from fastervit_backbone.checkpoints.convert import convert_checkpoint
+from fastervit_backbone.checkpoints.declared import declare, read_declared
+from fastervit_backbone.checkpoints.io import read_checkpoint
 from fastervit_backbone.models.layers.low_rank import LowRankLinear, is_adapter, merged_tensors
 from fastervit_backbone.utils.errors import CheckpointError
 from tests.helpers import randomize
@@ -80,7 +85,46 @@ def test_a_state_dict_is_merged(adapted):
     assert torch.equal(merged[f'{name}weight'], expected)
 
 
-@pytest.mark.parametrize('options', [dict(adapters=4), dict(adapters=4, frozen_stages=2), dict(adapters=-1)])
+@torch.no_grad()
+def test_other_adapters_are_merged(adapted):
+    """Of another rank, or in other stages."""
+    images = torch.rand(1, 3, 64, 64)
+    for options in (dict(frozen_stages=4, adapters=5), dict(frozen_stages=3, adapters=3)):
+        net = FasterViT('nano', **options).eval()
+        load_published(net, adapted.state_dict())
+        for a, b in zip(adapted.eval()(images), net(images), strict=True):
+            assert (a - b).abs().max() < 1e-5 * a.abs().max()
+
+
+def test_layer_scales_are_folded_into_merged_layers(nano):
+    spec = dataclasses.replace(nano.spec, layer_scale=0.5)
+    net = randomize(FasterViT(spec, frozen_stages=4, adapters=2)).eval()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        maps = net(images)
+    for a, b in zip(maps, net.deploy(choices='linear')(images), strict=True):
+        assert (a - b).abs().max() < 1e-5 * a.abs().max()
+
+
+def test_a_converted_file_keeps_its_windows(tmp_path):
+    net = randomize(FasterViT('nano', window_sizes=(7, 7, 5, 5), frozen_stages=4, adapters=2))
+    path = tmp_path / 'in.pth'
+    meta = declare(net.spec, net.in_chans)
+    torch.save(dict(state_dict=net.state_dict(), meta=meta), path)
+    convert_checkpoint(path, tmp_path / 'out.safetensors')
+    content = read_checkpoint(tmp_path / 'out.safetensors')
+    assert read_declared(content['meta']).spec == net.spec
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(adapters=4),
+        dict(adapters='8', frozen_stages=4),
+        dict(adapters=4, frozen_stages=2),
+        dict(adapters=-1),
+    ],
+)
 def test_nothing_to_adapt(options):
     with pytest.raises(ValueError, match='must be a rank above 0'):
         FasterViT('nano', **options)
