@@ -50,12 +50,12 @@ def _meeting_of_this_start() -> dict[str, Any]:
     """Return the store in which processes find each other, where torchrun has started them again.
 
     torchrun can keep one store over all its restarts, in which a process would find the addresses of those
-    that have ended. On several machines the numbers of restarts differ, and the way is what deploy/ does:
-    TORCH_DISABLE_SHARE_RDZV_TCP_STORE.
+    that have ended. Machines of a c10d rendezvous can differ in their numbers of restarts: those need
+    TORCH_DISABLE_SHARE_RDZV_TCP_STORE, as in deploy/, with which no store is kept.
     """
     restarts = os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')
     is_kept = os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True'
-    if restarts == '0' or not is_kept or os.environ.get('GROUP_WORLD_SIZE', '1') != '1':
+    if restarts == '0' or not is_kept:
         return {}
     store, rank, size = next(torch.distributed.rendezvous('env://'))
     store = torch.distributed.PrefixStore(f'restart {restarts}', store)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 def photos(shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp('data') / 'photos'
     folder.mkdir()
-    for i in range(12):
+    for i in range(40):
         shutil.copy(next((shapes / 'images/val').iterdir()), folder / f'{i:02}.png')
     return folder
 
@@ -54,7 +54,7 @@ def test_two_actors_and_a_killed_one(detector, photos, tmp_path):
     assert run.wait(300) == 0, (tmp_path / 'log').read_text()
     text = (tmp_path / 'log').read_text()
     assert 'an actor of Ray died' in text and 'Traceback' not in text
-    assert rows(found) == rows(tmp_path / 'alone') and len(rows(found)[0]) == 12
+    assert rows(found) == rows(tmp_path / 'alone') and len(rows(found)[0]) == 40
 
 
 def test_errors_are_one_line(detector, photos, tmp_path):
