@@ -64,4 +64,4 @@ def test_errors_are_one_line(detector, photos, tmp_path):
         assert_one_line_error(done, message)
 
     fails('--actors 99', '--actors', '99')
-    fails('does not exist', '--classes', 'unicorn')
+    fails("has no class 'unicorn'", '--classes', 'unicorn')
