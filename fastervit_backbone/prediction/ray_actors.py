@@ -1,5 +1,6 @@
 """Predict with actors of Ray, on one machine or a cluster (extra ``ray``)."""
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def predict_with_ray(
     Raises:
         UserError: as :func:`~.predict.predict`; or actors died too often, or the cluster is too small.
     """
-    ray.init(ignore_reinit_error=True, include_dashboard=False, logging_level='error')
+    ray.init(ignore_reinit_error=True, include_dashboard=False, logging_level=logging.ERROR)
     resources = ray.cluster_resources()
     if resources.get('CPU', 0) < actors:
         raise UserError(f'--actors {actors}: the cluster has only {resources.get("CPU", 0):g} CPUs')
@@ -70,7 +71,7 @@ def predict_with_ray(
     kind = ray.remote(num_cpus=1, num_gpus=gpus)(Worker)
     content = asdict(_with_absolute_paths(options))
     for restart in range(RESTARTS + 1):
-        workers = [kind.remote() for _ in range(actors)]
+        workers: list[Any] = [kind.remote() for _ in range(actors)]
         try:
             return _run(workers, work, content)
         except RayActorError as error:
