@@ -131,7 +131,8 @@ def _flat_config(config: Config, meta: Mapping) -> Config:
     config = copy.deepcopy(config)
     kept = ConfigDict({k: config[k] for k in ('default_scope', 'custom_imports', 'model') if k in config})
     drop_pretrained(kept.model)
-    kept.model.backbone.pop('adapters', None)  # they are merged
+    if kept.model.backbone.type == 'FasterViT':
+        kept.model.backbone.pop('adapters', None)  # they are merged
     kept.test_dataloader = config.test_dataloader
     dataset: Any
     for dataset in leaf_datasets(kept.test_dataloader.dataset):

@@ -83,8 +83,8 @@ def train(source: Place | TrainOptions | None = None, /, **options: Any) -> nn.M
         del weights  # the runner reads the file itself: do not keep a second copy during training
         save_on_signal = SaveOnSignalHook()
         guards = (UnreadableImageHook(o.max_unreadable), NonFiniteGuardHook(o.max_non_finite))
-        looks = LookBeforeTrainingHook(), BroadcastBuffersHook()
-        for hook in (_CategoryIdsHook(), *looks, *guards, save_on_signal):
+        common = (_CategoryIdsHook(), LookBeforeTrainingHook(), BroadcastBuffersHook())
+        for hook in (*common, *guards, save_on_signal):
             runner.register_hook(hook)
         if isinstance(runner, ResumableRunner):
             runner.register_hook(AccumulatedGradientsHook())

@@ -88,10 +88,8 @@ def _agrees(spec: ArchSpec, in_chans: int, tensors: Mapping[str, Tensor]) -> boo
     """Whether the tensors of stem and stages, as far as they are there, are those of a variant."""
     with torch.device('meta'):
         shapes = {k: v.shape for k, v in FasterViT(spec, in_chans=in_chans).state_dict().items()}
-    ours = {
-        k: v.shape for k, v in tensors.items() if k.startswith(('stem.', 'stages.')) and not is_adapter(k)
-    }
-    return all(shapes.get(k) == shape for k, shape in ours.items())
+    names = [k for k in tensors if k.startswith(('stem.', 'stages.')) and not is_adapter(k)]
+    return all(shapes.get(k) == tensors[k].shape for k in names)
 
 
 def _spec_of(tensors: Mapping[str, Tensor], rebuilt: Mapping[str, Tensor]) -> ArchSpec:

@@ -52,7 +52,6 @@ def predict(source: Place | PredictOptions | None = None, /, **options: Any) -> 
 
 def predict_here(o: PredictOptions) -> PredictionReport:
     """Predict this process's part, which is all of it unless it has a rank; see :func:`predict`."""
-    assert o.out is not None
     checkpoint = o.checkpoint
     sources = [o.sources] if isinstance(o.sources, str | Path) else list(o.sources)
     if checkpoint is not None and (is_exported(o.config) or is_published(o.config)):

@@ -13,12 +13,17 @@ from fastervit_backbone.publish import publish
 from fastervit_backbone.utils.errors import UserError
 
 
-def test_a_frozen_backbone_stays_and_the_rest_learns(tmp_path):
-    data = make_shapes(tmp_path / 'shapes', train=4, val=2, size=(64, 96))
-    options = dict(arch='nano', model='fpn', epochs=1, batch=2, size=(64, 96), tune='heads')
-    labels = dict(train=data / 'labels/train', val=data / 'labels/val', classes=['a', 'b', 'c', 'd'])
-    images = [data / 'images/train', data / 'images/val']
-    result = finetune(**labels, images=images, **options, work_dir=tmp_path / 'run')
+@pytest.fixture
+def data(tmp_path):
+    """Options that name label maps of four classes."""
+    folder = make_shapes(tmp_path / 'shapes', train=4, val=2, size=(64, 96))
+    labels = dict(train=folder / 'labels/train', val=folder / 'labels/val', classes=['a', 'b', 'c', 'd'])
+    return labels | dict(images=[folder / 'images/train', folder / 'images/val'])
+
+
+def test_a_frozen_backbone_stays_and_the_rest_learns(data, tmp_path):
+    options = data | dict(arch='nano', model='fpn', epochs=1, batch=2, size=(64, 96), tune='heads')
+    result = finetune(**options, work_dir=tmp_path / 'run')
     trained = unwrap_state_dict(read_checkpoint(result.best))
     start = unwrap_state_dict(read_checkpoint(resolve_checkpoint(NANO)))
     frozen = [n for n in start if f'backbone.{n}' in trained and not n.startswith(('out_norms', 'head'))]
@@ -29,12 +34,9 @@ def test_a_frozen_backbone_stays_and_the_rest_learns(tmp_path):
     assert any(name.startswith('decode_head.') for name in trained)
 
 
-def test_adapters_learn_and_are_merged(tmp_path):
-    data = make_shapes(tmp_path / 'shapes', train=4, val=2, size=(64, 96))
-    options = dict(arch='nano', model='fpn', epochs=2, batch=2, size=(64, 96), tune='adapters')
-    labels = dict(train=data / 'labels/train', val=data / 'labels/val', classes=['a', 'b', 'c', 'd'])
-    images = [data / 'images/train', data / 'images/val']
-    result = finetune(**labels, images=images, **options, work_dir=tmp_path / 'run')
+def test_adapters_learn_and_are_merged(data, tmp_path):
+    options = data | dict(arch='nano', model='fpn', epochs=2, batch=2, size=(64, 96), tune='adapters')
+    result = finetune(**options, work_dir=tmp_path / 'run')
     best, (last,) = read_checkpoint(result.best), (tmp_path / 'run').glob('best_*.pth')
     learned = unwrap_state_dict(read_checkpoint(last))
     adapters = [n for n in learned if n.endswith('lora_B')]
@@ -42,18 +44,16 @@ def test_adapters_learn_and_are_merged(tmp_path):
     assert not any('lora_' in n for n in unwrap_state_dict(best))
     folder = publish(tmp_path / 'run', tmp_path / 'published')
     assert 'adapters' not in (folder / 'config.py').read_text()
-    picture = read_image(next((data / 'images/val').iterdir()))
+    picture = read_image(next(data['images'][1].iterdir()))
     of_run, merged, published = (
         Predictor(*source)([picture])[0].label_map
         for source in ((result.config, last), (result.config, result.best), (folder,))
     )
     assert (of_run == merged).mean() > 0.999 and (merged == published).all()
-    again = finetune(
-        **labels, images=images, **options | dict(tune='all', epochs=1), start=last, work_dir=tmp_path / 'all'
-    )
+    again = finetune(**options | dict(tune='all', epochs=1), start=last, work_dir=tmp_path / 'all')
     assert not any('lora_' in n for n in unwrap_state_dict(read_checkpoint(again.best)))
     with pytest.raises(UserError, match='--tune adapters --start nothing'):
-        finetune(**labels, images=images, **options, start='nothing', work_dir=tmp_path / 'other')
+        finetune(**options, start='nothing', work_dir=tmp_path / 'other')
 
 
 @pytest.mark.parametrize(
