@@ -21,7 +21,7 @@ from .checkpoints.published import check_fit
 from .checkpoints.safe_loading import safe_loading
 from .datasets.imagenet import IMAGENET_CLASSES, synsets
 from .engine.config.auto_scale_lr import is_hook
-from .engine.config.reading import as_list, classes_of, leaf_datasets
+from .engine.config.reading import as_list, classes_of, leaf_datasets, pixel_format
 from .engine.console import restore_screen
 from .engine.hooks.pictures import ComparisonPictures, write_overview
 from .engine.processes import rank0_print
@@ -234,7 +234,8 @@ def _classifier_weights(config: Config, content: Mapping, path: str) -> Callable
 def _register_outputs(runner: Runner, scope: str | None, show_dir: Path | None, out: Path | None) -> None:
     """Write pictures with our hooks, and a .pkl of predictions."""
     if show_dir is not None:
-        runner.register_hook(ComparisonPictures(show_dir))
+        pipeline = next(leaf_datasets(runner.cfg.test_dataloader.dataset)).get('pipeline')
+        runner.register_hook(ComparisonPictures(show_dir, pixels=pixel_format(pipeline)))
     if out is not None and out.suffix == '.pkl':
         if scope != 'mmdet':
             from mmengine.evaluator import DumpResults as Dump

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from timm.layers import ClassifierHead
 from timm.models import (
-    adapt_input_conv,
     build_model_with_cfg,
     register_model,
     register_notrace_function,
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from .checkpoints.io import read_checkpoint, unwrap_state_dict
 from .checkpoints.published import check_fit, read_tensors
+from .checkpoints.stem import adapt_stem
 from .models.arch import STRIDES
 from .models.fastervit import FasterViT
 from .models.layers import inplace
@@ -223,9 +223,7 @@ class FasterViTClassifier(nn.Module):
             if name not in expected or (name in tensors and tensors[name].shape != expected[name].shape):
                 fresh += [name] if name in expected else []
                 tensors.pop(name, None)
-        conv = 'stem.conv1.weight'
-        if conv in tensors and tensors[conv].shape[1] != self.in_chans:
-            tensors[conv] = adapt_input_conv(self.in_chans, tensors[conv])
+        tensors, _ = adapt_stem(tensors, self.in_chans)
         whole_model = tensors | {name: expected[name] for name in fresh}
         check_fit(self, whole_model, str(source), meta=content.get('meta'))
         self.load_state_dict(tensors, strict=False)

@@ -93,7 +93,8 @@ def _how_to_parse(hint: Any, item: Field, positional: bool, both: bool) -> dict[
     if Mapping in origins:
         return dict(action=OptionAction, nargs='+')
     if Sequence in origins:
-        return dict(nargs='*' if positional else '+')
+        items = {item for kind in kinds for item in get_args(kind) if get_origin(kind) is Sequence}
+        return dict(nargs='*' if positional else '+') | (dict(type=int) if items == {int} else {})
     if tuple in origins:
         return dict(type=parse_size)
     if positional and item.default is None:

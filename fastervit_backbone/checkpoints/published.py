@@ -18,6 +18,7 @@ from .declared import Declared, read_declared, silent_differences
 from .infer_arch import FileArch, describe_differences, infer_arch
 from .io import read_checkpoint, unwrap_state_dict
 from .key_tables import DROPPED, KEY_TABLE, REBUILT, SWIN_TABLE
+from .stem import adapt_stem
 
 if TYPE_CHECKING:
     from ..models.fastervit import FasterViT
@@ -234,13 +235,13 @@ def rename(key: str, table: Sequence[tuple[str, str]]) -> str | None:
 
 
 def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor], LoadReport]:
-    """Fit a file to a network by name and shape, without changing either.
+    """Fit a file to a network by name and shape, its stem also to other channels; changes neither.
 
     Raises:
         CheckpointError: missing, unexpected or differently shaped tensors.
     """
     expected = net.state_dict()
-    file.tensors = fitted_adapters(file.tensors, expected)
+    file.tensors, adapted = adapt_stem(fitted_adapters(file.tensors, expected), net.in_chans)
     classifiers_norm = _classifiers_norm(file.tensors, expected)
     unused = [
         k
@@ -261,7 +262,8 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
     if problems:
         differences = describe_differences(found, net.spec, net.in_chans)
         raise CheckpointError(f'{file.name} does not fit this backbone: {differences}{problems}')
-    note = silent_differences(found.spec, net.spec, len(net.stages), found.known)
+    differences = silent_differences(found.spec, net.spec, len(net.stages), found.known)
+    note = '; '.join(filter(None, (differences, adapted)))
     report = LoadReport(
         source=file.name,
         arch=found.label,

@@ -11,8 +11,9 @@ from . import class_folders, coco, label_maps, labelme, voc, yolo
 from .class_names import read_class_names
 from .validation.coco import CocoSplit, read_split
 from .validation.compare import compare_splits
-from .validation.findings import Finding, overlap
+from .validation.findings import Collector, Finding, overlap
 from .validation.folders import FolderSplit, compare_folders
+from .validation.image_files import PixelKinds
 from .validation.label_maps import LabelMapSplit
 
 Split: TypeAlias = CocoSplit | LabelMapSplit | FolderSplit
@@ -191,10 +192,15 @@ def _of_objects(layout: str, place: Path, splits: Mapping[str, CocoSplit]) -> Da
 
 
 def compare(dataset: Dataset, checked: Sequence[Split]) -> list[Finding]:
-    """Find what differs between splits that were checked: classes, ids, the same images."""
+    """Find what differs between splits that were checked, or is the same: classes, ids, channels, images."""
     findings: list[Finding] = []
     if dataset.kind == 'coco':
         findings += compare_splits(checked)
     elif dataset.kind == 'folders':
         findings += compare_folders(checked)
-    return findings + overlap([(split.name, split.hashes) for split in checked])
+    kinds = PixelKinds()
+    for split in checked:
+        kinds.update(split.kinds)
+    found = Collector('')
+    found.extend(kinds.violations())
+    return findings + found.findings() + overlap([(split.name, split.hashes) for split in checked])

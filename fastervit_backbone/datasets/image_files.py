@@ -11,8 +11,8 @@ from ..utils.files import is_file
 R = TypeVar('R')
 
 
-#: Suffixes of image files, in lower case.
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp')
+#: Suffixes of image files, in lower case; npy is for channels that are no colors.
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.npy')
 
 
 def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:

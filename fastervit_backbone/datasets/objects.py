@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..utils.errors import UserError
 from .image_files import map_in_threads
-from .images import open_image, upright_size
+from .images import image_size
 from .rules import COCO_RULES, Violation
 from .validation.coco import CocoSplit
 from .validation.coco_masks import SLACK
@@ -117,7 +117,6 @@ def _area(polygon: Sequence[float]) -> float:
 
 def _size(path: Path) -> tuple[int, int]:
     try:
-        with open_image(path) as image:
-            return upright_size(image)
+        return image_size(path)
     except UserError:
         return _UNKNOWN

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..utils.errors import UserError
 from .coco import is_id, read_coco
-from .images import open_image
+from .image_headers import open_image
 
 #: Keys that mmdet and the metric read.
 _IMAGE = {'id', 'file_name', 'height', 'width'}

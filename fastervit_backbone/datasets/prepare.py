@@ -12,7 +12,7 @@ from ..utils.errors import UserError
 from .archives import Archive, fetch_archive, unpack
 from .class_folders import list_images, resolve_classes
 from .download_hints import HOW_TO_GET_IMAGENET
-from .images import open_image
+from .image_headers import open_image
 from .validation.before_training import check_coco, check_label_maps, check_voc
 
 #: Files of a folder that are opened to check that they are readable.

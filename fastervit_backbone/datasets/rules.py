@@ -55,7 +55,14 @@ IMAGE_RULES = _table(
     Rule(
         'image-channels',
         'warning',
-        'images with more than three channels: only three are read, the others are left out',
+        'images of other channels or numbers than colors, read whole by fastervit finetune and configs that '
+        'say channels=N in LoadImageFromFile; others leave some out or stop',
+        reads='images',
+    ),
+    Rule(
+        'image-channels-differ',
+        'error',
+        'images of different numbers of channels or kinds of numbers: they cannot be read alike',
         reads='images',
     ),
     Rule(

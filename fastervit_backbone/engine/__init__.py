@@ -43,6 +43,8 @@ _register_lazily(DATASETS, '.label_map_dataset', 'LabelMapDataset')
 _register_lazily(DATASETS, '.image_folder_dataset', 'ImageFolderDataset')
 _register_lazily(METRICS, '..evaluation.panoptic_metric', 'PanopticMetric')
 _register_lazily(MODELS, '.mesa', 'MESAClassifier')
+_register_lazily(MODELS, '.multichannel_det', 'MultiChannelDetDataPreprocessor')
+_register_lazily(MODELS, '.multichannel_seg', 'MultiChannelSegDataPreProcessor')
 _register_lazily(HOOKS, '.mesa', 'MESAHook')
 
 # for init_detector and other functions of the toolkits

@@ -6,7 +6,7 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 from mmseg.registry import DATASETS
 
-from ..datasets.images import open_image
+from ..datasets.image_headers import open_image
 from ..datasets.validation.label_maps import IGNORED
 
 

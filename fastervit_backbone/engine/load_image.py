@@ -1,9 +1,12 @@
 """mmcv's ``LoadImageFromFile`` on this package's decoder. Importing this module imports mmcv."""
 
+from collections.abc import Sequence
+
 from mmcv.transforms import LoadImageFromFile as MmcvLoadImageFromFile
 from mmengine.registry import TRANSFORMS
 
-from ..datasets.images import BITS, read_image
+from ..datasets.images import read_image
+from ..datasets.pixel_format import PixelFormat
 from .config.lookup import import_toolkit
 
 
@@ -14,32 +17,41 @@ class LoadImageFromFile(MmcvLoadImageFromFile):
     Another ``color_type``, decoder or storage is left to mmcv.
 
     Args:
-        bits: that 16-bit files use, one of ``BITS``; None: all 16.
+        bits: of colors: that 16-bit files use, 8, 10, 12, 14 or 16; None: all 16.
+        channels: read all channels of a file, which must be so many, as float32 in the file's numbers; None:
+            colors, BGR in 8 bits.
+        rgb: which of the channels pictures show as red, green and blue, counted from 0; None: the first.
         options: mmcv's own.
 
     Raises:
-        ValueError: other bits.
+        ValueError: other values, or options that exclude each other.
     """
 
-    def __init__(self, *args: object, bits: int | None = None, **options: object) -> None:
+    def __init__(
+        self,
+        *args: object,
+        bits: int | None = None,
+        channels: int | None = None,
+        rgb: Sequence[int] | None = None,
+        **options: object,
+    ) -> None:
         super().__init__(*args, **options)
-        if bits is not None and bits not in BITS:
-            raise ValueError(f'bits={bits!r}: choose one of {", ".join(map(str, BITS))}')
-        self.bits = bits
+        self.pixels = PixelFormat(bits, channels, None if rgb is None else tuple(rgb))
         stored = self.file_client_args or self.backend_args or dict(backend='local')
         is_local = stored in (dict(backend='local'), dict(backend='disk'))
         self.is_ours = is_local and self.color_type == 'color' and self.imdecode_backend == 'cv2'
-        if bits is not None and not self.is_ours:
-            raise ValueError(
-                f'bits={bits}: only with color_type="color", imdecode_backend="cv2" and local files'
-            )
+        for name, value in self.pixels.options().items():
+            if not self.is_ours:
+                raise ValueError(
+                    f'{name}={value}: only with color_type="color", imdecode_backend="cv2" and local files'
+                )
 
     def transform(self, results: dict) -> dict | None:
         """Read ``results['img_path']`` into ``img``, ``img_shape`` and ``ori_shape``."""
         if not self.is_ours:
             return super().transform(results)
         try:
-            pixels = read_image(results['img_path'], self.bits)
+            pixels = read_image(results['img_path'], self.pixels)
         except Exception:
             if self.ignore_empty:
                 return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.images import open_image
+from ..datasets.image_headers import open_image
 from ..utils.errors import UserError
 from .score import confusion_of, divide, intersection_over_union
 

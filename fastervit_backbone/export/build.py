@@ -4,6 +4,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..inference.inputs import pixels_of_config
 from ..recipes import graphs
 from ..utils.errors import UserError
 from .detectors import DenseGraph, DetectorGraph, DinoGraph, TwoStageGraph
@@ -32,6 +33,13 @@ def build_graph(
     Raises:
         UserError: a model that cannot be exported, or one that needs a size.
     """
+    graph = _build(model, config, size, backbone, fixed)
+    if not pixels_of_config(config).is_color:
+        graph.is_bgr = False  # channels have one order everywhere
+    return graph
+
+
+def _build(model: Any, config: Config, size: tuple[int, int] | None, backbone: bool, fixed: bool) -> Graph:
     if fixed and (backbone or config.get('default_scope') != 'mmdet'):
         raise UserError('--fixed is for detectors with regions: leave it out')
     if backbone:

@@ -6,8 +6,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..datasets.pixel_format import PixelFormat
 from ..inference.exported_info import FORMAT
-from ..inference.inputs import bits_of_config
+from ..inference.inputs import exact_resize, pixels_of_config
 from ..inference.load_model import test_dataset
 from ..structures.prediction import Categories
 from ..utils.commit import current_commit
@@ -35,7 +36,7 @@ def describe(
         batch: images in a call.
         float_input: whether images are float32.
     """
-    head = getattr(graph.model, 'decode_head', None)
+    head, pixels = getattr(graph.model, 'decode_head', None), pixels_of_config(config)
     mean, std = (t.flatten().tolist() for t in (graph.mean, graph.std))
     if graph.is_bgr:
         mean, std = mean[::-1], std[::-1]
@@ -47,9 +48,11 @@ def describe(
         bounds=list(BOUNDS),
         batch=batch,
         dtype='float32' if float_input else 'uint8',
-        layout='images: (batch, height, width, 3), RGB, 0..255; normalized inside',
+        layout='images: (batch, height, width, 3), RGB, 0..255; normalized inside'
+        if pixels.is_color
+        else f'images: (batch, height, width, {pixels.channels}), as in the files; normalized inside',
         normalization=dict(mean=mean, std=std),
-        preprocess=_preprocess(config, graph, mean) | _bits(config),
+        preprocess=_preprocess(config, graph, mean) | pixels.options(),
         outputs=list(graph.outputs),
         **graph.reading,
         align_corners=bool(getattr(head, 'align_corners', False)),
@@ -58,11 +61,6 @@ def describe(
         fastervit_backbone=__version__,
         commit=current_commit(),
     )
-
-
-def _bits(config: Config) -> dict[str, int]:
-    bits = bits_of_config(config)
-    return {} if bits is None else dict(bits=bits)
 
 
 def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, Any]:
@@ -74,11 +72,13 @@ def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, An
     steps = {step['type'].split('.')[-1]: step for step in test_dataset(config).get('pipeline') or ()}
     if graph.task == 'classification':
         assert graph.size is not None
-        return _for_classifier(steps, graph.size)
+        return _for_classifier(steps, graph.size, pixels_of_config(config))
     resize = steps.get('Resize')
     _refuse_others(steps, _KNOWN_DENSE)
     _check_resize(resize or {}, ('cv2',), ('bilinear',))
-    pad: dict[str, Any] = dict(pad_value=[round(value) for value in mean])
+    pad: dict[str, Any] = dict(
+        pad_value=[round(value) for value in mean] if pixels_of_config(config).is_color else mean
+    )
     if 'ResizeToMultiple' in steps:
         pad['multiple'] = steps['ResizeToMultiple'].get('size_divisor', 32)
     stretch = resize is not None and not resize.get('keep_ratio', False)
@@ -122,7 +122,9 @@ def _check_resize(step: Mapping, backends: Sequence[str], interpolations: Sequen
 _KNOWN = {'LoadImageFromFile', 'ResizeEdge', 'Resize', 'CenterCrop', 'PackInputs'}
 
 
-def _for_classifier(steps: Mapping[str, Mapping], size: tuple[int, int]) -> dict[str, Any]:
+def _for_classifier(
+    steps: Mapping[str, Mapping], size: tuple[int, int], pixels: PixelFormat
+) -> dict[str, Any]:
     """Describe resizing and cropping to ``size``; other than the config's, it is resized to directly.
 
     Raises:
@@ -134,7 +136,7 @@ def _for_classifier(steps: Mapping[str, Mapping], size: tuple[int, int]) -> dict
     cropped = _pair(crop['crop_size']) if crop else None
     scale = _pair(resize['scale'])[::-1] if resize and 'scale' in resize else None
     if (cropped or scale) != size or (edge and resize):  # as predict --size does it
-        return dict(resize='exact', scale=list(size), crop=None, interpolation='bicubic', backend='pillow')
+        return dict(resize='exact', scale=list(size), crop=None, **exact_resize(pixels))
     options = _check_resize(how, ('cv2', 'pillow'), ('bilinear', 'bicubic'))
     if edge and edge.get('edge', 'short') != 'short':
         raise UserError(

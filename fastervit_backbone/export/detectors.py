@@ -139,7 +139,7 @@ class TwoStageGraph(DetectorGraph):
 
     def check_any_size(self) -> None:
         """Raise UserError if the maps of an odd image do not reach its edge."""
-        x = self.padded(self.mean.new_zeros(1, 3, *ODD_SIZE))
+        x = self.padded(self.mean.new_zeros(1, self.mean.numel(), *ODD_SIZE))
         with torch.inference_mode():
             self._check_maps(self.model.extract_feat(x), ODD_SIZE)
 

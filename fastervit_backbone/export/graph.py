@@ -45,8 +45,8 @@ class Graph(nn.Module):
         if deployed is not None:
             self.model.backbone = deployed
         preprocessor = model.data_preprocessor
-        self.register_buffer('mean', preprocessor.mean.detach().clone().reshape(1, 3, 1, 1))
-        self.register_buffer('std', preprocessor.std.detach().clone().reshape(1, 3, 1, 1))
+        self.register_buffer('mean', preprocessor.mean.detach().clone().reshape(1, -1, 1, 1))
+        self.register_buffer('std', preprocessor.std.detach().clone().reshape(1, -1, 1, 1))
         # both are in the order of the model's channels, which is RGB where BGR is converted
         converted = getattr(preprocessor, '_channel_conversion', False) or getattr(
             preprocessor, 'to_rgb', False
@@ -55,18 +55,18 @@ class Graph(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(B, H, W, 3), RGB, uint8 or float of 0..255 -> :attr:`outputs`."""
+        """(B, H, W, channels), colors in RGB, uint8 or float -> :attr:`outputs`."""
         return self.compute(self.normalize(images))
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Normalize pixels (B, H, W, 3), RGB, to (B, 3, H, W), in the order of the model's channels."""
+        """Normalize pixels (B, H, W, channels), RGB, to (B, channels, H, W) in the model's order."""
         x = images.to(self.mean.dtype).permute(0, 3, 1, 2)
         if self.is_bgr:
             x = x.flip(1)
         return (x - self.mean) / self.std
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute the results of normalized images (B, 3, H, W)."""
+        """Compute the results of normalized images (B, channels, H, W)."""
         raise NotImplementedError
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from pycocotools.coco import COCO
 
-from ..datasets.images import open_image, read_image, upright_size
+from ..datasets.image_headers import open_image
+from ..datasets.images import image_size, read_image
+from ..datasets.pixel_format import COLOR, PixelFormat
 from ..datasets.shapes import make_shapes
 from ..evaluation.coco_files import read_truth
 from ..evaluation.score import confusion_of, intersection_over_union, score_objects
@@ -26,11 +28,11 @@ class Images:
 
     Attributes:
         paths: of the images.
-        generated: pixels (H, W, 3), uint8, BGR, where there are no files; None.
+        generated: pixels as ``read_image`` returns them, where there are no files; None.
         truth: COCO, or label map (H, W) of class indices of each image, or class index of each image; None.
         ids: of the images in the COCO json.
         kind: for messages.
-        bits: as :func:`~fastervit_backbone.datasets.images.read_image` takes them.
+        pixels: how images are read.
     """
 
     paths: list[Path]
@@ -38,20 +40,24 @@ class Images:
     truth: COCO | list[np.ndarray] | list[int] | None = None
     ids: list[int] | None = None
     kind: str = 'images'
-    bits: int | None = None
+    pixels: PixelFormat = COLOR
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def read(self, indices: Sequence[int]) -> list[np.ndarray]:
-        """Return the pixels (H, W, 3), uint8, BGR, of some images."""
+        """Return the pixels of some images, as ``read_image`` does."""
         if self.generated is not None:
             return [self.generated[i] for i in indices]
-        return [read_image(self.paths[i], self.bits) for i in indices]
+        return [read_image(self.paths[i], self.pixels) for i in indices]
 
 
 def read_images(
-    source: str | Path | None, annotations: str | Path | None, task: str, categories: Categories
+    source: str | Path | None,
+    annotations: str | Path | None,
+    task: str,
+    categories: Categories,
+    pixels: PixelFormat = COLOR,
 ) -> Images:
     """Read the images of ``--verify``; without it generate some.
 
@@ -60,6 +66,7 @@ def read_images(
         annotations: COCO json of the images, or folder of label maps with their names; None: no truth.
         task: of the exported model.
         categories: of the model.
+        pixels: how images are read.
 
     Raises:
         UserError: no images, or annotations that do not fit them.
@@ -67,7 +74,19 @@ def read_images(
     if source is None:
         if annotations is not None:
             raise UserError(f'--annotations {annotations}: --verify names the folder of its images')
+        if not pixels.is_color:
+            raise UserError(
+                f'--verify DIR is required for a model of {pixels.channels} channels: none can be generated'
+            )
         return generated_images()
+    images = _read_images(source, annotations, task, categories)
+    images.pixels = pixels
+    return images
+
+
+def _read_images(
+    source: str | Path, annotations: str | Path | None, task: str, categories: Categories
+) -> Images:
     if annotations is None:
         sources = find_images(source)
         if not sources:
@@ -153,8 +172,7 @@ def _with_label_maps(folder: Path, labels: Path, categories: Categories) -> Imag
             raise UserError(f'--annotations {labels}: {file} is missing, the label map of {source.path}')
         with open_image(file) as image:
             values = np.asarray(image)
-        with open_image(source.path) as image:
-            size = upright_size(image)[::-1]
+        size = image_size(source.path)[::-1]
         if values.shape != size:
             raise UserError(f'{file} has the shape {values.shape}, its image {source.path} {size}')
         maps.append(index[values.astype(np.int64)])

@@ -12,7 +12,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..engine.samples import found_in
-from ..inference.inputs import build_test_pipeline
+from ..inference.inputs import build_test_pipeline, pixels_of_config
 from ..structures.prediction import Prediction
 from .detectors import DetectorGraph
 from .graph import Graph
@@ -30,10 +30,11 @@ class Reference:
 
     def __init__(self, model: Any, config: Config, graph: Graph) -> None:
         self.model, self.config, self.graph = model, config, graph
+        self.pixels = pixels_of_config(config)
 
     @torch.inference_mode()
     def arrays(self, canvas: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute what can be compared number by number: maps, logits or probabilities of (H, W, 3), RGB."""
+        """Compute what can be compared number by number: maps, logits or probabilities of a canvas."""
         x = self._normalize(canvas)
         match self.graph.task:
             case 'backbone':
@@ -51,7 +52,7 @@ class Reference:
         """Predict on an image.
 
         Args:
-            canvas: (H, W, 3), RGB, with padding.
+            canvas: (H, W, channels), colors in RGB, with padding.
             inner: (height, width) of the image in it.
             size: (height, width) of the image itself, to which the result is scaled.
         """
@@ -89,7 +90,7 @@ class Reference:
         return self.model(x, mode='tensor')
 
     def canvas(self, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
-        """Prepare an image (H, W, 3), BGR, as the config's test pipeline does for a classifier; else None.
+        """Prepare an image as the config's test pipeline does for a classifier; else None.
 
         Args:
             pixels: the image.
@@ -101,7 +102,8 @@ class Reference:
             steps = Compose(build_test_pipeline(self.config, of_config))
             image = np.ascontiguousarray(pixels)
             data = steps(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], img_path=''))
-            canvas = data['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+            canvas = data['inputs'].permute(1, 2, 0).numpy()
+            canvas = canvas[..., ::-1] if self.pixels.is_color else canvas
             if canvas.shape[:2] == size:
                 break
         return canvas

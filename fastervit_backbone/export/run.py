@@ -13,10 +13,11 @@ import torch
 
 from ..checkpoints.model_folder import one_line, resolve_model
 from ..datasets.images import read_image
+from ..datasets.pixel_format import PixelFormat
 from ..inference.exported import ExportedModel
 from ..inference.exported_formats import FORMATS, weights_of
 from ..inference.exported_info import info_path, read_info, write_info
-from ..inference.inputs import bits_of_config
+from ..inference.inputs import pixels_of_config
 from ..inference.load_model import load_model
 from ..inference.sources import find_images, spread
 from ..models.arch import STRIDES
@@ -78,17 +79,18 @@ def export(
     with one_line(config_path):
         model, cfg, categories = load_model(config_path, weights, o.options, 0.0)
         graph = build_graph(model, cfg, o.size, backbone=o.backbone, fixed=o.fixed)
-    images = read_images(o.verify, o.annotations, graph.task, categories)
-    images.bits = bits_of_config(cfg)
+    pixels = pixels_of_config(cfg)
+    images = read_images(o.verify, o.annotations, graph.task, categories, pixels)
     log(f'exporting as {o.format}, then comparing with the model on {len(images)} {images.kind}')
-    calibration = _calibration(o.int8, images.bits)
+    calibration = _calibration(o.int8, pixels)
     reference = Reference(model, cfg, graph)
-    described = describe(config_path, cfg, graph, categories, o.batch, o.float_input)
+    is_float = o.float_input or not pixels.is_color
+    described = describe(config_path, cfg, graph, categories, o.batch, is_float)
     if o.proposals is not None:
         described['proposals'] = limit_proposals(o.proposals, reference, described, images, categories)
     with reporting_full_disk(out), _temporary_folder(out) as folder:
         path = Path(folder) / f'{_name(o)}{FORMATS[o.format].suffix}'
-        dtype = torch.float32 if o.float_input else torch.uint8
+        dtype = torch.float32 if is_float else torch.uint8
         written = write(graph, path, batch=o.batch, dtype=dtype, half=o.half, dynamic=o.dynamic)
         info = described | dict(written, parity={})
         write_info(path, info)
@@ -146,8 +148,7 @@ def check(
     for key in ('classes', 'preprocess', 'normalization'):
         if info[key] != expected[key]:
             raise UserError(f'{info_path(path)} has another {key} than {config_path} and its checkpoint')
-    images = read_images(o.verify, o.annotations, graph.task, categories)
-    images.bits = bits_of_config(cfg)
+    images = read_images(o.verify, o.annotations, graph.task, categories, pixels_of_config(cfg))
     precision = info['parity']['precision']
     parity = compare(exported, Reference(model, cfg, graph), images, precision)
     layer = _check_layers(parity, exported, graph, info['layers'], images)
@@ -201,13 +202,13 @@ def _check(o: ExportOptions) -> None:
         raise UserError(f'--format {o.format} needs {", ".join(missing)}: {INSTALL}')
 
 
-def _calibration(folder: str | Path | None, bits: int | None) -> list[np.ndarray]:
+def _calibration(folder: str | Path | None, pixels: PixelFormat) -> list[np.ndarray]:
     if folder is None:
         return []
     sources = spread(find_images(folder), CALIBRATION)
     if not sources:
         raise UserError(f'--int8 {folder}: no images to calibrate on')
-    return [read_image(s.path, bits) for s in sources]
+    return [read_image(s.path, pixels) for s in sources]
 
 
 def _quantize(

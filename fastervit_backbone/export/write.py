@@ -62,7 +62,7 @@ def write(
     if dynamic:
         prepare_for_any_size(graph)
     height, width = _EXAMPLE if dynamic else graph.size or _EXAMPLE
-    images = torch.randint(256, (batch, height, width, 3), dtype=torch.uint8).to(dtype)
+    images = torch.randint(256, (batch, height, width, graph.mean.numel()), dtype=torch.uint8).to(dtype)
     try:
         with _exportable(), torch.inference_mode(False), torch.no_grad():
             program = torch.export.export(graph, (images,), **_symbols(dynamic))

@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 
+from ..engine.config.reading import leaf_datasets, pixel_format
 from ..engine.load_image import use_one_decoder
 from ..engine.runner.sampling import FaultTolerantDataset, SeededIndex, random_state_kept
 from ..engine.samples import annotated_in
@@ -32,10 +33,14 @@ def write_augmented(config: Config, path: Path) -> None:
             dataset = FaultTolerantDataset(DATASETS.build(config.train_dataloader.dataset))
         names = tuple(dataset.metainfo['classes'])
         categories = Categories(names, tuple(range(len(names))))
-        cells = []
+        pipeline = next(leaf_datasets(config.train_dataloader.dataset))['pipeline']
+        cells, read = [], pixel_format(pipeline)
         for index in evenly_spaced(range(len(dataset))):
             sample = dataset[SeededIndex(index, (config.randomness.seed, 0, index))]
-            pixels = sample['inputs'].permute(1, 2, 0).clamp(0, 255).to(torch.uint8).numpy()  # some are float
+            array = sample['inputs'].permute(1, 2, 0)
+            if read.is_color:  # some augmentations return floats
+                array = array.clamp(0, 255).to(torch.uint8)
+            pixels = read.picture(array.numpy())
             size = sample['data_samples'].img_shape[:2]
             annotated = annotated_in(sample['data_samples'], size, len(names))
             name = Path(sample['data_samples'].img_path).name

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from ..datasets.channel_statistics import ChannelStatistics
 from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
 from ..recipes import learns_masks
@@ -38,6 +39,13 @@ def _balance(balance: Balance) -> str:
     return f'images of rare classes are repeated, {shown}{more}: {balance.num_images} images an epoch'
 
 
+def _channels(found: ChannelStatistics) -> str:
+    """Tell how many channels there are, and their statistics; of many only the first ones."""
+    more = ', ...' if len(found.mean) > 6 else ''
+    mean, std = (', '.join(f'{v:.4g}' for v in values[:6]) + more for values in (found.mean, found.std))
+    return f'{len(found.mean)}, mean {mean}; std {std} (of {found.images} images); colors are not augmented'
+
+
 def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
     """Describe the plan for ``--dry-run`` and the head of the config, as name -> text."""
     classes = ', '.join(data.classes[:8]) + (', ...' if len(data.classes) > 8 else '')
@@ -57,10 +65,11 @@ def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:
     accumulated += '' if plan.processes == 1 else f' x {plan.processes} processes'
     mirrored = '' if plan.flip or not AUGMENTATIONS[plan.augment].changes else ', not mirrored'
     is_cropped = data.kind != 'coco' and AUGMENTATIONS[plan.augment].changes
-    bits = '' if data.bits is None else f', of {data.bits} bits in 16'
+    bits = '' if data.pixels.bits is None else f', of {data.pixels.bits} bits in 16'
     return {
         'learns': _learns(plan, data),
         'data': f'{data.num_images} training images{bits}{empty}; {len(data.classes)} classes: {classes}',
+        **({} if data.statistics is None else dict(channels=_channels(data.statistics))),
         'size': f'{plan.size[0]}x{plan.size[1]}' + (' crops' if is_cropped else ''),
         'batch': f'{plan.batch_size}{accumulated}, loaded by {plan.num_workers} processes',
         **(dict(balance=_balance(plan.balance)) if plan.balance else {}),

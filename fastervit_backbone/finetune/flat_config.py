@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints.io import NANO
+from ..datasets.channel_statistics import ChannelStatistics
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
@@ -177,6 +178,20 @@ def _set_model(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) 
         model.data_preprocessor.pop('batch_augments', None)  # to the size of the base's crops
     if data.kind == 'labels':
         _set_segmenter(model, plan)
+    if data.statistics is not None:
+        _set_channels(model, data.statistics)
+
+
+def _set_channels(model: ConfigDict, found: ChannelStatistics) -> None:
+    """Let a model take channels that are no colors, normalized by their own statistics."""
+    model.backbone.in_chans = len(found.mean)
+    preprocessor = model.data_preprocessor
+    for key in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'):
+        preprocessor.pop(key, None)
+    of_toolkit = str(preprocessor.get('type')).split('.')[-1]
+    if of_toolkit in ('DetDataPreprocessor', 'SegDataPreProcessor'):  # mmpretrain's takes any number
+        preprocessor.type = f'MultiChannel{of_toolkit}'
+    preprocessor.update(mean=list(found.mean), std=list(found.std))
 
 
 def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
@@ -193,7 +208,7 @@ def _set_segmenter(model: ConfigDict, plan: Plan) -> None:
 
 def _set_data(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) -> str:
     """Set dataloaders and evaluators; returns the metric that decides which checkpoint is best."""
-    train_pipeline, val_pipeline = pipelines(data.kind, plan, masks, data.bits)
+    train_pipeline, val_pipeline = pipelines(data.kind, plan, masks, data.pixels)
     if data.kind == 'coco':
         metrics = ['bbox', 'segm'] if masks else ['bbox']
         best = f'coco/{metrics[-1]}_mAP'

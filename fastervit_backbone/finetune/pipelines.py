@@ -1,27 +1,42 @@
 """Data pipelines of a plan: mmdet's, mmseg's and mmpretrain's own transforms, by strength of augmentation."""
 
+from ..datasets.pixel_format import COLOR, PixelFormat
 from .augmentations import AUGMENTATIONS
 from .plan import Plan
 
 _IMAGE = dict(type='LoadImageFromFile')
 
 
-def pipelines(kind: str, plan: Plan, masks: bool, bits: int | None = None) -> tuple[list[dict], list[dict]]:
+def pipelines(
+    kind: str, plan: Plan, masks: bool, pixels: PixelFormat = COLOR
+) -> tuple[list[dict], list[dict]]:
     """Configure the pipelines for training and for validation.
 
     Args:
         kind: of the data.
         plan: has the size, the strength of the augmentation, and whether images are mirrored.
         masks: whether objects have masks ('coco').
-        bits: that 16-bit images use; None: all, or there are none.
+        pixels: how images are read; what changes colors is left out of other channels.
     """
     if kind == 'coco':
         both = _of_objects(plan, masks)
     else:
         both = _of_label_maps(plan) if kind == 'labels' else _of_classes(plan)
-    if bits is not None:
-        both = tuple([dict(_IMAGE, bits=bits) if step == _IMAGE else step for step in p] for p in both)
-    return both
+    train, val = ([_IMAGE | pixels.options() if step == _IMAGE else step for step in p] for p in both)
+    if pixels.is_color:
+        return train, val
+    return _of_channels(train), _of_channels(val)
+
+
+#: Transforms that expect colors in 8 bits.
+_OF_COLORS = ('PhotoMetricDistortion', 'ColorJitter', 'RandAugment', 'RandomErasing')
+
+
+def _of_channels(steps: list[dict]) -> list[dict]:
+    """Leave out what changes colors, and resize with OpenCV instead of Pillow."""
+    linear = dict(backend='cv2', interpolation='bilinear')
+    kept = [step for step in steps if step['type'] not in _OF_COLORS]
+    return [step | linear if step.get('backend') == 'pillow' else step for step in kept]
 
 
 def _flip(plan: Plan) -> list[dict]:

@@ -171,7 +171,7 @@ def make_plan(
     if epochs is None:
         epochs = _choose_epochs(preset, steps, accumulate, reasons)
 
-    frozen_stages, decay_rate = _choose_frozen(data.num_images, base, start, tune, reasons)
+    frozen_stages, decay_rate = _choose_frozen(data, base, start, tune, reasons)
     return Plan(
         base=base,
         arch=arch,
@@ -223,7 +223,7 @@ def _choose_epochs(preset: str, steps: int, accumulate: int, reasons: list[str])
 
 
 def _choose_frozen(
-    num_images: int, base: Path, start: str, tune: str | None, reasons: list[str]
+    data: TrainingData, base: Path, start: str, tune: str | None, reasons: list[str]
 ) -> tuple[int, float]:
     """Choose the frozen stages of pretrained weights and the layer decay rate; adds the reason.
 
@@ -236,11 +236,14 @@ def _choose_frozen(
         learns = f', adapters of rank {ADAPTERS} beside its attention learn' if tune == 'adapters' else ''
         reasons.append(f'--tune {tune}: the backbone is frozen{learns}')
         return NUM_STAGES, 1.0
+    num_images = data.num_images
     if start == 'nothing' or num_images >= _FREEZE_STEM_BELOW:
         return -1, 1.0
-    if tune == 'all':
+    is_other_stem = data.statistics is not None and start != 'model'
+    if tune == 'all' or is_other_stem:
         rate, slower = _layer_decay(base)
-        reasons.append(f'--tune all: nothing is frozen{slower}')
+        why = '--tune all' if tune == 'all' else 'the stem learns other channels than its weights had'
+        reasons.append(f'{why}: nothing is frozen{slower}')
         return -1, rate
     freeze_stage_1 = num_images < _FREEZE_STAGE_1_BELOW
     stages, frozen = (1, 'stem and first stage are') if freeze_stage_1 else (0, 'the stem is')

@@ -30,6 +30,8 @@ def read_training_data(
     val_fraction: float = 0.2,
     seed: int = 0,
     write: bool = True,
+    channels: str | None = None,
+    rgb: Sequence[int] | None = None,
 ) -> TrainingData:
     """Check a data set, stop at errors that would break training, and make what training reads.
 
@@ -45,10 +47,14 @@ def read_training_data(
         val_fraction: of the images, where there is no validation split; (0, 1).
         seed: of that choice.
         write: False: nothing is written, the paths are those that would be.
+        channels: 'color' or 'all' of an image's channels; None: all where they are not colors.
+        rgb: channels that pictures show as red, green and blue, from 0.
 
     Raises:
         UserError: bad arguments or data; names the first error and the command that lists all.
     """
+    if channels not in (None, 'color', 'all'):
+        raise UserError(f'--channels {channels}: choose color or all')
     if not 0 < val_fraction < 1:
         raise UserError(f'--val-fraction {val_fraction}: must be above 0 and below 1')
     if dataset.kind != 'labels' and (classes is not None or ignore is not None):
@@ -71,7 +77,7 @@ def read_training_data(
     unused = [name for name in dataset.splits if name not in ('test', *(split.name for split in used))]
     unused += [path.name for path in dataset.skipped]
     lines += [f'note: not used: {", ".join(unused)}'] if unused else []
-    making = Making(dataset, used, folder, val_fraction, seed, write, findings, lines)
+    making = Making(dataset, used, folder, val_fraction, seed, write, findings, lines, channels, rgb)
     if dataset.kind == 'coco':
         return of_objects(making, masks)
     if dataset.kind == 'folders':

@@ -143,6 +143,8 @@ def _prepare(o: FinetuneOptions, path: Path, launcher: str) -> tuple[Plan, Path]
         val_fraction=o.val_fraction,
         seed=o.seed or 0,
         write=not o.dry_run,
+        channels=o.channels,
+        rgb=o.rgb,
     )
     rank0_print('\n'.join(own.lines))
     start, weights = _find_weights(o.start or 'published', own.kind)

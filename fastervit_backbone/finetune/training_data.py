@@ -2,18 +2,21 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from ..datasets.channel_statistics import ChannelStatistics, channel_statistics
 from ..datasets.dataset import Dataset, Split
 from ..datasets.image_files import images_below
-from ..datasets.images import BITS
+from ..datasets.pixel_format import BITS, COLOR, PixelFormat
 from ..datasets.validation.coco import CocoSplit
 from ..datasets.validation.findings import Finding
 from ..datasets.validation.folders import FolderSplit
+from ..datasets.validation.image_files import PixelKinds
 from ..datasets.validation.label_maps import LabelMapSplit
 from ..utils.errors import UserError
 from ..utils.files import replacing
@@ -40,7 +43,8 @@ class TrainingData:
         crowd: objects of an image, that of twenty which has the most ('coco').
         image_suffix: file suffix of the images ('labels').
         ignore_index: value of ignored pixels ('labels').
-        bits: that pixels of the images use; None for 8 or all 16.
+        pixels: how images are read.
+        statistics: of their channels; None for colors.
         image_classes: indices of the classes in each training image.
         findings: of the check.
         lines: for the user: what was found, what is left out.
@@ -58,7 +62,8 @@ class TrainingData:
     crowd: int = 0
     image_suffix: str = ''
     ignore_index: int = 255
-    bits: int | None = None
+    pixels: PixelFormat = COLOR
+    statistics: ChannelStatistics | None = None
     image_classes: Sequence[Set[int]] = ()
     findings: Sequence[Finding] = ()
     lines: list[str] = field(default_factory=list)
@@ -66,7 +71,13 @@ class TrainingData:
 
 @dataclass
 class Making:
-    """A data set on its way to :class:`TrainingData`; ``used``: the training split, and perhaps the other."""
+    """A data set on its way to :class:`TrainingData`.
+
+    Attributes:
+        used: the training split, and perhaps the other.
+        channels: 'color', 'all', or None for what the images are.
+        rgb: channels that pictures show.
+    """
 
     dataset: Dataset
     used: list[Split]
@@ -76,6 +87,8 @@ class Making:
     write: bool
     findings: list[Finding]
     lines: list[str]
+    channels: str | None = None
+    rgb: Sequence[int] | None = None
 
     def tell_split(self, train: int, val: int) -> None:
         """Add a line on a new split."""
@@ -84,10 +97,38 @@ class Making:
             f'seed {self.seed})'
         )
 
-    def bits(self) -> int | None:
-        """Return the bits that 16-bit images use; None for all, or where there are none."""
-        most = max(split.bits for split in self.used)
-        return most if 0 < most < BITS[-1] else None
+    def pixels(self) -> PixelFormat:
+        """Choose how images are read.
+
+        Raises:
+            UserError: they cannot be read alike, or options that do not fit them.
+        """
+        kinds = PixelKinds()
+        for split in self.used:
+            kinds.update(split.kinds)
+        has_others = any(not colors for _, _, colors in kinds.counts)
+        try:
+            if self.channels == 'color' or not (has_others or self.channels == 'all'):
+                most = kinds.bits if 0 < kinds.bits < BITS[-1] else None
+                return PixelFormat(most, rgb=None if self.rgb is None else tuple(self.rgb))
+            for violation in kinds.violations(all_channels=True):
+                raise UserError(f'{violation.rule.meaning} ({violation.example})')
+            (count, _, _), *_ = kinds.counts
+            return PixelFormat(channels=count, rgb=None if self.rgb is None else tuple(self.rgb))
+        except ValueError as error:
+            raise UserError(f'--rgb: {error}') from error
+
+    def read_as(self, names: Iterable[str | Path]) -> dict[str, Any]:
+        """Return ``pixels`` and ``statistics`` of TrainingData; ``names``: the training images."""
+        pixels = self.pixels()
+        # what the config says of images is no problem any more
+        solved = 'image-dark' if pixels.is_color else 'image-channels'
+        self.findings[:] = [f for f in self.findings if f.kind != solved or self.channels == 'color']
+        if pixels.channels is None:
+            return dict(pixels=pixels)
+        return dict(
+            pixels=pixels, statistics=channel_statistics([Path(name) for name in names], pixels.channels)
+        )
 
 
 def of_objects(making: Making, masks: bool) -> TrainingData:
@@ -142,7 +183,7 @@ def of_objects(making: Making, masks: bool) -> TrainingData:
         num_empty=sum(not found for found in labels.values()),
         median_size=_median_size(sizes),
         crowd=int(np.percentile(list(Counter(a['image_id'] for a in objects).values()), 95)),
-        bits=making.bits(),
+        **making.read_as(splits[0].images / image['file_name'] for image in train['images']),
         image_classes=list(labels.values()),
         findings=making.findings,
         lines=making.lines,
@@ -212,7 +253,7 @@ def of_folders(making: Making) -> TrainingData:
         num_images=len(names),
         num_empty=0,
         median_size=_median_size([train.sizes[name][::-1] for name in names if name in train.sizes]),
-        bits=making.bits(),
+        **making.read_as(train.folder / name for name in names),
         image_classes=[{index[train.files[name]]} for name in names],
         findings=making.findings,
         lines=making.lines,
@@ -251,7 +292,7 @@ def of_label_maps(making: Making, classes: Sequence[str], ignore: int | None) ->
         median_size=_median_size([train.sizes[name][::-1] for name in names]),
         image_suffix=suffixes.pop(),
         ignore_index=255 if ignore is None else ignore,
-        bits=making.bits(),
+        **making.read_as(train.images / name for name in names),
         image_classes=[train.present[name] & learned for name in names],
         findings=making.findings,
         lines=making.lines,

@@ -48,7 +48,7 @@ def visualize(
     """
     net = check_backbone(predictor.model.backbone)
     find_block(net, stage, block)
-    pixels = read_image(image, predictor.bits)
+    pixels = read_image(image, predictor.pixels)
     H, W = pixels.shape[:2]
     y, x = query or (H / 2, W / 2)
     if not (0 <= y < H and 0 <= x < W):
@@ -59,7 +59,7 @@ def visualize(
     index = block % len(net.stages[stage - 1].blocks)
     suffix = f'{Path(image).stem}_stage{stage}_block{index}.png'
     title = f'{Path(image).name}, stage {stage}, block {index}'
-    rgb = np.ascontiguousarray(pixels[..., ::-1])
+    rgb = np.ascontiguousarray(predictor.pixels.picture(pixels)[..., ::-1])
     paths = [
         draw_attention(rgb, maps, size, 2 ** (stage + 1), Path(out) / f'attention_{suffix}', title),
         draw_bias(maps, Path(out) / f'bias_{suffix}', f'position bias, {title}'),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..datasets.pixel_format import PixelFormat
 from ..structures.prediction import Categories, Prediction, encode_mask
 from ..utils.errors import UserError
 from ..utils.files import digest_of
@@ -28,7 +29,7 @@ class ExportedModel:
         categories: names and ids of the classes.
         task: 'detection', 'segmentation' or 'classification' ('backbone' only with ``maps``).
         size: (height, width) of the images that the file takes; None for any.
-        bits: that 16-bit images use.
+        pixels: how images are read.
 
     Raises:
         UserError: a file or json that is missing, broken, or does not belong to the other.
@@ -47,7 +48,7 @@ class ExportedModel:
         self.device = self.session.device
         self.size = None if self.info['size'] is None else (self.info['size'][0], self.info['size'][1])
         self.batch: int | None = self.info['batch']
-        self.bits: int | None = self.info['preprocess'].get('bits')
+        self.pixels = PixelFormat.of(self.info['preprocess'])
         classes = self.info['classes']
         names, ids = (tuple(c[key] for c in classes) for key in ('name', 'id'))
         queries = self.info.get('queries', {})
@@ -63,7 +64,7 @@ class ExportedModel:
         session, info = self.session, self.info
         if self.path.suffix == '.pt2':  # it names neither
             return
-        images = (info['batch'], *(info['size'] or (None, None)), 3)
+        images = (info['batch'], *(info['size'] or (None, None)), info['preprocess'].get('channels', 3))
         count = len(info['classes'])
         results = dict(classification=dict(scores=(None, count)), segmentation=dict(logits=(None, count)))
         pairs: list[tuple[str, object, object]] = [
@@ -102,7 +103,7 @@ class ExportedModel:
     def infer(
         self, pixels: Sequence[np.ndarray], threshold: float, labels: Sequence[int] | None
     ) -> list[Prediction]:
-        """Predict on images (H, W, 3), uint8, BGR; see :meth:`~.toolkit_model.ToolkitModel.infer`."""
+        """Predict on images; see :meth:`~.toolkit_model.ToolkitModel.infer`."""
         prepared = [self.prepare(image) for image in pixels]
         results: list[Prediction] = []
         step = len(pixels) if self.size is not None else 1  # other sizes can differ
@@ -115,7 +116,7 @@ class ExportedModel:
         return results
 
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Compute the results, by name, of prepared images (B, H, W, 3), uint8, RGB; any number of images.
+        """Compute the results, by name, of images that :meth:`prepare` returned; any number.
 
         A file for batches gets full ones; what it computes for the repeated last image is dropped.
         """

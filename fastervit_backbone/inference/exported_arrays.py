@@ -71,7 +71,7 @@ def resize_channels(channels: np.ndarray, size: tuple[int, int], align_corners: 
 
 
 def for_classifier(pixels: np.ndarray, steps: Mapping) -> np.ndarray:
-    """Resize with Pillow or OpenCV, then crop the center: (H, W, 3), BGR -> RGB."""
+    """Resize with Pillow or OpenCV, then crop the center of (H, W, channels)."""
     height, width = pixels.shape[:2]
     if steps['resize'] == 'edge':
         edge = steps['edge']
@@ -79,10 +79,11 @@ def for_classifier(pixels: np.ndarray, steps: Mapping) -> np.ndarray:
     else:
         new = tuple(steps['scale'])
     if steps.get('backend', 'pillow') == 'cv2':
-        pixels = cv2.resize(pixels, (new[1], new[0]), interpolation=_CV2_FILTERS[steps['interpolation']])
-        image = np.ascontiguousarray(pixels[..., ::-1])
+        pixels = np.ascontiguousarray(pixels)
+        image = cv2.resize(pixels, (new[1], new[0]), interpolation=_CV2_FILTERS[steps['interpolation']])
+        image = image.reshape(*new, -1)  # OpenCV drops the axis of a single channel
     else:
-        whole = Image.fromarray(np.ascontiguousarray(pixels[..., ::-1]))
+        whole = Image.fromarray(np.ascontiguousarray(pixels))
         image = np.asarray(whole.resize((new[1], new[0]), _FILTERS[steps['interpolation']]))
     crop = steps['crop'] or new
     top, left = (max(0, round((side - part) / 2)) for side, part in zip(new, crop, strict=True))

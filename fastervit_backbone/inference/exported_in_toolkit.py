@@ -36,7 +36,7 @@ class ExportedInToolkit(BaseModel):
             from mmdet.models.utils.misc import samplelist_boxtype2tensor
 
             samplelist_boxtype2tensor(samples)  # as mmdet's data preprocessor does
-        pixels = [read_image(sample.img_path, self.exported.bits) for sample in samples]
+        pixels = [read_image(sample.img_path, self.exported.pixels) for sample in samples]
         if self.exported.task == 'classification':
             canvases = np.stack([self.exported.prepare(image)[0] for image in pixels])
             for sample, scores in zip(samples, self.exported.run(canvases)['scores'], strict=True):

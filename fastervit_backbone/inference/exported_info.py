@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..datasets.images import BITS
+from ..datasets.pixel_format import PixelFormat
 from ..utils.errors import UserError
 from ..utils.files import read_json, replacing
 from .exported_formats import format_of, weights_of
@@ -42,26 +42,26 @@ def _are_classes(value: object) -> bool:
 
 #: How images are resized -> the keys beside it.
 _PREPROCESS = dict(
-    stretch={'pad_value', 'scale', 'multiple', 'bits'},
-    fit={'pad_value', 'multiple', 'bits'},
-    none={'pad_value', 'scale', 'multiple', 'bits'},
-    edges={'pad_value', 'scale', 'multiple', 'bits'},
-    edge={'edge', 'crop', 'interpolation', 'backend', 'bits'},
-    exact={'scale', 'crop', 'interpolation', 'backend', 'bits'},
+    stretch={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb'},
+    fit={'pad_value', 'multiple', 'bits', 'channels', 'rgb'},
+    none={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb'},
+    edges={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb'},
+    edge={'edge', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb'},
+    exact={'scale', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb'},
 )
-#: Keys that are not always there: earlier versions resized with Pillow; few have ResizeToMultiple or bits.
-_LATER = {'backend', 'multiple', 'bits'}
+#: Keys that are not always there: earlier versions resized with Pillow, few have the others.
+_LATER = {'backend', 'multiple', 'bits', 'channels', 'rgb'}
 _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
-    pad_value=lambda v: (
-        isinstance(v, list) and len(v) == 3 and all(type(n) is int and 0 <= n < 256 for n in v)
-    ),
+    pad_value=lambda v: isinstance(v, list) and all(isinstance(n, int | float) for n in v),
     scale=_is_pair,
     edge=_is_side,
     crop=lambda v: v is None or _is_pair(v),
     interpolation=lambda v: v in ('bilinear', 'bicubic'),
     multiple=_is_side,
     backend=lambda v: v in ('pillow', 'cv2'),
-    bits=lambda v: v in BITS,
+    bits=lambda v: type(v) is int,
+    channels=lambda v: type(v) is int,
+    rgb=lambda v: isinstance(v, list),
 )
 
 
@@ -78,7 +78,20 @@ def _is_preprocess(info: Mapping[str, Any]) -> bool:
         needed <= value.keys() <= _PREPROCESS[how] | {'resize'}
         and all(_PREPROCESS_VALUES[name](v) for name, v in value.items() if name != 'resize')
         and (info['size'] is not None or how not in ('fit', 'edge', 'exact'))
+        and _has_pixel_format(value)
     )
+
+
+def _has_pixel_format(preprocess: Mapping[str, Any]) -> bool:
+    """Whether images can be read as the json says, and padded."""
+    try:
+        channels = PixelFormat.of(preprocess).channels
+    except ValueError:
+        return False
+    pad = preprocess.get('pad_value')
+    if channels is None:
+        return pad is None or (len(pad) == 3 and all(type(n) is int and 0 <= n < 256 for n in pad))
+    return pad is None or len(pad) == channels
 
 
 def _are_queries(value: object) -> bool:

@@ -14,31 +14,31 @@ def prepare(pixels: np.ndarray, info: Mapping[str, Any]) -> tuple[np.ndarray, tu
     """Resize and pad an image to what a file takes.
 
     Args:
-        pixels: (H, W, 3), uint8, BGR.
+        pixels: as ``read_image`` returns them.
         info: content of the json beside the file.
 
     Returns:
-        (H', W', 3), uint8, RGB, and the (height, width) that the image has in it, at the top left.
+        (H', W', channels), colors in RGB, and the (height, width) that the image has in it, at the top left.
 
     Raises:
         UserError: an image of which nothing remains.
     """
-    steps, (height, width) = info['preprocess'], pixels.shape[:2]
+    steps, (height, width), count = info['preprocess'], pixels.shape[:2], pixels.shape[2]
+    pixels = pixels if 'channels' in steps else pixels[..., ::-1]
     fixed = None if info['size'] is None else (info['size'][0], info['size'][1])
     if info['task'] == 'classification':
         return for_classifier(pixels, steps), (0, 0)
     if steps['resize'] == 'stretch':
         inner = fixed or (steps['scale'][1], steps['scale'][0])
-        resized = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
-        resized, inner = _to_multiple(resized, inner, fixed, steps)
-        return np.ascontiguousarray(resized[..., ::-1]), inner
+        resized, inner = _to_multiple(_resize(pixels, inner), inner, fixed, steps)
+        return np.ascontiguousarray(resized), inner
     inner = _fitted(height, width, fixed, info)
     if inner != (height, width):
-        pixels = cv2.resize(pixels, (inner[1], inner[0]), interpolation=cv2.INTER_LINEAR)
+        pixels = _resize(pixels, inner)
     pixels, inner = _to_multiple(pixels, inner, fixed, steps)
-    canvas = np.ascontiguousarray(pixels[..., ::-1])
+    canvas = np.ascontiguousarray(pixels)
     if fixed is not None and inner != fixed:
-        full = np.empty((*fixed, 3), np.uint8)
+        full = np.empty((*fixed, count), pixels.dtype)
         full[:] = steps['pad_value']
         full[: inner[0], : inner[1]] = canvas
         canvas = full
@@ -77,4 +77,9 @@ def _to_multiple(
     new = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
     if new == size or (fixed is not None and (new[0] > fixed[0] or new[1] > fixed[1])):
         return pixels, size
-    return cv2.resize(pixels, (new[1], new[0]), interpolation=cv2.INTER_LINEAR), new
+    return _resize(pixels, new), new
+
+
+def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    resized = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return resized.reshape(*size, -1)  # OpenCV drops the axis of a single channel

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ..checkpoints.model_folder import one_line, resolve_model
-from ..datasets.images import ImageLike, as_bgr
+from ..datasets.images import ImageLike, as_pixels
+from ..datasets.pixel_format import PixelFormat, resize_pixels
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.log import log
@@ -149,9 +149,9 @@ class Predictor:
         return (self._model.batch or 1) if isinstance(self._model, ExportedModel) else 1
 
     @property
-    def bits(self) -> int | None:
-        """Bits that 16-bit images use (:func:`~fastervit_backbone.datasets.images.read_image`)."""
-        return self._model.bits
+    def pixels(self) -> PixelFormat:
+        """How images are read: as colors, or all their channels."""
+        return self._model.pixels
 
     def settings(self) -> dict[str, str]:
         """Return what results depend on, as digests of the files."""
@@ -172,7 +172,8 @@ class Predictor:
         """Predict on images.
 
         Args:
-            images: files, Pillow images, or arrays (H, W, 3), uint8 or uint16, RGB.
+            images: files, Pillow images, or arrays: of colors (H, W, 3), uint8 or uint16, RGB; for a model of
+                other channels (H, W, channels), in the numbers that it was trained with.
             batch: images per batch.
 
         Returns:
@@ -182,14 +183,18 @@ class Predictor:
             UserError: a file cannot be read as an image.
         """
         start = time.perf_counter()
-        pixels = [as_bgr(image, self.bits) for image in images]
+        pixels = [as_pixels(image, self.pixels) for image in images]
         self.seconds['load'] += time.perf_counter() - start
         return self.predict_pixels(pixels, batch)
 
     def predict_pixels(self, pixels: Sequence[np.ndarray], batch: int = 1) -> list[Prediction]:
-        """Predict on arrays (H, W, 3), uint8, BGR; otherwise like :meth:`__call__`."""
+        """Predict on arrays of ``read_image``; otherwise like :meth:`__call__`."""
         if batch < 1:
             raise UserError(f'batch {batch}: must be at least 1')
+        count = 3 if self.pixels.is_color else self.pixels.channels
+        for image in pixels:
+            if image.ndim != 3 or image.shape[2] != count:
+                raise UserError(f'the model reads images (H, W, {count}), and got {image.shape}')
         start = time.perf_counter()
         results: list[Prediction] = []
         for i in range(0, len(pixels), batch):
@@ -205,23 +210,23 @@ class Predictor:
     def draw(self, image: ImageLike, prediction: Prediction) -> Image.Image:
         """Draw a prediction on its image (see :func:`~fastervit_backbone.visualization.draw.draw`)."""
         return Image.fromarray(
-            np.ascontiguousarray(self.picture(as_bgr(image, self.bits), prediction)[..., ::-1])
+            np.ascontiguousarray(self.picture(as_pixels(image, self.pixels), prediction)[..., ::-1])
         )
 
     def picture(self, pixels: np.ndarray, prediction: Prediction) -> np.ndarray:
-        """Draw a prediction on an array (H, W, 3), uint8, BGR, and return one."""
+        """Draw a prediction on pixels of ``read_image``; returns (H, W, 3), uint8, BGR."""
         from ..visualization.draw import draw  # needs more packages than predictions do
 
-        return draw(pixels, prediction, self.categories)
+        return draw(self.pixels.picture(pixels), prediction, self.categories)
 
     def prepare(self, pixels: np.ndarray) -> 'tuple[torch.Tensor, tuple[int, int]]':
         """Prepare an image for the backbone.
 
         Args:
-            pixels: (H, W, 3), uint8, BGR.
+            pixels: as ``read_image`` returns them.
 
         Returns:
-            (1, 3, H', W') on the model's device, and its (height, width) without padding.
+            (1, channels, H', W') on the model's device, and its (height, width) without padding.
 
         Raises:
             UserError: a side is too short for the backbone, or an exported file.
@@ -242,8 +247,7 @@ class Predictor:
             return Prediction.of_label_map(merge_label_maps(size, tiles, predict), len(self.categories.names))
         # also the whole image, reduced to the size of a tile: masks of that size fit into memory
         scale = self.tile / max(size)
-        small_size = [max(1, round(width * scale)), max(1, round(height * scale))]
-        small = cv2.resize(pixels, small_size, interpolation=cv2.INTER_AREA)
+        small = resize_pixels(pixels, (max(1, round(height * scale)), max(1, round(width * scale))))
         whole = []
         if self._model.accepts(small):
             whole = [self._infer([small])[0].resize(size)]

@@ -18,7 +18,7 @@ from ..models.fastervit import STRIDES, FasterViT
 from ..structures.prediction import Prediction
 from ..utils.errors import UserError
 from ..utils.files import digest_of
-from .inputs import bits_of_config, build_test_pipeline
+from .inputs import build_test_pipeline, pixels_of_config
 from .load_model import default_device, load_model, task_of, test_dataset, test_image_ids
 
 
@@ -31,7 +31,7 @@ class ToolkitModel:
         device: where it runs.
         categories: names and ids of the classes.
         task: 'detection', 'segmentation' or 'classification'.
-        bits: that 16-bit images use.
+        pixels: how images are read.
 
     Raises:
         UserError: bad config, options, checkpoint or arguments.
@@ -53,7 +53,7 @@ class ToolkitModel:
         self.device, self.checkpoint = _check_device(device), find_checkpoint(checkpoint)
         self.model, self.config, self.categories = load_model(config, self.checkpoint, options, threshold)
         self.task = task_of(self.config)
-        self.bits = bits_of_config(self.config)
+        self.pixels = pixels_of_config(self.config)
         self._pipeline = Compose(build_test_pipeline(self.config, size))
         self.model.to(self.device)
         if deploy:
@@ -85,10 +85,10 @@ class ToolkitModel:
         """Prepare an image for the backbone.
 
         Args:
-            pixels: (H, W, 3), uint8, BGR.
+            pixels: as :func:`~fastervit_backbone.datasets.images.read_image` returns them.
 
         Returns:
-            (1, 3, H', W') on the model's device, and its (height, width) without padding.
+            (1, channels, H', W') on the model's device, and its (height, width) without padding.
 
         Raises:
             UserError: a side is too short for the backbone.
@@ -101,7 +101,7 @@ class ToolkitModel:
     def infer(
         self, pixels: Sequence[np.ndarray], threshold: float, labels: Sequence[int] | None
     ) -> list[Prediction]:
-        """Run the model on images (H, W, 3), uint8, BGR, in one batch if it supports that.
+        """Run the model on images, in one batch if it supports that.
 
         Args:
             pixels: the images.

@@ -40,6 +40,20 @@ class FinetuneOptions:
     ignore: int | None = option(
         None, help='label maps: a further ignored value, besides 255', metavar='VALUE', group='data'
     )
+    channels: str | None = option(
+        None,
+        help='what is read of images: color (RGB, in 8 bits), or all channels, in the numbers of the files '
+        '(default: all where they are no colors: 2, 4 and more channels, floats, npy)',
+        metavar='color|all',
+        group='data',
+    )
+    rgb: Sequence[int] | None = option(
+        None,
+        help='channels that pictures show as red, green and blue, counted from 0 (default: the first three)',
+        nargs=3,
+        metavar='CHANNEL',
+        group='data',
+    )
     masks: bool = option(True, help='learn boxes only, although all or some objects have masks', group='data')
     model: str | None = option(
         None,

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from ..datasets.images import open_image, read_image
+from ..datasets.images import image_size, read_image
 from ..inference.predictor import Predictor
 from ..structures.prediction import Categories, Prediction
 from ..utils.errors import UserError
 from ..utils.files import replacing
-from ..visualization.draw import draw
 
 if TYPE_CHECKING:
     import gradio
@@ -77,8 +76,7 @@ def check_upload(path: str | Path, megapixels: float) -> None:
     Raises:
         UserError: the file is not an image, or has more pixels.
     """
-    with open_image(path) as image:
-        width, height = image.size
+    width, height = image_size(path)
     if width * height > megapixels * 1e6:
         raise UserError(
             f'{Path(path).name} has {width}x{height} pixels, more than the limit of '
@@ -152,7 +150,7 @@ class _Page:
             return None, None, None, [], None
         try:
             check_upload(path, self.megapixels)
-            pixels = read_image(path, self.predictor.bits)
+            pixels = read_image(path, self.predictor.pixels)
             prediction = self.predictor.predict_pixels([pixels])[0]
         except UserError as error:
             return None, *_problem(error, path)
@@ -168,11 +166,11 @@ class _Page:
         path, prediction = upload
         predictor, categories = self.predictor, self.predictor.categories
         try:
-            pixels = read_image(self.uploads.find(path), predictor.bits) if pixels is None else pixels
+            pixels = read_image(self.uploads.find(path), predictor.pixels) if pixels is None else pixels
         except UserError as error:
             return _problem(error, path)
         shown = prediction.select(prediction.scores >= least_score)
-        picture = Image.fromarray(np.ascontiguousarray(draw(pixels, shown, categories)[..., ::-1]))
+        picture = Image.fromarray(np.ascontiguousarray(predictor.picture(pixels, shown)[..., ::-1]))
         entries = shown.to_coco(1, categories)
         height, width = shown.size
         things = 'regions' if predictor.semantic else 'classes' if predictor.classification else 'objects'

@@ -208,7 +208,7 @@ class PredictionRun:
         with self._timed('load'):
             for task in tasks:
                 with self._skip_on_error(task.source):
-                    pixels.append(read_image(task.source.path, self.predictor.bits))
+                    pixels.append(read_image(task.source.path, self.predictor.pixels))
                     readable.append(task)
         return readable, pixels
 

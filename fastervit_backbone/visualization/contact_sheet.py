@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from ..datasets.images import open_image, read_picture
+from ..datasets.image_headers import open_image
+from ..datasets.images import read_picture
 from ..datasets.validation.coco import CocoSplit
 from ..datasets.validation.label_maps import LabelMapSplit, pair_files
 from ..datasets.validation.repair import repair

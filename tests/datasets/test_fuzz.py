@@ -12,7 +12,7 @@ from PIL import Image
 
 from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
-from fastervit_backbone.datasets.images import as_bgr, bits_of, read_image
+from fastervit_backbone.datasets.images import as_pixels, bits_of, read_image
 from fastervit_backbone.datasets.validation.image_files import look
 from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.utils.errors import UserError
@@ -170,7 +170,7 @@ def test_no_image_file_ends_in_a_traceback(name, data, tmp_path):
     try:
         read = read_image(path)
         assert found.size == read.shape[1::-1], 'the check and training see the same size'
-        assert (as_bgr(Path(path)) == read).all() and bits_of(path) in (8, 10, 12, 14, 16)
+        assert (as_pixels(Path(path)) == read).all() and bits_of(path) in (8, 10, 12, 14, 16)
     except UserError as error:
         assert str(path) in str(error)
         assert found.problem

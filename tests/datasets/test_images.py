@@ -8,15 +8,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from fastervit_backbone.datasets.image_files import images_below
-from fastervit_backbone.datasets.images import (
-    as_bgr,
-    bits_of,
-    open_image,
-    orientation,
-    read_image,
-    read_picture,
-    upright_size,
-)
+from fastervit_backbone.datasets.image_headers import open_image, orientation, upright_size
+from fastervit_backbone.datasets.images import as_pixels, bits_of, read_image, read_picture
+from fastervit_backbone.datasets.pixel_format import COLOR, PixelFormat
 from fastervit_backbone.datasets.validation.image_files import look
 from fastervit_backbone.utils.errors import UserError
 
@@ -45,7 +39,7 @@ def test_orientation_in_every_format(turn, name, tmp_path):
         assert upright_size(image) == found.shape[1::-1] and orientation(image) == turn
     with Image.open(path) as fresh, Image.open(path) as loaded:
         loaded.load()
-        assert (as_bgr(fresh) == found).all() and (as_bgr(loaded) == found).all()
+        assert (as_pixels(fresh) == found).all() and (as_pixels(loaded) == found).all()
     assert look(path).size == look(path, 'size').size == found.shape[1::-1]
 
 
@@ -75,7 +69,7 @@ def test_modes(suffix, mode, tmp_path):
     Image.fromarray(PIXELS).convert(mode).save(path)
     found = read_image(path)
     with Image.open(path) as image:
-        assert np.abs(as_bgr(image).astype(int) - found).max() <= 1
+        assert np.abs(as_pixels(image).astype(int) - found).max() <= 1
     if mode == 'L':
         assert np.abs(found[..., 0].astype(int) - np.asarray(Image.fromarray(PIXELS).convert('L'))).max() <= 3
 
@@ -90,20 +84,23 @@ def test_sixteen_bits(tmp_path):
     for name, expected in (('gray', np.repeat(DEEP[..., None], 3, 2)), ('color', color)):
         for path in (tmp_path / f'{name}.png', tmp_path / f'{name}.tif'):
             assert bits_of(path) == look(path).bits == 12
-            assert (read_image(path, 12) == expected >> 4).all()
+            assert (read_image(path, PixelFormat(12)) == expected >> 4).all()
             assert np.abs(read_image(path).astype(int) - (expected >> 8)).max() <= 1
             with Image.open(path) as image:
-                assert (as_bgr(image, 12) == expected >> 4).all()
-            assert (as_bgr(expected[..., ::-1].copy(), 12) == expected >> 4).all()
+                assert (as_pixels(image, PixelFormat(12)) == expected >> 4).all()
+            assert (as_pixels(expected[..., ::-1].copy(), PixelFormat(12)) == expected >> 4).all()
             assert read_picture(path).getpixel((3, 4)) == tuple(int(v) for v in (expected >> 4)[4, 3, ::-1])
     assert 'image-dark' in look(tmp_path / 'gray.png').rules()
     Image.fromarray(np.full((4, 5), 65535, np.uint16)).save(tmp_path / 'white.png')
     assert read_image(tmp_path / 'white.png').min() == 255 and look(tmp_path / 'white.png').rules() == []
     with Image.open(tmp_path / 'white.png') as image:
         image.load()
-        assert as_bgr(image).min() == 255
+        assert as_pixels(image).min() == 255
     Image.fromarray(np.full((4, 5), 200, np.uint8)).save(tmp_path / 'plain.png')
-    assert bits_of(tmp_path / 'plain.png') == 8 and read_image(tmp_path / 'plain.png', 12).max() == 200
+    assert (
+        bits_of(tmp_path / 'plain.png') == 8
+        and read_image(tmp_path / 'plain.png', PixelFormat(12)).max() == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,9 +122,13 @@ def test_what_is_not_read_says_so_on_every_road(make, reason, tmp_path):
     with pytest.raises(UserError, match=reason):
         read_image(path)
     with pytest.raises(UserError, match=reason), Image.open(path) as image:
-        as_bgr(image)
-    file = look(path)
+        as_pixels(image)
+    file = look(path, pixels=COLOR)
     assert file.problem == 'image-unsupported' and reason in file.example('image-unsupported', 'a.tif')
+    if 'pages' in reason:
+        assert look(path).problem == 'image-unsupported'
+    else:  # for a model of one channel
+        assert look(path).rules() == ['image-channels'] and '1 channel of' in look(path).channels
 
 
 def test_reduced_copies_are_no_pages(tmp_path):
@@ -161,7 +162,7 @@ def test_files_below_links(tmp_path):
 def test_what_is_no_image():
     for given in (np.zeros((4, 5, 3), np.float32), np.zeros((4, 5), np.uint8), 7):
         with pytest.raises(UserError, match=r'must be a file, a Pillow image or an array \(H, W, 3\)'):
-            as_bgr(given)
+            as_pixels(given)
 
 
 def test_sixteen_bits_that_opencv_reads_wrongly(tmp_path):
@@ -185,8 +186,8 @@ def test_a_pillow_image_that_was_loaded(tmp_path):
         with pytest.raises(
             UserError, match='was loaded by Pillow, which keeps 8 of its 16 bits: give the file'
         ):
-            as_bgr(image, 12)
-        assert as_bgr(image).shape == (10, 15, 3)
+            as_pixels(image, PixelFormat(12))
+        assert as_pixels(image).shape == (10, 15, 3)
 
 
 def test_more_pixels_than_pillow_allows_while_loading(tmp_path, monkeypatch):
@@ -210,4 +211,4 @@ def test_alpha_of_tiff_multiplies_nothing(tmp_path):
     Image.fromarray(np.concatenate([PIXELS, alpha], 2)).save(tmp_path / 'a.tif')
     assert (read_image(tmp_path / 'a.tif')[..., ::-1] == PIXELS).all()
     with Image.open(tmp_path / 'a.tif') as image:
-        assert (as_bgr(image)[..., ::-1] == PIXELS).all()
+        assert (as_pixels(image)[..., ::-1] == PIXELS).all()

@@ -18,6 +18,7 @@ from mmengine.registry import TRANSFORMS, init_default_scope
 
 from fastervit_backbone.check_data import check_data
 from fastervit_backbone.datasets.dataset import open_dataset
+from fastervit_backbone.datasets.pixel_format import PixelFormat
 from fastervit_backbone.datasets.shapes import make_shapes
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.engine.load_image import use_one_decoder
@@ -25,7 +26,7 @@ from fastervit_backbone.finetune import finetune
 from fastervit_backbone.finetune.read_data import read_training_data
 from fastervit_backbone.finetune.split import choose_val
 from fastervit_backbone.finetune.training_data import USED, TrainingData
-from fastervit_backbone.inference.inputs import bits_of_config
+from fastervit_backbone.inference.inputs import pixels_of_config
 from fastervit_backbone.utils.errors import UserError
 from tests.helpers import assert_one_line_error
 from tests.processes import verb
@@ -292,4 +293,4 @@ def test_the_bits_of_the_images_are_in_the_config(bits, shapes, tmp_path):
         dict(img_path=str(data / 'images' / 'val' / name))
     )['img']
     assert (found == cv2.imread(str(shapes / 'images' / 'val' / name))).all()
-    assert bits_of_config(config) == bits
+    assert pixels_of_config(config) == PixelFormat(bits)

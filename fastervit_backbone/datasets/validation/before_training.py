@@ -13,6 +13,7 @@ from ...utils.files import is_file, read_text
 from ...utils.suggest import did_you_mean
 from ..coco import read_coco
 from ..download_hints import HOW_TO_GET_COCO, HOW_TO_GET_VOC
+from ..pixel_format import COLOR, PixelFormat
 from ..rules import COCO_RULES, LABEL_MAP_RULES, VOC_RULES, Violation, stops_training
 from ..voc_xml import read_xml
 from .coco import image_file_violations
@@ -35,6 +36,7 @@ def check_coco(
     need_masks: bool = False,
     remedy: str = HOW_TO_GET_COCO,
     content: dict | None = None,
+    pixels: PixelFormat = COLOR,
 ) -> int:
     """Check that annotations and images exist, belong together and break no rule.
 
@@ -48,6 +50,7 @@ def check_coco(
         need_masks: every object must have a segmentation.
         remedy: what to do when a file is missing.
         content: of ``ann_file``, where it has been read.
+        pixels: how images are read.
 
     Returns:
         the number of images.
@@ -66,7 +69,7 @@ def check_coco(
     remedy_of_rules = f'{list_all}; with --fix OUT it also writes a repaired copy'
     _stop_at_first(ann_file, content_violations(content), remedy_of_rules)
     images, annotations = content['images'], content['annotations']
-    _check_images(ann_file, image_dir, images, list_all, remedy_of_rules)
+    _check_images(ann_file, image_dir, images, list_all, remedy_of_rules, pixels)
     without_mask = [a for a in annotations if not a.get('segmentation')] if need_masks else []
     if without_mask:
         raise UserError(
@@ -85,14 +88,19 @@ def check_coco(
 
 
 def _check_images(
-    ann_file: Path, image_dir: Path, images: Sequence[dict], list_all: str, remedy_of_rules: str
+    ann_file: Path,
+    image_dir: Path,
+    images: Sequence[dict],
+    list_all: str,
+    remedy_of_rules: str,
+    pixels: PixelFormat,
 ) -> None:
     missing = [i['file_name'] for i in images if not is_file(image_dir / i['file_name'])]
     if missing:
         example = f'{len(missing)} of {len(images)}, the first is {missing[0]} in {image_dir}'
         _stop_at_first(ann_file, [Violation(COCO_RULES['image-missing'], example)], list_all)
     for entry in images[:: -(-len(images) // READ_AT_MOST) or 1]:
-        file = look(image_dir / entry['file_name'], 'size')
+        file = look(image_dir / entry['file_name'], 'size', pixels)
         found = [v for v in image_file_violations(entry, file) if v.rule.id in _STOPS]
         _stop_at_first(ann_file, found, remedy_of_rules)
 
@@ -125,6 +133,7 @@ def check_label_maps(
     *,
     reduce_zero_label: bool = False,
     label_map: Mapping[int, int] | None = None,
+    pixels: PixelFormat = COLOR,
 ) -> str | None:
     """Check that every image has a label map of its size which holds labels of the classes only.
 
@@ -133,6 +142,7 @@ def check_label_maps(
         classes: names; label i of the loaded map is ``classes[i]``.
         reduce_zero_label: 0 in the file is ignored and 1 is the first class, as in ADE20K.
         label_map: what a loaded label is turned into, after ``reduce_zero_label``.
+        pixels: how images are read.
 
     Returns:
         a line where only a sample of the maps was read, else None.
@@ -150,21 +160,21 @@ def check_label_maps(
         _stop_at_first(folder, [Violation(LABEL_MAP_RULES['label-missing'], example)], remedy)
     step = -(-len(pairs) // READ_AT_MOST)
     sample = [(Path(image), Path(label)) for image, label in pairs[::step]]
-    pixels = np.zeros(2**16, np.int64)
+    found = np.zeros(2**16, np.int64)
     names = [os.path.relpath(os.path.abspath(label), folder) for _, label in sample]
     allowed = values.allowed()
     value_remedy = (
         f'the {len(classes)} classes have {values.range()}: set ignore_index in a LabelMapDataset if the '
         'value means "ignored", else correct metainfo.classes'
     )
-    for name, pair in zip(names, read_pairs(sample, names, deep=False), strict=True):
+    for name, pair in zip(names, read_pairs(sample, names, deep=False, pixels=pixels), strict=True):
         image_remedy = 'write or unpack it again, or remove it'
         _stop_at_first(folder, pair.violations, image_remedy if pair.counts is None else 'write it again')
         if pair.counts is not None:
-            pixels[: len(pair.counts)] += pair.counts
+            found[: len(pair.counts)] += pair.counts
             unknown = value_violations(name, np.flatnonzero(pair.counts), allowed)
             _stop_at_first(folder, unknown, value_remedy)
-    _stop_at_first(folder, split_violations(pixels, values))
+    _stop_at_first(folder, split_violations(found, values))
     return None if step == 1 else f'label maps: {len(sample)} of {len(pairs)} were checked and are valid'
 
 

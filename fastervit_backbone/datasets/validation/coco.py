@@ -10,7 +10,7 @@ from ..coco import has_size, read_coco
 from ..rules import COCO_RULES, Violation
 from .coco_entries import content_violations, count_objects, is_image
 from .findings import Collector, Finding, repeated_content
-from .image_files import ImageFile, Read, look_all
+from .image_files import ImageFile, PixelKinds, Read, look_all
 
 #: Notes on the ids and fields of a json, which other layouts do not have.
 _ONLY_OF_JSONS = ('category-id-zero', 'category-id-gaps', 'mask-none')
@@ -55,9 +55,12 @@ class CocoSplit:
         return check_coco_split(self, read=read)
 
     @property
-    def bits(self) -> int:
-        """Bits that pixels of 16-bit images use, the most of those that were opened; 0: there are none."""
-        return max((file.bits or 0 for file in self.files.values()), default=0)
+    def kinds(self) -> PixelKinds:
+        """Channels, numbers and bits of the images that were opened."""
+        kinds = PixelKinds()
+        for name, file in self.files.items():
+            kinds.add(file, name)
+        return kinds
 
     def counts(self) -> Counter[str]:
         """Count the objects of each class, by name; crowds count."""

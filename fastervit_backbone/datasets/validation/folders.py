@@ -10,7 +10,7 @@ from ...utils.errors import UserError
 from ..class_folders import list_images, resolve_classes
 from ..rules import FOLDER_RULES, Violation
 from .findings import Collector, Finding, repeated_content
-from .image_files import Read, look_all
+from .image_files import PixelKinds, Read, look_all
 
 
 @dataclass
@@ -25,7 +25,7 @@ class FolderSplit:
         sizes: image -> (width, height), of those that could be read.
         files: image -> its class.
         findings: filled by :func:`check_folder_split`.
-        bits: that pixels of 16-bit images use, the most of all; 0: there are none.
+        kinds: channels, numbers and bits of the images.
         notes: of the reader.
     """
 
@@ -36,7 +36,7 @@ class FolderSplit:
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    bits: int = 0
+    kinds: PixelKinds = field(default_factory=PixelKinds)
     notes: list[str] = field(default_factory=list)
 
     def told(self) -> str:
@@ -83,7 +83,7 @@ def check_folder_split(split: FolderSplit, *, read: Read = 'all') -> list[Findin
         name = os.path.relpath(path, split.folder)
         split.files[name] = classes[label]
         found.extend(Violation(FOLDER_RULES[rule], image.example(rule, name)) for rule in image.rules())
-        split.bits = max(split.bits, image.bits or 0)
+        split.kinds.add(image, name)
         if image.size is not None:
             split.sizes[name] = image.size
         if image.digest is not None:

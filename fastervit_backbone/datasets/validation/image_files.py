@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -12,7 +13,11 @@ from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
 from ..image_files import map_in_threads
-from ..images import bits_of, is_deep, open_image, orientation, unsupported, unused_channels, upright_size
+from ..image_headers import is_deep, open_image, orientation, unsupported
+from ..images import bits_of
+from ..multichannel import Channels, channels_of, read_channels
+from ..pixel_format import PixelFormat
+from ..rules import IMAGE_RULES, Violation
 
 #: How much of image files is read: everything, what gives the size, or only whether they exist.
 Read: TypeAlias = Literal['all', 'size', 'exists']
@@ -26,15 +31,17 @@ class ImageFile:
 
     Args:
         problem: '', 'image-missing', 'image-unreadable' or 'image-unsupported'.
+        found: its channels and numbers.
         size: (width, height) as training sees it, or None.
         digest: hash of its content, or None.
-        channels: '', or 'image-channels' if some are not read.
+        channels: '', or what channels and numbers it has that are not read as colors.
         orientation: of EXIF.
         bits: that its pixels use of 16; None for an image of 8.
         reason: why it is not supported.
     """
 
     problem: str = ''
+    found: Channels | None = None
     size: tuple[int, int] | None = None
     digest: str | None = None
     channels: str = ''
@@ -45,33 +52,105 @@ class ImageFile:
     def rules(self) -> list[str]:
         """Return the ids of the rules of :data:`..rules.IMAGE_RULES` that the file breaks."""
         dark = 'image-dark' if self.bits is not None and self.bits < 16 else ''
-        return [rule for rule in (self.problem, self.channels, dark) if rule]
+        return [rule for rule in (self.problem, self.channels and 'image-channels', dark) if rule]
 
     def example(self, rule: str, name: str) -> str:
         """Say of the file ``name`` how it breaks a rule."""
-        more = {'image-unsupported': self.reason, 'image-dark': f'{self.bits} of 16 bits'}.get(rule)
+        told = {
+            'image-unsupported': self.reason,
+            'image-dark': f'{self.bits} of 16 bits',
+            'image-channels': self.channels,
+        }
+        more = told.get(rule)
         return f'{name}: {more}' if more else name
 
 
-def look(path: Path, read: Read = 'all') -> ImageFile:
-    """Open an image file, as far as ``read`` says."""
+@dataclass
+class PixelKinds:
+    """What channels, numbers and bits the images of one or several splits have.
+
+    Attributes:
+        bits: that pixels of 16-bit images use, the most of all; 0: there are none.
+        first: (channels, numbers, whether it is read as colors) -> the first such image.
+        counts: likewise, how many.
+    """
+
+    bits: int = 0
+    first: dict[tuple[int, str, bool], str] = field(default_factory=dict)
+    counts: Counter[tuple[int, str, bool]] = field(default_factory=Counter)
+
+    def add(self, file: ImageFile, name: str) -> None:
+        """Count an image."""
+        self.bits = max(self.bits, file.bits or 0)
+        if file.found is not None and not file.problem:
+            kind = (file.found.count, file.found.dtype, file.found.colors)
+            self.first.setdefault(kind, name)
+            self.counts[kind] += 1
+
+    def update(self, other: 'PixelKinds') -> None:
+        """Count the images of another split."""
+        self.bits = max(self.bits, other.bits)
+        self.first = other.first | self.first
+        self.counts += other.counts
+
+    def violations(self, *, all_channels: bool = False) -> Iterator[Violation]:
+        """Find images that cannot be read alike; ``all_channels``: colors are read as channels, too."""
+        groups: dict[str, list[tuple[int, str, bool]]] = {}
+        for kind in self.counts:
+            count, dtype, colors = kind
+            name = 'colors' if colors and not all_channels else f'{count} channels of {dtype}'
+            groups.setdefault(name, []).append(kind)
+        if len(groups) > 1:
+            told = (
+                f'{sum(self.counts[k] for k in kinds)} of {name}, the first is {self.first[kinds[0]]}'
+                for name, kinds in groups.items()
+            )
+            yield Violation(IMAGE_RULES['image-channels-differ'], '; '.join(told))
+
+
+def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> ImageFile:
+    """Open an image file.
+
+    Args:
+        path: of the file.
+        read: how much of it.
+        pixels: how a config reads it; None: colors or channels, as the file says.
+    """
     if not is_file(path):
         return ImageFile('image-missing')
     if read == 'exists':
         return ImageFile()
     digest = _digest(path, read)
     try:
-        with open_image(path) as image:
-            reason, deep = unsupported(image), is_deep(image)
-            turn = orientation(image)
-            size, channels = upright_size(image), 'image-channels' if unused_channels(image) else ''
-            if read == 'all':
-                image.load()
-        bits = bits_of(path) if deep and not reason else None
+        found = channels_of(path)
+        if pixels is None and not found.colors:
+            if read == 'all' and not found.problem:
+                read_channels(path)
+            problem = 'image-unsupported' if found.problem else ''
+            return ImageFile(problem, found, found.size, digest, str(found), reason=found.problem)
+        if pixels is not None and not pixels.is_color:
+            reason = found.problem
+            if not reason and found.count != pixels.channels:
+                reason = f'it has {found}, and the config says channels={pixels.channels}'
+            return ImageFile('image-unsupported' if reason else '', found, found.size, digest, reason=reason)
+        return _look_at_colors(path, read, found, digest)
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
+
+
+def _look_at_colors(path: Path, read: Read, found: Channels, digest: str) -> ImageFile:
+    """Open a file that is read as colors; UserError if it is damaged."""
+    channels = '' if found.colors else str(found)
+    if not found.colors and (path.suffix.lower() == '.npy' or found.count > 4):
+        reason = found.problem or f'it has {found}, for LoadImageFromFile(channels={found.count})'
+        return ImageFile('image-unsupported', found, found.size, digest, reason=reason)
+    with open_image(path) as image:
+        reason, deep, turn = unsupported(image), is_deep(image), orientation(image)
+        if read == 'all':
+            image.load()
+    bits = bits_of(path) if deep and not reason else None
     problem = 'image-unsupported' if reason else ''
-    return ImageFile(problem, size, digest, channels, turn, bits, reason)
+    return ImageFile(problem, found, found.size, digest, channels, turn, bits, reason)
 
 
 def look_all(paths: Sequence[Path], title: str, read: Read = 'all') -> Iterator[ImageFile]:

@@ -9,10 +9,11 @@ import numpy as np
 from ...utils.errors import UserError
 from ...utils.progress import progress_bar
 from ..image_files import images_below, map_in_threads
-from ..images import open_image
+from ..image_headers import open_image
+from ..pixel_format import PixelFormat
 from ..rules import LABEL_MAP_RULES, Violation
 from .findings import Collector, Finding, repeated_content
-from .image_files import ImageFile, look
+from .image_files import ImageFile, PixelKinds, look
 
 #: The pixel value that mmseg and torch leave out of loss and metric.
 IGNORED = 255
@@ -75,7 +76,7 @@ class LabelMapSplit:
         maps: (65536,), how many label maps have each value.
         sizes: image -> (width, height), of those that could be read.
         present: image -> values of its label map, without 255.
-        bits: that pixels of 16-bit images use, the most of all; 0: there are none.
+        kinds: channels, numbers and bits of the images.
         notes: of the reader.
     """
 
@@ -88,7 +89,7 @@ class LabelMapSplit:
     maps: np.ndarray = field(default_factory=lambda: np.zeros(_VALUES, np.int64))
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     present: dict[str, set[int]] = field(default_factory=dict)
-    bits: int = 0
+    kinds: PixelKinds = field(default_factory=PixelKinds)
     notes: list[str] = field(default_factory=list)
 
     def told(self) -> str:
@@ -156,7 +157,7 @@ def check_label_map_split(split: LabelMapSplit, values: LabelValues) -> list[Fin
     allowed = values.allowed()
     for name, pair in zip(names, progress_bar(read_pairs(pairs, names), len(pairs), split.name), strict=True):
         split.hashes.setdefault(pair.file.digest or '', []).append(name)
-        split.bits = max(split.bits, pair.file.bits or 0)
+        split.kinds.add(pair.file, name)
         if pair.file.size is not None:
             split.sizes[name] = pair.file.size
         found.extend(pair.violations)
@@ -185,7 +186,11 @@ def class_violations(values: LabelValues) -> Iterator[Violation]:
 
 
 def read_pairs(
-    pairs: Sequence[tuple[Path, Path]], names: Sequence[str], *, deep: bool = True
+    pairs: Sequence[tuple[Path, Path]],
+    names: Sequence[str],
+    *,
+    deep: bool = True,
+    pixels: PixelFormat | None = None,
 ) -> Iterator[Pair]:
     """Open images and their label maps in several threads.
 
@@ -193,13 +198,14 @@ def read_pairs(
         pairs: (image, label map).
         names: how to name each of them.
         deep: decode the images; otherwise only their size is read.
+        pixels: how a config reads images; None: as they say.
     """
-    return map_in_threads(lambda pair, name: _read_pair(pair, name, deep), pairs, names)
+    return map_in_threads(lambda pair, name: _read_pair(pair, name, deep, pixels), pairs, names)
 
 
-def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
+def _read_pair(pair: tuple[Path, Path], name: str, deep: bool, pixels: PixelFormat | None) -> Pair:
     image_path, label_path = pair
-    file = look(image_path, 'all' if deep else 'size')
+    file = look(image_path, 'all' if deep else 'size', pixels)
     shown = name if deep else str(image_path)
     found = [_violation(rule, file.example(rule, shown)) for rule in file.rules()]
     if file.size is None:
@@ -207,17 +213,17 @@ def _read_pair(pair: tuple[Path, Path], name: str, deep: bool) -> Pair:
     size, turn = file.size, file.orientation
     try:
         with open_image(label_path) as labels:
-            pixels = np.asarray(labels)
+            values = np.asarray(labels)
     except UserError:
         return Pair([*found, _violation('label-unreadable', name)], file=file)
-    if pixels.ndim != 2 or pixels.dtype.kind not in 'uib' or pixels.min() < 0 or pixels.max() >= _VALUES:
-        channels = pixels.shape[2] if pixels.ndim == 3 else 1
-        picture = _violation('label-picture', f'{name}: {channels} channels of {pixels.dtype}')
+    if values.ndim != 2 or values.dtype.kind not in 'uib' or values.min() < 0 or values.max() >= _VALUES:
+        channels = values.shape[2] if values.ndim == 3 else 1
+        picture = _violation('label-picture', f'{name}: {channels} channels of {values.dtype}')
         return Pair([*found, picture], file=file)
-    counts = np.bincount(pixels.reshape(-1).astype(np.int64))
-    if pixels.shape[::-1] != size:
-        sizes = f'{name}: {pixels.shape[1]}x{pixels.shape[0]}, image {size[0]}x{size[1]}'
-        if turn >= 5 and pixels.shape == size:
+    counts = np.bincount(values.reshape(-1).astype(np.int64))
+    if values.shape[::-1] != size:
+        sizes = f'{name}: {values.shape[1]}x{values.shape[0]}, image {size[0]}x{size[1]}'
+        if turn >= 5 and values.shape == size:
             sizes += ' after EXIF turns it: write the image upright'
         found.append(_violation('label-size', sizes))
     elif turn > 1:

@@ -24,6 +24,7 @@ from .reading import (
     is_panoptic,
     is_semantic,
     leaf_datasets,
+    pixel_format,
 )
 
 _MAKE_SHAPES = 'make it: fastervit make-shapes work_dirs/demo/data'
@@ -106,7 +107,8 @@ def _check_coco(dataset: Mapping, split: str) -> None:
         'test_mode'
     )
     masks = any(t.get('with_mask') for t in dataset.get('pipeline') or () if isinstance(t, Mapping))
-    options = dict(need_objects=drops_empty, need_masks=masks, remedy=remedy)
+    pixels = pixel_format(dataset.get('pipeline'))
+    options = dict(need_objects=drops_empty, need_masks=masks, remedy=remedy, pixels=pixels)
     check_coco(root / ann_file, image_dir, classes, **options)
 
 
@@ -147,7 +149,8 @@ def _check_semantic(dataset: Mapping) -> str | None:
         raise UserError(
             f'{folder} has no image that ends in {listing.img_suffix!r}: set img_suffix, or {remedy}'
         )
-    options = dict(reduce_zero_label=listing.reduce_zero_label, label_map=listing.label_map)
+    pixels = pixel_format(dataset.get('pipeline'))
+    options = dict(reduce_zero_label=listing.reduce_zero_label, label_map=listing.label_map, pixels=pixels)
     return check_label_maps(pairs, classes, **options)
 
 

@@ -8,6 +8,7 @@ from ...datasets.class_folders import resolve_classes
 from ...datasets.class_names import read_class_names
 from ...datasets.download_hints import HOW_TO_GET_IMAGENET
 from ...datasets.imagenet import SYNSETS, synsets
+from ...datasets.pixel_format import PixelFormat
 from ...utils.errors import UserError
 from .lookup import find_class
 
@@ -27,6 +28,20 @@ def leaf_datasets(dataset: Mapping) -> Iterator[Mapping]:
     else:
         for child in as_list(inner):
             yield from leaf_datasets(child)
+
+
+def pixel_format(pipeline: object) -> PixelFormat:
+    """Return how the ``LoadImageFromFile`` of a pipeline reads images.
+
+    Raises:
+        UserError: its options exclude each other.
+    """
+    steps = (step for step in as_list(pipeline) if isinstance(step, Mapping))
+    loading = next((s for s in steps if str(s.get('type')).endswith('LoadImageFromFile')), {})
+    try:
+        return PixelFormat.of(loading)
+    except ValueError as error:
+        raise UserError(f'LoadImageFromFile: {error}') from error
 
 
 def is_semantic(dataset: Mapping) -> bool:

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 
 from ...datasets.images import read_picture
+from ...datasets.pixel_format import PixelFormat
 from ...structures.prediction import Categories
 from ...utils.unique_names import UniqueNames
 from ...visualization.draw import draw
@@ -24,10 +25,11 @@ class ComparisonPictures(Hook):
         folder: created if missing; a picture has the name of its image, ``.png``, preceded by the names of
             folders if the images are in several.
         threshold: lowest score of an object.
+        pixels: how images are read; None: as they say.
     """
 
-    def __init__(self, folder: str | Path, threshold: float = 0.3) -> None:
-        self.folder, self.threshold = Path(folder), threshold
+    def __init__(self, folder: str | Path, threshold: float = 0.3, pixels: PixelFormat | None = None) -> None:
+        self.folder, self.threshold, self.pixels = Path(folder), threshold, pixels
         self._stems: dict[str, str] = {}
 
     def before_test(self, runner: Runner) -> None:
@@ -51,7 +53,7 @@ class ComparisonPictures(Hook):
         names = tuple(runner.test_dataloader.dataset.metainfo['classes'])
         categories = Categories(names, tuple(range(len(names))))
         for sample in outputs or ():
-            pixels = np.asarray(read_picture(sample.img_path))[..., ::-1]
+            pixels = np.asarray(read_picture(sample.img_path, self.pixels))[..., ::-1]
             size, sides = pixels.shape[:2], []
             if {'gt_instances', 'gt_sem_seg', 'gt_label'} & set(sample.keys()):
                 truth = annotated_in(sample, size, len(names))

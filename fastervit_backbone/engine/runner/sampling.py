@@ -16,7 +16,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS, DATASETS
 from torch.utils.data import BatchSampler, Dataset, Sampler
 
-from ...datasets.images import open_image
+from ...datasets.images import check_decodes
 from ...utils.errors import UserError
 
 #: Images tried in place of one that cannot be read, before the run ends.
@@ -163,10 +163,9 @@ class FaultTolerantDataset(Dataset):
             try:
                 if not Path(path).is_file():
                     return str(path), 'it does not exist'
-                with open_image(path) as image:
-                    image.load()
+                check_decodes(path)
             except UserError as error:
-                return str(path), str(error.__cause__)
+                return str(path), str(error.__cause__ or error)
         return None
 
 

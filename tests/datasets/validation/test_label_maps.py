@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastervit_backbone.datasets.dataset import Dataset, compare
 from fastervit_backbone.datasets.validation.label_maps import (
     LabelMapSplit,
     LabelValues,
@@ -161,4 +162,6 @@ def test_channels_that_nothing_reads(tmp_path):
         Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / 'labels' / f'{name}.png')
     split = LabelMapSplit('train', tmp_path / 'images', tmp_path / 'labels')
     found = {f.kind: f.examples for f in check(split, ['sky'])}
-    assert found['image-channels'] == ('infrared.tif',)
+    assert found['image-channels'] == ('infrared.tif: 4 channels of uint8',)
+    differ = compare(Dataset('labels', '', None, dict(train=split)), [split])
+    assert differ[0].kind == 'image-channels-differ' and differ[0].level == 'error'

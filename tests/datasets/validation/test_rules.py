@@ -22,7 +22,7 @@ from fastervit_backbone.utils.errors import UserError
 from tests.datasets.validation.test_coco import CORPUS, GOOD, images  # noqa: F401 (a fixture)
 
 #: In test_label_maps.py and tests/datasets/test_images.py: they need a TIFF, or 16 bits.
-TRIED_ELSEWHERE = {'image-channels', 'image-unsupported', 'image-dark'}
+TRIED_ELSEWHERE = {'image-channels', 'image-channels-differ', 'image-unsupported', 'image-dark'}
 BETWEEN_SPLITS = {'splits-overlap', 'classes-differ', 'ids-differ'}
 
 

@@ -1,0 +1,229 @@
+"""Images of other channels than colors: any number, of 8, 16 or 32 bits or floating-point; TIFF, PNG, npy.
+
+TIFF is read by tifffile, compressed in rare ways with imagecodecs (extra ``tiff``).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ..utils.errors import UserError
+from ..utils.files import check_regular
+from .image_headers import is_deep, open_image, orientation, upright, upright_size
+from .pixel_format import MOST_CHANNELS
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+_TIFF = ('.tif', '.tiff')
+#: Kinds of a further channel of TIFF that are transparency.
+_ALPHA = (1, 2)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the header of an image file says.
+
+    Args:
+        size: (width, height), turned upright.
+        count: channels, all of them.
+        dtype: of its numbers: 'uint8', 'uint16', 'float32', ...
+        colors: whether it is gray or RGB, perhaps with transparency, of 8 or 16 bits, in one page.
+        problem: why its channels cannot be read, '' for none.
+    """
+
+    size: tuple[int, int]
+    count: int
+    dtype: str
+    colors: bool
+    problem: str = ''
+
+    def __str__(self) -> str:
+        return f'{self.count} channel{"s" * (self.count != 1)} of {self.dtype}'
+
+
+def channels_of(path: str | Path) -> Channels:
+    """Read the header of an image file.
+
+    Raises:
+        UserError: it is no image, or has channels that cannot be told.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == '.npy':
+        height, width, count = _shape(path, _open_npy(path))
+        return Channels((width, height), count, _open_npy(path).dtype.name, False)
+    if suffix in _TIFF:
+        return _of_tiff(path)
+    with open_image(path) as image:
+        bands = 3 if image.mode == 'P' else len(image.getbands())
+        dtype = 'uint16' if is_deep(image) else 'uint8'  # before EXIF is read, which may load the pixels
+        return Channels(upright_size(image), bands, dtype, True)
+
+
+def read_channels(path: str | Path, count: int | None = None) -> np.ndarray:
+    """Read all channels of an image, in their order in the file and in its numbers; turned upright.
+
+    Args:
+        path: .npy of (H, W) or (H, W, channels), TIFF (pages of one sample a pixel are channels), or an image
+            with transparency or without.
+        count: how many channels there must be; None: any.
+
+    Returns:
+        (H, W, channels), float32.
+
+    Raises:
+        UserError: it cannot be read, has another number of channels, or holds numbers that are not finite.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == '.npy':
+        array = _open_npy(path)
+        pixels = np.asarray(array).reshape(_shape(path, array))
+    else:
+        pixels = _read_tiff(path) if suffix in _TIFF else _read_other(path)
+    return checked_channels(pixels, count, str(path))
+
+
+def checked_channels(pixels: np.ndarray, count: int | None, name: str) -> np.ndarray:
+    """Return pixels (H, W) or (H, W, N) as (H, W, N), float32.
+
+    Raises:
+        UserError: another shape, not ``count`` channels, or numbers that are none, NaN or infinite.
+    """
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or not pixels.size or pixels.dtype.kind not in 'uifb':
+        raise UserError(f'{name}: {pixels.dtype} {pixels.shape} is no image (H, W) or (H, W, channels)')
+    if count is not None and pixels.shape[2] != count:
+        raise UserError(f'{name} has {pixels.shape[2]} channels, but {count} are expected')
+    result = np.ascontiguousarray(pixels, np.float32)
+    if result.dtype != pixels.dtype or pixels.dtype.kind == 'f':
+        wrong = int(np.size(result) - np.isfinite(result).sum())
+        if wrong:
+            raise UserError(
+                f'{name}: {wrong} of {result.size} numbers are NaN or infinite (or too large for 32 bits): '
+                'write a number where there is no value'
+            )
+    return result
+
+
+def _open_npy(path: Path) -> np.ndarray:
+    check_regular(path)
+    try:
+        return np.load(path, mmap_mode='r', allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f'{path} cannot be read as an array ({error}): write it again, or remove it'
+        ) from error
+
+
+def _shape(path: Path, array: np.ndarray) -> tuple[int, int, int]:
+    """Return (height, width, channels) of an array; UserError where that is not its last axis."""
+    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
+        shape = getattr(array, 'shape', ())
+        raise UserError(f'{path} has the shape {shape}, expected (H, W) or (H, W, channels)')
+    if array.ndim == 2:
+        return array.shape[0], array.shape[1], 1
+    if array.shape[2] > MOST_CHANNELS or array.shape[2] > min(array.shape[:2]):
+        raise UserError(
+            f'{path} has the shape {array.shape}: channels must be its last axis, at most {MOST_CHANNELS} '
+            '(np.moveaxis(array, 0, -1) puts the first one last)'
+        )
+    return array.shape[0], array.shape[1], array.shape[2]
+
+
+@contextmanager
+def _open_tiff(path: Path) -> Iterator['tuple[TiffFile, list[TiffPage]]']:
+    """Open a TIFF: the file, and its pages but for reduced copies.
+
+    Raises:
+        UserError: it is damaged, whether that shows on opening or in the block.
+    """
+    from tifffile import TiffFile  # a tenth of a second, which those without TIFF are spared
+
+    check_regular(path)
+    try:
+        with TiffFile(path) as file:
+            pages = [file.pages[0]] + [p.aspage() for p in file.pages[1 : MOST_CHANNELS + 2]]
+            yield file, [page for i, page in enumerate(pages) if not i or not page.is_reduced]
+    except UserError:
+        raise
+    except Exception as error:  # tifffile, and what decodes for it, raise of any kind
+        remedy = 'write or unpack it again, or remove it'
+        if 'imagecodecs' in str(error):
+            remedy = "pip install 'fastervit_backbone[tiff]' adds it"
+        raise UserError(f'{path} cannot be read as an image ({error}): {remedy}') from error
+
+
+def _of_tiff(path: Path) -> Channels:
+    with _open_tiff(path) as (_, pages):
+        first = pages[0]
+        size = (first.imagewidth, first.imagelength)
+        alpha = sum(kind in _ALPHA for kind in first.extrasamples)
+        colors = first.samplesperpixel - alpha
+        is_color = (
+            len(pages) == 1
+            and first.dtype is not None
+            and first.dtype.name in ('bool', 'uint8', 'uint16')
+            and colors == {'CMYK': 4, 'SEPARATED': 4, 'RGB': 3, 'YCBCR': 3}.get(first.photometric.name, 1)
+        )
+        count = first.samplesperpixel if len(pages) == 1 else len(pages)
+        dtype = 'unknown numbers' if first.dtype is None else first.dtype.name
+        turned = size[::-1] if _turn(first) >= 5 else size
+        return Channels(turned, count, dtype, is_color, '' if is_color else _problem(pages))
+
+
+def _problem(pages: 'list[TiffPage]') -> str:
+    """Tell why the pages of a TIFF are no channels of one image; '' if they are."""
+    first = pages[0]
+    if len(pages) > 1 and (
+        len({(p.shape, p.samplesperpixel, p.dtype) for p in pages}) > 1
+        or first.samplesperpixel > 1
+        or len(pages) > MOST_CHANNELS
+    ):
+        more = 'more than ' if len(pages) > MOST_CHANNELS else ''
+        number = min(len(pages), MOST_CHANNELS)
+        return f'it has {more}{number} pages: write a file for each'
+    if first.photometric.name == 'PALETTE':
+        return 'it has a palette, whose numbers mean nothing: write its colors'
+    return ''
+
+
+def _turn(page: 'TiffPage') -> int:
+    tag = page.tags.get(274)
+    return int(tag.value) if tag is not None else 1
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    with _open_tiff(path) as (_, pages):
+        first, problem = pages[0], _problem(pages)
+        if problem:
+            raise UserError(f'{path} is not read, {problem}')
+        arrays = [page.asarray() for page in pages]
+        array = arrays[0] if len(arrays) == 1 else np.stack(arrays, -1)
+        if len(arrays) == 1 and first.samplesperpixel > 1 and first.planarconfig.name == 'SEPARATE':
+            array = np.moveaxis(array, 0, -1)
+        return upright(array, _turn(first))
+
+
+def _read_other(path: Path) -> np.ndarray:
+    """Read all channels of a PNG, a JPEG, ...: with transparency where there is some."""
+    with open_image(path) as image:
+        if image.mode == 'P':
+            raise UserError(f'{path} has a palette, whose numbers mean nothing: write its colors')
+        deep, bands = is_deep(image), len(image.getbands())  # before EXIF is read, which may load the pixels
+        turn = orientation(image)
+        if bands > 1 and deep:  # of which Pillow keeps 8 bits
+            array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+            if array is None or array.ndim != 3 or array.shape[2] != bands:
+                raise UserError(f'{path}: its {bands} channels of 16 bits are not read, write TIFF or npy')
+            array = array[..., [2, 1, 0, 3][:bands]]
+        else:
+            array = np.asarray(image)
+    return upright(array, turn)
