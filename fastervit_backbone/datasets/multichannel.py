@@ -25,6 +25,10 @@ _TIFF = ('.tif', '.tiff')
 _ALPHA = (1, 2)
 
 
+class MissingCodecError(UserError):
+    """A TIFF whose compression needs a package that is not installed."""
+
+
 @dataclass(frozen=True)
 class Channels:
     """What the header of an image file says.
@@ -155,10 +159,12 @@ def _open_tiff(path: Path) -> Iterator['tuple[TiffFile, list[TiffPage]]']:
     except UserError:
         raise
     except Exception as error:  # tifffile, and what decodes for it, raise of any kind
-        remedy = 'write or unpack it again, or remove it'
         if 'imagecodecs' in str(error):
-            remedy = "pip install 'fastervit_backbone[tiff]' adds it"
-        raise UserError(f'{path} cannot be read as an image ({error}): {remedy}') from error
+            message = f"{path} is not read, {error}: pip install 'fastervit_backbone[tiff]' adds it"
+            raise MissingCodecError(message) from error
+        raise UserError(
+            f'{path} cannot be read as an image ({error}): write or unpack it again, or remove it'
+        ) from error
 
 
 def _of_tiff(path: Path) -> Channels:

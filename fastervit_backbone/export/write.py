@@ -100,6 +100,7 @@ def _simplify(model: Any) -> None:
     from onnx_ir.passes import common
     from onnxscript import optimizer
 
+    known = [(value.type, value.shape) for value in model.graph.outputs]
     common.InlinePass()(model)
     optimizer.fold_constants(model)
     onnx_ir.passes.Sequential(
@@ -117,6 +118,8 @@ def _simplify(model: Any) -> None:
     for value in list(model.graph.initializers.values()):
         if value.name.startswith('val_'):
             value.name = f'constant_{value.name.removeprefix("val_")}_'
+    for value, (kind, shape) in zip(model.graph.outputs, known, strict=True):  # inlining forgets some
+        value.type, value.shape = value.type or kind, value.shape or shape
 
 
 def _save(onnx_program: torch.onnx.ONNXProgram, path: Path, half: bool) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Images of other channels than colors: read from every kind of file, measured, shown; against numpy."""
 
+from importlib.util import find_spec
+
 import cv2
 import numpy as np
 import pytest
@@ -186,3 +188,16 @@ def test_reducing_keeps_the_axis(channels):
     pixels = numbers(channels, 'float32')
     small = resize_pixels(np.repeat(np.repeat(pixels, 2, 0), 2, 1), (H, W))
     np.testing.assert_allclose(small, pixels, rtol=1e-5)
+
+
+def test_compression_that_needs_a_package(tmp_path):
+    """Told as such, or read where the package is installed; never called damaged, which --fix would remove."""
+    array = numbers(1, 'float32')[..., 0]
+    Image.fromarray(array).save(tmp_path / 'a.tif', compression='tiff_lzw')
+    if find_spec('imagecodecs') is not None:
+        assert (read_channels(tmp_path / 'a.tif')[..., 0] == array).all()
+        return
+    with pytest.raises(UserError, match=r"imagecodecs.*: pip install 'fastervit_backbone\[tiff\]' adds it"):
+        read_channels(tmp_path / 'a.tif')
+    file = look(tmp_path / 'a.tif')
+    assert file.problem == 'image-unsupported' and 'pip install' in file.reason

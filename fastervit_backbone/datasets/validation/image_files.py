@@ -15,7 +15,7 @@ from ...utils.progress import progress_bar
 from ..image_files import map_in_threads
 from ..image_headers import is_deep, open_image, orientation, unsupported
 from ..images import bits_of
-from ..multichannel import Channels, channels_of, read_channels
+from ..multichannel import Channels, MissingCodecError, channels_of, read_channels
 from ..pixel_format import PixelFormat
 from ..rules import IMAGE_RULES, Violation
 
@@ -134,6 +134,8 @@ def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> I
                 reason = f'it has {found}, and the config says channels={pixels.channels}'
             return ImageFile('image-unsupported' if reason else '', found, found.size, digest, reason=reason)
         return _look_at_colors(path, read, found, digest)
+    except MissingCodecError as error:
+        return ImageFile('image-unsupported', digest=digest, reason=str(error))
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
 
