@@ -26,6 +26,7 @@ from .engine.console import restore_screen
 from .engine.hooks.pictures import ComparisonPictures, write_overview
 from .engine.processes import rank0_print
 from .engine.runner.build import build_runner, prepare, unwrap_model
+from .engine.runner.readable_errors import readable_errors_of_processes
 from .engine.runner.resumable_runner import ResumableRunner
 from .engine.runner.work_dir import find_checkpoint
 from .engine.runner.workers import end_workers
@@ -92,7 +93,7 @@ def evaluate(
         if tta:
             runner.register_hook(_TTAHook(config.tta_model))
         try:
-            with safe_loading():
+            with safe_loading(), readable_errors_of_processes():
                 metrics = runner.test()
         finally:
             restore_screen(runner)

@@ -419,3 +419,46 @@ def test_a_process_without_an_image(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
         figures.append(json.loads(out.read_text())['metrics'])
     assert figures[0] == figures[1]
+
+
+SLOW = """
+import os, time
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+@HOOKS.register_module()
+class SlowHook(Hook):
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if os.environ.get('RANK') == '1' and batch_idx == 0:
+            time.sleep(9)
+"""
+
+
+@pytest.mark.long
+def test_a_slow_process_is_waited_for(shapes, tmp_path):
+    """For longer than half the timeout: the same figures; for longer than all of it: one line."""
+    (tmp_path / 'slow.py').write_text(SLOW)
+    checkpoint, config = save_untrained(SHALLOW_CASCADE, tmp_path / 'model.pth'), tmp_path / 'slow_cascade.py'
+    config.write_text(
+        f'_base_ = {str(SHALLOW_CASCADE)!r}\n'
+        "custom_imports = dict(imports=['fastervit_backbone', 'slow'])\n"
+        "custom_hooks = [dict(type='SlowHook')]\n"
+    )
+    variables = dict(SHAPES_ROOT=str(shapes), PYTHONPATH=f'{ROOT}:{tmp_path}')
+    options = ['--cfg-options', 'model.test_cfg.rcnn.score_thr=0.0']
+    options += [f'{key}={value}' for key, value in FEW_REGIONS.items()]
+
+    def run(start, out, *more):
+        arguments = ['test', config, checkpoint, '--out', out, *more[:2], *options, *more[2:]]
+        return start(*arguments, cwd=tmp_path, **variables)
+
+    assert run(verb, 'one.json').returncode == 0
+    of_two = partial(ranks, COMMAND)
+    waited = run(of_two, 'two.json', '--launcher', 'pytorch', 'env_cfg.dist_cfg.timeout=16')
+    assert waited.returncode == 0, waited.stdout + waited.stderr
+    figures = [json.loads((tmp_path / f'{n}.json').read_text())['metrics'] for n in ('one', 'two')]
+    assert figures[0] == figures[1]
+    given_up = run(of_two, 'three.json', '--launcher', 'pytorch', 'env_cfg.dist_cfg.timeout=3')
+    assert given_up.returncode != 0 and not (tmp_path / 'three.json').exists()
+    assert 'error: another process did not answer in time' in given_up.stderr, given_up.stderr
+    assert 'Traceback' not in given_up.stderr, given_up.stderr

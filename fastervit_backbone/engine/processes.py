@@ -40,10 +40,13 @@ def join_processes(config: Config, launcher: str) -> None:
     if launcher == 'none' or torch.distributed.is_initialized():
         return
     options = _meeting_of_this_start() if launcher == 'pytorch' else {}
+    dist_cfg = (config.get('env_cfg') or {}).get('dist_cfg') or {}
     if launcher == 'pytorch' and not torch.cuda.is_available():
+        if dist_cfg.get('timeout') is not None:
+            options['timeout'] = timedelta(seconds=dist_cfg['timeout'])
         torch.distributed.init_process_group('gloo', **options)  # mmengine's init_dist requires a CUDA device
     else:
-        init_dist(launcher, **(config.get('env_cfg') or {}).get('dist_cfg', {}), **options)
+        init_dist(launcher, **dist_cfg, **options)
 
 
 def _meeting_of_this_start() -> dict[str, Any]:

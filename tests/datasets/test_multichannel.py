@@ -191,7 +191,7 @@ def test_reducing_keeps_the_axis(channels):
 
 
 def test_compression_that_needs_a_package(tmp_path):
-    """Told as such, or read where the package is installed; never called damaged, which --fix would remove."""
+    """Told as such, or read where the package is installed; never called damaged, which --fix removes."""
     array = numbers(1, 'float32')[..., 0]
     Image.fromarray(array).save(tmp_path / 'a.tif', compression='tiff_lzw')
     if find_spec('imagecodecs') is not None:

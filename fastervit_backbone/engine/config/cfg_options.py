@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from torch.distributed import init_process_group
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.data import DataLoader
 
@@ -23,6 +24,7 @@ _UNTYPED = {
     'val_dataloader': DataLoader,
     'test_dataloader': DataLoader,
     'randomness': Runner.set_randomness,
+    'env_cfg.dist_cfg': init_process_group,
     'optim_wrapper.clip_grad': clip_grad_norm_,
 }
 _UNCHECKED = ('optim_wrapper.paramwise_cfg',)  # the constructor that reads it checks it

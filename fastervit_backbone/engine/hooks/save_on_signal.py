@@ -1,10 +1,14 @@
 """Save a checkpoint and stop on SIGTERM and Ctrl-C."""
 
+import faulthandler
+import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import torch
 from mmengine.dist import all_reduce, barrier, get_world_size
@@ -25,6 +29,9 @@ class SaveOnSignalHook(Hook):
 
     A step with gradient accumulation takes several iterations and is completed first. With several processes,
     one that gets the signal suffices, and an evaluation is finished.
+
+    In another thread than the main one, as in Ray Train's workers, Python installs no handlers. There SIGTERM
+    is noted by faulthandler's, and sent again after the checkpoint for whoever handles it in the process.
     """
 
     priority = 'LOWEST'
@@ -32,6 +39,7 @@ class SaveOnSignalHook(Hook):
     def __init__(self) -> None:
         self._signal, self._received_at, self._saving = 0, 0.0, False
         self._previous_handlers: dict[int, object] = {}
+        self._note: IO[bytes] | None = None  # where faulthandler writes when SIGTERM arrives
 
     def before_train(self, runner: Runner) -> None:
         """Install the signal handlers; delete partial checkpoints of a run that was killed while saving."""
@@ -39,7 +47,9 @@ class SaveOnSignalHook(Hook):
             for part in Path(runner.work_dir).glob('.*.pth.part'):
                 part.unlink()
         if threading.current_thread() is not threading.main_thread():
-            return  # Python lets only the main thread handle signals
+            self._note = tempfile.TemporaryFile()
+            faulthandler.register(signal.SIGTERM, self._note, all_threads=False)
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous_handlers[number] = signal.signal(number, self._receive)
 
@@ -49,11 +59,17 @@ class SaveOnSignalHook(Hook):
         elif not self._saving and time.monotonic() - self._received_at > _SAME_SIGNAL:
             raise KeyboardInterrupt
 
+    def _received(self) -> int:
+        """Return the signal that arrived; 0 for none."""
+        if self._note is not None and not self._signal and os.fstat(self._note.fileno()).st_size:
+            self._signal = signal.SIGTERM
+        return self._signal
+
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
         """Stop after this step if any process received a signal."""
-        received = self._signal
+        received = self._received()
         if get_world_size() > 1:
             agreed = torch.tensor(received, device=next(runner.model.parameters()).device)
             all_reduce(agreed, 'max')
@@ -67,11 +83,12 @@ class SaveOnSignalHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: object = None, outputs: object = None
     ) -> None:
         """Stop within an evaluation, which the resumed run will repeat."""
-        if self._signal and get_world_size() == 1 and step_is_complete(runner):
+        received = self._received()
+        if received and get_world_size() == 1 and step_is_complete(runner):
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):  # swaps the model's own weights back in
                     hook.after_val_epoch(runner)
-            self._stop(runner, self._signal, dict(epoch=runner.epoch, iter=runner.iter))
+            self._stop(runner, received, dict(epoch=runner.epoch, iter=runner.iter))
 
     def _stop(self, runner: Runner, received: int, meta: dict) -> None:
         self._saving = True
@@ -97,3 +114,10 @@ class SaveOnSignalHook(Hook):
         while self._previous_handlers:
             number, handler = self._previous_handlers.popitem()
             signal.signal(number, handler)
+        if self._note is not None:
+            received = self._received()
+            faulthandler.unregister(signal.SIGTERM)
+            self._note.close()
+            self._note = None
+            if received:
+                os.kill(os.getpid(), signal.SIGTERM)

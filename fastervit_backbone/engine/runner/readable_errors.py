@@ -14,6 +14,8 @@ from ..config.auto_scale_lr import accumulated_iterations
 
 #: Parts of what gloo and NCCL say when the other end of a connection is gone.
 _OTHER_PROCESS_ENDED = ('Connection closed by peer', 'Connection reset by peer', 'remote process exited')
+#: And when it does not answer.
+_TIMED_OUT = ('Timed out waiting', 'Application timeout caused pair closure', 'Watchdog caught')
 
 
 @contextmanager
@@ -64,9 +66,32 @@ def _explain(error: Exception, config: Config) -> UserError | None:
                 f'a data loading worker died ({cause}), often from lack of memory: '
                 f'train_dataloader.num_workers={workers} needs less; {resume}'
             )
-        case RuntimeError() if any(part in text for part in _OTHER_PROCESS_ENDED):
-            return OtherProcessError(
-                f'another process of the run ended ({text.splitlines()[0][:120]}): its own message says why; '
-                f'{resume}'
-            )
+        case RuntimeError():
+            return _of_other_processes(text, resume)
+    return None
+
+
+@contextmanager
+def readable_errors_of_processes() -> Iterator[None]:
+    """Turn what gloo and NCCL say of other processes into one line, in an evaluation."""
+    try:
+        yield
+    except RuntimeError as error:
+        readable = _of_other_processes(str(error), 'start it again')
+        if readable is None:
+            raise
+        raise readable from error
+
+
+def _of_other_processes(text: str, again: str) -> UserError | None:
+    reason = text.splitlines()[0][:120] if text else ''
+    if any(part in text for part in _OTHER_PROCESS_ENDED):
+        return OtherProcessError(
+            f'another process of the run ended ({reason}): its own message says why; {again}'
+        )
+    if any(part in text for part in _TIMED_OUT):
+        return UserError(
+            f'another process did not answer in time ({reason}): env_cfg.dist_cfg.timeout=SECONDS waits '
+            f'longer; {again}'
+        )
     return None
