@@ -21,6 +21,7 @@ from .engine.config.reading import as_list, leaf_datasets
 from .engine.config.write import as_python
 from .engine.runner.build import drop_pretrained
 from .evaluation.curves import read_log
+from .inference.inputs import pixels_of_config
 from .inference.load_model import load_model, task_of
 from .models.fastervit import FasterViT
 from .models.layers.low_rank import merge_adapters
@@ -209,10 +210,20 @@ def _card(
         data=_data_lines(config),
         figures=figures,
         command=command,
+        channels=_channels(config),
         config=CONFIG_NAME,
         weights=WEIGHTS_NAME,
         versions=f'fastervit_backbone {current_commit()}, torch {torch.__version__}, {date.today()}',
     )
+
+
+def _channels(config: Config) -> str:
+    """Tell what channels images have; '' for colors."""
+    pixels = pixels_of_config(config)
+    if pixels.channels is None:
+        return ''
+    kind = '' if pixels.dtype is None else f' of {pixels.dtype}'
+    return f'{pixels.channels} channel{"s" * (pixels.channels != 1)}{kind}'
 
 
 def _data_lines(config: Config) -> list[str]:

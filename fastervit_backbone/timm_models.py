@@ -223,7 +223,7 @@ class FasterViTClassifier(nn.Module):
             if name not in expected or (name in tensors and tensors[name].shape != expected[name].shape):
                 fresh += [name] if name in expected else []
                 tensors.pop(name, None)
-        tensors, _ = adapt_stem(tensors, self.in_chans)
+        tensors, _ = adapt_stem(tensors, self.state_dict())
         whole_model = tensors | {name: expected[name] for name in fresh}
         check_fit(self, whole_model, str(source), meta=content.get('meta'))
         self.load_state_dict(tensors, strict=False)

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..models.layers.position import PositionMlp
-from .config_models import data_samples
+from .config_models import data_samples, in_chans_of
 
 #: Regions that the heads of a two-stage detector are counted with: mmdet's test setting, as in the papers.
 PROPOSALS = 1000
@@ -67,7 +67,7 @@ def measure(model: nn.Module, size: tuple[int, int]) -> Complexity:
     depends_on_values = hasattr(model, 'encoder') or _query_head(model) is not None
     try:
         with nullcontext() if depends_on_values else FakeTensorMode(allow_non_fake_inputs=True):
-            other_flops = _count_flops(lambda: _predict(model, torch.zeros(1, 3, *size)))
+            other_flops = _count_flops(lambda: _predict(model, torch.zeros(1, in_chans_of(backbone), *size)))
     finally:
         model.backbone = backbone
     return Complexity(
@@ -92,7 +92,7 @@ def _count_backbone(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, tu
     for module in meta_backbone.modules():
         if isinstance(module, PositionMlp):  # FasterViT's own cache cannot track weights on meta
             module.forward = functools.cache(module.forward)
-    images = torch.empty(1, 3, *size, device='meta')
+    images = torch.empty(1, in_chans_of(backbone), *size, device='meta')
     maps = meta_backbone(images)
     return _count_flops(lambda: meta_backbone(images)), maps
 

@@ -61,6 +61,11 @@ def config_graph(path: str, checkpoint: str, setting: Setting) -> 'Graph':
     return build_graph(model, config, setting.size, backbone=False)
 
 
+def in_chans_of(backbone: torch.nn.Module) -> int:
+    """Return how many channels the images of a backbone have."""
+    return int(getattr(backbone, 'in_chans', 3))
+
+
 def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Callable[[], None]:
     """Build a whole detector, segmenter or classifier; a step goes from normalized images to predictions.
 
@@ -68,7 +73,7 @@ def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Calla
         path: of the config.
         mode: CHECKPOINT, ``deploy`` or both, between them a colon; without a checkpoint weights are random.
         setting: of all candidates.
-        images: (B, 3, H, W).
+        images: (B, 3, H, W); of a model of other channels, these are repeated.
     """
     if setting.train or setting.channels_last:
         raise UserError(
@@ -78,6 +83,7 @@ def config_step(path: str, mode: str, setting: Setting, images: Tensor) -> Calla
     before, _, last = mode.rpartition(':')
     checkpoint, is_deployed = (before, True) if last == 'deploy' else (mode, False)
     model, config = _model(path, checkpoint, setting)
+    images = images[:, [i % 3 for i in range(in_chans_of(model.backbone))]].contiguous()
     if config.default_scope == 'mmdet':
         from ..ops.float32 import run_in_float32
 
@@ -131,7 +137,8 @@ def _find_objects(path: str, model: Any, setting: Setting) -> None:
     if 'score_thr' not in cfg or 'max_per_img' not in cfg:
         raise UserError(f'--objects: {path} has no score threshold (test_cfg.score_thr): leave it out')
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(1, 3, *setting.size, generator=generator).to(setting.device)
+    shape = (1, in_chans_of(model.backbone), *setting.size)
+    images = torch.randn(shape, generator=generator).to(setting.device)
     wanted = cfg.max_per_img = 3 * setting.objects
     masks = getattr(head, 'mask_head', None)
     with torch.inference_mode():

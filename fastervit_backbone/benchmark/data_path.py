@@ -17,6 +17,7 @@ from ..engine.config.adaptations import fit_to_machine
 from ..engine.config.checks import check_data
 from ..engine.config.classes import fit_classes, fit_label_loading
 from ..engine.config.load import load_config
+from ..engine.load_image import use_one_decoder
 from ..utils.errors import UserError
 from ..utils.files import replacing
 from .throughput import describe_machine
@@ -41,6 +42,7 @@ def measure_data(config_path: str, out: Path | None, command: str) -> str:
     if scope != 'mmdet':
         raise UserError(f'--data {config_path}: supports only detectors, and this is a config of {scope!r}')
     init_default_scope('mmdet')
+    use_one_decoder('mmdet')
     check_data(config, ('train',))
     fit_classes(config, 'train')
     fit_label_loading(config)

@@ -241,7 +241,7 @@ def place_tensors(net: 'FasterViT', file: FileContent) -> tuple[dict[str, Tensor
         CheckpointError: missing, unexpected or differently shaped tensors.
     """
     expected = net.state_dict()
-    file.tensors, adapted = adapt_stem(fitted_adapters(file.tensors, expected), net.in_chans)
+    file.tensors, adapted = adapt_stem(fitted_adapters(file.tensors, expected), expected)
     classifiers_norm = _classifiers_norm(file.tensors, expected)
     unused = [
         k

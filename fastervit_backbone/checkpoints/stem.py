@@ -8,21 +8,25 @@ from torch import Tensor
 STEMS = ('stem.conv1.weight', 'stem.proj.weight')
 
 
-def adapt_stem(tensors: Mapping[str, Tensor], in_chans: int) -> tuple[dict[str, Tensor], str]:
+def adapt_stem(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], str]:
     """Turn the filters of red, green and blue into those of other channels, as timm does.
 
     One channel gets their sum, as if it were all three colors; N get them in turn, times 3 / N, so that the
     result keeps its size (to the number where N is a multiple of 3 and channels are equal).
 
     Args:
-        tensors: of the backbone.
-        in_chans: channels of the images.
+        tensors: of a backbone, or of a whole model.
+        expected: those of the network.
 
     Returns:
         the tensors, and a note on what was done; '' where nothing was, because channels are equal or those of
         the weights are no colors.
     """
-    name = next((name for name in STEMS if name in tensors), None)
+    names = (name for name in tensors if name.removeprefix('backbone.') in STEMS and name in expected)
+    name = next(names, None)
+    in_chans = 3 if name is None else expected[name].shape[1]
     if name is None or tensors[name].shape[1] != 3 or in_chans == 3:
         return dict(tensors), ''
     weight = tensors[name]

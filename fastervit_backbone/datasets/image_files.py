@@ -11,8 +11,10 @@ from ..utils.files import is_file
 R = TypeVar('R')
 
 
-#: Suffixes of image files, in lower case; npy is for channels that are no colors.
-IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.npy')
+#: Suffix of arrays, for channels that are no colors.
+ARRAYS = '.npy'
+#: Suffixes of image files, in lower case.
+IMAGES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', ARRAYS)
 
 
 def map_in_threads(function: Callable[..., R], *items: Iterable) -> Iterator[R]:
@@ -29,8 +31,22 @@ def images_below(folder: str | Path, suffixes: tuple[str, ...] = IMAGES) -> list
 def walk_files(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """Yield the files below a folder that end in ``suffixes``: its own by name, then those of its subfolders.
 
-    Hidden ones are left out; links to folders are followed, each folder once.
+    Hidden ones are left out; links to folders are followed, each folder once. Where there are pictures, .npy
+    files are something else (caches, embeddings): they are images only where all are.
     """
+    arrays: list[Path] = []
+    has_pictures = False
+    for path in _walk(folder, suffixes):
+        if path.suffix.lower() != ARRAYS:
+            has_pictures = True
+            yield path
+        elif not has_pictures:
+            arrays.append(path)
+    if not has_pictures:
+        yield from arrays
+
+
+def _walk(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     seen: set[str] = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)

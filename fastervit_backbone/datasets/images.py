@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..utils.errors import UserError
+from .image_files import ARRAYS
 from .image_headers import is_deep, open_image, orientation, unsupported, upright
 from .multichannel import channels_of, checked_channels, read_channels
 from .pixel_format import BITS, COLOR, PixelFormat, picture_of
@@ -54,9 +55,9 @@ def read_image(path: str | Path, pixels: PixelFormat = COLOR) -> np.ndarray:
             other channels or pages than expected.
     """
     if not pixels.is_color:
-        return read_channels(path, pixels.channels)
+        return read_channels(path, pixels.channels, pixels.dtype)
     bits = pixels.bits
-    if Path(path).suffix.lower() == '.npy':
+    if Path(path).suffix.lower() == ARRAYS:
         raise UserError(f'{path} is no image of colors: LoadImageFromFile reads it with channels=N')
     with open_image(path) as image:
         reason = unsupported(image)

@@ -14,19 +14,21 @@ import numpy as np
 
 from ..utils.errors import UserError
 from ..utils.files import check_regular
+from .image_files import ARRAYS
 from .image_headers import is_deep, open_image, orientation, upright, upright_size
 from .pixel_format import MOST_CHANNELS
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-_TIFF = ('.tif', '.tiff')
+#: How a TIFF and a BigTIFF begin, of either order of bytes.
+_TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 #: Kinds of a further channel of TIFF that are transparency.
 _ALPHA = (1, 2)
 
 
-class MissingCodecError(UserError):
-    """A TIFF whose compression needs a package that is not installed."""
+class ChannelsError(UserError):
+    """A file that is whole, and no image of the channels that are read."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class Channels:
     Args:
         size: (width, height), turned upright.
         count: channels, all of them.
-        dtype: of its numbers: 'uint8', 'uint16', 'float32', ...
+        dtype: of its numbers: 'uint8', 'uint16', ..., or 'float' of any length.
         colors: whether it is gray or RGB, perhaps with transparency, of 8 or 16 bits, in one page.
         problem: why its channels cannot be read, '' for none.
+        transparency: whether a channel is taken for transparency.
     """
 
     size: tuple[int, int]
@@ -46,6 +49,7 @@ class Channels:
     dtype: str
     colors: bool
     problem: str = ''
+    transparency: bool = False
 
     def __str__(self) -> str:
         return f'{self.count} channel{"s" * (self.count != 1)} of {self.dtype}'
@@ -58,25 +62,26 @@ def channels_of(path: str | Path) -> Channels:
         UserError: it is no image, or has channels that cannot be told.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == '.npy':
-        height, width, count = _shape(path, _open_npy(path))
-        return Channels((width, height), count, _open_npy(path).dtype.name, False)
-    if suffix in _TIFF:
+    if path.suffix.lower() == ARRAYS:
+        array = _open_npy(path)
+        height, width, count = _shape(path, array)
+        return Channels((width, height), count, _name_of(array.dtype), False)
+    if _is_tiff(path):
         return _of_tiff(path)
     with open_image(path) as image:
         bands = 3 if image.mode == 'P' else len(image.getbands())
         dtype = 'uint16' if is_deep(image) else 'uint8'  # before EXIF is read, which may load the pixels
-        return Channels(upright_size(image), bands, dtype, True)
+        return Channels(upright_size(image), bands, dtype, True, transparency=image.mode in ('LA', 'RGBA'))
 
 
-def read_channels(path: str | Path, count: int | None = None) -> np.ndarray:
+def read_channels(path: str | Path, count: int | None = None, dtype: str | None = None) -> np.ndarray:
     """Read all channels of an image, in their order in the file and in its numbers; turned upright.
 
     Args:
         path: .npy of (H, W) or (H, W, channels), TIFF (pages of one sample a pixel are channels), or an image
             with transparency or without.
         count: how many channels there must be; None: any.
+        dtype: what numbers the file must have, as :class:`Channels` names them; None: any.
 
     Returns:
         (H, W, channels), float32.
@@ -85,13 +90,30 @@ def read_channels(path: str | Path, count: int | None = None) -> np.ndarray:
         UserError: it cannot be read, has another number of channels, or holds numbers that are not finite.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix == '.npy':
+    if path.suffix.lower() == ARRAYS:
         array = _open_npy(path)
         pixels = np.asarray(array).reshape(_shape(path, array))
     else:
-        pixels = _read_tiff(path) if suffix in _TIFF else _read_other(path)
-    return checked_channels(pixels, count, str(path))
+        pixels = _read_tiff(path) if _is_tiff(path) else _read_other(path)
+    result = checked_channels(pixels, count, str(path))
+    if dtype is not None and _name_of(pixels.dtype) != dtype:
+        raise ChannelsError(f'{path} has numbers of {_name_of(pixels.dtype)}, but {dtype} is expected')
+    return result
+
+
+def _name_of(dtype: np.dtype) -> str:
+    """Name a kind of numbers; floats of any length are one kind."""
+    return 'float' if dtype.kind == 'f' else dtype.name
+
+
+def _is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF, whatever its name is."""
+    check_regular(path)
+    try:
+        with path.open('rb') as file:
+            return file.read(4) in _TIFF
+    except OSError as error:
+        raise UserError(f'{path} cannot be read ({error.strerror or error}): check the path') from error
 
 
 def checked_channels(pixels: np.ndarray, count: int | None, name: str) -> np.ndarray:
@@ -103,14 +125,14 @@ def checked_channels(pixels: np.ndarray, count: int | None, name: str) -> np.nda
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.ndim != 3 or not pixels.size or pixels.dtype.kind not in 'uifb':
-        raise UserError(f'{name}: {pixels.dtype} {pixels.shape} is no image (H, W) or (H, W, channels)')
+        raise ChannelsError(f'{name}: {pixels.dtype} {pixels.shape} is no image (H, W) or (H, W, channels)')
     if count is not None and pixels.shape[2] != count:
-        raise UserError(f'{name} has {pixels.shape[2]} channels, but {count} are expected')
+        raise ChannelsError(f'{name} has {pixels.shape[2]} channels, but {count} are expected')
     result = np.ascontiguousarray(pixels, np.float32)
     if result.dtype != pixels.dtype or pixels.dtype.kind == 'f':
         wrong = int(np.size(result) - np.isfinite(result).sum())
         if wrong:
-            raise UserError(
+            raise ChannelsError(
                 f'{name}: {wrong} of {result.size} numbers are NaN or infinite (or too large for 32 bits): '
                 'write a number where there is no value'
             )
@@ -131,11 +153,11 @@ def _shape(path: Path, array: np.ndarray) -> tuple[int, int, int]:
     """Return (height, width, channels) of an array; UserError where that is not its last axis."""
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
         shape = getattr(array, 'shape', ())
-        raise UserError(f'{path} has the shape {shape}, expected (H, W) or (H, W, channels)')
+        raise ChannelsError(f'{path} has the shape {shape}, expected (H, W) or (H, W, channels)')
     if array.ndim == 2:
         return array.shape[0], array.shape[1], 1
     if array.shape[2] > MOST_CHANNELS or array.shape[2] > min(array.shape[:2]):
-        raise UserError(
+        raise ChannelsError(
             f'{path} has the shape {array.shape}: channels must be its last axis, at most {MOST_CHANNELS} '
             '(np.moveaxis(array, 0, -1) puts the first one last)'
         )
@@ -155,13 +177,16 @@ def _open_tiff(path: Path) -> Iterator['tuple[TiffFile, list[TiffPage]]']:
     try:
         with TiffFile(path) as file:
             pages = [file.pages[0]] + [p.aspage() for p in file.pages[1 : MOST_CHANNELS + 2]]
-            yield file, [page for i, page in enumerate(pages) if not i or not page.is_reduced]
+            yield (
+                file,
+                [page for i, page in enumerate(pages) if not i or not (page.is_reduced or page.is_mask)],
+            )
     except UserError:
         raise
     except Exception as error:  # tifffile, and what decodes for it, raise of any kind
         if 'imagecodecs' in str(error):
             message = f"{path} is not read, {error}: pip install 'fastervit_backbone[tiff]' adds it"
-            raise MissingCodecError(message) from error
+            raise ChannelsError(message) from error
         raise UserError(
             f'{path} cannot be read as an image ({error}): write or unpack it again, or remove it'
         ) from error
@@ -173,16 +198,17 @@ def _of_tiff(path: Path) -> Channels:
         size = (first.imagewidth, first.imagelength)
         alpha = sum(kind in _ALPHA for kind in first.extrasamples)
         colors = first.samplesperpixel - alpha
+        of_kind = {'CMYK': 4, 'SEPARATED': 4, 'RGB': 3, 'YCBCR': 3, 'CIELAB': 3}
         is_color = (
             len(pages) == 1
             and first.dtype is not None
             and first.dtype.name in ('bool', 'uint8', 'uint16')
-            and colors == {'CMYK': 4, 'SEPARATED': 4, 'RGB': 3, 'YCBCR': 3}.get(first.photometric.name, 1)
+            and colors == of_kind.get(first.photometric.name, 1)
         )
         count = first.samplesperpixel if len(pages) == 1 else len(pages)
-        dtype = 'unknown numbers' if first.dtype is None else first.dtype.name
+        dtype = 'unknown numbers' if first.dtype is None else _name_of(first.dtype)
         turned = size[::-1] if _turn(first) >= 5 else size
-        return Channels(turned, count, dtype, is_color, '' if is_color else _problem(pages))
+        return Channels(turned, count, dtype, is_color, '' if is_color else _problem(pages), alpha > 0)
 
 
 def _problem(pages: 'list[TiffPage]') -> str:
@@ -191,11 +217,14 @@ def _problem(pages: 'list[TiffPage]') -> str:
     if len(pages) > 1 and (
         len({(p.shape, p.samplesperpixel, p.dtype) for p in pages}) > 1
         or first.samplesperpixel > 1
-        or len(pages) > MOST_CHANNELS
+        or len(pages) > min(MOST_CHANNELS, first.imagewidth, first.imagelength)  # rows taken for pages
     ):
         more = 'more than ' if len(pages) > MOST_CHANNELS else ''
         number = min(len(pages), MOST_CHANNELS)
-        return f'it has {more}{number} pages: write a file for each'
+        if first.samplesperpixel > 1:
+            return f'it has {more}{number} pages: write a file for each'
+        told = f'it has {more}{number} pages of {first.imagewidth}x{first.imagelength} pixels'
+        return f'{told}: write a file for each, or channels as samples (planarconfig)'
     if first.photometric.name == 'PALETTE':
         return 'it has a palette, whose numbers mean nothing: write its colors'
     return ''
@@ -210,7 +239,7 @@ def _read_tiff(path: Path) -> np.ndarray:
     with _open_tiff(path) as (_, pages):
         first, problem = pages[0], _problem(pages)
         if problem:
-            raise UserError(f'{path} is not read, {problem}')
+            raise ChannelsError(f'{path} is not read, {problem}')
         arrays = [page.asarray() for page in pages]
         array = arrays[0] if len(arrays) == 1 else np.stack(arrays, -1)
         if len(arrays) == 1 and first.samplesperpixel > 1 and first.planarconfig.name == 'SEPARATE':
@@ -222,7 +251,9 @@ def _read_other(path: Path) -> np.ndarray:
     """Read all channels of a PNG, a JPEG, ...: with transparency where there is some."""
     with open_image(path) as image:
         if image.mode == 'P':
-            raise UserError(f'{path} has a palette, whose numbers mean nothing: write its colors')
+            raise ChannelsError(f'{path} has a palette, whose numbers mean nothing: write its colors')
+        if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
+            raise ChannelsError(f'{path} is not read, it has {image.n_frames} pages: write a file for each')
         deep, bands = is_deep(image), len(image.getbands())  # before EXIF is read, which may load the pixels
         turn = orientation(image)
         if bands > 1 and deep:  # of which Pillow keeps 8 bits

@@ -9,6 +9,8 @@ import numpy as np
 
 #: Bits of a channel that the pixels of a color image may use.
 BITS = (8, 10, 12, 14, 16)
+#: Kinds of numbers; floats of any length are one.
+DTYPES = ('bool', 'uint8', 'int8', 'uint16', 'int16', 'uint32', 'int32', 'uint64', 'int64', 'float')
 #: More channels, or pages, than this are another kind of data: a stack, or rows taken for pages.
 MOST_CHANNELS = 64
 
@@ -20,6 +22,7 @@ class PixelFormat:
     Args:
         bits: of colors: that 16-bit files use, one of :data:`BITS`; None: all 16.
         channels: how many channels files have, all of which are read; None: colors.
+        dtype: what numbers files must have: 'uint8', 'uint16', ..., 'float'; None: any.
         rgb: which of the channels pictures show as red, green and blue, counted from 0; None: the first.
 
     Raises:
@@ -29,14 +32,18 @@ class PixelFormat:
     bits: int | None = None
     channels: int | None = None
     rgb: tuple[int, ...] | None = None
+    dtype: str | None = None
 
     def __post_init__(self) -> None:
         if self.bits is not None and self.bits not in BITS:
             raise ValueError(f'bits={self.bits!r}: choose one of {", ".join(map(str, BITS))}')
         if self.channels is None:
-            if self.rgb is not None:
-                raise ValueError(f'rgb={self.rgb!r}: only with channels=N')
+            for name in ('rgb', 'dtype'):
+                if getattr(self, name) is not None:
+                    raise ValueError(f'{name}={getattr(self, name)!r}: only with channels=N')
             return
+        if self.dtype is not None and (not isinstance(self.dtype, str) or self.dtype not in DTYPES):
+            raise ValueError(f'dtype={self.dtype!r}: choose one of {", ".join(DTYPES)}')
         if type(self.channels) is not int or not 1 <= self.channels <= MOST_CHANNELS:
             raise ValueError(f'channels={self.channels!r}: must be between 1 and {MOST_CHANNELS}')
         if self.bits is not None:
@@ -51,11 +58,13 @@ class PixelFormat:
     def of(cls, options: Mapping[str, Any]) -> 'PixelFormat':
         """Return the format that a step ``LoadImageFromFile``, or the json of an exported file, describes."""
         rgb = options.get('rgb')
-        return cls(options.get('bits'), options.get('channels'), None if rgb is None else tuple(rgb))
+        rgb = None if rgb is None else tuple(rgb)
+        return cls(options.get('bits'), options.get('channels'), rgb, options.get('dtype'))
 
     def options(self) -> dict[str, Any]:
         """Return what :meth:`of` reads, without what is None."""
-        found = dict(bits=self.bits, channels=self.channels, rgb=None if self.rgb is None else list(self.rgb))
+        rgb = None if self.rgb is None else list(self.rgb)
+        found = dict(bits=self.bits, channels=self.channels, rgb=rgb, dtype=self.dtype)
         return {key: value for key, value in found.items() if value is not None}
 
     @property

@@ -20,6 +20,7 @@ class LoadImageFromFile(MmcvLoadImageFromFile):
         bits: of colors: that 16-bit files use, 8, 10, 12, 14 or 16; None: all 16.
         channels: read all channels of a file, which must be so many, as float32 in the file's numbers; None:
             colors, BGR in 8 bits.
+        dtype: what numbers files must have, with ``channels``: 'uint8', 'uint16', ..., 'float'; None: any.
         rgb: which of the channels pictures show as red, green and blue, counted from 0; None: the first.
         options: mmcv's own.
 
@@ -33,10 +34,11 @@ class LoadImageFromFile(MmcvLoadImageFromFile):
         bits: int | None = None,
         channels: int | None = None,
         rgb: Sequence[int] | None = None,
+        dtype: str | None = None,
         **options: object,
     ) -> None:
         super().__init__(*args, **options)
-        self.pixels = PixelFormat(bits, channels, None if rgb is None else tuple(rgb))
+        self.pixels = PixelFormat(bits, channels, None if rgb is None else tuple(rgb), dtype)
         stored = self.file_client_args or self.backend_args or dict(backend='local')
         is_local = stored in (dict(backend='local'), dict(backend='disk'))
         self.is_ours = is_local and self.color_type == 'color' and self.imdecode_backend == 'cv2'

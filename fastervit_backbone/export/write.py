@@ -26,6 +26,8 @@ BOUNDS = (32, 4096)
 #: Where sizes are symbols, the example must have no special ones: windows are padded, and no map's side is
 #: twice that of the next.
 _EXAMPLE = (353, 481)
+#: Operators of :meth:`Graph.normalize`.
+_OF_PIXELS = ('Cast', 'Transpose', 'Gather', 'Slice', 'Sub', 'Div', 'Mul', 'Concat', 'Identity')
 #: Operators that keep float32 in a half-precision ONNX file: coordinates, and what has no half precision.
 _FLOAT32_OPERATORS = (
     'NonMaxSuppression',
@@ -230,7 +232,10 @@ def _halve(path: Path) -> None:
     loaded = onnx.load(path)
     model = OnnxModel(
         convert_float_to_float16(
-            loaded, keep_io_types=True, op_block_list=blocked, node_block_list=_coordinates(loaded)
+            loaded,
+            keep_io_types=True,
+            op_block_list=blocked,
+            node_block_list=[*_coordinates(loaded), *_normalization(loaded)],
         )
     )
     model.topological_sort()
@@ -247,6 +252,16 @@ def _coordinates(model: Any) -> list[str]:
         nodes = [node for node in nodes if node.op_type in ('Concat', 'Add', 'Mul', 'Tile')]
         names += [node.name for node in nodes]
         wanted = [name for node in nodes for name in node.input]
+    return names
+
+
+def _normalization(model: Any) -> list[str]:
+    """Return the nodes between the images and what computes on them: 16 bits hold no pixels above 65504."""
+    names, reached = [], {'images'}
+    for node in model.graph.node:
+        if reached & set(node.input) and node.op_type in _OF_PIXELS:
+            names.append(node.name)
+            reached |= set(node.output)
     return names
 
 

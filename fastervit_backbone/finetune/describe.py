@@ -43,7 +43,7 @@ def _channels(found: ChannelStatistics) -> str:
     """Tell how many channels there are, and their statistics; of many only the first ones."""
     more = ', ...' if len(found.mean) > 6 else ''
     mean, std = (', '.join(f'{v:.4g}' for v in values[:6]) + more for values in (found.mean, found.std))
-    return f'{len(found.mean)}, mean {mean}; std {std} (of {found.images} images); colors are not augmented'
+    return f'{len(found.mean)}, mean {mean}; std {std} (of {found.images} images); no colors are augmented'
 
 
 def describe(plan: Plan, data: TrainingData) -> Mapping[str, str]:

@@ -28,12 +28,12 @@ def pipelines(
     return _of_channels(train), _of_channels(val)
 
 
-#: Transforms that expect colors in 8 bits.
-_OF_COLORS = ('PhotoMetricDistortion', 'ColorJitter', 'RandAugment', 'RandomErasing')
+#: Transforms that expect colors in 8 bits, or fill what they uncover with black.
+_OF_COLORS = ('RandomRotate', 'PhotoMetricDistortion', 'ColorJitter', 'RandAugment', 'RandomErasing')
 
 
 def _of_channels(steps: list[dict]) -> list[dict]:
-    """Leave out what changes colors, and resize with OpenCV instead of Pillow."""
+    """Leave out what is for colors, and resize with OpenCV instead of Pillow."""
     linear = dict(backend='cv2', interpolation='bilinear')
     kept = [step for step in steps if step['type'] not in _OF_COLORS]
     return [step | linear if step.get('backend') == 'pillow' else step for step in kept]

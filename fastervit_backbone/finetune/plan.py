@@ -234,12 +234,13 @@ def _choose_frozen(
         if start == 'nothing':
             raise UserError(f'--tune {tune} --start nothing: a frozen backbone needs trained weights')
         learns = f', adapters of rank {ADAPTERS} beside its attention learn' if tune == 'adapters' else ''
-        reasons.append(f'--tune {tune}: the backbone is frozen{learns}')
+        adapted = '' if data.statistics is None else ', its stem as adapted to the channels'
+        reasons.append(f'--tune {tune}: the backbone is frozen{adapted}{learns}')
         return NUM_STAGES, 1.0
     num_images = data.num_images
     if start == 'nothing' or num_images >= _FREEZE_STEM_BELOW:
         return -1, 1.0
-    is_other_stem = data.statistics is not None and start != 'model'
+    is_other_stem = data.statistics is not None
     if tune == 'all' or is_other_stem:
         rate, slower = _layer_decay(base)
         why = '--tune all' if tune == 'all' else 'the stem learns other channels than its weights had'

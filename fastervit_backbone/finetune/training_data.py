@@ -11,7 +11,7 @@ import numpy as np
 
 from ..datasets.channel_statistics import ChannelStatistics, channel_statistics
 from ..datasets.dataset import Dataset, Split
-from ..datasets.image_files import images_below
+from ..datasets.image_files import ARRAYS, images_below
 from ..datasets.pixel_format import BITS, COLOR, PixelFormat
 from ..datasets.validation.coco import CocoSplit
 from ..datasets.validation.findings import Finding
@@ -107,23 +107,39 @@ class Making:
         for split in self.used:
             kinds.update(split.kinds)
         has_others = any(not colors for _, _, colors in kinds.counts)
+        rgb = None if self.rgb is None else tuple(self.rgb)
         try:
+            if self.channels == 'color':
+                self._check_colors(kinds)
             if self.channels == 'color' or not (has_others or self.channels == 'all'):
+                if kinds.transparent:
+                    self.lines.append(
+                        f'note: {kinds.transparent} images have a channel that is taken for transparency and '
+                        'left out: --channels all reads it'
+                    )
                 most = kinds.bits if 0 < kinds.bits < BITS[-1] else None
-                return PixelFormat(most, rgb=None if self.rgb is None else tuple(self.rgb))
+                return PixelFormat(most, rgb=rgb)
             for violation in kinds.violations(all_channels=True):
                 raise UserError(f'{violation.rule.meaning} ({violation.example})')
-            (count, _, _), *_ = kinds.counts
-            return PixelFormat(channels=count, rgb=None if self.rgb is None else tuple(self.rgb))
+            (count, dtype, _), *_ = kinds.counts
+            return PixelFormat(channels=count, rgb=rgb, dtype=dtype)
         except ValueError as error:
             raise UserError(f'--rgb: {error}') from error
+
+    def _check_colors(self, kinds: PixelKinds) -> None:
+        """Raise UserError where images cannot be read as colors."""
+        for (count, dtype, colors), name in kinds.first.items():
+            if not colors and (count > 4 or dtype not in ('uint8', 'uint16') or name.endswith(ARRAYS)):
+                raise UserError(
+                    f'--channels color: {name} has {count} channels of {dtype}, no colors: leave it out'
+                )
 
     def read_as(self, names: Iterable[str | Path]) -> dict[str, Any]:
         """Return ``pixels`` and ``statistics`` of TrainingData; ``names``: the training images."""
         pixels = self.pixels()
         # what the config says of images is no problem any more
-        solved = 'image-dark' if pixels.is_color else 'image-channels'
-        self.findings[:] = [f for f in self.findings if f.kind != solved or self.channels == 'color']
+        solved = ('image-dark',) if pixels.is_color else ('image-channels', 'image-dark')
+        self.findings[:] = [f for f in self.findings if f.kind not in solved]
         if pixels.channels is None:
             return dict(pixels=pixels)
         return dict(

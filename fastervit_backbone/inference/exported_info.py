@@ -42,15 +42,15 @@ def _are_classes(value: object) -> bool:
 
 #: How images are resized -> the keys beside it.
 _PREPROCESS = dict(
-    stretch={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb'},
-    fit={'pad_value', 'multiple', 'bits', 'channels', 'rgb'},
-    none={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb'},
-    edges={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb'},
-    edge={'edge', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb'},
-    exact={'scale', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb'},
+    stretch={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
+    fit={'pad_value', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
+    none={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
+    edges={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
+    edge={'edge', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb', 'dtype'},
+    exact={'scale', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb', 'dtype'},
 )
 #: Keys that are not always there: earlier versions resized with Pillow, few have the others.
-_LATER = {'backend', 'multiple', 'bits', 'channels', 'rgb'}
+_LATER = {'backend', 'multiple', 'bits', 'channels', 'rgb', 'dtype'}
 _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     pad_value=lambda v: isinstance(v, list) and all(isinstance(n, int | float) for n in v),
     scale=_is_pair,
@@ -62,6 +62,7 @@ _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
     bits=lambda v: type(v) is int,
     channels=lambda v: type(v) is int,
     rgb=lambda v: isinstance(v, list),
+    dtype=lambda v: isinstance(v, str),
 )
 
 

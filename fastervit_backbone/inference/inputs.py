@@ -21,7 +21,7 @@ def exact_resize(pixels: PixelFormat) -> dict[str, str]:
 
 
 #: Options of LoadImageFromFile that tell of files.
-_OF_FILES = ('backend_args', 'bits', 'channels', 'rgb')
+_OF_FILES = ('backend_args', 'bits', 'channels', 'rgb', 'dtype')
 
 
 def build_test_pipeline(config: Config, size: tuple[int, int] | None) -> list[dict]:

@@ -266,6 +266,9 @@ class PredictionRun:
         self._finish(task, images, annotations)
 
     def _frames(self, source: Source) -> Iterator[tuple[np.ndarray, Prediction]]:
+        if not self.predictor.pixels.is_color:
+            raise UserError(f'{source.path}: a video has colors, and the model reads other channels')
+
         def load() -> list[np.ndarray]:
             with self._timed('load'):
                 return list(islice(frames, self.batch))

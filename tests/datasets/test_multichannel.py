@@ -46,7 +46,8 @@ def test_npy_and_tiff_of_any_layout(channels, dtype, tmp_path):
         files += ['planar.tif', 'pages.tif', 'big.tif']
     for name in files:
         found = channels_of(tmp_path / name)
-        assert (found.size, found.count, found.dtype, found.problem) == ((W, H), channels, dtype, ''), name
+        kind = 'float' if dtype.startswith('float') else dtype
+        assert (found.size, found.count, found.dtype, found.problem) == ((W, H), channels, kind, ''), name
         pixels = read_channels(tmp_path / name, channels)
         assert pixels.dtype == np.float32 and pixels.shape == array.shape, name
         assert (pixels == array.astype(np.float32)).all(), name
@@ -95,7 +96,11 @@ def test_tiff_is_turned_upright(turn, tmp_path):
         ('a.npy', lambda p: np.save(p, np.full((H, W, 5), 1e300)), 'numbers are NaN or infinite'),
         ('a.npy', lambda p: np.save(p, numbers(4)), 'has 4 channels, but 5 are expected'),
         ('a.tif', lambda p: p.write_bytes(b'II*\0\x08\0\0\0'), 'cannot be read as an image'),
-        ('a.tif', tiff(numbers(70).transpose(2, 0, 1), planarconfig=None, metadata=None), '64 pages'),
+        (
+            'a.tif',
+            tiff(numbers(70).transpose(2, 0, 1), planarconfig=None, metadata=None),
+            '64 pages of 31x20',
+        ),
         ('a.png', lambda p: Image.fromarray(numbers(1, 'uint8')[..., 0]).convert('P').save(p), 'a palette'),
         ('b/a.tif', lambda p: None, 'No such file|no such file|does not exist'),
     ],
@@ -139,6 +144,8 @@ def test_a_config_of_other_channels_is_told_so(tmp_path):
         dict(rgb=(0, 1, 2)),
         dict(channels=2, rgb=(0, 1, 2)),
         dict(channels=5, rgb=(0, 1)),
+        dict(dtype='uint8'),
+        dict(dtype='float32', channels=1),
     ],
 )
 def test_formats_that_exclude_themselves(options):
@@ -147,7 +154,12 @@ def test_formats_that_exclude_themselves(options):
 
 
 def test_a_format_is_what_it_writes():
-    for pixels in (COLOR, PixelFormat(12), PixelFormat(channels=7), PixelFormat(channels=7, rgb=(6, 0, 0))):
+    for pixels in (
+        COLOR,
+        PixelFormat(12),
+        PixelFormat(channels=7),
+        PixelFormat(channels=7, rgb=(6, 0, 0), dtype='float'),
+    ):
         assert PixelFormat.of(pixels.options()) == pixels
 
 

@@ -14,9 +14,12 @@ from fastervit_backbone import FasterViT
 from fastervit_backbone.check_data import check_data
 from fastervit_backbone.checkpoints.io import NANO, read_checkpoint, resolve_checkpoint
 from fastervit_backbone.checkpoints.stem import adapt_stem
+from fastervit_backbone.datasets.image_files import images_below
 from fastervit_backbone.datasets.images import read_image
+from fastervit_backbone.datasets.multichannel import read_channels
 from fastervit_backbone.datasets.pixel_format import PixelFormat
 from fastervit_backbone.datasets.shapes import make_shapes
+from fastervit_backbone.datasets.validation.image_files import look
 from fastervit_backbone.engine.config.load import load_config
 from fastervit_backbone.evaluate import evaluate
 from fastervit_backbone.export.run import export
@@ -106,7 +109,8 @@ def test_every_road_reads_the_same_channels(model, kind, channels, format, tmp_p
 
     images = sorted((data / 'images/val').iterdir())
     predictor = Predictor(result.config, result.best, threshold=0.0)
-    pixels = PixelFormat(channels=channels, rgb=more.get('rgb'))
+    numbers = dict(float1='float', npy12='float', rgba='uint8', uint5='uint16')[kind]
+    pixels = PixelFormat(channels=channels, rgb=more.get('rgb'), dtype=numbers)
     assert predictor.pixels == pixels
     mean, std = (np.array(config.model.data_preprocessor[key]) for key in ('mean', 'std'))
     prepared, (h, w) = predictor.prepare(read_image(images[0], pixels))
@@ -185,7 +189,7 @@ def test_colors_stay_colors(tmp_path, capsys):
 def test_the_stem_is_adapted_as_by_timm(channels):
     source = resolve_checkpoint(NANO)
     tensors = read_checkpoint(source)['state_dict']
-    adapted, note = adapt_stem(tensors, channels)
+    adapted, note = adapt_stem(tensors, FasterViT('nano', in_chans=channels).state_dict())
     name = 'stem.conv1.weight'
     torch.testing.assert_close(
         adapted[name], adapt_input_conv(channels, tensors[name]).to(tensors[name].dtype)
@@ -221,3 +225,45 @@ def test_training_stops_where_config_and_files_differ(tmp_path):
 
     with pytest.raises(UserError, match='it has 5 channels of uint16, and the config says channels=4'):
         train(made.config)
+
+
+def test_weights_of_colors_start_a_model_of_channels(tmp_path, capsys):
+    """A whole model, as of a run before, and what a classifier's config loads."""
+    colors = make_shapes(tmp_path / 'colors', train=4, val=2, size=SIZE, seed=3)
+    shutil.rmtree(colors / 'labels')
+    options = dict(arch='nano', model='cascade', epochs=1, batch=2, size=SIZE)
+    first = finetune(data=colors, work_dir=tmp_path / 'first', **options)
+    data = converted(tmp_path / 'data', 'uint5')
+    shutil.rmtree(data / 'labels')
+    capsys.readouterr()
+    second = finetune(data=data, work_dir=tmp_path / 'second', start=first.best, **options)
+    printed = capsys.readouterr().out
+    assert 'its 3 colors in turn for 5 channels' in printed and 'nothing is frozen' in printed
+    assert second.best is not None
+
+
+def test_what_looks_like_channels_and_is_none(tmp_path):
+    """Pictures with arrays beside them are pictures; rows are no channels; a float model reads no 8 bits."""
+    (tmp_path / 'photos').mkdir()
+    Image.fromarray(np.zeros((64, 96, 3), np.uint8)).save(tmp_path / 'photos/b.png')
+    np.save(tmp_path / 'photos/a.npy', np.zeros((197, 768), np.float32))
+    assert [path.name for path in images_below(tmp_path / 'photos')] == ['b.png']
+    rows = tmp_path / 'rows.tif'
+    tifffile.imwrite(rows, np.zeros((48, 64, 5), np.uint16), metadata=None, photometric='minisblack')
+    with pytest.raises(UserError, match='48 pages of 5x64 pixels: write a file for each, or channels as'):
+        read_channels(rows)
+    Image.fromarray(np.zeros((64, 96), np.uint8)).save(tmp_path / 'gray.png')
+    with pytest.raises(UserError, match='has numbers of uint8, but float is expected'):
+        read_image(tmp_path / 'gray.png', PixelFormat(channels=1, dtype='float'))
+    shutil.copy(tmp_path / 'photos/b.png', tmp_path / 'png.tif')
+    assert look(tmp_path / 'png.tif').rules() == [] and read_image(tmp_path / 'png.tif').shape == (64, 96, 3)
+    np.save(tmp_path / 'nan.npy', np.full((64, 96), np.nan))
+    file = look(tmp_path / 'nan.npy')
+    assert file.problem == 'image-unsupported' and file.reason.startswith('6144 of 6144 numbers are NaN')
+
+
+def test_colors_that_were_asked_for(tmp_path):
+    data = converted(tmp_path / 'data', 'npy12')
+    shutil.rmtree(data / 'labels')
+    with pytest.raises(UserError, match=r'--channels color: .* has 12 channels of float, no colors'):
+        finetune(data=data, arch='nano', dry_run=True, channels='color')

@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
-from ..image_files import map_in_threads
+from ..image_files import ARRAYS, map_in_threads
 from ..image_headers import is_deep, open_image, orientation, unsupported
 from ..images import bits_of
-from ..multichannel import Channels, MissingCodecError, channels_of, read_channels
+from ..multichannel import Channels, ChannelsError, channels_of, read_channels
 from ..pixel_format import PixelFormat
 from ..rules import IMAGE_RULES, Violation
 
@@ -73,11 +73,13 @@ class PixelKinds:
         bits: that pixels of 16-bit images use, the most of all; 0: there are none.
         first: (channels, numbers, whether it is read as colors) -> the first such image.
         counts: likewise, how many.
+        transparent: how many have a channel that is taken for transparency.
     """
 
     bits: int = 0
     first: dict[tuple[int, str, bool], str] = field(default_factory=dict)
     counts: Counter[tuple[int, str, bool]] = field(default_factory=Counter)
+    transparent: int = 0
 
     def add(self, file: ImageFile, name: str) -> None:
         """Count an image."""
@@ -86,19 +88,21 @@ class PixelKinds:
             kind = (file.found.count, file.found.dtype, file.found.colors)
             self.first.setdefault(kind, name)
             self.counts[kind] += 1
+            self.transparent += file.found.transparency
 
     def update(self, other: 'PixelKinds') -> None:
         """Count the images of another split."""
         self.bits = max(self.bits, other.bits)
         self.first = other.first | self.first
         self.counts += other.counts
+        self.transparent += other.transparent
 
     def violations(self, *, all_channels: bool = False) -> Iterator[Violation]:
         """Find images that cannot be read alike; ``all_channels``: colors are read as channels, too."""
         groups: dict[str, list[tuple[int, str, bool]]] = {}
         for kind in self.counts:
             count, dtype, colors = kind
-            name = 'colors' if colors and not all_channels else f'{count} channels of {dtype}'
+            name = 'colors' if colors and not all_channels else str(Channels((0, 0), count, dtype, colors))
             groups.setdefault(name, []).append(kind)
         if len(groups) > 1:
             told = (
@@ -132,10 +136,13 @@ def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> I
             reason = found.problem
             if not reason and found.count != pixels.channels:
                 reason = f'it has {found}, and the config says channels={pixels.channels}'
+            elif not reason and pixels.dtype not in (None, found.dtype):
+                reason = f'it has {found}, and the config says dtype={pixels.dtype}'
             return ImageFile('image-unsupported' if reason else '', found, found.size, digest, reason=reason)
         return _look_at_colors(path, read, found, digest)
-    except MissingCodecError as error:
-        return ImageFile('image-unsupported', digest=digest, reason=str(error))
+    except ChannelsError as error:
+        reason = str(error).removeprefix(str(path)).removeprefix(' is not read,').lstrip(': ')
+        return ImageFile('image-unsupported', digest=digest, reason=reason)
     except UserError:
         return ImageFile('image-unreadable', digest=digest)
 
@@ -143,7 +150,7 @@ def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> I
 def _look_at_colors(path: Path, read: Read, found: Channels, digest: str) -> ImageFile:
     """Open a file that is read as colors; UserError if it is damaged."""
     channels = '' if found.colors else str(found)
-    if not found.colors and (path.suffix.lower() == '.npy' or found.count > 4):
+    if not found.colors and (path.suffix.lower() == ARRAYS or found.count > 4):
         reason = found.problem or f'it has {found}, for LoadImageFromFile(channels={found.count})'
         return ImageFile('image-unsupported', found, found.size, digest, reason=reason)
     with open_image(path) as image:

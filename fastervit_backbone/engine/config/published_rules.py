@@ -61,7 +61,8 @@ TEXTS = dict(
     ),
     test_dataloader=frozenset(
         'ann_file data_root sub_data_root data_prefix img img_path seg seg_map_path folders img_suffix '
-        'seg_map_suffix backend imdecode_backend color_type edge interpolation padding_mode meta_keys'.split()
+        'seg_map_suffix backend imdecode_backend color_type dtype edge interpolation padding_mode '
+        'meta_keys'.split()
     ),
     test_evaluator=frozenset('ann_file seg_prefix eval_mode iou_metrics metric metric_items average'.split()),
     test_cfg=frozenset(),

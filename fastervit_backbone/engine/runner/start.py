@@ -12,6 +12,7 @@ from torch import nn
 from ...checkpoints.class_rows import first_difference, meet_classes
 from ...checkpoints.classifier import to_classifier
 from ...checkpoints.io import read_checkpoint, resolve_checkpoint, unwrap_state_dict
+from ...checkpoints.stem import adapt_stem
 from ...models.layers.low_rank import fitted_adapters
 from ...utils.errors import CheckpointError, UserError
 from ..config.reading import classes_of, leaf_datasets
@@ -52,10 +53,12 @@ def adapt_weights(
         return weights
 
     def adapt(tensors: dict) -> tuple[dict, str]:
-        tensors = to_classifier(tensors) if is_classifier else tensors
+        tensors, stem = to_classifier(tensors) if is_classifier else tensors, ''
         if isinstance(runner.model, nn.Module):
-            tensors = fitted_adapters(tensors, unwrap_model(runner.model).state_dict())
-        return meet_classes(tensors, names, wanted, source, fresh=True)
+            expected = unwrap_model(runner.model).state_dict()
+            tensors, stem = adapt_stem(fitted_adapters(tensors, expected), expected)
+        tensors, said = meet_classes(tensors, names, wanted, source, fresh=True)
+        return tensors, '; '.join(filter(None, (said, stem)))
 
     runner.adapt_weights = lambda tensors: adapt(tensors)[0]
     weights, said = adapt(weights)
