@@ -267,3 +267,17 @@ def test_colors_that_were_asked_for(tmp_path):
     shutil.rmtree(data / 'labels')
     with pytest.raises(UserError, match=r'--channels color: .* has 12 channels of float, no colors'):
         finetune(data=data, arch='nano', dry_run=True, channels='color')
+
+
+@pytest.mark.long
+def test_half_precision_holds_large_numbers(tmp_path):
+    """16 bits end at 65504, and a camera's white is 65535: pixels are normalized before they are rounded."""
+    data = converted(tmp_path / 'data', 'uint5')
+    result = finetune(**options_of(data, 'fpn', tmp_path))
+    options = dict(size=SIZE, format='onnx', half=True, verify=data / 'images/val')
+    path, parity = export(result.config, result.best, tmp_path / 'exported', **options)
+    assert not parity.failures
+    white = read_channels(next((data / 'images/val').iterdir()))
+    white[:32] = 65535
+    maps = [Predictor(*source)([white])[0].label_map for source in ((path,), (result.config, result.best))]
+    assert (maps[0] == maps[1]).mean() > 0.98
