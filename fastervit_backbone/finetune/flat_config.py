@@ -10,7 +10,6 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from ..checkpoints.io import NANO
-from ..datasets.channel_statistics import ChannelStatistics
 from ..engine.config.classes import fit_heads
 from ..engine.config.load import load_config
 from ..engine.config.mixed_precision import amp_options
@@ -20,6 +19,7 @@ from ..recipes import learns_masks
 from ..timm_cfgs import default_cfgs
 from ..utils.errors import UserError
 from .augmentations import AUGMENTATIONS
+from .channels import set_channels
 from .pipelines import pipelines
 from .plan import Plan
 from .training_data import TrainingData
@@ -179,19 +179,7 @@ def _set_model(config: ConfigDict, data: TrainingData, plan: Plan, masks: bool) 
     if data.kind == 'labels':
         _set_segmenter(model, plan)
     if data.statistics is not None:
-        _set_channels(model, data.statistics)
-
-
-def _set_channels(model: ConfigDict, found: ChannelStatistics) -> None:
-    """Let a model take channels that are no colors, normalized by their own statistics."""
-    model.backbone.in_chans = len(found.mean)
-    preprocessor = model.data_preprocessor
-    for key in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'):
-        preprocessor.pop(key, None)
-    of_toolkit = str(preprocessor.get('type')).split('.')[-1]
-    if of_toolkit in ('DetDataPreprocessor', 'SegDataPreProcessor'):  # mmpretrain's takes any number
-        preprocessor.type = f'MultiChannel{of_toolkit}'
-    preprocessor.update(mean=list(found.mean), std=list(found.std))
+        set_channels(model, data.statistics)
 
 
 def _set_segmenter(model: ConfigDict, plan: Plan) -> None:

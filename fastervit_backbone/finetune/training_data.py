@@ -11,8 +11,8 @@ import numpy as np
 
 from ..datasets.channel_statistics import ChannelStatistics, channel_statistics
 from ..datasets.dataset import Dataset, Split
-from ..datasets.image_files import ARRAYS, images_below
-from ..datasets.pixel_format import BITS, COLOR, PixelFormat
+from ..datasets.image_files import images_below
+from ..datasets.pixel_format import COLOR, PixelFormat
 from ..datasets.validation.coco import CocoSplit
 from ..datasets.validation.findings import Finding
 from ..datasets.validation.folders import FolderSplit
@@ -20,6 +20,7 @@ from ..datasets.validation.image_files import PixelKinds
 from ..datasets.validation.label_maps import LabelMapSplit
 from ..utils.errors import UserError
 from ..utils.files import replacing
+from .channels import choose_pixels
 from .split import choose_val, digests, link_files, split_coco
 
 #: Splits of YOLO and VOC that are read: a test split may have no labels.
@@ -97,46 +98,17 @@ class Making:
             f'seed {self.seed})'
         )
 
-    def pixels(self) -> PixelFormat:
-        """Choose how images are read.
-
-        Raises:
-            UserError: they cannot be read alike, or options that do not fit them.
-        """
+    def read_as(self, names: Iterable[str | Path]) -> dict[str, Any]:
+        """Return ``pixels`` and ``statistics`` of TrainingData; ``names``: the training images."""
         kinds = PixelKinds()
         for split in self.used:
             kinds.update(split.kinds)
-        has_others = any(not colors for _, _, colors in kinds.counts)
-        rgb = None if self.rgb is None else tuple(self.rgb)
-        try:
-            if self.channels == 'color':
-                self._check_colors(kinds)
-            if self.channels == 'color' or not (has_others or self.channels == 'all'):
-                if kinds.transparent:
-                    self.lines.append(
-                        f'note: {kinds.transparent} images have a channel that is taken for transparency and '
-                        'left out: --channels all reads it'
-                    )
-                most = kinds.bits if 0 < kinds.bits < BITS[-1] else None
-                return PixelFormat(most, rgb=rgb)
-            for violation in kinds.violations(all_channels=True):
-                raise UserError(f'{violation.rule.meaning} ({violation.example})')
-            (count, dtype, _), *_ = kinds.counts
-            return PixelFormat(channels=count, rgb=rgb, dtype=dtype)
-        except ValueError as error:
-            raise UserError(f'--rgb: {error}') from error
-
-    def _check_colors(self, kinds: PixelKinds) -> None:
-        """Raise UserError where images cannot be read as colors."""
-        for (count, dtype, colors), name in kinds.first.items():
-            if not colors and (count > 4 or dtype not in ('uint8', 'uint16') or name.endswith(ARRAYS)):
-                raise UserError(
-                    f'--channels color: {name} has {count} channels of {dtype}, no colors: leave it out'
-                )
-
-    def read_as(self, names: Iterable[str | Path]) -> dict[str, Any]:
-        """Return ``pixels`` and ``statistics`` of TrainingData; ``names``: the training images."""
-        pixels = self.pixels()
+        pixels = choose_pixels(kinds, self.channels, self.rgb)
+        if pixels.is_color and kinds.transparent:
+            self.lines.append(
+                f'note: {kinds.transparent} images have a channel that is taken for transparency and left '
+                'out: --channels all reads it'
+            )
         # what the config says of images is no problem any more
         solved = ('image-dark',) if pixels.is_color else ('image-channels', 'image-dark')
         self.findings[:] = [f for f in self.findings if f.kind not in solved]
