@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ..utils.errors import UserError
 from ..utils.files import check_regular
@@ -62,16 +63,26 @@ def channels_of(path: str | Path) -> Channels:
         UserError: it is no image, or has channels that cannot be told.
     """
     path = Path(path)
-    if path.suffix.lower() == ARRAYS:
-        array = _open_npy(path)
-        height, width, count = _shape(path, array)
-        return Channels((width, height), count, _name_of(array.dtype), False)
-    if _is_tiff(path):
+    if not may_have_others(path):
+        with open_image(path) as image:
+            return colors_of(image)
+    if path.suffix.lower() != ARRAYS:
         return _of_tiff(path)
-    with open_image(path) as image:
-        bands = 3 if image.mode == 'P' else len(image.getbands())
-        dtype = 'uint16' if is_deep(image) else 'uint8'  # before EXIF is read, which may load the pixels
-        return Channels(upright_size(image), bands, dtype, True, transparency=image.mode in ('LA', 'RGBA'))
+    array = _open_npy(path)
+    height, width, count = _shape(path, array)
+    return Channels((width, height), count, _name_of(array.dtype), False)
+
+
+def colors_of(image: Image.Image) -> Channels:
+    """Return what the header of an image says that is no TIFF; ``image``: freshly opened."""
+    bands = 3 if image.mode == 'P' else len(image.getbands())
+    dtype = 'uint16' if is_deep(image) else 'uint8'  # before EXIF is read, which may load the pixels
+    return Channels(upright_size(image), bands, dtype, True, transparency=image.mode in ('LA', 'RGBA'))
+
+
+def may_have_others(path: Path) -> bool:
+    """Whether a file can have other channels than colors: an array or a TIFF."""
+    return path.suffix.lower() == ARRAYS or _is_tiff(path)
 
 
 def read_channels(path: str | Path, count: int | None = None, dtype: str | None = None) -> np.ndarray:

@@ -15,7 +15,14 @@ from ...utils.progress import progress_bar
 from ..image_files import ARRAYS, map_in_threads
 from ..image_headers import is_deep, open_image, orientation, unsupported
 from ..images import bits_of
-from ..multichannel import Channels, ChannelsError, channels_of, read_channels
+from ..multichannel import (
+    Channels,
+    ChannelsError,
+    channels_of,
+    colors_of,
+    may_have_others,
+    read_channels,
+)
 from ..pixel_format import PixelFormat
 from ..rules import IMAGE_RULES, Violation
 
@@ -126,19 +133,14 @@ def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> I
         return ImageFile()
     digest = _digest(path, read)
     try:
-        found = channels_of(path)
-        if pixels is None and not found.colors:
+        found = channels_of(path) if may_have_others(path) else None
+        if found is not None and pixels is None and not found.colors:
             if read == 'all' and not found.problem:
                 read_channels(path)
             problem = 'image-unsupported' if found.problem else ''
             return ImageFile(problem, found, found.size, digest, str(found), reason=found.problem)
         if pixels is not None and not pixels.is_color:
-            reason = found.problem
-            if not reason and found.count != pixels.channels:
-                reason = f'it has {found}, and the config says channels={pixels.channels}'
-            elif not reason and pixels.dtype not in (None, found.dtype):
-                reason = f'it has {found}, and the config says dtype={pixels.dtype}'
-            return ImageFile('image-unsupported' if reason else '', found, found.size, digest, reason=reason)
+            return _look_at_channels(found or channels_of(path), pixels, digest)
         return _look_at_colors(path, read, found, digest)
     except ChannelsError as error:
         reason = str(error).removeprefix(str(path)).removeprefix(' is not read,').lstrip(': ')
@@ -147,18 +149,29 @@ def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> I
         return ImageFile('image-unreadable', digest=digest)
 
 
-def _look_at_colors(path: Path, read: Read, found: Channels, digest: str) -> ImageFile:
-    """Open a file that is read as colors; UserError if it is damaged."""
-    channels = '' if found.colors else str(found)
-    if not found.colors and (path.suffix.lower() == ARRAYS or found.count > 4):
+def _look_at_channels(found: Channels, pixels: PixelFormat, digest: str) -> ImageFile:
+    """Compare a file with what a config reads of it."""
+    reason = found.problem
+    if not reason and found.count != pixels.channels:
+        reason = f'it has {found}, and the config says channels={pixels.channels}'
+    elif not reason and pixels.dtype not in (None, found.dtype):
+        reason = f'it has {found}, and the config says dtype={pixels.dtype}'
+    return ImageFile('image-unsupported' if reason else '', found, found.size, digest, reason=reason)
+
+
+def _look_at_colors(path: Path, read: Read, found: Channels | None, digest: str) -> ImageFile:
+    """Open a file that is read as colors; UserError if it is damaged. ``found``: of arrays and TIFF."""
+    if found is not None and not found.colors and (path.suffix.lower() == ARRAYS or found.count > 4):
         reason = found.problem or f'it has {found}, for LoadImageFromFile(channels={found.count})'
         return ImageFile('image-unsupported', found, found.size, digest, reason=reason)
     with open_image(path) as image:
-        reason, deep, turn = unsupported(image), is_deep(image), orientation(image)
+        reason, deep = unsupported(image), is_deep(image)
+        found = found or colors_of(image)
+        turn = orientation(image)
         if read == 'all':
             image.load()
     bits = bits_of(path) if deep and not reason else None
-    problem = 'image-unsupported' if reason else ''
+    problem, channels = 'image-unsupported' if reason else '', '' if found.colors else str(found)
     return ImageFile(problem, found, found.size, digest, channels, turn, bits, reason)
 
 
