@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 from ray.train import FailureConfig, RunConfig, ScalingConfig
@@ -38,20 +37,26 @@ def ray_trainer(
 
     Raises:
         TypeError: an option that does not exist.
-        UserError: no work dir, or no workers.
+        UserError: no work dir, no workers, or an option that Ray replaces.
     """
     o = resolve(TrainOptions, source, options)
     if o.work_dir is None:
         raise UserError('work_dir is required: workers have working directories of their own')
     if workers < 1:
         raise UserError(f'workers={workers}: must be at least 1')
-    resume = os.path.abspath(o.resume) if isinstance(o.resume, str | Path) and o.resume != 'auto' else 'auto'
+    if o.resume not in (False, True, 'auto'):
+        raise UserError(
+            f'resume={o.resume}: a restarted run resumes from its work dir: start from the file with '
+            'options=dict(load_from=FILE)'
+        )
+    if o.launcher != 'none':
+        raise UserError(f'launcher={o.launcher!r}: Ray starts the workers, leave it out')
     content = asdict(
         replace(
             o,
             config=os.path.abspath(o.config),
             work_dir=os.path.abspath(o.work_dir),
-            resume=resume,
+            resume='auto',
             launcher='pytorch' if workers > 1 else 'none',
         )
     )

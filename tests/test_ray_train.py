@@ -81,6 +81,8 @@ def test_what_a_trainer_needs(tmp_path):
         ray_trainer(SHALLOW_CASCADE, workers=2)
     with pytest.raises(UserError, match='workers=0: must be at least 1'):
         ray_trainer(SHALLOW_CASCADE, workers=0, work_dir=tmp_path)
+    with pytest.raises(UserError, match=r'resume=a\.pth: a restarted run resumes from its work dir'):
+        ray_trainer(SHALLOW_CASCADE, workers=2, work_dir=tmp_path, resume='a.pth')
     with pytest.raises(TypeError, match='no_option'):
         ray_trainer(SHALLOW_CASCADE, workers=2, work_dir=tmp_path, no_option=1)
 

@@ -45,7 +45,7 @@ class ExportedStep:
 
     Args:
         path: the file.
-        shape: (B, H, W, 3) of the images.
+        shape: (B, H, W, channels) of the images.
         dtype: of the images.
         precision: 'fp32', or 'bf16' for OpenVINO.
 
@@ -88,7 +88,8 @@ def file_step(path: Path, size: tuple[int, int], batch: int, precision: str) -> 
             if given is not None
             else f'{path} takes batches of {info["batch"]}: give it as --batch'
         )
-    return ExportedStep(path, (batch, *size, 3), info['dtype'], precision)
+    channels = info['preprocess'].get('channels', 3)
+    return ExportedStep(path, (batch, *size, channels), info['dtype'], precision)
 
 
 def backbone_graph(net: FasterViT, size: tuple[int, int]) -> Graph:
@@ -96,8 +97,8 @@ def backbone_graph(net: FasterViT, size: tuple[int, int]) -> Graph:
     model = torch.nn.Module()
     model.backbone = net
     model.data_preprocessor = torch.nn.Module()
-    model.data_preprocessor.mean = torch.full((3,), 127.0)
-    model.data_preprocessor.std = torch.full((3,), 58.0)
+    model.data_preprocessor.mean = torch.full((net.in_chans,), 127.0)
+    model.data_preprocessor.std = torch.full((net.in_chans,), 58.0)
     model.data_preprocessor.to_rgb = True
     return BackboneGraph(model, size)
 
@@ -117,7 +118,7 @@ def graph_step(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f'{graph.task}{_SUFFIXES[kind.removesuffix("-int8")]}'
         write(graph, path, batch=batch, dtype=torch.uint8, half=False, dynamic=False)
-        shape = (batch, *size, 3)
+        shape = (batch, *size, graph.mean.numel())
         if kind.endswith('int8'):
             rng = np.random.default_rng(1)
             quantize_plainly(path, [rng.integers(0, 256, shape, np.uint8) for _ in range(4)])

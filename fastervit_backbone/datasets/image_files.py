@@ -38,7 +38,7 @@ def walk_files(folder: str | Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
     has_pictures = False
     for path in _walk(folder, suffixes):
         if path.suffix.lower() != ARRAYS:
-            has_pictures = True
+            has_pictures = has_pictures or path.suffix.lower() in IMAGES  # not: a video, a json
             yield path
         elif not has_pictures:
             arrays.append(path)

@@ -14,7 +14,7 @@ from PIL import Image
 from ..utils.errors import UserError
 from .image_files import ARRAYS
 from .image_headers import is_deep, open_image, orientation, unsupported, upright
-from .multichannel import channels_of, checked_channels, read_channels
+from .multichannel import channels_of, checked_channels, colors_of, read_channels
 from .pixel_format import BITS, COLOR, PixelFormat, picture_of
 
 #: What can be given as an image: a file, or pixels, of colors in RGB.
@@ -48,7 +48,7 @@ def read_image(path: str | Path, pixels: PixelFormat = COLOR) -> np.ndarray:
         pixels: whether colors, or all channels, are read; without ``bits``, the upper 8 of 16.
 
     Returns:
-        colors (H, W, 3), uint8, BGR, or channels (H, W, N), float32, as they are in the file.
+        colors (H, W, 3), uint8, BGR, or channels (H, W, N), float32, in the numbers of the file.
 
     Raises:
         UserError: not an image, damaged (OpenCV by itself would fill the missing part with gray), or of
@@ -110,7 +110,7 @@ def as_pixels(image: ImageLike, pixels: PixelFormat = COLOR) -> np.ndarray:
 
     Args:
         image: a file, a Pillow image, or an array: of colors (H, W, 3) in RGB, uint8 or uint16; of channels
-            (H, W) or (H, W, N), any numbers.
+            (H, W) or (H, W, N), whatever the kind of its numbers.
         pixels: as in :func:`read_image`.
 
     Raises:
@@ -119,7 +119,13 @@ def as_pixels(image: ImageLike, pixels: PixelFormat = COLOR) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(image, pixels)
     if not pixels.is_color:
-        return checked_channels(np.asarray(image), pixels.channels, 'the image')
+        turn = 1
+        if isinstance(image, Image.Image):
+            found = colors_of(image)
+            if found.problem:
+                raise UserError(f'this image is not read, {found.problem}')
+            turn = found.orientation
+        return checked_channels(upright(np.asarray(image), turn), pixels.channels, 'the image')
     bits = pixels.bits
     if isinstance(image, Image.Image):
         name = str(getattr(image, 'filename', ''))

@@ -15,7 +15,7 @@ from ..utils.files import replacing
 from .coco import read_coco
 from .image_files import images_below, map_in_threads
 from .image_headers import open_image
-from .validation.image_files import look
+from .multichannel import channels_of
 from .validation.label_maps import IGNORED, LabelMapSplit, pair_files
 
 #: Color -> (value, class name).
@@ -236,8 +236,8 @@ def label_maps_to_coco(images: str | Path, labels: str | Path, classes: Sequence
     for number, (image, path) in enumerate(pairs, 1):
         label_map = _label_map(path, {}, None)
         h, w = label_map.shape
-        file = look(image, 'size')
-        size, turn = file.size or (0, 0), file.orientation
+        found = channels_of(image)
+        size, turn = found.size, found.orientation
         if size != (w, h) or turn > 1:
             turned = f', which EXIF turns (orientation {turn})' if turn > 1 else ''
             raise UserError(

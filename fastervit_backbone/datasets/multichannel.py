@@ -28,6 +28,9 @@ _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 _ALPHA = (1, 2)
 
 
+_PALETTE = 'it has a palette, whose numbers mean nothing: write its colors'
+
+
 class ChannelsError(UserError):
     """A file that is whole, and no image of the channels that are read."""
 
@@ -41,8 +44,9 @@ class Channels:
         count: channels, all of them.
         dtype: of its numbers: 'uint8', 'uint16', ..., or 'float' of any length.
         colors: whether it is gray or RGB, perhaps with transparency, of 8 or 16 bits, in one page.
-        problem: why its channels cannot be read, '' for none.
+        problem: why its channels cannot be read, '' for none; its colors may be.
         transparency: whether a channel is taken for transparency.
+        orientation: of EXIF, or TIFF's.
     """
 
     size: tuple[int, int]
@@ -51,6 +55,7 @@ class Channels:
     colors: bool
     problem: str = ''
     transparency: bool = False
+    orientation: int = 1
 
     def __str__(self) -> str:
         return f'{self.count} channel{"s" * (self.count != 1)} of {self.dtype}'
@@ -76,8 +81,10 @@ def channels_of(path: str | Path) -> Channels:
 def colors_of(image: Image.Image) -> Channels:
     """Return what the header of an image says that is no TIFF; ``image``: freshly opened."""
     bands = 3 if image.mode == 'P' else len(image.getbands())
-    dtype = 'uint16' if is_deep(image) else 'uint8'  # before EXIF is read, which may load the pixels
-    return Channels(upright_size(image), bands, dtype, True, transparency=image.mode in ('LA', 'RGBA'))
+    dtype = 'bool' if image.mode == '1' else 'uint16' if is_deep(image) else 'uint8'
+    size, turn = upright_size(image), orientation(image)  # last, for EXIF may load the pixels
+    problem = _PALETTE if image.mode == 'P' else ''
+    return Channels(size, bands, dtype, True, problem, image.mode in ('LA', 'RGBA'), turn)
 
 
 def may_have_others(path: Path) -> bool:
@@ -95,7 +102,7 @@ def read_channels(path: str | Path, count: int | None = None, dtype: str | None 
         dtype: what numbers the file must have, as :class:`Channels` names them; None: any.
 
     Returns:
-        (H, W, channels), float32.
+        (H, W, channels), float32; whole numbers above 2^24 are rounded.
 
     Raises:
         UserError: it cannot be read, has another number of channels, or holds numbers that are not finite.
@@ -165,6 +172,8 @@ def _shape(path: Path, array: np.ndarray) -> tuple[int, int, int]:
     if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or not array.size:
         shape = getattr(array, 'shape', ())
         raise ChannelsError(f'{path} has the shape {shape}, expected (H, W) or (H, W, channels)')
+    if array.dtype.kind not in 'uifb':
+        raise ChannelsError(f'{path} holds {array.dtype}, which are no numbers of pixels')
     if array.ndim == 2:
         return array.shape[0], array.shape[1], 1
     if array.shape[2] > MOST_CHANNELS or array.shape[2] > min(array.shape[:2]):
@@ -219,7 +228,8 @@ def _of_tiff(path: Path) -> Channels:
         count = first.samplesperpixel if len(pages) == 1 else len(pages)
         dtype = 'unknown numbers' if first.dtype is None else _name_of(first.dtype)
         turned = size[::-1] if _turn(first) >= 5 else size
-        return Channels(turned, count, dtype, is_color, '' if is_color else _problem(pages), alpha > 0)
+        problem = '' if is_color else _problem(pages)
+        return Channels(turned, count, dtype, is_color, problem, alpha > 0, _turn(first))
 
 
 def _problem(pages: 'list[TiffPage]') -> str:
@@ -237,7 +247,9 @@ def _problem(pages: 'list[TiffPage]') -> str:
         told = f'it has {more}{number} pages of {first.imagewidth}x{first.imagelength} pixels'
         return f'{told}: write a file for each, or channels as samples (planarconfig)'
     if first.photometric.name == 'PALETTE':
-        return 'it has a palette, whose numbers mean nothing: write its colors'
+        return _PALETTE
+    if first.samplesperpixel > MOST_CHANNELS:
+        return f'it has {first.samplesperpixel} channels: at most {MOST_CHANNELS} are read'
     return ''
 
 
@@ -262,7 +274,7 @@ def _read_other(path: Path) -> np.ndarray:
     """Read all channels of a PNG, a JPEG, ...: with transparency where there is some."""
     with open_image(path) as image:
         if image.mode == 'P':
-            raise ChannelsError(f'{path} has a palette, whose numbers mean nothing: write its colors')
+            raise ChannelsError(f'{path} is not read, {_PALETTE}')
         if getattr(image, 'n_frames', 1) > 1 and image.format != 'MPO':
             raise ChannelsError(f'{path} is not read, it has {image.n_frames} pages: write a file for each')
         deep, bands = is_deep(image), len(image.getbands())  # before EXIF is read, which may load the pixels

@@ -49,17 +49,20 @@ class PixelFormat:
         if self.bits is not None:
             raise ValueError(f'bits={self.bits}: only of colors, without channels={self.channels}')
         if self.rgb is not None:
-            object.__setattr__(self, 'rgb', tuple(self.rgb))
             last = self.channels - 1
-            if len(self.rgb) != 3 or not all(type(i) is int and 0 <= i <= last for i in self.rgb):
+            if isinstance(self.rgb, list | tuple):
+                object.__setattr__(self, 'rgb', tuple(self.rgb))
+            if (
+                not isinstance(self.rgb, tuple)
+                or len(self.rgb) != 3
+                or not all(type(i) is int and 0 <= i <= last for i in self.rgb)
+            ):
                 raise ValueError(f'rgb={self.rgb!r}: must be three channels, each from 0 to {last}')
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> 'PixelFormat':
         """Return the format that a step ``LoadImageFromFile``, or the json of an exported file, describes."""
-        rgb = options.get('rgb')
-        rgb = None if rgb is None else tuple(rgb)
-        return cls(options.get('bits'), options.get('channels'), rgb, options.get('dtype'))
+        return cls(*(options.get(name) for name in ('bits', 'channels', 'rgb', 'dtype')))
 
     def options(self) -> dict[str, Any]:
         """Return what :meth:`of` reads, without what is None."""

@@ -38,7 +38,7 @@ class LoadImageFromFile(MmcvLoadImageFromFile):
         **options: object,
     ) -> None:
         super().__init__(*args, **options)
-        self.pixels = PixelFormat(bits, channels, None if rgb is None else tuple(rgb), dtype)
+        self.pixels = PixelFormat(bits, channels, rgb, dtype)  # type: ignore[arg-type]
         stored = self.file_client_args or self.backend_args or dict(backend='local')
         is_local = stored in (dict(backend='local'), dict(backend='disk'))
         self.is_ours = is_local and self.color_type == 'color' and self.imdecode_backend == 'cv2'

@@ -53,7 +53,7 @@ class MESAClassifier(ImageClassifier):
         self._teacher = () if teacher is None else (teacher,)
 
     def loss(self, inputs: Tensor, data_samples: list) -> dict[str, Tensor]:
-        """Return the head's losses, and ``loss_mesa`` if there is a teacher; inputs (B, 3, H, W)."""
+        """Return the head's losses, and ``loss_mesa`` if there is a teacher; inputs (B, channels, H, W)."""
         features = self.extract_feat(inputs)
         losses = self.head.loss(features, data_samples)
         for teacher in self._teacher:

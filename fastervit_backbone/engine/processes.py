@@ -42,8 +42,11 @@ def join_processes(config: Config, launcher: str) -> None:
     options = _meeting_of_this_start() if launcher == 'pytorch' else {}
     dist_cfg = (config.get('env_cfg') or {}).get('dist_cfg') or {}
     if launcher == 'pytorch' and not torch.cuda.is_available():
-        if dist_cfg.get('timeout') is not None:
-            options['timeout'] = timedelta(seconds=dist_cfg['timeout'])
+        seconds = dist_cfg.get('timeout')
+        if seconds is not None:
+            if type(seconds) not in (int, float) or seconds <= 0:
+                raise UserError(f'env_cfg.dist_cfg.timeout={seconds!r}: must be a number of seconds')
+            options['timeout'] = timedelta(seconds=seconds)
         torch.distributed.init_process_group('gloo', **options)  # mmengine's init_dist requires a CUDA device
     else:
         init_dist(launcher, **dist_cfg, **options)

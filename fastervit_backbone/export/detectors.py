@@ -47,7 +47,7 @@ class DetectorGraph(Graph):
         )
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> boxes, scores, labels and, with a mask head, masks."""
+        """(B, channels, H, W) -> boxes, scores, labels and, with a mask head, masks."""
         size = self.size or (x.shape[2], x.shape[3])
         images = [self.detect(maps, size) for maps in _per_image(self.model.extract_feat(self.padded(x)))]
         return tuple(torch.stack(parts) for parts in zip(*images, strict=True))
@@ -187,7 +187,7 @@ class DinoGraph(DetectorGraph):
         gather_attention(self.model)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> boxes, scores, labels."""
+        """(B, channels, H, W) -> boxes, scores, labels."""
         assert self.size is not None
         model = self.model
         maps = model.extract_feat(x)

@@ -82,7 +82,7 @@ class BackboneGraph(Graph):
         self.outputs = tuple(f'stage{i + 1}' for i in indices)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> maps."""
+        """(B, channels, H, W) -> maps."""
         return tuple(self.model(x))
 
 
@@ -97,7 +97,7 @@ class ClassifierGraph(Graph):
         super().__init__(model, size)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> probabilities."""
+        """(B, channels, H, W) -> probabilities."""
         return (self.model.head(self.model.extract_feat(x)).softmax(1),)
 
 
@@ -118,7 +118,7 @@ class SegmenterGraph(Graph):
             raise UserError('export knows segmenters with one decode head and a channel for each class')
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> logits and label map."""
+        """(B, channels, H, W) -> logits and label map."""
         head = self.model.decode_head
         logits = head(self.model.extract_feat(x))
         full = F.interpolate(logits, x.shape[2:], mode='bilinear', align_corners=head.align_corners)

@@ -24,7 +24,7 @@ def quantize(
     Args:
         path: .xml or .onnx in float.
         exported: the file in float, for its way to prepare and convert.
-        calibration: images (H, W, 3), BGR.
+        calibration: images as ``read_image`` returns them.
         layers: module -> name of its result in the file.
         worst_change: returns by how much the worst metric of a file changes, negative for a loss; None: there
             is no truth, accuracy is not controlled.

@@ -107,7 +107,7 @@ class _Running:
         self._compiled = compiled
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the results of images (B, H, W, 3)."""
+        """Compute the results of images (B, H, W, channels)."""
         return list(self._compiled(images).values())
 
 

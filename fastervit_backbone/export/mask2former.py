@@ -39,7 +39,7 @@ class Mask2FormerGraph(DetectorGraph):
         self.reading = dict(queries=how)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> probabilities and masks."""
+        """(B, channels, H, W) -> probabilities and masks."""
         logits, masks = _queries(self.model.panoptic_head, self.model.extract_feat(x))
         return logits.softmax(2), masks
 
@@ -54,7 +54,7 @@ class Mask2FormerSegmenterGraph(SegmenterGraph):
         gather_attention(self.model)
 
     def compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, H, W) -> logits and label map."""
+        """(B, channels, H, W) -> logits and label map."""
         logits, masks = _queries(self.model.decode_head, self.model.extract_feat(x))
         masks = F.interpolate(masks, x.shape[2:], mode='bilinear', align_corners=False).sigmoid()
         scores = torch.einsum('bqc,bqhw->bchw', logits.softmax(2)[..., :-1], masks)

@@ -1,6 +1,8 @@
 """Choose how images are read, and fit a model to channels that are no colors."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from mmengine.config import ConfigDict
 
@@ -24,23 +26,29 @@ def choose_pixels(kinds: PixelKinds, channels: str | None, rgb: Sequence[int] | 
     """
     has_others = any(not colors for _, _, colors in kinds.counts)
     shown = None if rgb is None else tuple(rgb)
-    try:
-        if channels == 'color':
-            _check_colors(kinds)
-        if channels == 'color' or not (has_others or channels == 'all'):
-            return PixelFormat(kinds.bits if 0 < kinds.bits < BITS[-1] else None, rgb=shown)
+    if channels == 'color':
+        _check_colors(kinds)
+    if channels == 'color' or not (has_others or channels == 'all'):
+        options: dict[str, Any] = dict(bits=kinds.bits if 0 < kinds.bits < BITS[-1] else None)
+    else:
         for violation in kinds.violations(all_channels=True):
             raise UserError(f'{violation.rule.meaning} ({violation.example})')
-        (count, dtype, _), *_ = kinds.counts
-        return PixelFormat(channels=count, rgb=shown, dtype=dtype)
+        if not kinds.counts:
+            raise UserError('--channels all: no image can be read')
+        count, dtype, _ = next(iter(kinds.counts))
+        options = dict(channels=count, dtype=dtype)
+    try:
+        return PixelFormat(**options, rgb=shown)
     except ValueError as error:
-        raise UserError(f'--rgb: {error}') from error
+        raise UserError(f'--rgb: {error}' if rgb is not None else f'the images: {error}') from error
 
 
 def _check_colors(kinds: PixelKinds) -> None:
     """Raise UserError where images cannot be read as colors."""
     for (count, dtype, colors), name in kinds.first.items():
-        if not colors and (count > 4 or dtype not in ('uint8', 'uint16') or name.endswith(ARRAYS)):
+        if not colors and (
+            count > 4 or dtype not in ('uint8', 'uint16') or Path(name).suffix.lower() == ARRAYS
+        ):
             raise UserError(
                 f'--channels color: {name} has {count} channels of {dtype}, no colors: leave it out'
             )

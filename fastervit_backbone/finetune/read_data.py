@@ -71,6 +71,8 @@ def read_training_data(
     values = LabelValues(classes, ignored=() if ignore is None else (ignore,))
     findings = [finding for split in used for finding in split.check(_depth(split), values)]
     findings += compare(dataset, used)
+    if channels == 'color':  # of which three are read, whatever there are
+        findings = [finding for finding in findings if finding.kind != 'image-channels-differ']
     _stop_at_errors(dataset, findings, given, ignore)
     lines = [f'{dataset.layout} in {dataset.place}: training on {train.name}'] if dataset.place else []
     lines += [f'note: {note}' for note in dataset.notes()]

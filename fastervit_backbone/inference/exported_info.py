@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,21 @@ def _are_classes(value: object) -> bool:
     )
 
 
+#: How image files are read, see PixelFormat.
+_PIXELS = ('bits', 'channels', 'rgb', 'dtype')
 #: How images are resized -> the keys beside it.
 _PREPROCESS = dict(
-    stretch={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
-    fit={'pad_value', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
-    none={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
-    edges={'pad_value', 'scale', 'multiple', 'bits', 'channels', 'rgb', 'dtype'},
-    edge={'edge', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb', 'dtype'},
-    exact={'scale', 'crop', 'interpolation', 'backend', 'bits', 'channels', 'rgb', 'dtype'},
+    stretch={'pad_value', 'scale', 'multiple', *_PIXELS},
+    fit={'pad_value', 'multiple', *_PIXELS},
+    none={'pad_value', 'scale', 'multiple', *_PIXELS},
+    edges={'pad_value', 'scale', 'multiple', *_PIXELS},
+    edge={'edge', 'crop', 'interpolation', 'backend', *_PIXELS},
+    exact={'scale', 'crop', 'interpolation', 'backend', *_PIXELS},
 )
 #: Keys that are not always there: earlier versions resized with Pillow, few have the others.
-_LATER = {'backend', 'multiple', 'bits', 'channels', 'rgb', 'dtype'}
+_LATER = {'backend', 'multiple', *_PIXELS}
 _PREPROCESS_VALUES: dict[str, Callable[[Any], bool]] = dict(
-    pad_value=lambda v: isinstance(v, list) and all(isinstance(n, int | float) for n in v),
+    pad_value=lambda v: isinstance(v, list) and all(type(n) in (int, float) and isfinite(n) for n in v),
     scale=_is_pair,
     edge=_is_side,
     crop=lambda v: v is None or _is_pair(v),

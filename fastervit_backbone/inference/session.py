@@ -38,7 +38,7 @@ class Session(Protocol):
     device: str
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
-        """Compute the results of images (B, H, W, 3)."""
+        """Compute the results of images (B, H, W, channels)."""
 
 
 def open_session(

@@ -83,6 +83,14 @@ def test_tiff_is_turned_upright(turn, tmp_path):
     upright = {1: array, 3: array[::-1, ::-1], 6: np.rot90(array, 3), 8: np.rot90(array)}[turn]
     assert (read_channels(tmp_path / 'a.tif') == upright).all()
     assert image_size(tmp_path / 'a.tif') == upright.shape[1::-1]
+    assert look(tmp_path / 'a.tif').orientation == turn  # label maps have to be upright, too
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(numbers(3, 'uint8')).save(tmp_path / 'a.png', exif=exif)
+    pixels = PixelFormat(channels=3)
+    assert look(tmp_path / 'a.png', 'size', pixels).orientation == turn
+    with Image.open(tmp_path / 'a.png') as image:
+        assert (as_pixels(image, pixels) == read_image(tmp_path / 'a.png', pixels)).all()
 
 
 @pytest.mark.parametrize(
@@ -213,3 +221,16 @@ def test_compression_that_needs_a_package(tmp_path):
         read_channels(tmp_path / 'a.tif')
     file = look(tmp_path / 'a.tif')
     assert file.problem == 'image-unsupported' and 'pip install' in file.reason
+
+
+def test_one_bit_and_palettes_and_many_samples(tmp_path):
+    Image.fromarray(numbers(1, 'uint8')[..., 0] > 99).save(tmp_path / 'one.png')
+    assert channels_of(tmp_path / 'one.png').dtype == 'bool'
+    assert set(np.unique(read_channels(tmp_path / 'one.png', 1, 'bool'))) == {0.0, 1.0}
+    Image.fromarray(numbers(1, 'uint8')[..., 0]).convert('P').save(tmp_path / 'p.png')
+    assert look(tmp_path / 'p.png').rules() == []
+    assert 'a palette' in look(tmp_path / 'p.png', 'size', PixelFormat(channels=3)).reason
+    tiff(numbers(70))(tmp_path / 'many.tif')
+    assert 'it has 70 channels: at most 64' in look(tmp_path / 'many.tif').reason
+    np.save(tmp_path / 'c.npy', numbers(2).astype(np.complex64))
+    assert 'holds complex64' in look(tmp_path / 'c.npy').reason

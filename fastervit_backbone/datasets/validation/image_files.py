@@ -13,7 +13,7 @@ from ...utils.errors import UserError
 from ...utils.files import is_file
 from ...utils.progress import progress_bar
 from ..image_files import ARRAYS, map_in_threads
-from ..image_headers import is_deep, open_image, orientation, unsupported
+from ..image_headers import is_deep, open_image, unsupported
 from ..images import bits_of
 from ..multichannel import (
     Channels,
@@ -138,7 +138,8 @@ def look(path: Path, read: Read = 'all', pixels: PixelFormat | None = None) -> I
             if read == 'all' and not found.problem:
                 read_channels(path)
             problem = 'image-unsupported' if found.problem else ''
-            return ImageFile(problem, found, found.size, digest, str(found), reason=found.problem)
+            told, turn = str(found), found.orientation
+            return ImageFile(problem, found, found.size, digest, told, turn, reason=found.problem)
         if pixels is not None and not pixels.is_color:
             return _look_at_channels(found or channels_of(path), pixels, digest)
         return _look_at_colors(path, read, found, digest)
@@ -156,7 +157,8 @@ def _look_at_channels(found: Channels, pixels: PixelFormat, digest: str) -> Imag
         reason = f'it has {found}, and the config says channels={pixels.channels}'
     elif not reason and pixels.dtype not in (None, found.dtype):
         reason = f'it has {found}, and the config says dtype={pixels.dtype}'
-    return ImageFile('image-unsupported' if reason else '', found, found.size, digest, reason=reason)
+    problem = 'image-unsupported' if reason else ''
+    return ImageFile(problem, found, found.size, digest, '', found.orientation, reason=reason)
 
 
 def _look_at_colors(path: Path, read: Read, found: Channels | None, digest: str) -> ImageFile:
@@ -167,12 +169,11 @@ def _look_at_colors(path: Path, read: Read, found: Channels | None, digest: str)
     with open_image(path) as image:
         reason, deep = unsupported(image), is_deep(image)
         found = found or colors_of(image)
-        turn = orientation(image)
         if read == 'all':
             image.load()
     bits = bits_of(path) if deep and not reason else None
     problem, channels = 'image-unsupported' if reason else '', '' if found.colors else str(found)
-    return ImageFile(problem, found, found.size, digest, channels, turn, bits, reason)
+    return ImageFile(problem, found, found.size, digest, channels, found.orientation, bits, reason)
 
 
 def look_all(paths: Sequence[Path], title: str, read: Read = 'all') -> Iterator[ImageFile]:

@@ -37,7 +37,8 @@ def pixel_format(pipeline: object) -> PixelFormat:
         UserError: its options exclude each other.
     """
     steps = (step for step in as_list(pipeline) if isinstance(step, Mapping))
-    loading = next((s for s in steps if str(s.get('type')).endswith('LoadImageFromFile')), {})
+    names = ((str(getattr(s.get('type'), '__name__', s.get('type'))), s) for s in steps)
+    loading = next((step for name, step in names if name.endswith('LoadImageFromFile')), {})
     try:
         return PixelFormat.of(loading)
     except ValueError as error:

@@ -47,8 +47,9 @@ class SaveOnSignalHook(Hook):
             for part in Path(runner.work_dir).glob('.*.pth.part'):
                 part.unlink()
         if threading.current_thread() is not threading.main_thread():
-            self._note = tempfile.TemporaryFile()
-            faulthandler.register(signal.SIGTERM, self._note, all_threads=False)
+            if hasattr(faulthandler, 'register'):  # not on Windows
+                self._note = tempfile.TemporaryFile()
+                faulthandler.register(signal.SIGTERM, self._note, all_threads=False)
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous_handlers[number] = signal.signal(number, self._receive)
