@@ -162,7 +162,8 @@ def test_the_fsdp_config_of_the_docs_builds(tmp_path):
 
     from fastervit_backbone.engine.config.load import load_config
 
-    block = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'distributed.md').read_text(), re.DOTALL)[0]
+    blocks = re.findall(r'```python\n(.*?)```', (ROOT / 'docs' / 'distributed.md').read_text(), re.DOTALL)
+    (block,) = (block for block in blocks if 'FSDPStrategy' in block)
     path = tmp_path / 'fsdp.py'
     path.write_text(block.replace('/path/to/fastervit_backbone', str(ROOT)))
     config = load_config(path)

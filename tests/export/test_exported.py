@@ -12,6 +12,7 @@ from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets.transforms import ResizeEdge
 
+from fastervit_backbone.datasets.pixel_format import COLOR
 from fastervit_backbone.export.describe import _KNOWN_DENSE, _check_resize, _for_classifier, _refuse_others
 from fastervit_backbone.inference.exported import ExportedModel
 from fastervit_backbone.inference.exported_arrays import label_map_of, paste_mask, resize_channels
@@ -118,7 +119,7 @@ def test_a_classifiers_file_repeats_the_pipeline(steps, shape):
     results = dict(img=pixels, img_shape=shape)
     for step in steps:
         results = TRANSFORMS.build(dict(step, _scope_='mmpretrain')).transform(results)
-    described = _for_classifier({step['type']: step for step in steps}, (56, 56))
+    described = _for_classifier({step['type']: step for step in steps}, (56, 56), COLOR)
     canvas, _ = bare(size=[56, 56], preprocess=described, task='classification').prepare(pixels)
     assert (canvas == results['img'][..., ::-1]).all()
 
@@ -138,7 +139,7 @@ def test_a_classifiers_file_repeats_the_pipeline(steps, shape):
 )
 def test_what_a_file_cannot_repeat_is_refused(steps, message):
     with pytest.raises(UserError, match=message):
-        _for_classifier({step['type']: step for step in steps}, (56, 56))
+        _for_classifier({step['type']: step for step in steps}, (56, 56), COLOR)
 
 
 @pytest.mark.parametrize('size', [(64, 96), None])
