@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-pytest.importorskip('ray')
+pytest.importorskip('ray.train', exc_type=ImportError)
 pytest.importorskip('mmdet')
 
 from mmengine.runner import Runner
