@@ -198,9 +198,6 @@ def compare(dataset: Dataset, checked: Sequence[Split]) -> list[Finding]:
         findings += compare_splits(checked)
     elif dataset.kind == 'folders':
         findings += compare_folders(checked)
-    kinds = PixelKinds()
-    for split in checked:
-        kinds.update(split.kinds)
     found = Collector('')
-    found.extend(kinds.violations())
+    found.extend(PixelKinds.together(split.kinds for split in checked).violations())
     return findings + found.findings() + overlap([(split.name, split.hashes) for split in checked])

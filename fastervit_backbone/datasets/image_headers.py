@@ -18,7 +18,7 @@ from ..utils.files import check_regular
 _MAX_SIDE, _MAX_PIXELS = 2**20, 2**30
 #: TIFF and EXIF tags.
 _WIDTH, _HEIGHT, _BITS, _PHOTOMETRIC, _SUBFILE, _PLANAR = 256, 257, 258, 262, 254, 284
-_ORIENTATION = 0x0112  # from 5 on the image is stored turned by 90 degrees
+ORIENTATION = 0x0112  # from 5 on the image is stored turned by 90 degrees
 #: EXIF orientation -> how stored pixels are turned upright.
 _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda p: p[:, ::-1],
@@ -79,10 +79,15 @@ def orientation(image: Image.Image) -> int:
     It is read from EXIF or XMP, in any format; of a TIFF before its pixels are loaded.
     """
     try:
-        turn = image.getexif().get(_ORIENTATION, 1)
+        tag = image.getexif().get(ORIENTATION, 1)
     except Exception:  # whatever broken EXIF raises: the image itself may be whole
         return 1
-    return turn if turn in _UPRIGHT else 1
+    return known_turn(tag)
+
+
+def known_turn(tag: object) -> int:
+    """Return an orientation as a file states it; 1, upright, for what is none."""
+    return int(tag) if tag in _UPRIGHT else 1  # type: ignore[call-overload]
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

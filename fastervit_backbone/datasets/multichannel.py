@@ -16,18 +16,17 @@ from PIL import Image
 from ..utils.errors import UserError
 from ..utils.files import check_regular
 from .image_files import ARRAYS
-from .image_headers import is_deep, open_image, orientation, upright, upright_size
+from .image_headers import ORIENTATION, is_deep, known_turn, open_image, orientation, upright, upright_size
 from .pixel_format import MOST_CHANNELS
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile, TiffPage
+    from tifffile import TiffPage
 
 #: How a TIFF and a BigTIFF begin, of either order of bytes.
 _TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 #: Kinds of a further channel of TIFF that are transparency.
 _ALPHA = (1, 2)
-
-
+#: Why channels of an image with a palette are not read.
 _PALETTE = 'it has a palette, whose numbers mean nothing: write its colors'
 
 
@@ -147,8 +146,8 @@ def checked_channels(pixels: np.ndarray, count: int | None, name: str) -> np.nda
     if count is not None and pixels.shape[2] != count:
         raise ChannelsError(f'{name} has {pixels.shape[2]} channels, but {count} are expected')
     result = np.ascontiguousarray(pixels, np.float32)
-    if result.dtype != pixels.dtype or pixels.dtype.kind == 'f':
-        wrong = int(np.size(result) - np.isfinite(result).sum())
+    if pixels.dtype.kind == 'f':  # whole numbers of 64 bits fit, too
+        wrong = int(result.size - np.isfinite(result).sum())
         if wrong:
             raise ChannelsError(
                 f'{name}: {wrong} of {result.size} numbers are NaN or infinite (or too large for 32 bits): '
@@ -185,8 +184,8 @@ def _shape(path: Path, array: np.ndarray) -> tuple[int, int, int]:
 
 
 @contextmanager
-def _open_tiff(path: Path) -> Iterator['tuple[TiffFile, list[TiffPage]]']:
-    """Open a TIFF: the file, and its pages but for reduced copies.
+def _pages_of(path: Path) -> Iterator['list[TiffPage]']:
+    """Open a TIFF for a ``with`` block: its pages, but for reduced copies and masks.
 
     Raises:
         UserError: it is damaged, whether that shows on opening or in the block.
@@ -196,11 +195,8 @@ def _open_tiff(path: Path) -> Iterator['tuple[TiffFile, list[TiffPage]]']:
     check_regular(path)
     try:
         with TiffFile(path) as file:
-            pages = [file.pages[0]] + [p.aspage() for p in file.pages[1 : MOST_CHANNELS + 2]]
-            yield (
-                file,
-                [page for i, page in enumerate(pages) if not i or not (page.is_reduced or page.is_mask)],
-            )
+            others = [page.aspage() for page in file.pages[1 : MOST_CHANNELS + 2]]
+            yield [file.pages[0], *(p for p in others if not (p.is_reduced or p.is_mask))]
     except UserError:
         raise
     except Exception as error:  # tifffile, and what decodes for it, raise of any kind
@@ -213,7 +209,7 @@ def _open_tiff(path: Path) -> Iterator['tuple[TiffFile, list[TiffPage]]']:
 
 
 def _of_tiff(path: Path) -> Channels:
-    with _open_tiff(path) as (_, pages):
+    with _pages_of(path) as pages:
         first = pages[0]
         size = (first.imagewidth, first.imagelength)
         alpha = sum(kind in _ALPHA for kind in first.extrasamples)
@@ -254,12 +250,12 @@ def _problem(pages: 'list[TiffPage]') -> str:
 
 
 def _turn(page: 'TiffPage') -> int:
-    tag = page.tags.get(274)
-    return int(tag.value) if tag is not None else 1
+    tag = page.tags.get(ORIENTATION)
+    return 1 if tag is None else known_turn(tag.value)
 
 
 def _read_tiff(path: Path) -> np.ndarray:
-    with _open_tiff(path) as (_, pages):
+    with _pages_of(path) as pages:
         first, problem = pages[0], _problem(pages)
         if problem:
             raise ChannelsError(f'{path} is not read, {problem}')

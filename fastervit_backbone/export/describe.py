@@ -52,7 +52,7 @@ def describe(
         if pixels.is_color
         else f'images: (batch, height, width, {pixels.channels}), as in the files; normalized inside',
         normalization=dict(mean=mean, std=std),
-        preprocess=_preprocess(config, graph, mean) | pixels.options(),
+        preprocess=_preprocess(config, graph, mean, pixels) | pixels.options(),
         outputs=list(graph.outputs),
         **graph.reading,
         align_corners=bool(getattr(head, 'align_corners', False)),
@@ -63,7 +63,7 @@ def describe(
     )
 
 
-def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, Any]:
+def _preprocess(config: Config, graph: Graph, mean: list[float], pixels: PixelFormat) -> dict[str, Any]:
     """Describe what happens to an image before the file gets it.
 
     Raises:
@@ -72,13 +72,11 @@ def _preprocess(config: Config, graph: Graph, mean: list[float]) -> dict[str, An
     steps = {step['type'].split('.')[-1]: step for step in test_dataset(config).get('pipeline') or ()}
     if graph.task == 'classification':
         assert graph.size is not None
-        return _for_classifier(steps, graph.size, pixels_of_config(config))
+        return _for_classifier(steps, graph.size, pixels)
     resize = steps.get('Resize')
     _refuse_others(steps, _KNOWN_DENSE)
     _check_resize(resize or {}, ('cv2',), ('bilinear',))
-    pad: dict[str, Any] = dict(
-        pad_value=[round(value) for value in mean] if pixels_of_config(config).is_color else mean
-    )
+    pad: dict[str, Any] = dict(pad_value=[round(value) for value in mean] if pixels.is_color else mean)
     if 'ResizeToMultiple' in steps:
         pad['multiple'] = steps['ResizeToMultiple'].get('size_divisor', 32)
     stretch = resize is not None and not resize.get('keep_ratio', False)

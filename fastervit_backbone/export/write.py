@@ -225,7 +225,6 @@ def _check_onnx(path: Path) -> None:
 
 def _halve(path: Path) -> None:
     import onnx
-    from onnx import TensorProto
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -240,9 +239,9 @@ def _halve(path: Path) -> None:
         )
     )
     # the converter rounds what goes from one node that stays in float32 to the next, and widens it again
-    casts = {n.output[0]: n.input[0] for n in model.model.graph.node if _is_cast(n, TensorProto.FLOAT16)}
+    casts = {n.output[0]: n.input[0] for n in model.model.graph.node if _is_cast(n, onnx.TensorProto.FLOAT16)}
     for node in model.model.graph.node:
-        if _is_cast(node, TensorProto.FLOAT):
+        if _is_cast(node, onnx.TensorProto.FLOAT):
             node.input[0] = casts.get(node.input[0], node.input[0])
     model.prune_graph()
     model.topological_sort()

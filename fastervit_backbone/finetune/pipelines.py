@@ -1,6 +1,7 @@
 """Data pipelines of a plan: mmdet's, mmseg's and mmpretrain's own transforms, by strength of augmentation."""
 
 from ..datasets.pixel_format import COLOR, PixelFormat
+from ..inference.inputs import exact_resize
 from .augmentations import AUGMENTATIONS
 from .plan import Plan
 
@@ -25,18 +26,17 @@ def pipelines(
     train, val = ([_IMAGE | pixels.options() if step == _IMAGE else step for step in p] for p in both)
     if pixels.is_color:
         return train, val
-    return _of_channels(train), _of_channels(val)
+    return _of_channels(train, pixels), _of_channels(val, pixels)
 
 
 #: Transforms that expect colors in 8 bits, or fill what they uncover with black.
 _OF_COLORS = ('RandomRotate', 'PhotoMetricDistortion', 'ColorJitter', 'RandAugment', 'RandomErasing')
 
 
-def _of_channels(steps: list[dict]) -> list[dict]:
+def _of_channels(steps: list[dict], pixels: PixelFormat) -> list[dict]:
     """Leave out what is for colors, and resize with OpenCV instead of Pillow."""
-    linear = dict(backend='cv2', interpolation='bilinear')
     kept = [step for step in steps if step['type'] not in _OF_COLORS]
-    return [step | linear if step.get('backend') == 'pillow' else step for step in kept]
+    return [step | exact_resize(pixels) if step.get('backend') == 'pillow' else step for step in kept]
 
 
 def _flip(plan: Plan) -> list[dict]:

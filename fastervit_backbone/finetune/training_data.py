@@ -100,9 +100,7 @@ class Making:
 
     def read_as(self, names: Iterable[str | Path]) -> dict[str, Any]:
         """Return ``pixels`` and ``statistics`` of TrainingData; ``names``: the training images."""
-        kinds = PixelKinds()
-        for split in self.used:
-            kinds.update(split.kinds)
+        kinds = PixelKinds.together(split.kinds for split in self.used)
         pixels = choose_pixels(kinds, self.channels, self.rgb)
         if pixels.is_color and kinds.transparent:
             self.lines.append(

@@ -12,6 +12,13 @@ _FILTERS = dict(bilinear=Image.Resampling.BILINEAR, bicubic=Image.Resampling.BIC
 _CV2_FILTERS = dict(bilinear=cv2.INTER_LINEAR, bicubic=cv2.INTER_CUBIC)
 
 
+def resize_image(pixels: np.ndarray, size: tuple[int, int], interpolation: str = 'bilinear') -> np.ndarray:
+    """Resize (H, W, channels) to (height, width) with OpenCV, which drops the axis of a single channel."""
+    pixels = np.ascontiguousarray(pixels)
+    resized = cv2.resize(pixels, (size[1], size[0]), interpolation=_CV2_FILTERS[interpolation])
+    return resized.reshape(*size, -1)
+
+
 def paste_mask(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Paste the probabilities of a mask (S, S) within its box into an image, as mmdet does.
 
@@ -79,9 +86,7 @@ def for_classifier(pixels: np.ndarray, steps: Mapping) -> np.ndarray:
     else:
         new = tuple(steps['scale'])
     if steps.get('backend', 'pillow') == 'cv2':
-        pixels = np.ascontiguousarray(pixels)
-        image = cv2.resize(pixels, (new[1], new[0]), interpolation=_CV2_FILTERS[steps['interpolation']])
-        image = image.reshape(*new, -1)  # OpenCV drops the axis of a single channel
+        image = resize_image(pixels, (new[0], new[1]), steps['interpolation'])
     else:
         whole = Image.fromarray(np.ascontiguousarray(pixels))
         image = np.asarray(whole.resize((new[1], new[0]), _FILTERS[steps['interpolation']]))

@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..utils.errors import UserError
-from .exported_arrays import for_classifier
+from .exported_arrays import for_classifier, resize_image
 
 
 def prepare(pixels: np.ndarray, info: Mapping[str, Any]) -> tuple[np.ndarray, tuple[int, int]]:
@@ -30,11 +29,11 @@ def prepare(pixels: np.ndarray, info: Mapping[str, Any]) -> tuple[np.ndarray, tu
         return for_classifier(pixels, steps), (0, 0)
     if steps['resize'] == 'stretch':
         inner = fixed or (steps['scale'][1], steps['scale'][0])
-        resized, inner = _to_multiple(_resize(pixels, inner), inner, fixed, steps)
+        resized, inner = _to_multiple(resize_image(pixels, inner), inner, fixed, steps)
         return np.ascontiguousarray(resized), inner
     inner = _fitted(height, width, fixed, info)
     if inner != (height, width):
-        pixels = _resize(pixels, inner)
+        pixels = resize_image(pixels, inner)
     pixels, inner = _to_multiple(pixels, inner, fixed, steps)
     canvas = np.ascontiguousarray(pixels)
     if fixed is not None and inner != fixed:
@@ -77,9 +76,4 @@ def _to_multiple(
     new = (-(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor)
     if new == size or (fixed is not None and (new[0] > fixed[0] or new[1] > fixed[1])):
         return pixels, size
-    return _resize(pixels, new), new
-
-
-def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    resized = cv2.resize(np.ascontiguousarray(pixels), size[::-1], interpolation=cv2.INTER_LINEAR)
-    return resized.reshape(*size, -1)  # OpenCV drops the axis of a single channel
+    return resize_image(pixels, new), new

@@ -14,7 +14,7 @@ def pixels_of_config(config: Config) -> PixelFormat:
 
 
 def exact_resize(pixels: PixelFormat) -> dict[str, str]:
-    """Return how images of a classifier are resized to exactly a size; Pillow knows only colors."""
+    """Return how images of a classifier are resized; Pillow knows only colors."""
     if pixels.is_color:
         return dict(interpolation='bicubic', backend='pillow')
     return dict(interpolation='bilinear', backend='cv2')

@@ -76,6 +76,11 @@ def test_png_and_jpeg_with_all_their_channels(tmp_path):
     assert np.abs(read_channels(tmp_path / 'gray.jpg', 1) - shallow[..., :1]).max() <= 3
 
 
+def test_an_orientation_that_is_none_is_upright(tmp_path):
+    tiff(numbers(3, 'uint8'), photometric='rgb', extratags=[(274, 'H', 1, 9, True)])(tmp_path / 'a.tif')
+    assert channels_of(tmp_path / 'a.tif').size == (W, H) and look(tmp_path / 'a.tif').rules() == []
+
+
 @pytest.mark.parametrize('turn', [1, 3, 6, 8])
 def test_tiff_is_turned_upright(turn, tmp_path):
     array = numbers(5)

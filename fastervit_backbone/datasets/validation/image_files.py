@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,12 +97,16 @@ class PixelKinds:
             self.counts[kind] += 1
             self.transparent += file.found.transparency
 
-    def update(self, other: 'PixelKinds') -> None:
-        """Count the images of another split."""
-        self.bits = max(self.bits, other.bits)
-        self.first = other.first | self.first
-        self.counts += other.counts
-        self.transparent += other.transparent
+    @classmethod
+    def together(cls, kinds: Iterable['PixelKinds']) -> 'PixelKinds':
+        """Count the images of several splits."""
+        result = cls()
+        for one in kinds:
+            result.bits = max(result.bits, one.bits)
+            result.first = one.first | result.first
+            result.counts += one.counts
+            result.transparent += one.transparent
+        return result
 
     def violations(self, *, all_channels: bool = False) -> Iterator[Violation]:
         """Find images that cannot be read alike; ``all_channels``: colors are read as channels, too."""
